@@ -1,0 +1,55 @@
+"""Typed blocks of the config; defaults file, schema and table are generated from them."""
+
+from pipeline_lib.config.acquisition import (
+    Catalog,
+    CubeGrid,
+    LandCover,
+    OwnCube,
+    OwnCubeFile,
+    Period,
+    Periods,
+    Sites,
+    Stratum,
+    Tower,
+)
+from pipeline_lib.config.demo import Demo
+from pipeline_lib.config.learning import (
+    Context,
+    Embed,
+    Fusion,
+    Gpp,
+    Regressor,
+    Split,
+    Training,
+)
+from pipeline_lib.config.root import Config, parse
+from pipeline_lib.config.sensors import SENTINEL_1, SENTINEL_2, Encoder, Loss, Sensor, Sequence
+
+__all__ = [
+    "SENTINEL_1",
+    "SENTINEL_2",
+    "Catalog",
+    "Config",
+    "Context",
+    "CubeGrid",
+    "Demo",
+    "Embed",
+    "Encoder",
+    "Fusion",
+    "Gpp",
+    "LandCover",
+    "Loss",
+    "OwnCube",
+    "OwnCubeFile",
+    "Period",
+    "Periods",
+    "Regressor",
+    "Sensor",
+    "Sequence",
+    "Sites",
+    "Split",
+    "Stratum",
+    "Tower",
+    "Training",
+    "parse",
+]

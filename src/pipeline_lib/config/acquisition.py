@@ -1,0 +1,204 @@
+"""Where sites lie, where data come from, and how a cube is cut."""
+
+from __future__ import annotations
+
+from datetime import date
+from pathlib import Path
+from typing import Literal, Self
+
+from pydantic import Field, model_validator
+
+from pipeline_lib.config.base import (
+    Block,
+    Count,
+    Latitude,
+    Longitude,
+    Name,
+    NonNegative,
+    Positive,
+    Share,
+)
+
+
+class Catalog(Block):
+    """The STAC catalog that items come from."""
+
+    source: str = Field(
+        "https://planetarycomputer.microsoft.com/api/stac/v1",
+        description="URL of a STAC API, or a folder of STAC item collections (*.json)",
+    )
+    signing: Literal["planetary-computer", "none"] = Field(
+        "planetary-computer", description="How asset addresses are signed when they are read"
+    )
+    timeout_s: Positive = Field(60, description="Longest wait for one answer of the catalog, s")
+    retries: int = Field(5, ge=0, description="How often a failed request is repeated")
+    requests: Count = Field(4, description="Reads of one cube that run side by side")
+    missing_asset: Literal["record", "fail"] = Field(
+        "record",
+        description="A scene that is gone or unreadable: record it in the cube, or fail the cube",
+    )
+
+
+class Stratum(Block):
+    """A land-cover class that sites are drawn from."""
+
+    name: Name = Field(description="Name of the class in tables and figures")
+    codes: tuple[int, ...] = Field(
+        description="LCCS codes of the ESA CCI map; none: every land class"
+    )
+    share: Share = Field(description="Share of all sites")
+
+
+class LandCover(Block):
+    """The land-cover map that sites are drawn from."""
+
+    collection: str = Field("esa-cci-lc", description="STAC collection of the map")
+    asset: str = Field("lccs_class", description="Asset of its items that holds LCCS codes")
+    year: int = Field(2020, ge=1992, description="Year of the map")
+    file: Path | None = Field(
+        None, description="A local GeoTIFF or NetCDF of LCCS codes, in place of the collection"
+    )
+    excluded: tuple[int, ...] = Field(
+        (0, 210), description="Codes that are never drawn: no data, water"
+    )
+
+
+class Periods(Block):
+    """The periods of 12 months that each site is observed in."""
+
+    count: Count = Field(2, description="Periods per site")
+    first_year: int = Field(2017, ge=2015, description="First year a period may lie in")
+    last_year: int = Field(2024, description="Last year a period may lie in")
+    gap_years: int = Field(1, ge=0, description="Least distance between two periods, years")
+
+    @model_validator(mode="after")
+    def _fits(self) -> Self:
+        needed = self.count + (self.count - 1) * self.gap_years
+        if self.last_year - self.first_year + 1 < needed:
+            raise ValueError(
+                f"{self.count} periods of one year, {self.gap_years} apart, do not fit between "
+                f"{self.first_year} and {self.last_year}"
+            )
+        return self
+
+
+class Sites(Block):
+    """Drawing of the training sites."""
+
+    count: Count = Field(250, description="Number of sites")
+    bounds: tuple[Longitude, Latitude, Longitude, Latitude] = Field(
+        (0, 42, 30, 62), description="Domain: west, south, east, north, degrees"
+    )
+    min_distance_km: NonNegative = Field(
+        50, description="Least distance between two sites on the ellipsoid, km"
+    )
+    strata: tuple[Stratum, ...] = Field(
+        (
+            Stratum(name="needle-leaved", codes=(70, 71, 72, 80, 81, 82), share=0.20),
+            Stratum(name="broad-leaved", codes=(50, 60, 61, 62), share=0.20),
+            Stratum(name="grassland", codes=(130,), share=0.20),
+            Stratum(name="urban", codes=(190,), share=0.05),
+            Stratum(name="others", codes=(), share=0.35),
+        ),
+        description="Land-cover strata (Table I of the paper)",
+    )
+    land_cover: LandCover = Field(LandCover(), description="The map")
+    periods: Periods = Field(Periods(), description="The periods")
+
+    @model_validator(mode="after")
+    def _consistent(self) -> Self:
+        total = sum(stratum.share for stratum in self.strata)
+        if abs(total - 1) > 1e-6:
+            raise ValueError(f"the shares of the strata add up to {total:g}, not to 1")
+        names = [stratum.name for stratum in self.strata]
+        if len(set(names)) < len(names):
+            raise ValueError("two strata have the same name")
+        west, south, east, north = self.bounds
+        if west >= east or south >= north:
+            raise ValueError("bounds must be west, south, east, north, in this order")
+        return self
+
+
+class CubeGrid(Block):
+    """The grid of every cube."""
+
+    size_px: Count = Field(90, description="Side of a cube, pixels")
+    resolution_m: Positive = Field(10, description="Pixel size, m")
+    cloud_context_px: int = Field(
+        64, ge=0, description="Pixels read around a cube for the cloud model alone"
+    )
+
+
+class OwnCubeFile(Block):
+    """One sensor's file of a cube that the user brings."""
+
+    file: Path = Field(description="NetCDF or Zarr file")
+    bands: dict[str, str] | None = Field(
+        None, description="Band of the sensor -> variable of the file"
+    )
+    variable: str | None = Field(
+        None, description="Variable with a band dimension, in place of `bands`"
+    )
+    band_dim: str = Field("band", description="Name of the band dimension of `variable`")
+    time: str = Field("time", description="Name of the time dimension")
+    x: str = Field("x", description="Name of the x dimension")
+    y: str = Field("y", description="Name of the y dimension")
+    crs: str | None = Field(
+        None, description="Coordinate reference system, where the file does not tell it"
+    )
+    no_data: tuple[float, ...] = Field((), description="Values that mean no data, besides NaN")
+    conversion: Literal["linear", "decibel"] = Field(
+        "linear",
+        description="linear: value * scale + offset; decibel: power = 10 ** ((that) / 10)",
+    )
+    logarithm_first: bool = Field(
+        False, description="Take log10 of the value before scale and offset (amplitude as DN)"
+    )
+    scale: float = Field(1.0, description="Scale of the file's numbers")
+    offset: float = Field(0.0, description="Offset, added after scaling")
+    mask: str | None = Field(None, description="Variable with a class per pixel, such as SCL")
+    mask_clear: tuple[int, ...] = Field((), description="Classes of `mask` that are clear")
+
+    @model_validator(mode="after")
+    def _one_layout(self) -> Self:
+        if (self.bands is None) == (self.variable is None):
+            raise ValueError("name either `bands` or `variable`")
+        return self
+
+
+class OwnCube(Block):
+    """A cube that the user brings."""
+
+    site: Name = Field(description="Site; cubes of a site share a split")
+    land_cover: str = Field("others", description="Land-cover class of the site")
+    split: Literal["training", "validation", "test", "unused"] | None = Field(
+        None, description="Split; none: drawn. `unused` cubes are only embedded"
+    )
+    window: tuple[int, int, int, int] | None = Field(
+        None,
+        description="Part to take: row from, row to, column from, column to (ends excluded)",
+    )
+    embed: bool = Field(True, description="Export embeddings of this cube")
+    files: dict[str, OwnCubeFile] = Field(description="Sensor -> file")
+
+
+class Tower(Block):
+    """A flux tower: a site whose embeddings are compared with measured GPP."""
+
+    name: str = Field(pattern=r"^[A-Z]{2}-[A-Za-z0-9]{3}$", description="FLUXNET site code")
+    lon: Longitude = Field(description="Longitude, degrees")
+    lat: Latitude = Field(description="Latitude, degrees")
+    vegetation: Name = Field(description="Vegetation type (IGBP)")
+
+
+class Period(Block):
+    """A span of time, both days included."""
+
+    start: date = Field(description="First day")
+    end: date = Field(description="Last day")
+
+    @model_validator(mode="after")
+    def _ordered(self) -> Self:
+        if self.end < self.start:
+            raise ValueError("end lies before start")
+        return self

@@ -1,0 +1,153 @@
+"""Split, training, fusion, embedding and GPP."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Literal, Self
+
+from pydantic import Field, model_validator
+
+from pipeline_lib.config.acquisition import Period, Tower
+from pipeline_lib.config.base import Block, Count, NonNegative, Positive, Share
+
+
+class Split(Block):
+    """Shares of the sites, stratified by land cover."""
+
+    training: Share = Field(0.75, description="Share of sites for training")
+    validation: Share = Field(0.17, description="Share of sites for validation")
+    test: Share = Field(0.08, description="Share of sites for the test")
+
+    @model_validator(mode="after")
+    def _whole(self) -> Self:
+        total = self.training + self.validation + self.test
+        if abs(total - 1) > 1e-6:
+            raise ValueError(f"the shares add up to {total:g}, not to 1")
+        return self
+
+
+class Context(Block):
+    """The neighbourhood that an embedding knows."""
+
+    patch_px: int = Field(15, ge=3, description="Side of a patch, pixels")
+    frames: int = Field(11, ge=1, description="Frames of a sample")
+
+    @model_validator(mode="after")
+    def _odd(self) -> Self:
+        if self.patch_px % 2 == 0 or self.frames % 2 == 0:
+            raise ValueError("patch_px and frames must be odd, so that there is a centre")
+        return self
+
+
+class Training(Block):
+    """Optimisation, the same for encoders and fusion unless the fusion says otherwise."""
+
+    learning_rate: Positive = Field(1e-4, description="Learning rate of AdamW")
+    weight_decay: NonNegative = Field(1.5e-4, description="Weight decay of AdamW")
+    batch_size: Count = Field(256, description="Samples per step")
+    max_epochs: Count = Field(200, description="Most epochs")
+    max_minutes: Positive | None = Field(None, description="Most minutes; none: no limit")
+    max_samples: Count | None = Field(
+        None, description="Most samples per epoch, drawn anew each epoch; none: all"
+    )
+    warmup_steps: int = Field(500, ge=0, description="Steps of the linear warm-up")
+    plateau_factor: Share = Field(0.35, description="Factor of the learning rate on a plateau")
+    plateau_patience: Count = Field(5, description="Epochs without progress before that")
+    stop_patience: Count = Field(15, description="Epochs without progress before the end")
+    gradient_clip: Positive = Field(1.0, description="Largest norm of the gradient")
+
+
+class Fusion(Block):
+    """The layers that join the sensors' latents."""
+
+    reference: str = Field(
+        "sentinel-2", description="Sensor whose cloud-free dates the embeddings have"
+    )
+    features: Count = Field(7, description="Numbers of an embedding")
+    width: int = Field(64, ge=8, description="Channels of the fusion transformer")
+    layers: Count = Field(2, description="Layers of the fusion transformer")
+    heads: Count = Field(4, description="Attention heads")
+    joint_weight: NonNegative = Field(1.0, description="Weight of the joint SSIM + SAM term")
+    training: Training = Field(Training(), description="Optimisation")
+
+    @model_validator(mode="after")
+    def _divisible(self) -> Self:
+        if self.width % self.heads:
+            raise ValueError("width must be a multiple of heads")
+        return self
+
+
+class Embed(Block):
+    """Export of embeddings."""
+
+    dtype: Literal["float16", "float32"] = Field("float16", description="Stored type")
+    tile_px: Count = Field(128, description="Side of a tile, pixels")
+    batch: Count = Field(16384, description="Windows of one step of the temporal head")
+
+
+class Regressor(Block):
+    """The transformer that maps a window of embeddings to GPP."""
+
+    width: int = Field(64, ge=8, description="Channels")
+    blocks: Count = Field(4, description="Encoder blocks")
+    heads: Count = Field(4, description="Attention heads")
+    dropout: Share = Field(0.1, description="Dropout")
+    learning_rate: Positive = Field(5e-4, description="Learning rate of AdamW")
+    weight_decay: NonNegative = Field(1e-4, description="Weight decay of AdamW")
+    batch_size: Count = Field(64, description="Windows per step")
+    max_epochs: Count = Field(200, description="Most epochs")
+    stop_patience: Count = Field(25, description="Epochs without progress before the end")
+    seeds: Count = Field(3, description="Repetitions with other seeds")
+
+    @model_validator(mode="after")
+    def _divisible(self) -> Self:
+        if self.width % self.heads:
+            raise ValueError("width must be a multiple of heads")
+        return self
+
+
+class Gpp(Block):
+    """Comparison with GPP measured at flux towers."""
+
+    fluxnet: Path | None = Field(
+        None, description="Folder of daily FLUXNET files; none: the simulated ones of the demo"
+    )
+    towers: tuple[Tower, ...] = Field(
+        (
+            Tower(name="CZ-Lnz", lon=16.9463, lat=48.6815, vegetation="DBF"),
+            Tower(name="DE-HoH", lon=11.2224, lat=52.0866, vegetation="DBF"),
+            Tower(name="FR-Hes", lon=7.0646, lat=48.6742, vegetation="DBF"),
+            Tower(name="BE-Bra", lon=4.5198, lat=51.3076, vegetation="ENF"),
+            Tower(name="IT-Lav", lon=11.2813, lat=45.9562, vegetation="ENF"),
+            Tower(name="IT-Ren", lon=11.4337, lat=46.5869, vegetation="ENF"),
+            Tower(name="CH-Cha", lon=8.4104, lat=47.2102, vegetation="GRA"),
+            Tower(name="CH-Fru", lon=8.5378, lat=47.1158, vegetation="GRA"),
+            Tower(name="IT-MBo", lon=11.0458, lat=46.0147, vegetation="GRA"),
+        ),
+        description="Flux towers",
+    )
+    period: Period = Field(
+        Period.model_validate({"start": "2017-01-01", "end": "2020-12-31"}),
+        description="Days of the comparison",
+    )
+    min_quality: Share = Field(0.70, description="Least NEE_VUT_REF_QC of a day that is kept")
+    min_good_days: Share = Field(0.60, description="Least share of good days of a site")
+    footprint_m: Positive = Field(50, description="Radius of the pixels averaged around a tower, m")
+    max_gap_days: Count = Field(
+        60, description="Longest gap between embeddings that is interpolated, days"
+    )
+    window_days: Count = Field(90, description="Length of a window, days")
+    stride_days: Count = Field(10, description="Days between two windows")
+    validation_years: tuple[int, ...] = Field((2020,), description="Years of the validation")
+    regressor: Regressor = Field(Regressor(), description="Regressor")
+
+    @model_validator(mode="after")
+    def _consistent(self) -> Self:
+        names = [tower.name for tower in self.towers]
+        if len(set(names)) < len(names):
+            raise ValueError("two towers have the same name")
+        years = range(self.period.start.year, self.period.end.year + 1)
+        outside = [str(year) for year in self.validation_years if year not in years]
+        if outside:
+            raise ValueError(f"validation_years {', '.join(outside)} lie outside the period")
+        return self

@@ -1,0 +1,130 @@
+"""The whole config, and reading it."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any, Self
+
+from pydantic import Field, ValidationError, model_validator
+
+from pipeline_lib.config.acquisition import Catalog, CubeGrid, OwnCube, Sites
+from pipeline_lib.config.base import Block, Name
+from pipeline_lib.config.demo import Demo
+from pipeline_lib.config.learning import Context, Embed, Fusion, Gpp, Split, Training
+from pipeline_lib.config.sensors import SENTINEL_1, SENTINEL_2, Sensor
+from pipeline_lib.errors import UserError
+
+
+class Config(Block):
+    """Everything that a run depends on. The defaults are the paper's configuration."""
+
+    run: Name = Field("paper", description="Name of the run; its products lie in results/<run>/")
+    seed: int = Field(42, ge=0, description="Seed of everything that is drawn")
+    catalog: Catalog = Field(Catalog(), description="Catalog")
+    sites: Sites | None = Field(Sites(), description="Training sites; null: none are drawn")
+    cube: CubeGrid = Field(CubeGrid(), description="Grid of the cubes")
+    own_cubes: dict[Name, OwnCube] = Field({}, description="Cubes that the user brings, by name")
+    sensors: dict[Name, Sensor] = Field(
+        {"sentinel-1": SENTINEL_1, "sentinel-2": SENTINEL_2}, description="Sensors, by name"
+    )
+    split: Split = Field(Split(), description="Training, validation and test")
+    context: Context = Field(Context(), description="Neighbourhood of an embedding")
+    training: Training = Field(Training(), description="Training of the encoders")
+    fusion: Fusion = Field(Fusion(), description="Fusion")
+    embed: Embed = Field(Embed(), description="Export")
+    gpp: Gpp | None = Field(Gpp(), description="GPP; null: not evaluated")
+    demo: Demo | None = Field(None, description="Simulated archive; null: the real catalog")
+
+    @model_validator(mode="after")
+    def _consistent(self) -> Self:
+        problems = []
+        if not self.sensors:
+            problems.append("sensors: at least one sensor is needed")
+        if self.fusion.reference not in self.sensors:
+            problems.append(f"fusion.reference: there is no sensor {self.fusion.reference!r}")
+        if self.sites is None and not self.own_cubes:
+            problems.append("sites is null and own_cubes is empty: there is nothing to train on")
+        for cube, block in self.own_cubes.items():
+            for sensor in sorted(set(block.files) - set(self.sensors)):
+                problems.append(f"own_cubes.{cube}.files: there is no sensor {sensor!r}")
+            for key, file in block.files.items():
+                bands = self.sensors[key].bands if key in self.sensors else ()
+                missing = set(bands) - set(file.bands if file.bands is not None else bands)
+                if missing:
+                    problems.append(
+                        f"own_cubes.{cube}.files.{key}.bands: not named: "
+                        f"{', '.join(sorted(missing))}"
+                    )
+        for key, sensor in self.sensors.items():
+            if sensor.sequence.frames < self.context.frames:
+                problems.append(
+                    f"sensors.{key}.sequence.frames: {sensor.sequence.frames} frames are fewer "
+                    f"than the {self.context.frames} of context.frames"
+                )
+        if problems:
+            raise ValueError("; ".join(problems))
+        return self
+
+
+def parse(content: Mapping[str, Any], base: Path = Path()) -> Config:
+    """Check a whole config and the files it names.
+
+    Parameters
+    ----------
+    content
+        The merged YAML files.
+    base
+        Folder that relative paths of the config start from.
+
+    Raises
+    ------
+    UserError
+        With one line per mistake, all of them at once.
+    """
+    mistakes = []
+    try:
+        config = Config.model_validate(content)
+    except ValidationError as error:
+        mistakes = [_describe(detail) for detail in error.errors()]
+    mistakes += [
+        f"{key}: there is no file {path}; mend the path"
+        for key, path in _paths(content)
+        if not (base / path).exists()
+    ]
+    if mistakes:
+        lines = "\n".join(f"  {mistake}" for mistake in mistakes)
+        raise UserError(f"the config has {len(mistakes)} mistake(s):\n{lines}")
+    return config
+
+
+def _describe(detail: Any) -> str:
+    where = ".".join(str(part) for part in detail["loc"])
+    if detail["type"] == "extra_forbidden":
+        return f"{where}: unknown key; see config/README.md for the known ones"
+    what = detail["msg"].removeprefix("Value error, ")
+    given = detail["input"]
+    shown = f" (given: {given!r})" if not isinstance(given, dict | Block) else ""
+    return f"{where}: {what}{shown}" if where else what
+
+
+def _paths(content: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
+    """Paths that the config names, wherever they stand, valid neighbours or not."""
+
+    def dig(node: Any, *keys: str) -> Any:
+        for key in keys:
+            node = node.get(key) if isinstance(node, Mapping) else None
+        return node
+
+    single = [("sites", "land_cover", "file"), ("gpp", "fluxnet")]
+    for keys in single:
+        value = dig(content, *keys)
+        if isinstance(value, str):
+            yield ".".join(keys), value
+    own = dig(content, "own_cubes")
+    for cube in own if isinstance(own, Mapping) else ():
+        files = dig(own, cube, "files")
+        for sensor in files if isinstance(files, Mapping) else ():
+            value = dig(files, sensor, "file")
+            if isinstance(value, str):
+                yield f"own_cubes.{cube}.files.{sensor}.file", value

@@ -1,0 +1,122 @@
+"""A sensor is data: one block per sensor, and nothing about it elsewhere."""
+
+from __future__ import annotations
+
+from typing import Literal, Self
+
+from pydantic import Field, model_validator
+
+from pipeline_lib.config.base import Block, Count, NonNegative, Positive, Share
+
+
+class Sequence(Block):
+    """How training samples are cut from a cube."""
+
+    frames: Count = Field(20, description="Frames of a sequence, from which a sample is drawn")
+    stride_time: Count = Field(17, description="Frames between the starts of two sequences")
+    stride_space: Count = Field(9, description="Pixels between two patches")
+    max_span_days: Positive = Field(195, description="Longest time a sample may span, days")
+
+
+class Encoder(Block):
+    """Architecture and size of a sensor's autoencoder."""
+
+    kind: Literal["dense"] = Field(
+        "dense", description="dense: fully convolutional, receptive field of one patch"
+    )
+    width: int = Field(64, ge=8, description="Channels of the frame encoder")
+    head_width: int = Field(128, ge=8, description="Channels of the temporal transformer")
+    head_layers: Count = Field(2, description="Layers of the temporal transformer")
+    heads: Count = Field(4, description="Attention heads")
+    decoder_width: int = Field(32, ge=8, description="Channels of the decoder")
+
+    @model_validator(mode="after")
+    def _divisible(self) -> Self:
+        if self.head_width % self.heads:
+            raise ValueError("head_width must be a multiple of heads")
+        return self
+
+
+class Loss(Block):
+    """Weights of the training loss."""
+
+    mae: NonNegative = Field(1.0, description="Weight of the weighted MAE, on bands scaled to 0..1")
+    ssim: NonNegative = Field(0.0, description="Weight of 1 - SSIM")
+    sam: NonNegative = Field(0.0, description="Weight of the spectral angle at the centre, rad")
+    time_factor: Share = Field(
+        0.1, description="Factor of the context weight per frame from the centre"
+    )
+    first_ring_factor: Share = Field(
+        0.01, description="Factor of the context weight for the first ring of pixels"
+    )
+    ring_factor: Share = Field(
+        0.1, description="Factor of the context weight for each further ring"
+    )
+    fusion_centre: Positive = Field(
+        1.5, description="Factor of the centre's weight when the fusion is trained"
+    )
+
+
+class Sensor(Block):
+    """One sensor, from its catalog to its latent numbers."""
+
+    collection: str = Field(description="STAC collection")
+    loader: Literal["sentinel-2-l2a", "sentinel-1-rtc"] = Field(
+        description="Physics of the collection: how its assets become a cube"
+    )
+    quantity: Literal["reflectance", "backscatter"] = Field(description="What a cube holds")
+    bands: tuple[str, ...] = Field(description="Bands of the cube, in order", min_length=1)
+    rgb: tuple[str, str, str] | None = Field(None, description="Bands of a true-colour picture")
+    brdf: bool = Field(False, description="Correct to nadir view with the c-factor")
+    clouds: Literal["cloudsen12", "scl", "none"] = Field(
+        "none", description="Where the cloud mask comes from"
+    )
+    min_clear: Share = Field(0.0, description="Least share of clear pixels of a date that is kept")
+    rolling_mean: Count = Field(
+        1, description="Frames of the centred rolling mean over time (1: none)"
+    )
+    quantiles: tuple[Share, Share] = Field(
+        (0.001, 0.999), description="Quantiles of the training split that become 0 and 1"
+    )
+    latent: Count = Field(description="Numbers per pixel and date")
+    sequence: Sequence = Field(Sequence(), description="Training samples")
+    encoder: Encoder = Field(Encoder(), description="Autoencoder")
+    loss: Loss = Field(Loss(), description="Training loss")
+
+    @model_validator(mode="after")
+    def _consistent(self) -> Self:
+        if len(set(self.bands)) < len(self.bands):
+            raise ValueError("a band is named twice")
+        if self.rolling_mean % 2 == 0:
+            raise ValueError("rolling_mean must be odd, so that it has a centre")
+        if self.quantiles[0] >= self.quantiles[1]:
+            raise ValueError("the lower quantile must lie below the upper one")
+        unknown = set(self.rgb or ()) - set(self.bands)
+        if unknown:
+            raise ValueError(f"rgb names unknown bands: {', '.join(sorted(unknown))}")
+        return self
+
+
+SENTINEL_2 = Sensor(
+    collection="sentinel-2-l2a",
+    loader="sentinel-2-l2a",
+    quantity="reflectance",
+    bands=("B02", "B03", "B04", "B05", "B06", "B07", "B08", "B8A", "B11", "B12"),
+    rgb=("B04", "B03", "B02"),
+    brdf=True,
+    clouds="cloudsen12",
+    min_clear=0.03,
+    latent=9,
+    sequence=Sequence(frames=20, stride_time=17, stride_space=9),
+    loss=Loss(mae=0.23, ssim=0.03, sam=0.74, fusion_centre=1.75),
+)
+
+SENTINEL_1 = Sensor(
+    collection="sentinel-1-rtc",
+    loader="sentinel-1-rtc",
+    quantity="backscatter",
+    bands=("vv", "vh"),
+    rolling_mean=3,
+    latent=2,
+    sequence=Sequence(frames=40, stride_time=40, stride_space=15),
+)

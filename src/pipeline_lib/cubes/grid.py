@@ -1,0 +1,140 @@
+"""The pixel grid of a cube and the request that a cube answers."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import date
+from typing import Any, Self
+
+import numpy as np
+from numpy.typing import NDArray
+
+from pipeline_lib.config import CubeGrid
+
+SNAP_M = 60
+"""Origins lie on multiples of the coarsest Sentinel-2 pixel, so that all its bands nest."""
+
+
+@dataclass(frozen=True)
+class Grid:
+    """A north-up pixel grid: EPSG code, upper left corner in metres, pixel size, shape."""
+
+    epsg: int
+    left: float
+    top: float
+    resolution: float
+    height: int
+    width: int
+
+    @property
+    def shape(self) -> tuple[int, int]:
+        """Rows and columns."""
+        return self.height, self.width
+
+    @property
+    def bounds(self) -> tuple[float, float, float, float]:
+        """West, south, east, north, in metres."""
+        return (
+            self.left,
+            self.top - self.height * self.resolution,
+            self.left + self.width * self.resolution,
+            self.top,
+        )
+
+    @property
+    def x(self) -> NDArray[np.float64]:
+        """Easting of the pixel centres, ``(width,)``."""
+        return self.left + (np.arange(self.width, dtype=np.float64) + 0.5) * self.resolution
+
+    @property
+    def y(self) -> NDArray[np.float64]:
+        """Northing of the pixel centres, from north to south, ``(height,)``."""
+        return self.top - (np.arange(self.height, dtype=np.float64) + 0.5) * self.resolution
+
+    def padded(self, pixels: int) -> Grid:
+        """The same grid with ``pixels`` more on every side."""
+        return Grid(
+            self.epsg,
+            self.left - pixels * self.resolution,
+            self.top + pixels * self.resolution,
+            self.resolution,
+            self.height + 2 * pixels,
+            self.width + 2 * pixels,
+        )
+
+    def lonlat_bounds(self) -> tuple[float, float, float, float]:
+        """West, south, east, north, in degrees: the smallest box that holds the grid."""
+        from pyproj import Transformer
+
+        to_lonlat = Transformer.from_crs(self.epsg, 4326, always_xy=True)
+        return to_lonlat.transform_bounds(*self.bounds, densify_pts=5)
+
+
+def utm_epsg(lon: float, lat: float) -> int:
+    """EPSG code of the UTM zone of a place (WGS 84), by its longitude alone.
+
+    Sentinel-2 offers every place in its regular zone; the exceptions of Norway and
+    Svalbard only add tiles.
+    """
+    zone = min(int((lon + 180) // 6) + 1, 60)
+    return (32600 if lat >= 0 else 32700) + zone
+
+
+def grid_at(lon: float, lat: float, cube: CubeGrid) -> Grid:
+    """Grid of a cube centred at a place, on the pixel grid of Sentinel-2.
+
+    Parameters
+    ----------
+    lon, lat
+        Centre, degrees. The grid's own centre lies within half of ``SNAP_M`` of it.
+    cube
+        Size and resolution.
+    """
+    from pyproj import Transformer
+
+    epsg = utm_epsg(lon, lat)
+    east, north = Transformer.from_crs(4326, epsg, always_xy=True).transform(lon, lat)
+    half = cube.size_px * cube.resolution_m / 2
+    left = math.floor((east - half) / SNAP_M + 0.5) * SNAP_M
+    top = math.floor((north + half) / SNAP_M + 0.5) * SNAP_M
+    return Grid(epsg, left, top, cube.resolution_m, cube.size_px, cube.size_px)
+
+
+@dataclass(frozen=True)
+class CubeRequest:
+    """What a cube shall hold: a place and a period, both days included."""
+
+    cube: str
+    site: str
+    land_cover: str
+    lon: float
+    lat: float
+    start: date
+    end: date
+
+    @classmethod
+    def from_row(cls, row: Mapping[str, Any]) -> Self:
+        """Read the text fields of a table or of a JSON object."""
+        return cls(
+            cube=str(row["cube"]),
+            site=str(row["site"]),
+            land_cover=str(row["land_cover"]),
+            lon=float(row["lon"]),
+            lat=float(row["lat"]),
+            start=date.fromisoformat(str(row["start"])),
+            end=date.fromisoformat(str(row["end"])),
+        )
+
+    def to_row(self) -> dict[str, Any]:
+        """The fields as plain text and numbers."""
+        return {
+            "cube": self.cube,
+            "site": self.site,
+            "land_cover": self.land_cover,
+            "lon": self.lon,
+            "lat": self.lat,
+            "start": self.start.isoformat(),
+            "end": self.end.isoformat(),
+        }

@@ -1,0 +1,240 @@
+"""The contract of a cube: what it holds, and how it lies in a file.
+
+A cube is one sensor, one site, one period: a Zarr v3 store in one zip file that plain
+``xarray.open_zarr("zip::FILE", consolidated=False)`` reads. Dimensions are
+``(time, band, y, x)``.
+"""
+
+from __future__ import annotations
+
+import json
+import tempfile
+import warnings
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import xarray as xr
+from numpy.typing import ArrayLike, NDArray
+
+from pipeline_lib import __version__
+from pipeline_lib.cubes.grid import Grid
+from pipeline_lib.errors import UserError
+from pipeline_lib.files import atomic_path, pack
+
+CLEAR, THICK_CLOUD, THIN_CLOUD, CLOUD_SHADOW, NO_DATA = range(5)
+MASK_MEANINGS = "clear thick_cloud thin_cloud cloud_shadow no_data"
+
+REFLECTANCE_SCALE = 1e-4
+INTEGER_FILL = -32768
+TIME_CHUNK = 32
+
+UNITS = {"reflectance": "1", "backscatter": "1"}
+LONG_NAMES = {
+    "reflectance": "surface reflectance",
+    "backscatter": "gamma nought backscatter, linear power",
+}
+
+
+def make_cube(
+    *,
+    values: NDArray[np.float32],
+    mask: NDArray[np.uint8],
+    times: ArrayLike,
+    bands: Sequence[str],
+    grid: Grid,
+    quantity: str,
+    frames: Mapping[str, ArrayLike],
+    attributes: Mapping[str, Any],
+    unfiltered: NDArray[np.float32] | None = None,
+) -> xr.Dataset:
+    """Assemble a cube.
+
+    Parameters
+    ----------
+    values
+        ``(time, band, y, x)``, NaN where there is no value.
+    mask
+        ``(time, y, x)``, one of the classes of this module.
+    times
+        ``(time,)``, UTC, strictly increasing.
+    bands, grid, quantity
+        Labels of the other dimensions; ``reflectance`` or ``backscatter``.
+    frames
+        Provenance of each frame, each ``(time,)``: ``item``, ``platform``,
+        ``relative_orbit``, ``orbit_state``, ``processing_baseline``, ``sun_zenith`` and so
+        on, angles in degrees. Texts and numbers.
+    attributes
+        ``sensor``, ``cube``, ``site``, ``land_cover``, ``config_digest``, ``license``, ``source``,
+        and ``lacking``, a list of texts: what the cube should hold and does not.
+    unfiltered
+        ``(time, band, y, x)``, the values before the rolling mean.
+
+    Raises
+    ------
+    ValueError
+        If shapes disagree or times do not increase.
+    """
+    stamps = np.asarray(times, dtype="datetime64[ns]")
+    shape = (len(stamps), len(bands), *grid.shape)
+    if values.shape != shape or mask.shape != (shape[0], *grid.shape):
+        raise ValueError(f"values {values.shape} and mask {mask.shape} do not fit {shape}")
+    if np.any(np.diff(stamps) <= np.timedelta64(0)):
+        raise ValueError("times must increase strictly")
+    described = {"units": UNITS[quantity], "long_name": LONG_NAMES[quantity]}
+    described["grid_mapping"] = "spatial_ref"
+    variables = {
+        quantity: (("time", "band", "y", "x"), values, described),
+        "mask": (
+            ("time", "y", "x"),
+            mask,
+            {
+                "long_name": "what the pixel shows",
+                "flag_values": list(range(5)),
+                "flag_meanings": MASK_MEANINGS,
+                "grid_mapping": "spatial_ref",
+            },
+        ),
+    }
+    if unfiltered is not None:
+        variables[f"{quantity}_unfiltered"] = (
+            ("time", "band", "y", "x"),
+            unfiltered,
+            described | {"long_name": f"{LONG_NAMES[quantity]}, before the rolling mean"},
+        )
+    lacking = list(attributes.get("lacking", ()))
+    cube = xr.Dataset(
+        variables,
+        coords={
+            "time": ("time", stamps, {"standard_name": "time"}),
+            "band": ("band", np.asarray(bands, dtype=object)),
+            "y": ("y", grid.y, {"standard_name": "projection_y_coordinate", "units": "m"}),
+            "x": ("x", grid.x, {"standard_name": "projection_x_coordinate", "units": "m"}),
+            "spatial_ref": ((), np.int32(0), _grid_mapping(grid)),
+            **{name: ("time", _column(column)) for name, column in frames.items()},
+        },
+        attrs={
+            **{k: v for k, v in attributes.items() if k != "lacking"},
+            "Conventions": "CF-1.11",
+            "quantity": quantity,
+            "software": f"pipeline_lib {__version__}",
+            "lacking": json.dumps(lacking),
+            "valid_counts": json.dumps([int(n) for n in (mask != NO_DATA).sum(axis=(1, 2))]),
+        },
+    )
+    return cube
+
+
+def _column(values: ArrayLike) -> NDArray[Any]:
+    column = np.asarray(values)
+    return column.astype(object) if column.dtype.kind == "U" else column
+
+
+def _grid_mapping(grid: Grid) -> dict[str, Any]:
+    from pyproj import CRS
+
+    mapping = CRS.from_epsg(grid.epsg).to_cf()
+    west, _, _, north = grid.bounds
+    size = grid.resolution
+    mapping["GeoTransform"] = f"{west} {size} 0.0 {north} 0.0 {-size}"
+    mapping["spatial_ref"] = mapping["crs_wkt"]
+    return mapping
+
+
+def write_cube(cube: xr.Dataset, path: str | Path) -> None:
+    """Write a cube as one ``.zarr.zip``, atomically; equal cubes have equal bytes."""
+    from zarr.codecs import BloscCodec
+
+    quantity = cube.attrs["quantity"]
+    codec = {"compressors": (BloscCodec(cname="zstd", clevel=5, shuffle="bitshuffle"),)}
+    chunk = min(TIME_CHUNK, max(1, cube.sizes["time"]))
+    shape = (chunk, cube.sizes["band"], cube.sizes["y"], cube.sizes["x"])
+    encoding: dict[str, dict[str, Any]] = {
+        "mask": codec | {"chunks": (shape[0], *shape[2:])},
+        "time": {"units": "seconds since 1970-01-01", "dtype": "float64"},
+    }
+    for name in (quantity, f"{quantity}_unfiltered"):
+        if name in cube:
+            encoding[name] = codec | {"chunks": shape}
+    if quantity == "reflectance":
+        encoding[quantity] |= {
+            "dtype": "int16",
+            "scale_factor": REFLECTANCE_SCALE,
+            "add_offset": 0.0,
+            "_FillValue": INTEGER_FILL,
+        }
+    with atomic_path(path) as partial, tempfile.TemporaryDirectory(dir=partial.parent) as folder:
+        store = Path(folder) / "cube.zarr"
+        with warnings.catch_warnings():
+            # Variable-length text has no final Zarr v3 specification yet; every reader
+            # that we promise (xarray, zarr-python) reads it.
+            warnings.filterwarnings("ignore", message=".*Zarr V3 specification.*")
+            warnings.filterwarnings("ignore", message=".*does not have a Zarr.*")
+            cube.to_zarr(store, zarr_format=3, consolidated=False, encoding=encoding)
+        pack(store, partial)
+
+
+def read_cube(path: str | Path, *, load: bool = True) -> xr.Dataset:
+    """Read a cube, with values as float32 and NaN where there is none.
+
+    Raises
+    ------
+    UserError
+        If the file is absent, is not a cube, or is damaged.
+    """
+    from zarr.storage import ZipStore
+
+    path = Path(path)
+    if not path.exists():
+        raise UserError(f"{path}: no such cube")
+    try:
+        store = ZipStore(path, mode="r")
+        raw = xr.open_zarr(store, consolidated=False, mask_and_scale=False, chunks=None)
+        quantity = raw.attrs["quantity"]
+        counts = json.loads(raw.attrs["valid_counts"])
+        cube = raw.load() if load else raw
+    except Exception as error:
+        raise UserError(
+            f"{path}: not a readable cube ({type(error).__name__}: {error}); "
+            "delete it and run again"
+        ) from error
+    for name in cube.coords:
+        if cube[name].dtype.kind == "T":
+            cube[name] = cube[name].astype(object)
+    if load:
+        found = [int(n) for n in (cube["mask"].values != NO_DATA).sum(axis=(1, 2))]
+        if found != counts:
+            raise UserError(
+                f"{path}: damaged, valid pixels differ from what was written; "
+                "delete it and run again"
+            )
+        for name in (quantity, f"{quantity}_unfiltered"):
+            if name in cube:
+                cube[name] = _decode(cube[name])
+    return cube
+
+
+def _decode(variable: xr.DataArray) -> xr.DataArray:
+    """Scale integers to float32; xarray's own decoding yields float64."""
+    if variable.dtype.kind == "f":
+        return variable
+    scale = np.float32(variable.attrs.pop("scale_factor", 1.0))
+    offset = np.float32(variable.attrs.pop("add_offset", 0.0))
+    fill = variable.attrs.pop("_FillValue", INTEGER_FILL)
+    values = variable.values.astype(np.float32) * scale + offset
+    values[variable.values == fill] = np.nan
+    return variable.copy(data=values)
+
+
+def grid_of(cube: xr.Dataset) -> Grid:
+    """The grid of a cube, from its coordinates and grid mapping."""
+    from pyproj import CRS
+
+    x, y = cube["x"].values, cube["y"].values
+    resolution = float(x[1] - x[0]) if len(x) > 1 else float(y[0] - y[1])
+    epsg = CRS.from_wkt(cube["spatial_ref"].attrs["crs_wkt"]).to_epsg()
+    if epsg is None:
+        raise UserError("the cube's coordinate reference system has no EPSG code")
+    left, top = float(x[0]) - resolution / 2, float(y[0]) + resolution / 2
+    return Grid(epsg, left, top, resolution, len(y), len(x))

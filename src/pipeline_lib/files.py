@@ -1,0 +1,122 @@
+"""Files and folders that appear whole or not at all, and digests of them."""
+
+from __future__ import annotations
+
+import csv
+import hashlib
+import json
+import shutil
+import zipfile
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from pipeline_lib.errors import UserError
+
+
+@contextmanager
+def atomic_path(target: str | Path) -> Iterator[Path]:
+    """Yield a path beside ``target`` and rename it into place if the block succeeds.
+
+    The yielded path does not exist; the block makes a file or a folder there.
+    Whatever an earlier, killed run left there is removed first. On an exception the
+    partial product is removed and ``target`` is untouched.
+    """
+    target = Path(target)
+    target.parent.mkdir(parents=True, exist_ok=True)
+    partial = target.with_name(f".partial-{target.name}")
+    _remove(partial)
+    try:
+        yield partial
+        if partial.is_dir() and target.exists():
+            _remove(target)
+        partial.replace(target)
+    finally:
+        _remove(partial)
+
+
+def _remove(path: Path) -> None:
+    if path.is_dir() and not path.is_symlink():
+        shutil.rmtree(path)
+    else:
+        path.unlink(missing_ok=True)
+
+
+def write_json(path: str | Path, content: Any) -> None:
+    """Write ``content`` as indented JSON, atomically. NaN is refused: JSON has none."""
+    with atomic_path(path) as partial:
+        partial.write_text(json.dumps(content, indent=1, allow_nan=False) + "\n")
+
+
+def read_json(path: str | Path) -> Any:
+    """Read a JSON file.
+
+    Raises
+    ------
+    UserError
+        If the file is absent or is not JSON.
+    """
+    try:
+        return json.loads(Path(path).read_text())
+    except FileNotFoundError:
+        raise UserError(f"{path}: no such file") from None
+    except (json.JSONDecodeError, UnicodeDecodeError) as error:
+        raise UserError(f"{path}: not valid JSON ({error}); delete it and run again") from error
+
+
+def write_csv(path: str | Path, rows: Sequence[Mapping[str, Any]]) -> None:
+    """Write rows with the columns of the first one, atomically."""
+    with atomic_path(path) as partial, partial.open("w", newline="") as handle:
+        writer = csv.DictWriter(handle, list(rows[0]) if rows else [], lineterminator="\n")
+        writer.writeheader()
+        writer.writerows(rows)
+
+
+def pack(folder: str | Path, target: str | Path) -> None:
+    """Pack ``folder`` into an uncompressed zip whose bytes depend on the content alone.
+
+    Entries are sorted and carry no time of day, so that equal stores have equal digests.
+    """
+    folder = Path(folder)
+    with zipfile.ZipFile(target, "w", zipfile.ZIP_STORED) as archive:
+        for path in sorted(folder.rglob("*")):
+            if path.is_file():
+                name = zipfile.ZipInfo(path.relative_to(folder).as_posix())
+                archive.writestr(name, path.read_bytes())
+
+
+def digest_file(path: str | Path) -> str:
+    """SHA-256 of a file's bytes, in hexadecimal."""
+    with Path(path).open("rb") as handle:
+        return hashlib.file_digest(handle, "sha256").hexdigest()
+
+
+def digest_of(content: Any) -> str:
+    """SHA-256 of a JSON-serialisable value, independent of the order of its keys."""
+    text = json.dumps(content, sort_keys=True, separators=(",", ":"))
+    return hashlib.sha256(text.encode()).hexdigest()
+
+
+def library_digest(packages: Iterable[str]) -> str:
+    """Digest of the source of packages of this library.
+
+    Snakemake does not see an edit of an imported library; a rule that carries this digest
+    in its params reruns after one.
+    """
+    root = Path(__file__).parent
+    common = [root / "files.py", root / "errors.py"]
+    sources = common + [p for name in packages for p in _sources(root, name)]
+    state = hashlib.sha256()
+    for path in sorted(set(sources)):
+        state.update(path.relative_to(root).as_posix().encode())
+        state.update(path.read_bytes())
+    return state.hexdigest()[:16]
+
+
+def _sources(root: Path, name: str) -> list[Path]:
+    folder = root / name
+    found = sorted(folder.rglob("*.py")) if folder.is_dir() else [root / f"{name}.py"]
+    if not found or not found[0].exists():
+        raise ValueError(f"pipeline_lib has no package {name!r}")
+    return found
