@@ -23,7 +23,15 @@ from pipeline_lib.config.learning import (
     Training,
 )
 from pipeline_lib.config.root import Config, parse
-from pipeline_lib.config.sensors import SENTINEL_1, SENTINEL_2, Encoder, Loss, Sensor, Sequence
+from pipeline_lib.config.sensors import (
+    SENTINEL_1,
+    SENTINEL_2,
+    Encoder,
+    Loss,
+    Sensor,
+    SensorSource,
+    Sequence,
+)
 
 __all__ = [
     "SENTINEL_1",
@@ -45,6 +53,7 @@ __all__ = [
     "Periods",
     "Regressor",
     "Sensor",
+    "SensorSource",
     "Sequence",
     "Sites",
     "Split",

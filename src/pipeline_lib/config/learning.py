@@ -55,6 +55,9 @@ class Training(Block):
     plateau_patience: Count = Field(5, description="Epochs without progress before that")
     stop_patience: Count = Field(15, description="Epochs without progress before the end")
     gradient_clip: Positive = Field(1.0, description="Largest norm of the gradient")
+    threads: Count = Field(
+        4, description="CPU threads; fixed, since the last digits of a sum depend on them"
+    )
 
 
 class Fusion(Block):

@@ -9,7 +9,7 @@ from typing import Any, Self
 from pydantic import Field, ValidationError, model_validator
 
 from pipeline_lib.config.acquisition import Catalog, CubeGrid, OwnCube, Sites
-from pipeline_lib.config.base import Block, Name
+from pipeline_lib.config.base import Block, Count, Name
 from pipeline_lib.config.demo import Demo
 from pipeline_lib.config.learning import Context, Embed, Fusion, Gpp, Split, Training
 from pipeline_lib.config.sensors import SENTINEL_1, SENTINEL_2, Sensor
@@ -33,6 +33,9 @@ class Config(Block):
     training: Training = Field(Training(), description="Training of the encoders")
     fusion: Fusion = Field(Fusion(), description="Fusion")
     embed: Embed = Field(Embed(), description="Export")
+    evaluation_samples: Count = Field(
+        4096, description="Samples per split that reconstruction is measured on"
+    )
     gpp: Gpp | None = Field(Gpp(), description="GPP; null: not evaluated")
     demo: Demo | None = Field(None, description="Simulated archive; null: the real catalog")
 
@@ -46,8 +49,8 @@ class Config(Block):
         if self.sites is None and not self.own_cubes:
             problems.append("sites is null and own_cubes is empty: there is nothing to train on")
         for cube, block in self.own_cubes.items():
-            for sensor in sorted(set(block.files) - set(self.sensors)):
-                problems.append(f"own_cubes.{cube}.files: there is no sensor {sensor!r}")
+            for key in sorted(set(block.files) - set(self.sensors)):
+                problems.append(f"own_cubes.{cube}.files: there is no sensor {key!r}")
             for key, file in block.files.items():
                 bands = self.sensors[key].bands if key in self.sensors else ()
                 missing = set(bands) - set(file.bands if file.bands is not None else bands)

@@ -57,8 +57,8 @@ class Loss(Block):
     )
 
 
-class Sensor(Block):
-    """One sensor, from its catalog to its latent numbers."""
+class SensorSource(Block):
+    """What decides a sensor's cubes, and nothing that is only learned from them."""
 
     collection: str = Field(description="STAC collection")
     loader: Literal["sentinel-2-l2a", "sentinel-1-rtc"] = Field(
@@ -66,7 +66,6 @@ class Sensor(Block):
     )
     quantity: Literal["reflectance", "backscatter"] = Field(description="What a cube holds")
     bands: tuple[str, ...] = Field(description="Bands of the cube, in order", min_length=1)
-    rgb: tuple[str, str, str] | None = Field(None, description="Bands of a true-colour picture")
     brdf: bool = Field(False, description="Correct to nadir view with the c-factor")
     clouds: Literal["cloudsen12", "scl", "none"] = Field(
         "none", description="Where the cloud mask comes from"
@@ -75,6 +74,20 @@ class Sensor(Block):
     rolling_mean: Count = Field(
         1, description="Frames of the centred rolling mean over time (1: none)"
     )
+
+    @model_validator(mode="after")
+    def _source_consistent(self) -> Self:
+        if len(set(self.bands)) < len(self.bands):
+            raise ValueError("a band is named twice")
+        if self.rolling_mean % 2 == 0:
+            raise ValueError("rolling_mean must be odd, so that it has a centre")
+        return self
+
+
+class Sensor(SensorSource):
+    """One sensor, from its catalog to its latent numbers."""
+
+    rgb: tuple[str, str, str] | None = Field(None, description="Bands of a true-colour picture")
     quantiles: tuple[Share, Share] = Field(
         (0.001, 0.999), description="Quantiles of the training split that become 0 and 1"
     )
@@ -85,16 +98,16 @@ class Sensor(Block):
 
     @model_validator(mode="after")
     def _consistent(self) -> Self:
-        if len(set(self.bands)) < len(self.bands):
-            raise ValueError("a band is named twice")
-        if self.rolling_mean % 2 == 0:
-            raise ValueError("rolling_mean must be odd, so that it has a centre")
         if self.quantiles[0] >= self.quantiles[1]:
             raise ValueError("the lower quantile must lie below the upper one")
         unknown = set(self.rgb or ()) - set(self.bands)
         if unknown:
             raise ValueError(f"rgb names unknown bands: {', '.join(sorted(unknown))}")
         return self
+
+    def source(self) -> SensorSource:
+        """The part of the block that decides the cubes."""
+        return SensorSource.model_validate(self.model_dump(include=set(SensorSource.model_fields)))
 
 
 SENTINEL_2 = Sensor(

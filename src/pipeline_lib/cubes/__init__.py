@@ -1,6 +1,7 @@
 """The grid, the schema and the files of cubes."""
 
 from pipeline_lib.cubes.grid import CubeRequest, Grid, grid_at, utm_epsg
+from pipeline_lib.cubes.ingest import ingest_cube, merge_days, rolling_mean
 from pipeline_lib.cubes.schema import (
     CLEAR,
     CLOUD_SHADOW,
@@ -23,8 +24,11 @@ __all__ = [
     "Grid",
     "grid_at",
     "grid_of",
+    "ingest_cube",
     "make_cube",
+    "merge_days",
     "read_cube",
+    "rolling_mean",
     "utm_epsg",
     "write_cube",
 ]

@@ -1,0 +1,39 @@
+# The virtual environment is made from the lock wherever it is missing or out of date, so that
+# every target works on a fresh machine.
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+STAMP := $(VENV)/.made-from-lock
+CORES ?= all
+DEMO := results/demo
+
+.PHONY: demo test check environment generate clean
+
+demo: $(STAMP)
+	$(BIN)/snakemake --cores $(CORES) --configfile config/demo.yaml
+	@echo "The demo is finished. Open $(DEMO)/report.html"
+
+test: $(STAMP)
+	$(BIN)/python -m pytest -n 2 --dist loadgroup -q
+
+check: $(STAMP)
+	$(BIN)/ruff format --check .
+	$(BIN)/ruff check .
+	$(BIN)/snakefmt --check --compact-diff Snakefile workflow
+	$(BIN)/mypy
+
+environment: $(STAMP)
+
+# Defaults file, schema and table of keys, from the config blocks.
+generate: $(STAMP)
+	$(BIN)/python -m pipeline_lib.config.generate
+
+$(STAMP): envs/requirements.lock pyproject.toml
+	$(PYTHON) -c 'import sys; sys.exit(None if sys.version_info >= (3, 11) else "Python 3.11 or newer is needed: make PYTHON=/path/to/python3.11")'
+	$(PYTHON) -m venv --clear $(VENV)
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -r envs/requirements.lock
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --editable .
+	touch $@
+
+clean:
+	rm -rf $(VENV) .snakemake .mypy_cache .ruff_cache .pytest_cache .hypothesis

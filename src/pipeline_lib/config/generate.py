@@ -1,0 +1,123 @@
+"""Files that are generated from the config blocks: defaults, JSON schema, table of keys."""
+
+from __future__ import annotations
+
+import json
+import types
+import typing
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+import yaml
+from pydantic import BaseModel
+from pydantic.fields import FieldInfo
+
+from pipeline_lib.config.root import Config
+
+HEADER = (
+    "# The paper's configuration; generated from src/pipeline_lib/config.\n"
+    "# Every key is explained in README.md beside this file.\n"
+)
+
+
+def defaults_yaml() -> str:
+    """The defaults file: the paper's configuration with a comment on every block."""
+    content = Config().model_dump(mode="json")
+    lines = [HEADER.rstrip(), ""]
+    for name, field in Config.model_fields.items():
+        lines.append(f"# {field.description}")
+        lines.append(_dump({name: content[name]}).rstrip())
+        lines.append("")
+    return "\n".join(lines).rstrip() + "\n"
+
+
+class _Dumper(yaml.SafeDumper):
+    """Short lists of plain values stay on one line."""
+
+    def represent_sequence(self, tag: str, sequence: Any, flow_style: bool | None = None) -> Any:
+        plain = all(not isinstance(item, list | dict) for item in sequence)
+        return super().represent_sequence(tag, sequence, flow_style=plain or flow_style)
+
+
+def _dump(content: Mapping[str, Any]) -> str:
+    return yaml.dump(content, Dumper=_Dumper, sort_keys=False, width=98, allow_unicode=True)
+
+
+def json_schema() -> str:
+    """The JSON schema of the config."""
+    return json.dumps(Config.model_json_schema(), indent=1) + "\n"
+
+
+def key_table() -> str:
+    """A Markdown table: key, default, meaning."""
+    rows = ["| key | default | meaning |", "|---|---|---|"]
+    for key, default, meaning in _keys(Config, ""):
+        rows.append(f"| `{key}` | {default} | {meaning} |")
+    return "\n".join(rows) + "\n"
+
+
+def _keys(block: type[BaseModel], prefix: str) -> Iterator[tuple[str, str, str]]:
+    for name, field in block.model_fields.items():
+        key = f"{prefix}{name}"
+        inner, suffix = _inner_block(field)
+        if inner is None or suffix:
+            yield key, _default(field, inner), str(field.description)
+        if inner is not None:
+            yield from _keys(inner, f"{key}{suffix}.")
+
+
+def _inner_block(field: FieldInfo) -> tuple[type[BaseModel] | None, str]:
+    """The block that a field holds, and how one of several is addressed."""
+
+    def search(annotation: Any, suffix: str) -> tuple[type[BaseModel] | None, str]:
+        origin = typing.get_origin(annotation)
+        arguments = typing.get_args(annotation)
+        if isinstance(annotation, type) and issubclass(annotation, BaseModel):
+            return annotation, suffix
+        if origin is dict:
+            return search(arguments[1], ".<name>")
+        if origin is tuple:
+            return search(arguments[0], "[]")
+        if origin in (typing.Union, types.UnionType, typing.Annotated):
+            for argument in arguments:
+                found = search(argument, suffix)
+                if found[0] is not None:
+                    return found
+        return None, ""
+
+    return search(field.annotation, "")
+
+
+def _default(field: FieldInfo, inner: type[BaseModel] | None) -> str:
+    if field.is_required():
+        return "required"
+    default = field.get_default(call_default_factory=True)
+    if inner is not None and default:
+        named = default if isinstance(default, dict) else [getattr(d, "name", "") for d in default]
+        return ", ".join(named)
+    if isinstance(default, tuple):
+        return f"`{list(default)}`"
+    return f"`{json.dumps(default, default=str)}`"
+
+
+def generated_files(root: Path) -> dict[Path, str]:
+    """Every generated file below the project's root, with the content it should have.
+
+    The table stands between two marks in ``config/README.md``; the text around it is kept.
+    """
+    readme = root / "config" / "README.md"
+    begin, end = "<!-- keys: begin -->\n", "<!-- keys: end -->"
+    text = readme.read_text()
+    before, rest = text.split(begin)
+    after = rest.split(end)[1]
+    return {
+        root / "config" / "config.yaml": defaults_yaml(),
+        root / "config" / "schema.json": json_schema(),
+        readme: before + begin + key_table() + end + after,
+    }
+
+
+if __name__ == "__main__":
+    for path, content in generated_files(Path(__file__).parents[3]).items():
+        path.write_text(content)

@@ -1,0 +1,274 @@
+"""Cubes that the user brings: from NetCDF or Zarr into the contract of this package."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+import xarray as xr
+from numpy.typing import NDArray
+
+from pipeline_lib.config import OwnCube, OwnCubeFile, Sensor
+from pipeline_lib.cubes.grid import Grid
+from pipeline_lib.cubes.schema import CLEAR, NO_DATA, THICK_CLOUD, make_cube, write_cube
+from pipeline_lib.errors import UserError
+
+
+def ingest_cube(
+    *, name: str, sensor_name: str, sensor: Sensor, own: OwnCube, config_digest: str, output: Path
+) -> None:
+    """Bring one sensor's file of a user's cube into the contract of a cube.
+
+    Dates of one day are merged (mean of the valid values); dates without a clear pixel, or with
+    a smaller clear share than ``sensor.min_clear``, are left out and counted in ``lacking``. The
+    rolling mean of the sensor is applied.
+
+    Raises
+    ------
+    UserError
+        If the file lacks what the config names, or holds no usable date.
+    """
+    block = own.files[sensor_name]
+    source = _open(block)
+    values = _band_stack(source, block, sensor)
+    clear = _clear(source, block, values)
+    grid = _grid(source, block, values.shape[2:])
+    days = _days(source, block)
+    if own.window is not None:
+        values, clear, grid = _crop(values, clear, grid, own.window, block.file)
+    days, values, clear, merged = merge_days(days, values, clear)
+    valid = clear & np.isfinite(values).all(axis=1)
+    share = valid.mean(axis=(1, 2))
+    kept = (share >= sensor.min_clear) & (share > 0)
+    if not kept.any():
+        raise UserError(f"{block.file}: no date has a valid pixel; check bands and no_data")
+    values, clear, days = values[kept], clear[kept], days[kept]
+    finite = np.isfinite(values).all(axis=1)
+    mask = np.where(finite, np.where(clear, CLEAR, THICK_CLOUD), NO_DATA).astype(np.uint8)
+    lacking = [f"{int((~kept).sum())} dates without enough clear pixels"] if (~kept).any() else []
+    if merged:
+        lacking.append(f"{merged} frames merged with another of the same day")
+    unfiltered = values if sensor.rolling_mean > 1 else None
+    cube = make_cube(
+        values=rolling_mean(values, sensor.rolling_mean),
+        unfiltered=unfiltered,
+        mask=mask,
+        times=days,
+        bands=sensor.bands,
+        grid=grid,
+        quantity=sensor.quantity,
+        frames={
+            "item": [f"{block.file.name} {day}" for day in days.astype("datetime64[D]")],
+            "clear_share": share[kept],
+        },
+        attributes={
+            "sensor": sensor_name,
+            "cube": name,
+            "site": own.site,
+            "land_cover": own.land_cover,
+            "config_digest": config_digest,
+            "source": block.file.name,
+            "license": "as the file's owner says",
+            "lacking": lacking,
+        },
+    )
+    write_cube(cube, output)
+
+
+def merge_days(
+    days: NDArray[np.datetime64], values: NDArray[np.float32], clear: NDArray[np.bool_]
+) -> tuple[NDArray[np.datetime64], NDArray[np.float32], NDArray[np.bool_], int]:
+    """Merge frames of one day by the mean of their clear values, in order of time.
+
+    Parameters
+    ----------
+    days
+        ``(time,)``.
+    values
+        ``(time, band, y, x)``, NaN where missing.
+    clear
+        ``(time, y, x)``.
+
+    Returns
+    -------
+    days, values, clear
+        With one frame a day.
+    merged
+        How many frames were merged into others.
+    """
+    unique, place = np.unique(days.astype("datetime64[D]"), return_inverse=True)
+    if len(unique) == len(days):
+        order = np.argsort(days)
+        return unique, values[order], clear[order], 0
+    out = np.full((len(unique), *values.shape[1:]), np.nan, np.float32)
+    seen = np.zeros((len(unique), *clear.shape[1:]), bool)
+    for day in range(len(unique)):
+        members = np.flatnonzero(place == day)
+        good = clear[members][:, None] & np.isfinite(values[members])
+        count = good.sum(axis=0)
+        total = np.where(good, values[members], 0).sum(axis=0)
+        cloudy = values[members[0]]
+        out[day] = np.where(count > 0, total / np.maximum(count, 1), cloudy)
+        seen[day] = clear[members].any(axis=0)
+    return unique, out, seen, len(days) - len(unique)
+
+
+def rolling_mean(values: NDArray[np.float32], frames: int) -> NDArray[np.float32]:
+    """Centred rolling mean over time in linear scale, over the frames that are there.
+
+    Parameters
+    ----------
+    values
+        ``(time, ...)``, NaN where missing; a missing value stays missing only where the whole
+        window is.
+    frames
+        Odd length of the window; at the ends it is cut short.
+    """
+    if frames == 1:
+        return values
+    half = frames // 2
+    total = np.zeros(values.shape, np.float64)
+    count = np.zeros(values.shape, np.int16)
+    length = len(values)
+    finite = np.isfinite(values)
+    filled = np.where(finite, values, 0)
+    for shift in range(-half, half + 1):
+        to = slice(max(0, -shift), min(length, length - shift))
+        from_ = slice(max(0, shift), min(length, length + shift))
+        total[to] += filled[from_]
+        count[to] += finite[from_]
+    with np.errstate(invalid="ignore"):
+        return np.where(count > 0, total / np.maximum(count, 1), np.nan).astype(np.float32)
+
+
+def _open(block: OwnCubeFile) -> xr.Dataset:
+    try:
+        if block.file.suffix == ".zarr":
+            return xr.open_zarr(block.file, mask_and_scale=False, chunks=None)
+        return xr.open_dataset(block.file, mask_and_scale=False)
+    except Exception as error:
+        raise UserError(f"{block.file}: not a readable NetCDF or Zarr file ({error})") from error
+
+
+def _variable(source: xr.Dataset, block: OwnCubeFile, name: str) -> xr.DataArray:
+    if name not in source:
+        there = ", ".join(str(v) for v in source.data_vars)
+        raise UserError(f"{block.file}: no variable {name!r}; there are {there}")
+    variable = source[name]
+    missing = {block.time, block.y, block.x} - set(variable.dims)
+    if missing:
+        raise UserError(
+            f"{block.file}: {name!r} has dimensions {variable.dims}, not {sorted(missing)}; "
+            "set time, x and y in the config"
+        )
+    return variable
+
+
+def _band_stack(source: xr.Dataset, block: OwnCubeFile, sensor: Sensor) -> NDArray[np.float32]:
+    """Physical values ``(time, band, y, x)`` in the sensor's order of bands."""
+    if block.bands is not None:
+        layers = [_variable(source, block, block.bands[band]) for band in sensor.bands]
+    else:
+        variable = _variable(source, block, str(block.variable))
+        if block.band_dim not in variable.dims:
+            raise UserError(f"{block.file}: {block.variable!r} has no dimension {block.band_dim!r}")
+        labels = [str(label) for label in variable[block.band_dim].values]
+        absent = [band for band in sensor.bands if band.upper() not in map(str.upper, labels)]
+        if absent:
+            raise UserError(f"{block.file}: bands {', '.join(absent)} are not among {labels}")
+        upper = [label.upper() for label in labels]
+        layers = [
+            variable.isel({block.band_dim: upper.index(band.upper())}) for band in sensor.bands
+        ]
+    stacked = [_physical(layer, block) for layer in layers]
+    return np.stack(stacked, axis=1)
+
+
+def _physical(layer: xr.DataArray, block: OwnCubeFile) -> NDArray[np.float32]:
+    raw = layer.transpose(block.time, block.y, block.x).values
+    missing = ~np.isfinite(raw) | np.isin(raw, block.no_data)
+    numbers = raw.astype(np.float64)
+    with np.errstate(divide="ignore", invalid="ignore"):
+        if block.logarithm_first:
+            numbers = np.log10(numbers)
+        numbers = numbers * block.scale + block.offset
+        if block.conversion == "decibel":
+            numbers = 10 ** (numbers / 10)
+    numbers[missing | ~np.isfinite(numbers)] = np.nan
+    return numbers.astype(np.float32)
+
+
+def _clear(
+    source: xr.Dataset, block: OwnCubeFile, values: NDArray[np.float32]
+) -> NDArray[np.bool_]:
+    finite = np.logical_and.reduce(np.isfinite(values), axis=1)
+    if block.mask is None:
+        return finite
+    classes = _variable(source, block, block.mask).transpose(block.time, block.y, block.x).values
+    clear = np.isin(classes, block.mask_clear)
+    return np.logical_and(finite, clear)
+
+
+def _days(source: xr.Dataset, block: OwnCubeFile) -> NDArray[np.datetime64]:
+    times = source[block.time].values
+    if times.dtype.kind != "M":
+        raise UserError(f"{block.file}: {block.time!r} is not a time axis")
+    return times.astype("datetime64[D]")
+
+
+def _grid(source: xr.Dataset, block: OwnCubeFile, shape: Sequence[int]) -> Grid:
+    from pyproj import CRS
+    from pyproj.exceptions import CRSError
+
+    text = block.crs or _crs_text(source)
+    if text is None:
+        raise UserError(
+            f"{block.file}: tells no coordinate reference system; set crs in the config"
+        )
+    try:
+        epsg = CRS.from_user_input(text).to_epsg()
+    except CRSError as error:
+        raise UserError(f"{block.file}: {text[:60]!r} is no coordinate reference system") from error
+    if epsg is None:
+        raise UserError(f"{block.file}: the coordinate reference system has no EPSG code; set crs")
+    x, y = source[block.x].values, source[block.y].values
+    steps = np.concatenate([np.diff(x), -np.diff(y)])
+    if not np.allclose(steps, steps[0], rtol=1e-3) or steps[0] <= 0:
+        raise UserError(
+            f"{block.file}: x must rise and y must fall in equal steps of square pixels"
+        )
+    size = float(steps[0])
+    return Grid(epsg, float(x[0]) - size / 2, float(y[0]) + size / 2, size, shape[0], shape[1])
+
+
+def _crs_text(source: xr.Dataset) -> str | None:
+    for name in ("spatial_ref", "crs"):
+        if name in source.variables:
+            attributes = source[name].attrs
+            text = attributes.get("crs_wkt") or attributes.get("spatial_ref")
+            if text:
+                return str(text)
+    text = source.attrs.get("crs")
+    return None if text is None else str(text)
+
+
+def _crop(
+    values: NDArray[np.float32],
+    clear: NDArray[np.bool_],
+    grid: Grid,
+    window: tuple[int, int, int, int],
+    file: Path,
+) -> tuple[NDArray[np.float32], NDArray[np.bool_], Grid]:
+    top, bottom, left, right = window
+    if not (0 <= top < bottom <= grid.height and 0 <= left < right <= grid.width):
+        raise UserError(f"{file}: window {window} does not fit {grid.height} x {grid.width} pixels")
+    part = Grid(
+        grid.epsg,
+        grid.left + left * grid.resolution,
+        grid.top - top * grid.resolution,
+        grid.resolution,
+        bottom - top,
+        right - left,
+    )
+    return values[:, :, top:bottom, left:right], clear[:, top:bottom, left:right], part

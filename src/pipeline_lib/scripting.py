@@ -1,0 +1,42 @@
+"""What every script of the workflow does around its one call into the library."""
+
+from __future__ import annotations
+
+import logging
+import sys
+import traceback
+from collections.abc import Iterator
+from contextlib import contextmanager, redirect_stderr, redirect_stdout
+from pathlib import Path
+from typing import Any
+
+from pipeline_lib.errors import UserError
+
+
+@contextmanager
+def job(snakemake: Any) -> Iterator[None]:
+    """Send what a job prints to its log, and end a failed job with one line.
+
+    Parameters
+    ----------
+    snakemake
+        The object that Snakemake hands to a script; its ``log`` and ``rule`` are used.
+
+    Raises
+    ------
+    SystemExit
+        With status 1 after any exception; the traceback is in the log.
+    """
+    path = Path(str(snakemake.log[0]))
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with path.open("w", buffering=1) as log, redirect_stdout(log), redirect_stderr(log):
+        logging.basicConfig(stream=log, level=logging.INFO, force=True)
+        try:
+            yield
+        except Exception as error:
+            traceback.print_exc()
+            known = isinstance(error, UserError)
+            what = str(error) if known else f"unexpected {type(error).__name__}: {error}"
+            line = f"{snakemake.rule}: {what} (traceback: {path})"
+            print(line, file=sys.__stderr__)
+            sys.exit(1)

@@ -1,0 +1,136 @@
+import csv
+import re
+import shutil
+
+from snakemake.exceptions import WorkflowError
+
+from pipeline_lib.config import parse
+from pipeline_lib.errors import UserError
+from pipeline_lib.files import digest_of, library_digest
+
+
+try:
+    C = parse(config)
+except UserError as error:
+    raise WorkflowError(str(error)) from None
+
+
+SCRIPTS = "../scripts"
+RUN = f"results/{C.run}"
+STATE = f"{RUN}/state"
+REFERENCE = C.fusion.reference
+GPU = int(shutil.which("nvidia-smi") is not None)
+
+
+def plain(block):
+    """A config block as what Snakemake can compare and hand to a script."""
+    return block.model_dump(mode="json")
+
+
+# The simulated archive stands in for the catalog; the rest of the workflow does not know.
+CATALOG = (
+    C.catalog.model_copy(update={"source": f"{RUN}/archive", "signing": "none"})
+    if C.demo
+    else C.catalog
+)
+FLUXNET = f"{RUN}/archive/fluxnet" if C.demo else (C.gpp and C.gpp.fluxnet)
+
+SITES = [f"site-{number:03d}" for number in range(C.sites.count)] if C.sites else []
+SITE_CUBES = [
+    f"{site}-{chr(ord('a') + period)}" for site in SITES for period in range(C.sites.periods.count)
+]
+# GPP is compared where tower files are known.
+TOWERS = {tower.name: tower for tower in C.gpp.towers} if C.gpp and FLUXNET else {}
+OWN_CUBES = dict(C.own_cubes)
+
+
+def any_of(names):
+    """A regular expression that matches these names and nothing else."""
+    return "|".join(map(re.escape, names)) or "(?!)"
+
+
+wildcard_constraints:
+    sensor=any_of(C.sensors),
+    site=any_of(SITES),
+    tower=any_of(TOWERS),
+
+
+def cubes_of(sensor):
+    """Every cube of a sensor."""
+    own = [cube for cube, block in OWN_CUBES.items() if sensor in block.files]
+    return SITE_CUBES + list(TOWERS) + own
+
+
+def learning_cubes(sensor):
+    """The cubes that may be trained or tested on: towers are kept for the GPP comparison."""
+    return [cube for cube in cubes_of(sensor) if cube not in TOWERS]
+
+
+def embedded_cubes():
+    """The cubes whose embeddings are exported."""
+    return [
+        cube
+        for cube in cubes_of(REFERENCE)
+        if cube not in OWN_CUBES or OWN_CUBES[cube].embed
+    ]
+
+
+def cube_file(sensor, cube):
+    return f"{RUN}/cubes/{sensor}/{cube}.zarr.zip"
+
+
+def model_files(sensor):
+    return [f"{RUN}/models/{sensor}/{name}" for name in MODEL_FILES]
+
+
+MODEL_FILES = ["model.safetensors", "model.json", "curves.csv", "README.md"]
+
+
+def fusion_files():
+    return model_files("fusion")
+
+
+def embeddings():
+    return [f"{RUN}/embeddings/{cube}/manifest.json" for cube in embedded_cubes()]
+
+
+def site_of(cube):
+    return cube.rsplit("-", 1)[0] if cube in SITE_CUBES else cube
+
+
+def site_table_first(wildcards):
+    """Make a job wait for the site table, yet rerun only when its own row changes."""
+    if C.sites and (cube_or_site := wildcards.get("cube", wildcards.get("site"))) not in TOWERS:
+        checkpoints.sample_sites.get()
+    return []
+
+
+def requests_of(cubes):
+    """What each of these cubes shall hold, as rows of text."""
+    if cubes[0] in TOWERS:
+        tower = TOWERS[cubes[0]]
+        period = plain(C.gpp.period)
+        place = {"lon": tower.lon, "lat": tower.lat, "land_cover": tower.vegetation}
+        return [{"cube": tower.name, "site": tower.name} | place | period]
+    keys = ["cube", "site", "land_cover", "lon", "lat", "start", "end"]
+    with open(checkpoints.sample_sites.get().output[0], newline="") as handle:
+        return [{k: row[k] for k in keys} for row in csv.DictReader(handle) if row["cube"] in cubes]
+
+
+def request_of(wildcards):
+    return requests_of([wildcards.cube])[0]
+
+
+def source_of(sensor):
+    """The keys of a sensor that decide its cubes."""
+    return plain(C.sensors[sensor].source())
+
+
+def learner_of(sensor):
+    """The keys of a sensor that decide its autoencoder."""
+    return C.sensors[sensor].model_dump(mode="json", exclude={"rgb"})
+
+
+# Timeouts and the like steer the transport, not the result: they reach the scripts through the
+# config, where an edit of them reruns nothing.
+ORIGIN = CATALOG.model_dump(mode="json", include={"source", "signing", "missing_asset"})

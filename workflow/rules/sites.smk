@@ -1,0 +1,26 @@
+# Where to look: training sites drawn from a land-cover map.
+
+if C.sites:
+
+    checkpoint sample_sites:
+        message:
+            "Drawing the sites"
+        input:
+            rules.demo_land_cover.output if C.demo else [],
+        output:
+            f"{RUN}/sites.csv",
+        params:
+            sites=plain(C.sites),
+            catalog=ORIGIN,
+            seed=C.seed,
+            code=library_digest(["config", "sites", "acquire"]),
+        log:
+            f"{RUN}/logs/sample_sites.log",
+        benchmark:
+            f"{RUN}/benchmarks/sample_sites.tsv"
+        retries: 0 if C.demo else 2
+        resources:
+            mem_mb=2000,
+            runtime=30,
+        script:
+            f"{SCRIPTS}/sample_sites.py"

@@ -1,0 +1,15 @@
+"""Fit the scaling of one sensor on its training cubes."""
+
+from pathlib import Path
+
+from pipeline_lib.config import Sensor
+from pipeline_lib.dataset import fit_normalisation
+from pipeline_lib.scripting import job
+
+with job(snakemake):
+    fit_normalisation(
+        cubes=[Path(path) for path in snakemake.input.cubes],
+        split_table=Path(snakemake.input.split),
+        sensor=Sensor.model_validate(snakemake.params.sensor),
+        output=Path(snakemake.output[0]),
+    )
