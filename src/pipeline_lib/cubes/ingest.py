@@ -9,14 +9,20 @@ import numpy as np
 import xarray as xr
 from numpy.typing import NDArray
 
-from pipeline_lib.config import OwnCube, OwnCubeFile, Sensor
+from pipeline_lib.config import OwnCube, OwnCubeFile, SensorSource
 from pipeline_lib.cubes.grid import Grid
 from pipeline_lib.cubes.schema import CLEAR, NO_DATA, THICK_CLOUD, make_cube, write_cube
 from pipeline_lib.errors import UserError
 
 
 def ingest_cube(
-    *, name: str, sensor_name: str, sensor: Sensor, own: OwnCube, config_digest: str, output: Path
+    *,
+    name: str,
+    sensor_name: str,
+    sensor: SensorSource,
+    own: OwnCube,
+    config_digest: str,
+    output: Path,
 ) -> None:
     """Bring one sensor's file of a user's cube into the contract of a cube.
 
@@ -165,7 +171,9 @@ def _variable(source: xr.Dataset, block: OwnCubeFile, name: str) -> xr.DataArray
     return variable
 
 
-def _band_stack(source: xr.Dataset, block: OwnCubeFile, sensor: Sensor) -> NDArray[np.float32]:
+def _band_stack(
+    source: xr.Dataset, block: OwnCubeFile, sensor: SensorSource
+) -> NDArray[np.float32]:
     """Physical values ``(time, band, y, x)`` in the sensor's order of bands."""
     if block.bands is not None:
         layers = [_variable(source, block, block.bands[band]) for band in sensor.bands]
@@ -189,7 +197,7 @@ def _physical(layer: xr.DataArray, block: OwnCubeFile) -> NDArray[np.float32]:
     raw = layer.transpose(block.time, block.y, block.x).values
     missing = ~np.isfinite(raw) | np.isin(raw, block.no_data)
     numbers = raw.astype(np.float64)
-    with np.errstate(divide="ignore", invalid="ignore"):
+    with np.errstate(divide="ignore", invalid="ignore", over="ignore"):
         if block.logarithm_first:
             numbers = np.log10(numbers)
         numbers = numbers * block.scale + block.offset

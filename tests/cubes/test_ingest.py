@@ -1,0 +1,164 @@
+"""A user's own files become cubes: real files against known facts, laws of the arithmetic."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+import xarray as xr
+from hypothesis import given
+from hypothesis import strategies as st
+from hypothesis.extra import numpy as npst
+
+from pipeline_lib.config import SENTINEL_1, SENTINEL_2, OwnCube
+from pipeline_lib.cubes import CLEAR, NO_DATA, ingest_cube, merge_days, read_cube, rolling_mean
+from pipeline_lib.errors import UserError
+
+TERVUREN = {
+    "file": "s1s2/tervuren_BE_2022_dekads_S1S2_10m.nc",
+    "bands": {"vv": "S1-SIGMA0-VV", "vh": "S1-SIGMA0-VH"},
+    "time": "t",
+    "no_data": [-1, 0],
+    "logarithm_first": True,
+    "scale": 20,
+    "offset": -83,
+    "conversion": "decibel",
+}
+
+
+def ingest(tmp_path: Path, file: dict[str, object], sensor: str, **own: object) -> xr.Dataset:
+    block = OwnCube.model_validate({"site": "a", "files": {sensor: file}, **own})
+    source = {"sentinel-1": SENTINEL_1, "sentinel-2": SENTINEL_2}[sensor].source()
+    ingest_cube(
+        name="a",
+        sensor_name=sensor,
+        sensor=source,
+        own=block,
+        config_digest="",
+        output=tmp_path / "a.zarr.zip",
+    )
+    return read_cube(tmp_path / "a.zarr.zip")
+
+
+def test_tervuren_radar_is_linear_power(tmp_path: Path, shared_data: Path) -> None:
+    cube = ingest(tmp_path, TERVUREN | {"file": shared_data / TERVUREN["file"]}, "sentinel-1")
+    raw = xr.open_dataset(shared_data / str(TERVUREN["file"]), mask_and_scale=False)
+    digital = raw["S1-SIGMA0-VV"].values[4, 10, 20]
+    expected = 10 ** ((20 * np.log10(digital) - 83) / 10)
+    assert cube["backscatter_unfiltered"].values[4, 0, 10, 20] == pytest.approx(expected, rel=1e-5)
+    assert cube.sizes == {"time": 36, "band": 2, "y": 58, "x": 63}
+    around = cube["backscatter_unfiltered"].values[3:6, 0, 10, 20]
+    assert cube["backscatter"].values[4, 0, 10, 20] == pytest.approx(around.mean(), rel=1e-5)
+
+
+def test_tervuren_optical_facts(tmp_path: Path, shared_data: Path) -> None:
+    file = {
+        "file": shared_data / str(TERVUREN["file"]),
+        "bands": {band: f"S2-L2A-{band}" for band in SENTINEL_2.bands},
+        "time": "t",
+        "no_data": [-1],
+        "scale": 1e-4,
+    }
+    cube = ingest(tmp_path, file, "sentinel-2")
+    assert cube.rio.crs.to_epsg() == 32631
+    share = (cube["mask"] == CLEAR).mean(("y", "x"))
+    assert (share >= SENTINEL_2.min_clear).all() and cube.sizes["time"] == 30
+    assert "6 dates" in cube.attrs["lacking"]
+    assert float(cube["reflectance"].max()) < 1
+
+
+def test_swiss_fields_keep_gaps_apart_from_dark(tmp_path: Path, shared_data: Path) -> None:
+    file = {
+        "file": shared_data / "s2" / "agrisatpy_T31TGM_win0_96px.nc",
+        "variable": "reflectance",
+        "no_data": [0],
+        "scale": 1e-4,
+        "mask": "SCL",
+        "mask_clear": [4, 5, 6, 7],
+    }
+    cube = ingest(tmp_path, file, "sentinel-2")
+    assert float((cube["mask"] == NO_DATA).mean()) > 0.75
+    assert np.isnan(cube["reflectance"].values[:, 0][cube["mask"].values == NO_DATA]).all()
+
+
+def write_small(path: Path, **change: object) -> dict[str, object]:
+    rng = np.random.default_rng(0)
+    content = xr.Dataset(
+        {
+            band: (("time", "y", "x"), rng.uniform(0.01, 0.2, (4, 6, 5)).astype(np.float32))
+            for band in ("vv", "vh")
+        },
+        coords={
+            "time": np.array(["2020-01-03", "2020-01-01", "2020-01-03", "2020-01-07"], "M8[ns]"),
+            "y": 5e6 - 10.0 * np.arange(6),
+            "x": 4e5 + 10.0 * np.arange(5),
+        },
+        attrs={"crs": "EPSG:32632"},
+    )
+    content.assign_attrs(change.pop("attrs", {})).assign_coords(change).to_netcdf(path)
+    return {"file": path, "bands": {"vv": "vv", "vh": "vh"}}
+
+
+def test_unsorted_and_doubled_days_are_put_in_order(tmp_path: Path) -> None:
+    cube = ingest(tmp_path, write_small(tmp_path / "small.nc"), "sentinel-1")
+    days = cube["time"].values.astype("datetime64[D]").astype(str).tolist()
+    assert days == ["2020-01-01", "2020-01-03", "2020-01-07"]
+    assert "1 frames merged" in cube.attrs["lacking"]
+
+
+def test_a_window_is_the_same_pixels(tmp_path: Path) -> None:
+    file = write_small(tmp_path / "small.nc")
+    whole = ingest(tmp_path, file, "sentinel-1")
+    part = ingest(tmp_path, file, "sentinel-1", window=(1, 4, 2, 5))
+    xr.testing.assert_equal(
+        whole["backscatter"].isel(y=slice(1, 4), x=slice(2, 5)), part["backscatter"]
+    )
+
+
+@pytest.mark.parametrize(
+    ("change", "told"),
+    [
+        ({"bands": {"vv": "VV", "vh": "vh"}}, "no variable 'VV'; there are vv, vh"),
+        ({"time": "t"}, "set time, x and y"),
+        ({"crs": "EPSG:99999"}, "no coordinate reference system"),
+        ({"no_data": (), "scale": float("1e39"), "conversion": "decibel"}, "no date has a valid"),
+    ],
+)
+def test_what_is_wrong_is_told_in_one_line(
+    tmp_path: Path, change: dict[str, object], told: str
+) -> None:
+    file = write_small(tmp_path / "small.nc") | change
+    with pytest.raises(UserError, match=told) as caught:
+        ingest(tmp_path, file, "sentinel-1")
+    assert "\n" not in str(caught.value) and not (tmp_path / "a.zarr.zip").exists()
+
+
+def test_y_that_rises_is_refused(tmp_path: Path) -> None:
+    file = write_small(tmp_path / "small.nc", y=5e6 + 10.0 * np.arange(6))
+    with pytest.raises(UserError, match="y must fall"):
+        ingest(tmp_path, file, "sentinel-1")
+
+
+SERIES = npst.arrays(
+    np.float32,
+    st.tuples(st.integers(1, 9), st.integers(1, 3)),
+    elements=st.floats(0.0009765625, 1, width=32) | st.just(np.float32("nan")),
+)
+
+
+@given(SERIES)
+def test_rolling_mean_against_a_plain_loop(values: np.ndarray) -> None:
+    smoothed = rolling_mean(values, 3)
+    for frame in range(len(values)):
+        window = values[max(0, frame - 1) : frame + 2]
+        for column in range(values.shape[1]):
+            there = window[:, column][np.isfinite(window[:, column])]
+            expected = there.mean() if len(there) else np.nan
+            np.testing.assert_allclose(smoothed[frame, column], expected, rtol=1e-5)
+
+
+def test_merging_prefers_clear_values() -> None:
+    days = np.array(["2020-01-01", "2020-01-01"], "M8[D]")
+    values = np.array([0.9, 0.1], np.float32).reshape(2, 1, 1, 1)
+    clear = np.array([False, True]).reshape(2, 1, 1)
+    _, merged, seen, count = merge_days(days, values, clear)
+    assert merged.item() == np.float32(0.1) and seen.item() and count == 1

@@ -1,0 +1,111 @@
+"""What is written is what is read, by us and by others; damage is told."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+import rioxarray  # noqa: F401 - registers the accessor
+import xarray as xr
+
+from pipeline_lib.config import CubeGrid
+from pipeline_lib.cubes import (
+    CLEAR,
+    NO_DATA,
+    THIN_CLOUD,
+    grid_at,
+    grid_of,
+    make_cube,
+    read_cube,
+    write_cube,
+)
+from pipeline_lib.errors import UserError
+
+GRID = grid_at(11.9, 48.1, CubeGrid(size_px=12))
+
+
+def example(quantity: str = "reflectance", frames: int = 5) -> xr.Dataset:
+    rng = np.random.default_rng(1)
+    values = rng.uniform(-0.05, 1.4, (frames, 2, *GRID.shape)).astype(np.float32)
+    values[0, :, 0, 0] = np.nan
+    mask = np.full((frames, *GRID.shape), CLEAR, np.uint8)
+    mask[0, 0, 0] = NO_DATA
+    mask[1, 2:5] = THIN_CLOUD
+    return make_cube(
+        values=values,
+        mask=mask,
+        times=np.datetime64("2020-03-01T10:15:32") + np.arange(frames) * np.timedelta64(5, "D"),
+        bands=["B02", "B8A"],
+        grid=GRID,
+        quantity=quantity,
+        frames={
+            "item": [f"scene {n}" for n in range(frames)],
+            "sun_zenith": np.arange(frames) * 9.0,
+        },
+        attributes={"sensor": "s", "cube": "c", "site": "c", "lacking": ["one scene: gone"]},
+    )
+
+
+@pytest.mark.parametrize(("quantity", "step"), [("reflectance", 1e-4), ("backscatter", 0)])
+def test_round_trip(tmp_path: Path, quantity: str, step: float) -> None:
+    cube = example(quantity)
+    write_cube(cube, tmp_path / "c.zarr.zip")
+    read = read_cube(tmp_path / "c.zarr.zip")
+    assert read[quantity].dtype == np.float32
+    np.testing.assert_allclose(read[quantity], cube[quantity], atol=step / 2 + 1e-7)
+    assert (read["mask"] == cube["mask"]).all()
+    assert (read["time"] == cube["time"]).all()
+    assert read["item"].values.tolist() == cube["item"].values.tolist()
+    assert grid_of(read) == GRID
+
+
+def test_plain_xarray_and_rioxarray_read_it(tmp_path: Path) -> None:
+    cube = example()
+    write_cube(cube, tmp_path / "c.zarr.zip")
+    plain = xr.open_zarr(f"zip::{tmp_path / 'c.zarr.zip'}", consolidated=False)
+    np.testing.assert_allclose(plain["reflectance"], cube["reflectance"], atol=6e-5)
+    assert plain.rio.crs.to_epsg() == GRID.epsg
+    assert plain.rio.bounds() == pytest.approx(GRID.bounds)
+    assert plain["mask"].attrs["flag_meanings"].split()[NO_DATA] == "no_data"
+
+
+def test_equal_cubes_have_equal_bytes(tmp_path: Path) -> None:
+    for name in "ab":
+        write_cube(example(), tmp_path / name)
+    assert (tmp_path / "a").read_bytes() == (tmp_path / "b").read_bytes()
+
+
+def test_a_truncated_file_is_told(tmp_path: Path) -> None:
+    path = tmp_path / "c.zarr.zip"
+    write_cube(example(), path)
+    path.write_bytes(path.read_bytes()[:-2000])
+    with pytest.raises(UserError, match="not a readable cube"):
+        read_cube(path)
+
+
+def test_a_lost_chunk_is_told(tmp_path: Path) -> None:
+    import zipfile
+
+    path, harmed = tmp_path / "c.zarr.zip", tmp_path / "harmed.zarr.zip"
+    write_cube(example(), path)
+    with zipfile.ZipFile(path) as source, zipfile.ZipFile(harmed, "w") as target:
+        for name in source.namelist():
+            if not name.startswith("mask/c/"):
+                target.writestr(name, source.read(name))
+    with pytest.raises(UserError, match="damaged"):
+        read_cube(harmed)
+
+
+def test_a_missing_file_is_told(tmp_path: Path) -> None:
+    with pytest.raises(UserError, match="no such cube"):
+        read_cube(tmp_path / "none.zarr.zip")
+
+
+def test_wrong_shapes_and_times_are_refused() -> None:
+    cube = example()
+    values, mask = cube["reflectance"].values, cube["mask"].values
+    common = {"bands": ["a", "b"], "grid": GRID, "quantity": "reflectance"}
+    common |= {"frames": {}, "attributes": {}}
+    with pytest.raises(ValueError, match="fit"):
+        make_cube(values=values, mask=mask[:, 1:], times=cube["time"], **common)
+    with pytest.raises(ValueError, match="increase"):
+        make_cube(values=values, mask=mask, times=cube["time"][::-1], **common)

@@ -1,0 +1,106 @@
+"""Products appear whole or not at all; digests tell content."""
+
+import os
+import signal
+import subprocess
+import sys
+import textwrap
+import zipfile
+from pathlib import Path
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from pipeline_lib.errors import UserError
+from pipeline_lib.files import (
+    atomic_path,
+    digest_of,
+    library_digest,
+    pack,
+    read_json,
+    write_json,
+)
+
+
+def test_a_failed_write_leaves_the_old_file_and_no_debris(tmp_path: Path) -> None:
+    target = tmp_path / "product.json"
+    write_json(target, {"version": 1})
+    with pytest.raises(RuntimeError), atomic_path(target) as partial:
+        partial.write_text("half")
+        raise RuntimeError
+    assert read_json(target) == {"version": 1}
+    assert list(tmp_path.iterdir()) == [target]
+
+
+def test_a_folder_replaces_a_folder(tmp_path: Path) -> None:
+    target = tmp_path / "store"
+    for name in ("old", "new"):
+        with atomic_path(target) as partial:
+            partial.mkdir()
+            (partial / name).touch()
+    assert [path.name for path in target.iterdir()] == ["new"]
+
+
+def test_a_killed_write_is_swept_up_by_the_next(tmp_path: Path) -> None:
+    target = tmp_path / "product.txt"
+    script = f"""
+        import time
+        from pipeline_lib.files import atomic_path
+        with atomic_path({str(target)!r}) as partial:
+            partial.write_text("half")
+            print("writing", flush=True)
+            time.sleep(60)
+    """
+    process = subprocess.Popen(
+        [sys.executable, "-c", textwrap.dedent(script)], stdout=subprocess.PIPE
+    )
+    assert process.stdout is not None
+    process.stdout.readline()
+    os.kill(process.pid, signal.SIGKILL)
+    process.wait()
+    assert not target.exists()
+    with atomic_path(target) as partial:
+        assert not partial.exists()
+        partial.write_text("whole")
+    assert [path.name for path in tmp_path.iterdir()] == ["product.txt"]
+
+
+def test_not_a_number_is_refused_in_json(tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match="JSON"):
+        write_json(tmp_path / "x.json", {"loss": float("nan")})
+    assert not list(tmp_path.iterdir())
+
+
+def test_damaged_json_is_told_in_one_line(tmp_path: Path) -> None:
+    path = tmp_path / "x.json"
+    path.write_text('{"a": ')
+    with pytest.raises(UserError) as caught:
+        read_json(path)
+    assert str(path) in str(caught.value) and "\n" not in str(caught.value)
+
+
+def test_a_packed_folder_depends_on_content_alone(tmp_path: Path) -> None:
+    digests = []
+    for run, names in enumerate((["b", "a"], ["a", "b"])):
+        folder = tmp_path / f"folder{run}"
+        folder.mkdir()
+        for name in names:
+            (folder / name).write_text(name)
+            os.utime(folder / name, (run, run))
+        pack(folder, tmp_path / f"{run}.zip")
+        digests.append((tmp_path / f"{run}.zip").read_bytes())
+    assert digests[0] == digests[1]
+    assert zipfile.ZipFile(tmp_path / "0.zip").namelist() == ["a", "b"]
+
+
+@given(st.dictionaries(st.text(), st.integers()))
+def test_a_digest_does_not_depend_on_the_order_of_keys(content: dict[str, int]) -> None:
+    assert digest_of(content) == digest_of(dict(reversed(list(content.items()))))
+
+
+def test_a_library_digest_tells_packages_apart() -> None:
+    assert library_digest(["cubes"]) == library_digest(["cubes"])
+    assert library_digest(["cubes"]) != library_digest(["cubes", "config"])
+    with pytest.raises(ValueError, match="no package"):
+        library_digest(["nonsense"])
