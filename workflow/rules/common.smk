@@ -4,13 +4,12 @@ import shutil
 
 from snakemake.exceptions import WorkflowError
 
-from pipeline_lib.config import parse
+from pipeline_lib.config import parse as parse_config
 from pipeline_lib.errors import UserError
 from pipeline_lib.files import digest_of, library_digest
 
-
 try:
-    C = parse(config)
+    C = parse_config(config)
 except UserError as error:
     raise WorkflowError(str(error)) from None
 
@@ -37,7 +36,9 @@ FLUXNET = f"{RUN}/archive/fluxnet" if C.demo else (C.gpp and C.gpp.fluxnet)
 
 SITES = [f"site-{number:03d}" for number in range(C.sites.count)] if C.sites else []
 SITE_CUBES = [
-    f"{site}-{chr(ord('a') + period)}" for site in SITES for period in range(C.sites.periods.count)
+    f"{site}-{chr(ord('a') + period)}"
+    for site in SITES
+    for period in range(C.sites.periods.count)
 ]
 # GPP is compared where tower files are known.
 TOWERS = {tower.name: tower for tower in C.gpp.towers} if C.gpp and FLUXNET else {}
@@ -100,7 +101,10 @@ def site_of(cube):
 
 def site_table_first(wildcards):
     """Make a job wait for the site table, yet rerun only when its own row changes."""
-    if C.sites and (cube_or_site := wildcards.get("cube", wildcards.get("site"))) not in TOWERS:
+    if (
+        C.sites
+        and (cube_or_site := wildcards.get("cube", wildcards.get("site"))) not in TOWERS
+    ):
         checkpoints.sample_sites.get()
     return []
 
@@ -114,7 +118,11 @@ def requests_of(cubes):
         return [{"cube": tower.name, "site": tower.name} | place | period]
     keys = ["cube", "site", "land_cover", "lon", "lat", "start", "end"]
     with open(checkpoints.sample_sites.get().output[0], newline="") as handle:
-        return [{k: row[k] for k in keys} for row in csv.DictReader(handle) if row["cube"] in cubes]
+        return [
+            {k: row[k] for k in keys}
+            for row in csv.DictReader(handle)
+            if row["cube"] in cubes
+        ]
 
 
 def request_of(wildcards):

@@ -4,19 +4,11 @@ ACQUIRE = library_digest(["config", "cubes", "acquire"])
 
 
 rule pin_items:
-    message:
-        "Asking the catalog for the {wildcards.sensor} scenes of {wildcards.cube}"
     input:
         site_table_first,
         lambda w: archive_of(w.cube),
     output:
         f"{RUN}/items/{{sensor}}/{{cube}}.json",
-    params:
-        request=request_of,
-        sensor=lambda w: source_of(w.sensor),
-        cube=plain(C.cube),
-        catalog=ORIGIN,
-        code=ACQUIRE,
     log:
         f"{RUN}/logs/pin_items/{{sensor}}/{{cube}}.log",
     benchmark:
@@ -25,55 +17,65 @@ rule pin_items:
     resources:
         mem_mb=1000,
         runtime=30,
+    params:
+        request=request_of,
+        sensor=lambda w: source_of(w.sensor),
+        cube=plain(C.cube),
+        catalog=ORIGIN,
+        code=ACQUIRE,
+    message:
+        "Asking the catalog for the {wildcards.sensor} scenes of {wildcards.cube}"
     script:
         f"{SCRIPTS}/pin_items.py"
 
 
 rule build_cube:
-    message:
-        "Building the {wildcards.sensor} cube of {wildcards.cube}"
     input:
-        items=rules.pin_items.output[0],
+        pinned=rules.pin_items.output[0],
     output:
         f"{RUN}/cubes/{{sensor}}/{{cube}}.zarr.zip",
+    log:
+        f"{RUN}/logs/build_cube/{{sensor}}/{{cube}}.log",
+    benchmark:
+        f"{RUN}/benchmarks/build_cube/{{sensor}}/{{cube}}.tsv"
+    wildcard_constraints:
+        cube=any_of([*SITE_CUBES, *TOWERS]),
+    retries: 0 if C.demo else 3
+    resources:
+        mem_mb=4000,
+        runtime=120,
     params:
         sensor=lambda w: source_of(w.sensor),
         cube=plain(C.cube),
         catalog=ORIGIN,
         code=ACQUIRE,
-    wildcard_constraints:
-        cube=any_of([*SITE_CUBES, *TOWERS]),
-    log:
-        f"{RUN}/logs/build_cube/{{sensor}}/{{cube}}.log",
-    benchmark:
-        f"{RUN}/benchmarks/build_cube/{{sensor}}/{{cube}}.tsv"
-    retries: 0 if C.demo else 3
-    resources:
-        mem_mb=4000,
-        runtime=120,
+    message:
+        "Building the {wildcards.sensor} cube of {wildcards.cube}"
     script:
         f"{SCRIPTS}/build_cube.py"
 
 
 rule ingest_cube:
-    message:
-        "Reading the {wildcards.sensor} file of {wildcards.cube}"
     input:
         lambda w: str(OWN_CUBES[w.cube].files[w.sensor].file),
     output:
         f"{RUN}/cubes/{{sensor}}/{{cube}}.zarr.zip",
-    params:
-        sensor=lambda w: source_of(w.sensor),
-        own=lambda w: OWN_CUBES[w.cube].model_dump(mode="json", exclude={"split", "embed"}),
-        code=library_digest(["config", "cubes"]),
-    wildcard_constraints:
-        cube=any_of(OWN_CUBES),
     log:
         f"{RUN}/logs/ingest_cube/{{sensor}}/{{cube}}.log",
     benchmark:
         f"{RUN}/benchmarks/ingest_cube/{{sensor}}/{{cube}}.tsv"
+    wildcard_constraints:
+        cube=any_of(OWN_CUBES),
     resources:
         mem_mb=4000,
         runtime=30,
+    params:
+        sensor=lambda w: source_of(w.sensor),
+        own=lambda w: OWN_CUBES[w.cube].model_dump(
+            mode="json", exclude={"split", "embed"}
+        ),
+        code=library_digest(["config", "cubes"]),
+    message:
+        "Reading the {wildcards.sensor} file of {wildcards.cube}"
     script:
         f"{SCRIPTS}/ingest_cube.py"

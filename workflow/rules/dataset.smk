@@ -4,24 +4,22 @@
 def split_rows():
     """One row per cube that may be learned from, as the split takes them."""
     own = [
-        {"cube": cube, "site": block.site, "land_cover": block.land_cover, "split": block.split}
+        {
+            "cube": cube,
+            "site": block.site,
+            "land_cover": block.land_cover,
+            "split": block.split,
+        }
         for cube, block in OWN_CUBES.items()
     ]
     return own
 
 
 rule split_sites:
-    message:
-        "Splitting the sites"
     input:
         sites=lambda w: checkpoints.sample_sites.get().output[0] if C.sites else [],
     output:
         f"{RUN}/dataset/split.csv",
-    params:
-        own=split_rows(),
-        split=plain(C.split),
-        seed=C.seed,
-        code=library_digest(["config", "dataset"]),
     log:
         f"{RUN}/logs/split_sites.log",
     benchmark:
@@ -29,23 +27,23 @@ rule split_sites:
     resources:
         mem_mb=500,
         runtime=5,
+    params:
+        own=split_rows(),
+        split=plain(C.split),
+        seed=C.seed,
+        code=library_digest(["config", "dataset"]),
+    message:
+        "Splitting the sites"
     script:
         f"{SCRIPTS}/split_sites.py"
 
 
 rule fit_normalisation:
-    message:
-        "Fitting the scaling of {wildcards.sensor}"
     input:
         cubes=lambda w: [cube_file(w.sensor, cube) for cube in learning_cubes(w.sensor)],
         split=rules.split_sites.output[0],
     output:
         f"{RUN}/dataset/{{sensor}}/normalisation.json",
-    params:
-        sensor=lambda w: C.sensors[w.sensor].model_dump(
-            mode="json", include={*source_of(w.sensor), "quantiles", "latent"}
-        ),
-        code=library_digest(["config", "cubes", "dataset"]),
     log:
         f"{RUN}/logs/fit_normalisation/{{sensor}}.log",
     benchmark:
@@ -53,5 +51,12 @@ rule fit_normalisation:
     resources:
         mem_mb=16000,
         runtime=60,
+    params:
+        sensor=lambda w: C.sensors[w.sensor].model_dump(
+            mode="json", include={*source_of(w.sensor), "quantiles", "latent"}
+        ),
+        code=library_digest(["config", "cubes", "dataset"]),
+    message:
+        "Fitting the scaling of {wildcards.sensor}"
     script:
         f"{SCRIPTS}/fit_normalisation.py"

@@ -2,17 +2,18 @@
 
 if C.demo:
 
+    # Named as FLUXNET2015 names its daily files, which is how they are found.
+    TOWER_FILE = (
+        "FLX_{{tower}}_FLUXNET2015_FULLSET_DD_{0}-{1}_1-4.csv".format(
+            C.gpp.period.start.year, C.gpp.period.end.year
+        )
+        if C.gpp
+        else "{tower}.csv"
+    )
+
     rule demo_land_cover:
-        message:
-            "Simulating a land-cover map"
         output:
             f"{RUN}/archive/items/{C.sites.land_cover.collection}.json",
-        params:
-            sites=plain(C.sites),
-            demo=plain(C.demo),
-            seed=C.seed,
-            folder=f"{RUN}/archive",
-            code=library_digest(["config", "demo"]),
         log:
             f"{RUN}/logs/demo_land_cover.log",
         benchmark:
@@ -20,16 +21,20 @@ if C.demo:
         resources:
             mem_mb=2000,
             runtime=10,
+        params:
+            sites=plain(C.sites),
+            demo=plain(C.demo),
+            seed=C.seed,
+            folder=f"{RUN}/archive",
+            code=library_digest(["config", "demo"]),
+        message:
+            "Simulating a land-cover map"
         script:
             f"{SCRIPTS}/demo_land_cover.py"
 
     rule demo_canopy:
-        message:
-            "Tabulating the canopy's directional reflectance"
         output:
             f"{RUN}/archive/canopy.npz",
-        params:
-            code=library_digest(["demo"]),
         log:
             f"{RUN}/logs/demo_canopy.log",
         benchmark:
@@ -37,26 +42,19 @@ if C.demo:
         resources:
             mem_mb=2000,
             runtime=10,
+        params:
+            code=library_digest(["demo"]),
+        message:
+            "Tabulating the canopy's directional reflectance"
         script:
             f"{SCRIPTS}/demo_canopy.py"
 
     rule demo_site:
-        message:
-            "Simulating the scenes around {wildcards.site}"
         input:
             site_table_first,
             canopy=rules.demo_canopy.output[0],
         output:
             f"{RUN}/archive/items/{{site}}.json",
-        params:
-            requests=lambda w: requests_of([c for c in SITE_CUBES if site_of(c) == w.site]),
-            tower=None,
-            cube=plain(C.cube),
-            demo=plain(C.demo),
-            seed=C.seed,
-            folder=f"{RUN}/archive",
-            truth=f"{RUN}/truth",
-            code=library_digest(["config", "cubes", "demo"]),
         log:
             f"{RUN}/logs/demo_site/{{site}}.log",
         benchmark:
@@ -64,17 +62,32 @@ if C.demo:
         resources:
             mem_mb=2000,
             runtime=20,
+        params:
+            requests=lambda w: requests_of(
+                [c for c in SITE_CUBES if site_of(c) == w.site]
+            ),
+            tower=None,
+            cube=plain(C.cube),
+            demo=plain(C.demo),
+            seed=C.seed,
+            folder=f"{RUN}/archive",
+            truth=f"{RUN}/truth",
+            code=library_digest(["config", "cubes", "demo"]),
+        message:
+            "Simulating the scenes around {wildcards.site}"
         script:
             f"{SCRIPTS}/demo_site.py"
 
     use rule demo_site as demo_tower with:
-        message:
-            "Simulating the scenes and the fluxes around {wildcards.tower}"
         input:
             canopy=rules.demo_canopy.output[0],
         output:
             f"{RUN}/archive/items/{{tower}}.json",
-            f"{RUN}/archive/fluxnet/{{tower}}.done",
+            f"{FLUXNET}/{TOWER_FILE}",
+        log:
+            f"{RUN}/logs/demo_tower/{{tower}}.log",
+        benchmark:
+            f"{RUN}/benchmarks/demo_tower/{{tower}}.tsv"
         params:
             requests=lambda w: requests_of([w.tower]),
             tower=lambda w: plain(TOWERS[w.tower]),
@@ -84,10 +97,8 @@ if C.demo:
             folder=f"{RUN}/archive",
             truth=f"{RUN}/truth",
             code=library_digest(["config", "cubes", "demo"]),
-        log:
-            f"{RUN}/logs/demo_tower/{{tower}}.log",
-        benchmark:
-            f"{RUN}/benchmarks/demo_tower/{{tower}}.tsv"
+        message:
+            "Simulating the scenes and the fluxes around {wildcards.tower}"
 
 
 def archive_of(cube):

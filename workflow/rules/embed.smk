@@ -6,20 +6,12 @@ def sensors_with(cube):
 
 
 rule embed_cube:
-    message:
-        "Embedding {wildcards.cube}"
     input:
         cubes=lambda w: [cube_file(sensor, w.cube) for sensor in sensors_with(w.cube)],
         encoders=[file for sensor in C.sensors for file in model_files(sensor)],
         fusion=fusion_files(),
     output:
         f"{RUN}/embeddings/{{cube}}/manifest.json",
-    params:
-        cubes=lambda w: {s: cube_file(s, w.cube) for s in sensors_with(w.cube)},
-        encoders=rules.train_fusion.params.encoders,
-        embed=plain(C.embed),
-        state=f"{STATE}/embed/{{cube}}",
-        code=library_digest(["config", "cubes", "dataset", "models", "embed"]),
     log:
         f"{RUN}/logs/embed_cube/{{cube}}.log",
     benchmark:
@@ -28,5 +20,13 @@ rule embed_cube:
         mem_mb=8000,
         runtime=120,
         gpu=GPU,
+    params:
+        cubes=lambda w: {s: cube_file(s, w.cube) for s in sensors_with(w.cube)},
+        encoders=rules.train_fusion.params.encoders,
+        embed=plain(C.embed),
+        state=f"{STATE}/embed/{{cube}}",
+        code=library_digest(["config", "cubes", "dataset", "models", "embed"]),
+    message:
+        "Embedding {wildcards.cube}"
     script:
         f"{SCRIPTS}/embed_cube.py"

@@ -4,21 +4,12 @@ LEARN = library_digest(["config", "cubes", "dataset", "models", "training"])
 
 
 rule train_encoder:
-    message:
-        "Training the {wildcards.sensor} autoencoder"
     input:
         cubes=lambda w: [cube_file(w.sensor, cube) for cube in learning_cubes(w.sensor)],
         split=rules.split_sites.output[0],
         normalisation=rules.fit_normalisation.output[0],
     output:
         [f"{RUN}/models/{{sensor}}/{name}" for name in MODEL_FILES],
-    params:
-        sensor=lambda w: learner_of(w.sensor),
-        context=plain(C.context),
-        training=plain(C.training),
-        seed=C.seed,
-        state=f"{STATE}/{{sensor}}",
-        code=LEARN,
     log:
         f"{RUN}/logs/train_encoder/{{sensor}}.log",
     benchmark:
@@ -28,28 +19,26 @@ rule train_encoder:
         mem_mb=16000,
         runtime=24 * 60,
         gpu=GPU,
+    params:
+        sensor=lambda w: learner_of(w.sensor),
+        context=plain(C.context),
+        training=plain(C.training),
+        seed=C.seed,
+        state=f"{STATE}/{{sensor}}",
+        code=LEARN,
+    message:
+        "Training the {wildcards.sensor} autoencoder"
     script:
         f"{SCRIPTS}/train_encoder.py"
 
 
 rule train_fusion:
-    message:
-        "Training the fusion"
     input:
         cubes=[cube_file(s, cube) for s in C.sensors for cube in learning_cubes(s)],
         split=rules.split_sites.output[0],
         encoders=[file for sensor in C.sensors for file in model_files(sensor)],
     output:
         fusion_files(),
-    params:
-        sensors={sensor: learner_of(sensor) for sensor in C.sensors},
-        cubes={s: [cube_file(s, cube) for cube in learning_cubes(s)] for s in C.sensors},
-        encoders={sensor: f"{RUN}/models/{sensor}" for sensor in C.sensors},
-        fusion=plain(C.fusion),
-        context=plain(C.context),
-        seed=C.seed,
-        state=f"{STATE}/fusion",
-        code=LEARN,
     log:
         f"{RUN}/logs/train_fusion.log",
     benchmark:
@@ -59,23 +48,28 @@ rule train_fusion:
         mem_mb=24000,
         runtime=24 * 60,
         gpu=GPU,
+    params:
+        sensors={sensor: learner_of(sensor) for sensor in C.sensors},
+        cubes={s: [cube_file(s, cube) for cube in learning_cubes(s)] for s in C.sensors},
+        encoders={sensor: f"{RUN}/models/{sensor}" for sensor in C.sensors},
+        fusion=plain(C.fusion),
+        context=plain(C.context),
+        seed=C.seed,
+        state=f"{STATE}/fusion",
+        code=LEARN,
+    message:
+        "Training the fusion"
     script:
         f"{SCRIPTS}/train_fusion.py"
 
 
 rule evaluate_encoder:
-    message:
-        "Measuring the {wildcards.sensor} reconstruction"
     input:
         cubes=lambda w: [cube_file(w.sensor, cube) for cube in learning_cubes(w.sensor)],
         split=rules.split_sites.output[0],
         model=lambda w: model_files(w.sensor),
     output:
         f"{RUN}/evaluation/{{sensor}}.json",
-    params:
-        samples=C.evaluation_samples,
-        seed=C.seed,
-        code=library_digest(["config", "cubes", "dataset", "models", "training", "evaluate"]),
     log:
         f"{RUN}/logs/evaluate_encoder/{{sensor}}.log",
     benchmark:
@@ -83,13 +77,19 @@ rule evaluate_encoder:
     resources:
         mem_mb=16000,
         runtime=60,
+    params:
+        samples=C.evaluation_samples,
+        seed=C.seed,
+        code=library_digest(
+            ["config", "cubes", "dataset", "models", "training", "evaluate"]
+        ),
+    message:
+        "Measuring the {wildcards.sensor} reconstruction"
     script:
         f"{SCRIPTS}/evaluate_encoder.py"
 
 
 rule evaluate_fusion:
-    message:
-        "Measuring the fused reconstruction"
     input:
         cubes=[cube_file(s, cube) for s in C.sensors for cube in learning_cubes(s)],
         split=rules.split_sites.output[0],
@@ -97,12 +97,6 @@ rule evaluate_fusion:
         fusion=fusion_files(),
     output:
         f"{RUN}/evaluation/fusion.json",
-    params:
-        cubes=rules.train_fusion.params.cubes,
-        encoders=rules.train_fusion.params.encoders,
-        samples=C.evaluation_samples,
-        seed=C.seed,
-        code=rules.evaluate_encoder.params.code,
     log:
         f"{RUN}/logs/evaluate_fusion.log",
     benchmark:
@@ -110,5 +104,13 @@ rule evaluate_fusion:
     resources:
         mem_mb=24000,
         runtime=60,
+    params:
+        cubes=rules.train_fusion.params.cubes,
+        encoders=rules.train_fusion.params.encoders,
+        samples=C.evaluation_samples,
+        seed=C.seed,
+        code=rules.evaluate_encoder.params.code,
+    message:
+        "Measuring the fused reconstruction"
     script:
         f"{SCRIPTS}/evaluate_fusion.py"

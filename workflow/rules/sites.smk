@@ -3,17 +3,10 @@
 if C.sites:
 
     checkpoint sample_sites:
-        message:
-            "Drawing the sites"
         input:
             rules.demo_land_cover.output if C.demo else [],
         output:
             f"{RUN}/sites.csv",
-        params:
-            sites=plain(C.sites),
-            catalog=ORIGIN,
-            seed=C.seed,
-            code=library_digest(["config", "sites", "acquire"]),
         log:
             f"{RUN}/logs/sample_sites.log",
         benchmark:
@@ -22,5 +15,12 @@ if C.sites:
         resources:
             mem_mb=2000,
             runtime=30,
+        params:
+            sites=plain(C.sites),
+            catalog=ORIGIN,
+            seed=C.seed,
+            code=library_digest(["config", "sites", "acquire"]),
+        message:
+            "Drawing the sites"
         script:
             f"{SCRIPTS}/sample_sites.py"

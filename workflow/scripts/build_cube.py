@@ -14,7 +14,7 @@ with job(snakemake):
         sensor=SensorSource.model_validate(params.sensor),
         catalog=Catalog.model_validate(snakemake.config["catalog"] | params.catalog),
         cube=CubeGrid.model_validate(params.cube),
-        items=Path(snakemake.input.items),
+        items=Path(snakemake.input.pinned),
         config_digest=digest_of([params.sensor, params.cube, params.catalog]),
         output=Path(snakemake.output[0]),
     )

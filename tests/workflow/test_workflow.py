@@ -1,0 +1,161 @@
+"""The real workflow, on the smallest archive that every stage allows."""
+
+from __future__ import annotations
+
+import json
+import re
+import subprocess
+import sys
+from collections import Counter
+from pathlib import Path
+
+import pytest
+import yaml
+
+pytestmark = [pytest.mark.workflow, pytest.mark.xdist_group("workflow")]
+TINY = Path(__file__).with_name("tiny.yaml")
+
+
+def snakemake(root: Path, folder: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
+    """Run Snakemake in a folder of its own."""
+    command = [sys.executable, "-m", "snakemake", "--snakefile", str(root / "Snakefile")]
+    command += ["--directory", str(folder), "--cores", "2", *arguments]
+    return subprocess.run(command, capture_output=True, text=True, check=False, timeout=900)
+
+
+def jobs(shown: str) -> Counter[str]:
+    """Rule -> number of jobs, from a dry run's table."""
+    table = shown.split("Job stats:")[1].split("total")[0] if "Job stats:" in shown else ""
+    return Counter({m[1]: int(m[2]) for m in re.finditer(r"^(\w+) +(\d+)$", table, re.MULTILINE)})
+
+
+@pytest.fixture(scope="module")
+def finished(project_root: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with a finished run."""
+    folder = tmp_path_factory.mktemp("run")
+    shown = snakemake(project_root, folder, "--configfile", str(TINY))
+    assert shown.returncode == 0, shown.stdout[-4000:] + shown.stderr[-8000:]
+    return folder
+
+
+@pytest.fixture
+def dry_run(project_root: Path, finished: Path, tmp_path: Path):
+    """What a changed config would run again: rule -> number of jobs."""
+
+    def run(**changes: object) -> Counter[str]:
+        config = yaml.safe_load(TINY.read_text())
+        for key, value in changes.items():
+            *path, last = key.split("__")
+            block = config
+            for name in path:
+                block = block.setdefault(name.replace("_2", "-2"), {})
+            block[last] = value
+        file = tmp_path / "changed.yaml"
+        file.write_text(yaml.safe_dump(config))
+        shown = snakemake(project_root, finished, "--configfile", str(file), "--dry-run")
+        assert shown.returncode == 0, shown.stderr[-4000:]
+        return jobs(shown.stdout + shown.stderr)
+
+    return run
+
+
+def test_every_product_is_there(finished: Path) -> None:
+    run = finished / "results" / "tiny"
+    for name in (
+        "sites.csv",
+        "items/sentinel-1/site-000-a.json",
+        "cubes/sentinel-2/site-002-a.zarr.zip",
+        "dataset/split.csv",
+        "dataset/sentinel-2/normalisation.json",
+        "models/sentinel-1/model.safetensors",
+        "models/fusion/README.md",
+        "embeddings/DE-Gra/manifest.json",
+        "embeddings/DE-Gra/item.json",
+        "gpp/metrics.json",
+        "figures/pca.png",
+        "report.html",
+    ):
+        assert (run / name).is_file(), name
+    assert not list(run.rglob(".partial-*"))
+
+
+def test_nothing_is_done_twice(dry_run) -> None:
+    assert not dry_run()
+
+
+def test_the_window_of_gpp_reruns_the_regression_alone(dry_run) -> None:
+    assert set(dry_run(gpp__window_days=60)) == {"gpp_regression", "figure_gpp", "report", "all"}
+
+
+def test_the_learning_rate_of_the_fusion_keeps_the_encoders(dry_run) -> None:
+    rerun = dry_run(fusion__training__learning_rate=0.002)
+    assert set(rerun) == {
+        "train_fusion", "evaluate_fusion", "figure_curves", "embed_cube", "figure_pca",
+        "gpp_series", "gpp_regression", "figure_gpp", "report", "all",
+    }  # fmt: skip
+
+
+def test_a_timeout_reruns_no_cube(dry_run) -> None:
+    assert set(dry_run(catalog__timeout_s=30)) == {"report", "all"}
+
+
+def test_one_sensor_is_retrained_without_the_other(dry_run) -> None:
+    rerun = dry_run(sensors__sentinel_2__latent=5)
+    assert rerun["train_encoder"] == 1 and rerun["train_fusion"] == 1
+    assert not rerun["build_cube"] and not rerun["fit_normalisation"]
+
+
+def test_the_period_of_one_site_reruns_its_own_cubes(project_root: Path, finished: Path) -> None:
+    table = finished / "results" / "tiny" / "sites.csv"
+    before = table.read_text()
+    rows = before.splitlines()
+    year = int(re.search(r",(\d{4})-", rows[1])[1])
+    rows[1] = rows[1].replace(str(year), str(2018 if year == 2017 else 2017))
+    table.write_text("\n".join(rows) + "\n")
+    try:
+        shown = snakemake(project_root, finished, "--configfile", str(TINY), "--dry-run")
+    finally:
+        table.write_text(before)
+    rerun = jobs(shown.stdout + shown.stderr)
+    assert rerun["demo_site"] == 1 and rerun["pin_items"] == 2 and rerun["build_cube"] == 2
+    assert not {"sample_sites", "demo_tower", "gpp_targets"} & set(rerun)
+
+
+def test_no_rule_reads_the_truth(finished: Path) -> None:
+    run = finished / "results" / "tiny"
+    assert list((run / "truth").iterdir())
+    for log in (run / "logs").rglob("*.log"):
+        if not log.parent.name.startswith("demo"):
+            assert "truth" not in log.read_text()
+
+
+def test_a_report_needs_no_network(finished: Path) -> None:
+    text = (finished / "results" / "tiny" / "report.html").read_text()
+    assert "<img" in text and not re.search(r"""(?:src|href)=["']?(?:https?:)?//""", text)
+
+
+def test_embeddings_name_the_models_they_come_from(finished: Path) -> None:
+    run = finished / "results" / "tiny"
+    digests = {
+        json.loads((run / "embeddings" / cube / "manifest.json").read_text())["model_digest"]
+        for cube in ("DE-Gra", "site-000-a")
+    }
+    assert len(digests) == 1
+
+
+def test_a_broken_config_starts_nothing(project_root: Path, tmp_path: Path) -> None:
+    broken = {
+        "run": "broken",
+        "sampling": {},
+        "seed": "many",
+        "sensors": {"sentinel-2": {"sequence": {"stride_space": -9}}, "sentinel-1": {"latent": 0}},
+        "gpp": {"fluxnet": "nowhere"},
+    }
+    file = tmp_path / "broken.yaml"
+    file.write_text(yaml.safe_dump(broken))
+    shown = snakemake(project_root, tmp_path, "--configfile", str(file))
+    assert shown.returncode != 0
+    text = shown.stdout + shown.stderr
+    for part in ("5 mistake(s)", "sampling", "seed", "stride_space", "latent", "nowhere"):
+        assert part in text
+    assert "Traceback" not in text and not (tmp_path / "results").exists()

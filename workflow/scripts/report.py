@@ -1,0 +1,21 @@
+"""Write the report of the run."""
+
+from pathlib import Path
+
+from pipeline_lib.config import Config
+from pipeline_lib.evaluate.report import write_report
+from pipeline_lib.scripting import job
+
+with job(snakemake):
+    config = Config.model_validate(snakemake.params.config)
+    given = snakemake.input
+    write_report(
+        config=config,
+        figures={name: Path(path) for name, path in snakemake.params.figures.items()},
+        cubes=[Path(path) for path in given.cubes],
+        encoder_evaluations={Path(path).stem: Path(path) for path in given.encoders},
+        fusion_evaluation=Path(given.fusion),
+        embeddings=[Path(path) for path in given.embeddings],
+        gpp_metrics=Path(given.gpp) if given.gpp else None,
+        output=Path(snakemake.output[0]),
+    )
