@@ -16,8 +16,12 @@ class Demo(Block):
     radar_tile_px: int = Field(
         60, ge=24, multiple_of=6, description="Side of the simulated radar scenes, pixels"
     )
-    optical_revisit_days: Count = Field(5, description="Days between optical passes of one orbit")
-    radar_revisit_days: Count = Field(12, description="Days between radar passes of one orbit")
+    optical_revisit_days: Count = Field(
+        10, description="Days between optical passes of one orbit; two orbits see each site"
+    )
+    radar_revisit_days: Count = Field(
+        12, description="Days between radar passes of one orbit; two orbits see each site"
+    )
     land_cover_cells_per_degree: Count = Field(
         360, description="Cells of the land-cover map per degree"
     )

@@ -1,0 +1,144 @@
+"""Sun and view angles of a Sentinel-2 granule, from its metadata (``MTD_TL.xml``)."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+from xml.etree.ElementTree import ParseError
+
+import numpy as np
+from numpy.typing import NDArray
+
+from pipeline_lib.acquire.patience import Damaged
+
+BANDS = (
+    "B01",
+    "B02",
+    "B03",
+    "B04",
+    "B05",
+    "B06",
+    "B07",
+    "B08",
+    "B8A",
+    "B09",
+    "B10",
+    "B11",
+    "B12",
+)
+"""Bands in the order of ``bandId``."""
+
+
+@dataclass(frozen=True)
+class Angles:
+    """Angles on the 5 km nodes of a granule, degrees.
+
+    Attributes
+    ----------
+    epsg
+        Coordinate reference system of the nodes.
+    x, y
+        ``(node_x,)``, ``(node_y,)``, metres. The first node is the granule's upper left
+        corner: the declination of the sun that follows from zenith, azimuth and latitude is
+        constant over real granules to 0.0001 degrees there, and is not half a step away.
+    bands
+        Labels of the first dimension of the view angles.
+    sun_zenith, sun_azimuth
+        ``(node_y, node_x)``
+    view_zenith, view_azimuth
+        ``(band, node_y, node_x)``, NaN where no detector saw the node.
+    """
+
+    epsg: int
+    x: NDArray[np.float64]
+    y: NDArray[np.float64]
+    bands: tuple[str, ...]
+    sun_zenith: NDArray[np.float64]
+    sun_azimuth: NDArray[np.float64]
+    view_zenith: NDArray[np.float64]
+    view_azimuth: NDArray[np.float64]
+
+
+def parse_angles(content: bytes, bands: Sequence[str]) -> Angles:
+    """Read the angle grids of some bands.
+
+    Each band is seen by several detectors, each of which has its own grid; they are averaged
+    where they overlap, azimuths as unit vectors since they wrap at 360 degrees.
+
+    Parameters
+    ----------
+    content
+        The XML file.
+    bands
+        Bands to read.
+
+    Raises
+    ------
+    Damaged
+        If the file is truncated, is not granule metadata, or lacks a band.
+    """
+    from defusedxml.ElementTree import fromstring
+
+    try:
+        root = fromstring(content)
+    except (ParseError, ValueError) as error:
+        raise Damaged(f"not complete XML ({error})") from error
+    geocoding = root.find(".//Tile_Geocoding")
+    sun = root.find(".//Sun_Angles_Grid")
+    if geocoding is None or sun is None:
+        raise Damaged("no Tile_Geocoding or no Sun_Angles_Grid")
+    try:
+        epsg = int(geocoding.findtext("HORIZONTAL_CS_CODE").split(":")[1])
+        left = float(geocoding.findtext("Geoposition/ULX"))
+        top = float(geocoding.findtext("Geoposition/ULY"))
+        column_step = float(sun.findtext("Zenith/COL_STEP"))
+        row_step = float(sun.findtext("Zenith/ROW_STEP"))
+        sun_zenith, sun_azimuth = _values(sun, "Zenith"), _values(sun, "Azimuth")
+        detectors = [
+            (BANDS[int(grid.get("bandId"))], _values(grid, "Zenith"), _values(grid, "Azimuth"))
+            for grid in root.iter("Viewing_Incidence_Angles_Grids")
+            if BANDS[int(grid.get("bandId"))] in bands
+        ]
+        merged = [_merge([d[1:] for d in detectors if d[0] == band]) for band in bands]
+        view_zenith = np.stack([zenith for zenith, _ in merged])
+        view_azimuth = np.stack([azimuth for _, azimuth in merged])
+    except (AttributeError, IndexError, TypeError, ValueError) as error:
+        raise Damaged(f"angle grids are incomplete ({error})") from error
+    rows, columns = sun_zenith.shape
+    if view_zenith.shape[1:] != (rows, columns):
+        raise Damaged("grids of sun and view differ in shape")
+    return Angles(
+        epsg=epsg,
+        x=left + column_step * np.arange(columns, dtype=np.float64),
+        y=top - row_step * np.arange(rows, dtype=np.float64),
+        bands=tuple(bands),
+        sun_zenith=sun_zenith,
+        sun_azimuth=sun_azimuth,
+        view_zenith=view_zenith,
+        view_azimuth=view_azimuth,
+    )
+
+
+def _values(grid: Any, angle: str) -> NDArray[np.float64]:
+    rows = [row.text.split() for row in grid.iterfind(f"{angle}/Values_List/VALUES")]
+    return np.array(rows, dtype=np.float64)
+
+
+def _merge(
+    grids: Sequence[tuple[NDArray[np.float64], NDArray[np.float64]]],
+) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    if not grids:
+        raise ValueError("a band has no view angles")
+    zenith = np.stack([grid[0] for grid in grids])
+    azimuth = np.radians(np.stack([grid[1] for grid in grids]))
+    seen = np.isfinite(zenith) & np.isfinite(azimuth)
+    count = seen.sum(axis=0)
+    unseen = count == 0
+
+    def mean(values: NDArray[np.float64]) -> NDArray[np.float64]:
+        total = np.where(seen, values, 0).sum(axis=0)
+        return np.where(unseen, np.nan, total / np.maximum(count, 1))
+
+    direction = np.arctan2(mean(np.sin(azimuth)), mean(np.cos(azimuth)))
+    return mean(zenith), np.degrees(direction) % 360

@@ -1,0 +1,166 @@
+"""Correction to nadir view: the c-factor, from a granule's angles to a pixel grid.
+
+RossThick-LiSparse with the coefficients of Roy et al. 2016 (doi 10.1016/j.rse.2016.01.023) and
+2017 (doi 10.1016/j.rse.2017.06.019), as sen2nbar computes it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+from numpy.typing import NDArray
+
+from pipeline_lib.acquire.angles import Angles
+from pipeline_lib.acquire.patience import Damaged
+from pipeline_lib.acquire.resampling import bilinear_weights
+from pipeline_lib.cubes import Grid
+from pipeline_lib.errors import UserError
+
+COEFFICIENTS_OF = {"B8A": "B08"}
+"""Bands without coefficients of their own, and the band whose they take."""
+
+FOREIGN_STEP_M = 1000.0
+"""Step of the nodes on which a granule of another UTM zone is projected."""
+
+
+def check_bands(bands: Sequence[str]) -> None:
+    """Refuse bands that have no BRDF coefficients.
+
+    Raises
+    ------
+    UserError
+        Naming them.
+    """
+    from sen2nbar.axioms import fiso
+
+    unknown = [band for band in bands if COEFFICIENTS_OF.get(band, band) not in fiso]
+    if unknown:
+        raise UserError(
+            f"bands {', '.join(unknown)} have no BRDF coefficients; leave them out of the "
+            "sensor's bands or set its brdf to false"
+        )
+
+
+def c_factor_on_nodes(angles: Angles) -> NDArray[np.float64]:
+    """The c-factor on the nodes of the angles, NaN where no detector saw the node.
+
+    Returns
+    -------
+    array, ``(band, node_y, node_x)``
+        Reflectance times this is the reflectance seen from nadir under the same sun.
+    """
+    import xarray as xr
+    from sen2nbar.c_factor import c_factor
+
+    sun_zenith = xr.DataArray(angles.sun_zenith, dims=("y", "x"))
+    sun_azimuth = xr.DataArray(angles.sun_azimuth, dims=("y", "x"))
+    result = np.full(angles.view_zenith.shape, np.nan)
+    labels = [COEFFICIENTS_OF.get(band, band) for band in angles.bands]
+    own = [index for index, band in enumerate(angles.bands) if band not in COEFFICIENTS_OF]
+    lent = [[index] for index, band in enumerate(angles.bands) if band in COEFFICIENTS_OF]
+    # sen2nbar finds coefficients by band label, and a label can stand only once per call.
+    for group in [own, *lent]:
+        names = [labels[index] for index in group]
+        view_zenith, view_azimuth = (
+            xr.DataArray(field[group], dims=("band", "y", "x"), coords={"band": names})
+            for field in (angles.view_zenith, angles.view_azimuth)
+        )
+        factor = c_factor(sun_zenith, view_zenith, sun_azimuth - view_azimuth)
+        result[group] = factor.sel(band=names).transpose("band", "y", "x").values
+    return result
+
+
+def fill_nearest(field: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Fill NaN nodes of each layer ``(..., y, x)`` with the nearest node that has a value.
+
+    Raises
+    ------
+    Damaged
+        If a layer has no value at all.
+    """
+    from scipy.ndimage import distance_transform_edt
+
+    filled = field.copy()
+    for index in np.ndindex(field.shape[:-2]):
+        missing = np.isnan(field[index])
+        if missing.all():
+            raise Damaged("a band has no view angle in the whole granule")
+        if missing.any():
+            rows, columns = distance_transform_edt(
+                missing, return_distances=False, return_indices=True
+            )
+            filled[index] = field[index][rows, columns]
+    return filled
+
+
+def on_grid(field: NDArray[np.float64], angles: Angles, grid: Grid) -> NDArray[np.float32]:
+    """Interpolate a field on the nodes bilinearly to a pixel grid.
+
+    Parameters
+    ----------
+    field
+        ``(layer, node_y, node_x)`` without NaN.
+    angles
+        Whose nodes ``field`` lies on.
+    grid
+        The pixel grid; of another UTM zone, the nodes are projected to it first.
+
+    Returns
+    -------
+    array, ``(layer, y, x)``
+    """
+    x, y = angles.x, angles.y
+    if angles.epsg != grid.epsg:
+        field, x, y = _projected(field, angles, grid)
+    rows, columns = bilinear_weights(y, grid.y), bilinear_weights(x, grid.x)
+    return rows @ field.astype(np.float32) @ columns.T
+
+
+def _projected(
+    field: NDArray[np.float64], angles: Angles, grid: Grid
+) -> tuple[NDArray[np.float64], NDArray[np.float64], NDArray[np.float64]]:
+    from pyproj import Transformer
+    from scipy.ndimage import map_coordinates
+
+    west, south, east, north = grid.bounds
+    x = np.arange(west, east + FOREIGN_STEP_M, FOREIGN_STEP_M)
+    y = np.arange(north, south - FOREIGN_STEP_M, -FOREIGN_STEP_M)
+    to_granule = Transformer.from_crs(grid.epsg, angles.epsg, always_xy=True)
+    there_x, there_y = to_granule.transform(*np.meshgrid(x, y))
+    position = (
+        (there_y - angles.y[0]) / (angles.y[1] - angles.y[0]),
+        (there_x - angles.x[0]) / (angles.x[1] - angles.x[0]),
+    )
+    layers = [map_coordinates(layer, position, order=1, mode="nearest") for layer in field]
+    return np.stack(layers), x, y
+
+
+def mean_angles(angles: Angles, grid: Grid) -> dict[str, float]:
+    """Sun and view angles at the centre of a grid, degrees; view angles averaged over bands.
+
+    Over a cube the angles are as good as linear, so this is also their mean.
+    """
+    centre = Grid(
+        grid.epsg,
+        grid.left + (grid.width - 1) * grid.resolution / 2,
+        grid.top - (grid.height - 1) * grid.resolution / 2,
+        grid.resolution,
+        1,
+        1,
+    )
+
+    def at(field: NDArray[np.float64]) -> float:
+        layers = fill_nearest(field.reshape(-1, *field.shape[-2:]))
+        return float(on_grid(layers, angles, centre).mean())
+
+    def direction(azimuth: NDArray[np.float64]) -> float:
+        radians = np.radians(azimuth)
+        return float(np.degrees(np.arctan2(at(np.sin(radians)), at(np.cos(radians)))) % 360)
+
+    return {
+        "sun_zenith": at(angles.sun_zenith),
+        "sun_azimuth": direction(angles.sun_azimuth),
+        "view_zenith": at(angles.view_zenith),
+        "view_azimuth": direction(angles.view_azimuth),
+    }

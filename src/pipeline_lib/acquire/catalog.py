@@ -1,0 +1,278 @@
+"""Search of a STAC catalog, and the items pinned for a cube."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Sequence
+from dataclasses import asdict
+from datetime import UTC, date, datetime
+from pathlib import Path
+from typing import Any
+
+from pipeline_lib.acquire.patience import LONGEST_WAIT_S
+from pipeline_lib.config import Catalog, CubeGrid, Sensor
+from pipeline_lib.cubes import CubeRequest, grid_at
+from pipeline_lib.errors import UserError
+from pipeline_lib.files import read_json, write_json
+
+Item = dict[str, Any]
+Bounds = tuple[float, float, float, float]
+
+PAGE = 250
+"""Items asked for at once; Planetary Computer's limit is 1000, its answers are large."""
+
+
+def is_url(source: str) -> bool:
+    """Whether a source or an address is remote."""
+    return source.startswith(("http://", "https://"))
+
+
+def search(catalog: Catalog, collection: str, bounds: Bounds, start: date, end: date) -> list[Item]:
+    """Find the items of a collection.
+
+    Parameters
+    ----------
+    catalog
+        A STAC API, or a folder with ``items/*.json``.
+    collection
+        Identifier of the collection.
+    bounds
+        West, south, east, north, degrees.
+    start, end
+        First and last day, both included, UTC.
+
+    Returns
+    -------
+    list of dict
+        Unsigned items, sorted by time and identifier. Asset addresses of a folder start
+        with the folder's own path.
+
+    Raises
+    ------
+    UserError
+        If the catalog cannot be read, or does not answer.
+    """
+    found = (
+        _search_api(catalog, collection, bounds, start, end)
+        if is_url(catalog.source)
+        else _search_folder(Path(catalog.source), collection, bounds, start, end)
+    )
+    unique = {item["id"]: item for item in found}
+    return sorted(unique.values(), key=_order)
+
+
+def _order(item: Item) -> tuple[str, str]:
+    return start_of(item).isoformat(), item["id"]
+
+
+def start_of(item: Item) -> datetime:
+    """Time of an item, or the start of its period; UTC."""
+    properties = item["properties"]
+    text = properties.get("datetime") or properties["start_datetime"]
+    moment = datetime.fromisoformat(text)
+    return moment.replace(tzinfo=UTC) if moment.tzinfo is None else moment.astimezone(UTC)
+
+
+def _end_of(item: Item) -> datetime:
+    text = item["properties"].get("end_datetime")
+    if text is None:
+        return start_of(item)
+    moment = datetime.fromisoformat(text)
+    return moment.replace(tzinfo=UTC) if moment.tzinfo is None else moment.astimezone(UTC)
+
+
+def _search_api(
+    catalog: Catalog, collection: str, bounds: Bounds, start: date, end: date
+) -> list[Item]:
+    import requests
+    from pystac_client.exceptions import APIError
+
+    try:
+        results = _client(catalog).search(
+            collections=[collection],
+            bbox=list(bounds),
+            datetime=f"{start}T00:00:00Z/{end}T23:59:59Z",
+            limit=PAGE,
+        )
+        return list(results.items_as_dicts())
+    except (APIError, requests.RequestException) as error:
+        raise UserError(
+            f"{catalog.source}: the search for {collection} failed "
+            f"({type(error).__name__}: {error}); check catalog.source, or run again later"
+        ) from error
+
+
+def _client(catalog: Catalog) -> Any:
+    from pystac_client import Client
+    from pystac_client.stac_api_io import StacApiIO
+    from urllib3 import Retry
+    from urllib3.response import BaseHTTPResponse
+
+    class CappedRetry(Retry):
+        """Honours Retry-After, but no server may put a job to sleep for hours."""
+
+        def get_retry_after(self, response: BaseHTTPResponse) -> float | None:
+            asked = super().get_retry_after(response)
+            return None if asked is None else min(asked, LONGEST_WAIT_S)
+
+    retry = CappedRetry(
+        total=catalog.retries,
+        backoff_factor=0.5,
+        status_forcelist=[408, 425, 429, 500, 502, 503, 504],
+        # A search is a POST that changes nothing: it may be repeated.
+        allowed_methods=None,
+    )
+    access = StacApiIO(max_retries=retry, timeout=catalog.timeout_s)
+    return Client.open(catalog.source, stac_io=access, timeout=catalog.timeout_s)
+
+
+def _search_folder(
+    source: Path, collection: str, bounds: Bounds, start: date, end: date
+) -> list[Item]:
+    files = sorted((source / "items").glob("*.json"))
+    if not files:
+        raise UserError(
+            f"{source}: no items/*.json there; catalog.source must be a STAC API's address or a "
+            "folder of STAC item collections"
+        )
+    found = []
+    for file in files:
+        for item in read_json(file).get("features", ()):
+            if (
+                item.get("collection") == collection
+                and _overlap(item["bbox"], bounds)
+                and start_of(item).date() <= end
+                and _end_of(item).date() >= start
+            ):
+                found.append(_placed(item, source))
+    return found
+
+
+def _overlap(box: Sequence[float], bounds: Bounds) -> bool:
+    west, south, east, north = (*box[:2], *box[-2:]) if len(box) == 4 else (*box[:2], *box[3:5])
+    return west < bounds[2] and east > bounds[0] and south < bounds[3] and north > bounds[1]
+
+
+def _placed(item: Item, source: Path) -> Item:
+    assets = {
+        key: asset if is_url(asset["href"]) else asset | {"href": str(source / asset["href"])}
+        for key, asset in item["assets"].items()
+    }
+    return item | {"assets": assets}
+
+
+def license_of(catalog: Catalog, collection: str) -> str:
+    """The licence that the catalog states for a collection."""
+    if is_url(catalog.source):
+        import requests
+        from pystac_client.exceptions import APIError
+
+        try:
+            content = _client(catalog).get_collection(collection).to_dict()
+        except (APIError, requests.RequestException) as error:
+            raise UserError(
+                f"{catalog.source}: collection {collection} cannot be read "
+                f"({type(error).__name__}: {error}); check the sensor's collection"
+            ) from error
+    else:
+        file = Path(catalog.source) / "collections" / f"{collection}.json"
+        content = read_json(file) if file.exists() else {}
+    links = [link["href"] for link in content.get("links", ()) if link.get("rel") == "license"]
+    return " ".join([content.get("license", "not stated"), *links[:1]])
+
+
+def newest_versions(items: Iterable[Item]) -> list[Item]:
+    """Of several versions of one Sentinel-2 acquisition of one tile, keep the newest.
+
+    The newer processing baseline wins, then the later time of generation. Two granules of a
+    tile that a break between data strips has cut are not versions of each other.
+    """
+    best: dict[tuple[Any, ...], Item] = {}
+    for item in items:
+        key = _acquisition(item)
+        if key not in best or _version(item) > _version(best[key]):
+            best[key] = item
+    return sorted(best.values(), key=_order)
+
+
+def _acquisition(item: Item) -> tuple[Any, ...]:
+    properties = item["properties"]
+    tile = properties.get("s2:mgrs_tile") or properties.get("grid:code")
+    if tile is None:
+        return (item["id"],)
+    strip = re.search(r"_S(\d{8}T\d{6})_", str(properties.get("s2:datastrip_id", "")))
+    return (
+        properties.get("platform"),
+        tile,
+        start_of(item).replace(microsecond=0),
+        strip.group(1) if strip else None,
+    )
+
+
+def _version(item: Item) -> tuple[tuple[int, ...], str, str]:
+    generated = str(item["properties"].get("s2:generation_time", ""))
+    return baseline_of(item), generated, item["id"]
+
+
+def baseline_of(item: Item) -> tuple[int, ...]:
+    """Processing baseline of a Sentinel-2 item, ``(4, 0)`` for 04.00.
+
+    Raises
+    ------
+    UserError
+        If the item does not tell it: without it, reflectance may be wrong by 0.1.
+    """
+    properties = item["properties"]
+    text = properties.get("s2:processing_baseline") or properties.get("processing:version")
+    if text is None:
+        named = re.search(r"_N(\d\d)\.?(\d\d)", str(properties.get("s2:product_uri", "")))
+        text = ".".join(named.groups()) if named else None
+    if text is None:
+        raise UserError(
+            f"item {item['id']} does not tell its processing baseline (s2:processing_baseline); "
+            "without it, the offset of its reflectance is unknown"
+        )
+    return tuple(int(part) for part in str(text).split("."))
+
+
+def pin_items(
+    *, request: CubeRequest, sensor: Sensor, cube: CubeGrid, catalog: Catalog, output: Path
+) -> None:
+    """Search the catalog for a cube's items and write them to a file.
+
+    The file holds ``query``, ``queried_at`` (None for a folder, so that equal folders give
+    equal files), ``license``, ``request``, ``grid``, and the unsigned ``items``, sorted by time.
+
+    Raises
+    ------
+    UserError
+        If the catalog holds no item for this place and period.
+    """
+    grid = grid_at(request.lon, request.lat, cube)
+    bounds = grid.lonlat_bounds()
+    items = search(catalog, sensor.collection, bounds, request.start, request.end)
+    if sensor.loader == "sentinel-2-l2a":
+        items = newest_versions(items)
+    if not items:
+        raise UserError(
+            f"cube {request.cube}: {catalog.source} has no {sensor.collection} item at "
+            f"{request.lon:g}, {request.lat:g} from {request.start} to {request.end}; "
+            "move the site or its period"
+        )
+    remote = is_url(catalog.source)
+    write_json(
+        output,
+        {
+            "query": {
+                "source": catalog.source,
+                "collection": sensor.collection,
+                "bbox": list(bounds),
+                "datetime": f"{request.start}/{request.end}",
+            },
+            "queried_at": datetime.now(UTC).isoformat(timespec="seconds") if remote else None,
+            "license": license_of(catalog, sensor.collection),
+            "request": request.to_row(),
+            "grid": asdict(grid),
+            "items": items,
+        },
+    )

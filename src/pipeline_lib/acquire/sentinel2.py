@@ -1,0 +1,324 @@
+"""Sentinel-2 level 2A: from items to nadir reflectance with a cloud mask."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from pipeline_lib.acquire.angles import parse_angles
+from pipeline_lib.acquire.brdf import (
+    c_factor_on_nodes,
+    check_bands,
+    fill_nearest,
+    mean_angles,
+    on_grid,
+)
+from pipeline_lib.acquire.catalog import Item, baseline_of, start_of
+from pipeline_lib.acquire.clouds import CLOUD_BANDS, CloudModel, mask_of_scene_classes
+from pipeline_lib.acquire.frames import Frame, Frames, joined, timestamp
+from pipeline_lib.acquire.mosaic import NOTHING, epsg_of, first_valid, groups, solar_day, take
+from pipeline_lib.acquire.patience import Lost
+from pipeline_lib.acquire.reading import AssetReader
+from pipeline_lib.acquire.resampling import coarse_grid, nearest_index, refine
+from pipeline_lib.config import CubeGrid, Sensor
+from pipeline_lib.cubes import CLEAR, NO_DATA, Grid
+
+QUANTIFICATION = np.float32(10000)
+OFFSET_SINCE = (4, 0)
+BOA_OFFSET = -1000
+"""ESA adds 1000 to the numbers of level 2A from processing baseline 04.00 on."""
+
+NATIVE_M = {
+    **dict.fromkeys(("B02", "B03", "B04", "B08"), 10.0),
+    **dict.fromkeys(("B05", "B06", "B07", "B8A", "B11", "B12", "SCL"), 20.0),
+    **dict.fromkeys(("B01", "B09"), 60.0),
+}
+
+GRANULE_METADATA = "granule-metadata"
+
+STEP_PX = 2**20
+"""Pixels of the days held at once; bounds memory, changes no result."""
+
+ANGLES = ("sun_zenith", "sun_azimuth", "view_zenith", "view_azimuth")
+
+
+@dataclass(frozen=True)
+class Scene:
+    """One item on the grid of a cube.
+
+    Attributes
+    ----------
+    item
+        Where it comes from.
+    reflectance
+        ``(band, y, x)`` on the padded grid, as observed, NaN where missing.
+    c_factor
+        ``(cube band, y, x)`` on the cube's grid, or None.
+    scene_classes
+        ``(y, x)`` of SCL on the cube's grid, or None.
+    angles
+        Mean angles over the cube, degrees.
+    """
+
+    item: Item
+    reflectance: NDArray[np.float32]
+    c_factor: NDArray[np.float32] | None
+    scene_classes: NDArray[np.uint16] | None
+    angles: dict[str, float]
+
+
+def reflectance_of(numbers: NDArray[np.uint16], baseline: tuple[int, ...]) -> NDArray[np.float32]:
+    """Surface reflectance of digital numbers.
+
+    Parameters
+    ----------
+    numbers
+        Any shape; 0 is no data, whatever the file's tag says.
+    baseline
+        Processing baseline, ``(4, 0)`` for 04.00.
+
+    Returns
+    -------
+    array
+        NaN where there is no data; dark pixels can be negative from baseline 04.00 on.
+    """
+    offset = BOA_OFFSET if baseline >= OFFSET_SINCE else 0
+    values = (numbers.astype(np.float32) + np.float32(offset)) / QUANTIFICATION
+    values[numbers == 0] = np.nan
+    return values
+
+
+def load_sentinel2(
+    *,
+    sensor: Sensor,
+    cube: CubeGrid,
+    grid: Grid,
+    items: Sequence[Item],
+    lon: float,
+    reader: AssetReader,
+) -> Frames:
+    """Load the frames of a Sentinel-2 cube.
+
+    Each item is corrected on its own, then the items of one solar day are merged: a pixel
+    comes whole from the first item that has all its bands; items of the cube's own UTM zone
+    come first, then newer baselines.
+
+    Parameters
+    ----------
+    sensor, cube, grid
+        What to load and where.
+    items
+        Pinned, unsigned items.
+    lon
+        Longitude of the cube, degrees, for the solar day.
+    reader
+        Reads the assets.
+
+    Raises
+    ------
+    UserError
+        If the sensor's bands cannot be loaded, a server stays silent, or a scene is lost and
+        the config says that this is fatal.
+    """
+    bands = list(sensor.bands)
+    if sensor.brdf:
+        check_bands(bands)
+    model = CloudModel() if sensor.clouds == "cloudsen12" else None
+    context = cube.cloud_context_px if model else 0
+    padded = grid.padded(context)
+    read_bands = bands + [band for band in CLOUD_BANDS if model and band not in bands]
+
+    def order(item: Item) -> tuple[Any, ...]:
+        foreign = epsg_of(item) not in (None, grid.epsg)
+        return foreign, tuple(-part for part in baseline_of(item)), item["id"]
+
+    days = groups(items, lambda item: solar_day(start_of(item), lon), order)
+    lacking: list[str] = []
+    frames: list[Frame] = []
+    step = max(reader.catalog.requests, STEP_PX // (padded.height * padded.width))
+    for start in range(0, len(days), step):
+        part = days[start : start + step]
+        scenes = {
+            scene.item["id"]: scene
+            for scene in _load_scenes(
+                [item for day in part for item in day],
+                sensor=sensor,
+                bands=read_bands,
+                grid=grid,
+                padded=padded,
+                reader=reader,
+                lacking=lacking,
+            )
+        }
+        present = [[scenes[i["id"]] for i in day if i["id"] in scenes] for day in part]
+        frames += _frames_of(
+            [day for day in present if day],
+            sensor=sensor,
+            read_bands=read_bands,
+            context=context,
+            model=model,
+        )
+    return Frames(frames, sorted(lacking))
+
+
+def _load_scenes(
+    items: Sequence[Item],
+    *,
+    sensor: Sensor,
+    bands: Sequence[str],
+    grid: Grid,
+    padded: Grid,
+    reader: AssetReader,
+    lacking: list[str],
+) -> Iterator[Scene]:
+    def load(item: Item) -> Scene:
+        return _load_scene(
+            item, sensor=sensor, bands=bands, grid=grid, padded=padded, reader=reader
+        )
+
+    for item, scene in reader.each(items, load):
+        if isinstance(scene, Lost):
+            lacking.append(f"item {item['id']}: {scene}")
+        else:
+            yield scene
+
+
+def _load_scene(
+    item: Item,
+    *,
+    sensor: Sensor,
+    bands: Sequence[str],
+    grid: Grid,
+    padded: Grid,
+    reader: AssetReader,
+) -> Scene:
+    reflectance = np.empty((len(bands), *padded.shape), dtype=np.float32)
+    for native in sorted({NATIVE_M[band] for band in bands}):
+        group = [band for band in bands if NATIVE_M[band] == native]
+        source = padded if native == padded.resolution else coarse_grid(padded, native)
+        numbers = reader.read(item, group, source, np.uint16(0))
+        values = reflectance_of(numbers, baseline_of(item))
+        if source is not padded:
+            values = refine(values, source, padded)
+        reflectance[[bands.index(band) for band in group]] = values
+    c_factor, angles = None, _angles_of_properties(item)
+    if sensor.brdf:
+
+        def correction(content: bytes) -> tuple[NDArray[np.float32], dict[str, float]]:
+            found = parse_angles(content, sensor.bands)
+            nodes = fill_nearest(c_factor_on_nodes(found))
+            return on_grid(nodes, found, grid), mean_angles(found, grid)
+
+        c_factor, angles = reader.read_document(item, GRANULE_METADATA, correction)
+    classes = _scene_classes(item, grid, reader) if sensor.clouds == "scl" else None
+    return Scene(item, reflectance, c_factor, classes, angles)
+
+
+def _angles_of_properties(item: Item) -> dict[str, float]:
+    properties = item["properties"]
+    return dict.fromkeys(ANGLES, np.nan) | {
+        "sun_zenith": float(properties.get("s2:mean_solar_zenith", np.nan)),
+        "sun_azimuth": float(properties.get("s2:mean_solar_azimuth", np.nan)),
+    }
+
+
+def _scene_classes(item: Item, grid: Grid, reader: AssetReader) -> NDArray[np.uint16]:
+    source = coarse_grid(grid, NATIVE_M["SCL"])
+    classes = reader.read(item, ["SCL"], source, np.uint16(0))[0]
+    # Classes are names: between two of them there is nothing to interpolate.
+    rows, columns = nearest_index(source.y, grid.y), nearest_index(source.x, grid.x)
+    return np.asarray(classes[rows[:, None], columns[None, :]])
+
+
+def _frames_of(
+    days: Sequence[Sequence[Scene]],
+    *,
+    sensor: Sensor,
+    read_bands: Sequence[str],
+    context: int,
+    model: CloudModel | None,
+) -> list[Frame]:
+    """Merge each day and keep those that show enough."""
+    count = len(sensor.bands)
+    if not days:
+        return []
+    choices, mosaics = [], []
+    for day in days:
+        layers = np.stack([scene.reflectance for scene in day])
+        chosen = first_valid(np.asarray(np.isfinite(layers[:, :count]).all(axis=1)))
+        mosaics.append(take(layers, chosen))
+        choices.append(chosen)
+    inner = np.s_[context : choices[0].shape[0] - context, context : choices[0].shape[1] - context]
+    clouds: list[NDArray[np.uint8] | None] = [None] * len(days)
+    if model is not None:
+        shown = [read_bands.index(band) for band in CLOUD_BANDS]
+        clouds = list(model.classify(np.stack([m[shown] for m in mosaics]))[:, *inner])
+    frames = []
+    for day, chosen, mosaic, classes in zip(days, choices, mosaics, clouds, strict=True):
+        frame = _frame(day, chosen=chosen[inner], values=mosaic[:count, *inner], classes=classes)
+        share = frame.provenance["clear_share"]
+        if share >= sensor.min_clear and (frame.mask != NO_DATA).any():
+            frames.append(frame)
+    return frames
+
+
+def _frame(
+    day: Sequence[Scene],
+    *,
+    chosen: NDArray[np.int8],
+    values: NDArray[np.float32],
+    classes: NDArray[np.uint8] | None,
+) -> Frame:
+    mask = np.full(chosen.shape, CLEAR, dtype=np.uint8)
+    scene_classes = [scene.scene_classes for scene in day if scene.scene_classes is not None]
+    if classes is not None:
+        mask[:] = classes
+    elif scene_classes:
+        index = np.maximum(chosen, 0)[None].astype(np.intp)
+        mask[:] = mask_of_scene_classes(np.take_along_axis(np.stack(scene_classes), index, 0)[0])
+    mask[chosen == NOTHING] = NO_DATA
+    mean_factor = None
+    factors = [scene.c_factor for scene in day if scene.c_factor is not None]
+    if factors:
+        factor = take(np.stack(factors), chosen)
+        values = values * factor
+        if (chosen != NOTHING).any():
+            mean = np.nanmean(factor, axis=(1, 2), dtype=np.float64)
+            mean_factor = np.asarray(mean, dtype=np.float32)
+    pixels = np.array([(chosen == index).sum() for index in range(len(day))])
+    used = [scene for scene, count in zip(day, pixels, strict=True) if count] or list(day[:1])
+    weights = pixels[pixels > 0] if pixels.any() else np.ones(1)
+    first = used[0].item["properties"]
+    provenance = {
+        "item": joined([scene.item["id"] for scene in used]),
+        "platform": joined([scene.item["properties"].get("platform", "") for scene in used]),
+        "relative_orbit": int(first.get("sat:relative_orbit", -1)),
+        "orbit_state": str(first.get("sat:orbit_state", "")),
+        "processing_baseline": joined(
+            [".".join(f"{part:02d}" for part in baseline_of(scene.item)) for scene in used]
+        ),
+        **mean_of_angles([scene.angles for scene in used], weights),
+        "clear_share": float((mask == CLEAR).mean()),
+    }
+    return Frame(timestamp(start_of(used[0].item)), values, mask, provenance, mean_factor)
+
+
+def mean_of_angles(
+    angles: Sequence[dict[str, float]], weights: NDArray[np.integer[Any] | np.floating[Any]]
+) -> dict[str, float]:
+    """Weighted means; azimuths as directions, since they wrap at 360 degrees."""
+    result = {}
+    share = weights / weights.sum()
+    for name in ANGLES:
+        values = np.array([entry[name] for entry in angles])
+        if name.endswith("azimuth"):
+            radians = np.radians(values)
+            mean = np.arctan2(share @ np.sin(radians), share @ np.cos(radians))
+            result[name] = float(np.degrees(mean) % 360)
+        else:
+            result[name] = float(share @ values)
+    return result

@@ -1,0 +1,35 @@
+"""Split, normalisation and samples of the training data."""
+
+from pipeline_lib.dataset.normalisation import (
+    Normalisation,
+    check_cube_bands,
+    cube_name,
+    cubes_of,
+    fit_normalisation,
+    valid_pixels,
+)
+from pipeline_lib.dataset.samples import Draw, Samples, SequenceIndex, cut_patches
+from pipeline_lib.dataset.split import read_split, split_sites, write_split
+from pipeline_lib.dataset.stacks import CubeArrays, load_stack
+from pipeline_lib.dataset.windows import closest_frame, window_frames, window_step
+
+__all__ = [
+    "CubeArrays",
+    "Draw",
+    "Normalisation",
+    "Samples",
+    "SequenceIndex",
+    "check_cube_bands",
+    "closest_frame",
+    "cube_name",
+    "cubes_of",
+    "cut_patches",
+    "fit_normalisation",
+    "load_stack",
+    "read_split",
+    "split_sites",
+    "valid_pixels",
+    "window_frames",
+    "window_step",
+    "write_split",
+]

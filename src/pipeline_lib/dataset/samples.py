@@ -1,0 +1,218 @@
+"""Training samples: patches of frames drawn from sequences, cut from memory."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence as Several
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from pipeline_lib.config import Context, Sequence
+from pipeline_lib.dataset.stacks import QUANTUM, CubeArrays
+
+TRIES = 16
+
+
+@dataclass(frozen=True)
+class Draw:
+    """Which frames and pixels make up some samples.
+
+    Parameters
+    ----------
+    cube
+        ``(sample,)``: index of the cube in its stack.
+    frames
+        ``(sample, frame)``: indices of the cube's frames.
+    present
+        ``(sample, frame)``: False where a window reaches beyond the record.
+    top, left
+        ``(sample,)``: first row and column of the patch.
+    """
+
+    cube: NDArray[np.int64]
+    frames: NDArray[np.int64]
+    present: NDArray[np.bool_]
+    top: NDArray[np.int64]
+    left: NDArray[np.int64]
+
+    def __len__(self) -> int:
+        return len(self.cube)
+
+    def take(self, index: NDArray[np.int64] | slice) -> Draw:
+        """Some of the samples."""
+        return Draw(
+            self.cube[index],
+            self.frames[index],
+            self.present[index],
+            self.top[index],
+            self.left[index],
+        )
+
+
+@dataclass(frozen=True)
+class Samples:
+    """Arrays of some samples.
+
+    Parameters
+    ----------
+    values
+        ``(sample, frame, band, y, x)``, scaled to 0..1; 0 where invalid.
+    valid
+        ``(sample, frame, y, x)``.
+    days
+        ``(sample, frame)``: days since the middle frame.
+    """
+
+    values: NDArray[np.float32]
+    valid: NDArray[np.bool_]
+    days: NDArray[np.float32]
+
+
+class SequenceIndex:
+    """All sequences of a stack, and random samples from them.
+
+    A sequence is a run of frames at one patch. Of a cube with fewer frames than a sequence
+    has, all frames make one sequence; a cube with fewer frames than a sample has none. Only
+    sequences that have a valid centre pixel where the sample's middle frame can lie count.
+
+    Parameters
+    ----------
+    stack
+        The cubes.
+    sequence
+        Length and strides.
+    context
+        Size of a sample.
+    """
+
+    def __init__(self, stack: Several[CubeArrays], *, sequence: Sequence, context: Context) -> None:
+        self.stack = list(stack)
+        self.sequence = sequence
+        self.context = context
+        parts = [self._sequences(number) for number in range(len(self.stack))]
+        table = np.concatenate([np.empty((0, 4), np.int64), *parts])
+        self._cube, self._first, self._top, self._left = table.T
+
+    def __len__(self) -> int:
+        return len(self._cube)
+
+    def _length(self, number: int) -> int:
+        return min(self.sequence.frames, len(self.stack[number].days))
+
+    def _sequences(self, number: int) -> NDArray[np.int64]:
+        cube = self.stack[number]
+        size, half = self.context.patch_px, self.context.frames // 2
+        rows, columns = cube.valid.shape[1:]
+        length = self._length(number)
+        if length < self.context.frames or rows < size or columns < size:
+            return np.empty((0, 4), np.int64)
+        stride = self.sequence.stride_space
+        first = np.arange(0, len(cube.days) - length + 1, self.sequence.stride_time)
+        top, left = np.arange(0, rows - size + 1, stride), np.arange(0, columns - size + 1, stride)
+        centre = cube.valid[:, top[:, None] + size // 2, left[None] + size // 2]
+        usable = np.stack([centre[f + half : f + length - half].any(axis=0) for f in first])
+        f, y, x = np.nonzero(usable)
+        return np.stack([np.full(len(f), number), first[f], top[y], left[x]], axis=1)
+
+    def draw(self, rng: np.random.Generator, count: int | None = None) -> Draw:
+        """Draw one sample from each sequence, in random order.
+
+        The middle frame is valid at the centre pixel, and apart from that all choices of frames
+        in their order are equally likely. A choice that spans more than
+        ``sequence.max_span_days`` is drawn again, after some tries from frames ever closer to
+        the middle one; where even neighbouring frames span more, the sequence is left out.
+
+        Parameters
+        ----------
+        rng
+            Source of randomness.
+        count
+            Most samples; none: one per sequence.
+        """
+        order = rng.permutation(len(self))[:count]
+        frames = np.zeros((len(order), self.context.frames), np.int64)
+        good = np.zeros(len(order), bool)
+        for number in np.unique(self._cube[order]):
+            rows = np.flatnonzero(self._cube[order] == number)
+            frames[rows], good[rows] = self._draw_frames(int(number), order[rows], rng)
+        drawn = Draw(
+            self._cube[order],
+            frames,
+            np.ones(frames.shape, bool),
+            self._top[order],
+            self._left[order],
+        )
+        return drawn.take(np.flatnonzero(good))
+
+    def _draw_frames(
+        self, number: int, which: NDArray[np.int64], rng: np.random.Generator
+    ) -> tuple[NDArray[np.int64], NDArray[np.bool_]]:
+        cube, length = self.stack[number], self._length(number)
+        half, middle = self.context.frames // 2, self.context.patch_px // 2
+        first = self._first[which]
+        run = first[:, None] + np.arange(length)
+        usable = cube.valid[run, self._top[which, None] + middle, self._left[which, None] + middle]
+        weights = usable * _arrangements(length, half)
+        cumulative = weights.cumsum(axis=1)
+        frames = np.zeros((len(which), self.context.frames), np.int64)
+        good = np.zeros(len(which), bool)
+        for attempt in range(TRIES):
+            open_ = np.flatnonzero(~good)
+            if len(open_) == 0:
+                break
+            point = rng.random(len(open_)) * cumulative[open_, -1]
+            centre = (cumulative[open_] <= point[:, None]).sum(axis=1)
+            reach = max(half, round(length * min(1.0, 2 * (1 - (attempt + 1) / TRIES))))
+            chosen = _around(centre, length, half, reach, rng)
+            chosen = chosen + first[open_, None]
+            days = cube.days[chosen]
+            frames[open_] = chosen
+            good[open_] = days[:, -1] - days[:, 0] <= self.sequence.max_span_days
+        return frames, good
+
+    def cut(self, drawn: Draw) -> Samples:
+        """Cut the patches of some samples out of the stack."""
+        bands = self.stack[0].values.shape[1]
+        return cut_patches(self.stack, drawn, context=self.context, bands=bands)
+
+
+def _arrangements(length: int, half: int) -> NDArray[np.float64]:
+    """Number of ways to choose ``half`` frames before and after each frame of a run."""
+    from scipy.special import comb
+
+    position = np.arange(length)
+    return comb(position, half) * comb(length - 1 - position, half)
+
+
+def _around(
+    centre: NDArray[np.int64], length: int, half: int, reach: int, rng: np.random.Generator
+) -> NDArray[np.int64]:
+    """Choose ``half`` frames on each side of ``centre``, at most ``reach`` away, in order."""
+    offset = np.arange(length) - centre[:, None]
+    keys = rng.random(offset.shape)
+    keys[np.abs(offset) > reach] = 2.0
+    before = np.argsort(np.where(offset < 0, keys, 3.0), axis=1)[:, :half]
+    after = np.argsort(np.where(offset > 0, keys, 3.0), axis=1)[:, :half]
+    return np.sort(np.concatenate([before, centre[:, None], after], axis=1), axis=1)
+
+
+def cut_patches(
+    stack: Several[CubeArrays], drawn: Draw, *, context: Context, bands: int
+) -> Samples:
+    """Cut patches of some bands out of a stack; frames that are not present are invalid."""
+    size = context.patch_px
+    packed = np.empty((len(drawn), context.frames, bands, size, size), np.uint16)
+    valid = np.empty((len(drawn), context.frames, size, size), bool)
+    days = np.empty((len(drawn), context.frames), np.int64)
+    for row in range(len(drawn)):
+        cube = stack[drawn.cube[row]]
+        frames = drawn.frames[row]
+        y, x = drawn.top[row], drawn.left[row]
+        packed[row] = cube.values[:, :, y : y + size, x : x + size][frames]
+        valid[row] = cube.valid[:, y : y + size, x : x + size][frames]
+        days[row] = cube.days[frames]
+    valid &= drawn.present[:, :, None, None]
+    packed *= valid[:, :, None]
+    centred = days - days[:, [context.frames // 2]]
+    return Samples(packed.astype(np.float32) * QUANTUM, valid, centred.astype(np.float32))

@@ -1,0 +1,181 @@
+"""Training, validation and test: by site, so that no place is in two of them."""
+
+from __future__ import annotations
+
+import csv
+import math
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+from zlib import crc32
+
+import numpy as np
+
+from pipeline_lib.config import Split
+from pipeline_lib.errors import UserError
+from pipeline_lib.files import write_csv
+
+SPLITS = ("training", "validation", "test")
+UNUSED = "unused"
+COLUMNS = ("cube", "site", "land_cover", "split")
+
+
+def split_sites(
+    rows: Sequence[Mapping[str, Any]], *, split: Split, seed: int
+) -> list[dict[str, str]]:
+    """Assign each site, with all its cubes, to one split.
+
+    Sites whose rows name a split keep it. The others are ordered by land cover and, within
+    a class, at random; along this order the splits are dealt out so that each is at every
+    point as close to its share as whole sites allow, so every class is divided like the whole
+    (systematic stratified draw). With three free sites or more each split that has a share
+    gets at least one of them.
+
+    Parameters
+    ----------
+    rows
+        One per cube: ``cube``, ``site``, ``land_cover`` and, if preset, ``split``.
+    split
+        Shares of the sites.
+    seed
+        Seed of the order; the order of ``rows`` has no influence.
+
+    Returns
+    -------
+    list of dict
+        ``cube``, ``site``, ``land_cover``, ``split``, sorted by cube.
+
+    Raises
+    ------
+    UserError
+        If the cubes of one site have different preset splits, or a cube is named twice.
+    """
+    cubes = [str(row["cube"]) for row in rows]
+    if len(set(cubes)) < len(cubes):
+        twice = sorted({name for name in cubes if cubes.count(name) > 1})
+        raise UserError(f"the cube {', '.join(twice)} is listed twice; names must differ")
+    preset, classes = _sites(rows)
+    free = sorted(site for site in classes if site not in preset)
+    assigned = dict(preset) | _draw({site: classes[site] for site in free}, split, seed)
+    return [
+        {
+            "cube": str(row["cube"]),
+            "site": str(row["site"]),
+            "land_cover": str(row["land_cover"]),
+            "split": assigned[str(row["site"])],
+        }
+        for row in sorted(rows, key=lambda row: str(row["cube"]))
+    ]
+
+
+def _sites(rows: Sequence[Mapping[str, Any]]) -> tuple[dict[str, str], dict[str, str]]:
+    """Preset split of sites that have one, and land cover of every site."""
+    preset: dict[str, str] = {}
+    classes: dict[str, str] = {}
+    for row in rows:
+        site, chosen = str(row["site"]), row.get("split")
+        classes[site] = min(classes.get(site, str(row["land_cover"])), str(row["land_cover"]))
+        if not chosen:
+            continue
+        if chosen not in (*SPLITS, UNUSED):
+            raise UserError(f"site {site}: unknown split {chosen!r}")
+        if preset.setdefault(site, str(chosen)) != chosen:
+            raise UserError(
+                f"site {site} is preset to both {preset[site]} and {chosen}; "
+                "all cubes of a site must share a split"
+            )
+    return preset, classes
+
+
+def _draw(classes: Mapping[str, str], split: Split, seed: int) -> dict[str, str]:
+    rng = np.random.default_rng([seed, crc32(b"split")])
+    names = sorted(classes)
+    keys = dict(zip(names, rng.permutation(len(names)), strict=True))
+    ordered = sorted(names, key=lambda site: (classes[site], keys[site]))
+    counts = _whole_counts(len(ordered), split)
+    given = dict.fromkeys(SPLITS, 0)
+    assigned = {}
+    for position, site in enumerate(ordered, start=1):
+        lag = {
+            name: counts[name] * position / len(ordered) - given[name]
+            for name in SPLITS
+            if given[name] < counts[name]
+        }
+        chosen = max(lag, key=lambda name: lag[name])
+        given[chosen] += 1
+        assigned[site] = chosen
+    return assigned
+
+
+def _whole_counts(count: int, split: Split) -> dict[str, int]:
+    """Sites per split by largest remainder, none of a positive share empty from 3 sites on."""
+    shares = {name: float(getattr(split, name)) for name in SPLITS}
+    counts = {name: math.floor(count * share + 1e-9) for name, share in shares.items()}
+    remainder = {name: count * shares[name] - counts[name] for name in SPLITS}
+    for name in sorted(SPLITS, key=lambda name: -remainder[name])[: count - sum(counts.values())]:
+        counts[name] += 1
+    if count >= len(SPLITS):
+        for name in SPLITS:
+            if counts[name] == 0 and shares[name] > 0:
+                counts[max(SPLITS, key=lambda other: counts[other])] -= 1
+                counts[name] = 1
+    return counts
+
+
+def write_split(
+    *,
+    sites: Path | None,
+    own: Sequence[Mapping[str, Any]],
+    split: Split,
+    seed: int,
+    output: str | Path,
+) -> None:
+    """Write the table of `split_sites` as CSV.
+
+    Parameters
+    ----------
+    sites
+        Table of drawn sites with the columns ``cube``, ``site`` and ``land_cover``; none: none
+        were drawn.
+    own
+        Further rows, as `split_sites` takes them: the cubes that the user brings.
+    split, seed
+        As in `split_sites`.
+    output
+        CSV file.
+
+    Raises
+    ------
+    UserError
+        If there is no cube, the site table lacks a column, or as `split_sites`.
+    """
+    rows = [*(_read_table(sites, COLUMNS[:3]) if sites is not None else ()), *own]
+    if not rows:
+        raise UserError("there is no cube to split; the config names neither sites nor own cubes")
+    write_csv(output, split_sites(rows, split=split, seed=seed))
+
+
+def read_split(path: str | Path) -> dict[str, str]:
+    """Split of each cube, from the file of `write_split`.
+
+    Raises
+    ------
+    UserError
+        If the file is absent or is not such a table.
+    """
+    return {row["cube"]: row["split"] for row in _read_table(Path(path), COLUMNS)}
+
+
+def _read_table(path: Path, columns: Sequence[str]) -> list[dict[str, str]]:
+    try:
+        with path.open(newline="") as handle:
+            reader = csv.DictReader(handle)
+            rows = list(reader)
+    except FileNotFoundError:
+        raise UserError(f"{path}: no such table") from None
+    except (csv.Error, UnicodeDecodeError) as error:
+        raise UserError(f"{path}: not a CSV table; delete it and run again") from error
+    lacking = sorted(set(columns) - set(reader.fieldnames or ()))
+    if lacking:
+        raise UserError(f"{path}: lacks the columns {', '.join(lacking)}; delete it and run again")
+    return rows

@@ -1,0 +1,43 @@
+"""Windows of frames around a date."""
+
+from __future__ import annotations
+
+import numpy as np
+from numpy.typing import NDArray
+
+
+def window_frames(
+    count: int, centre: int, frames: int, step: int
+) -> tuple[NDArray[np.int64], NDArray[np.bool_]]:
+    """Frames of the window around one frame of a record.
+
+    Parameters
+    ----------
+    count
+        Frames of the record.
+    centre
+        Index of the window's middle frame.
+    frames
+        Frames of the window, odd.
+    step
+        Frames of the record between two frames of the window.
+
+    Returns
+    -------
+    indices, present
+        ``(frames,)`` each. Where the window reaches beyond the record, ``present`` is False
+        and the index is that of the record's nearest end, so that it can be read all the same.
+    """
+    wanted = centre + step * (np.arange(frames) - frames // 2)
+    present = (wanted >= 0) & (wanted < count)
+    return np.clip(wanted, 0, count - 1), present
+
+
+def window_step(sequence_frames: int, frames: int) -> int:
+    """Mean spacing, in frames, of a training sample's frames: the step of a window."""
+    return max(1, round(sequence_frames / frames))
+
+
+def closest_frame(days: NDArray[np.integer], day: int) -> int:
+    """Index of the frame closest in time to ``day``; the earlier of two equally close ones."""
+    return int(np.argmin(np.abs(np.asarray(days, dtype=np.int64) - day)))

@@ -1,0 +1,327 @@
+"""The jobs that write the embedded archive, and the truth beside it."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from datetime import timedelta
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from pipeline_lib.config import CubeGrid, Demo, Period, Tower
+from pipeline_lib.cubes import THICK_CLOUD, CubeRequest, Grid
+from pipeline_lib.demo.bands import BANDS
+from pipeline_lib.demo.canopy import CanopyTable
+from pipeline_lib.demo.clouds import Clouds, cover_with_clouds, draw_clouds
+from pipeline_lib.demo.geometry import SceneAngles, granule_of, scene_angles
+from pipeline_lib.demo.geotiff import write_geotiff
+from pipeline_lib.demo.granule import granule_xml
+from pipeline_lib.demo.landscape import Cover
+from pipeline_lib.demo.optical import (
+    Ground,
+    add_noise,
+    block_mean,
+    digital_numbers,
+    scene_classification,
+    surface_reflectance,
+)
+from pipeline_lib.demo.passes import (
+    OpticalPass,
+    RadarPass,
+    across_angle,
+    optical_passes,
+    processings,
+    radar_passes,
+)
+from pipeline_lib.demo.radar import NO_DATA, backscatter, speckle
+from pipeline_lib.demo.site import Site, Tile, make_site, source_folder, tiles_of
+from pipeline_lib.demo.stac import (
+    SLICE_LENGTH,
+    OpticalScene,
+    RadarScene,
+    mgrs_square,
+    optical_item,
+    radar_item,
+)
+from pipeline_lib.demo.tower import Fluxes, carbon_fluxes, write_tower_file
+from pipeline_lib.files import atomic_path
+
+SPLIT_SHARE = 0.15
+"""Share of radar passes that come in two slices whose border crosses the site."""
+ARCHIVED_SHARE = 0.93
+"""Share of optical passes that reach the archive: instruments rest and links fail."""
+FOOTPRINT_PX = 11
+"""Side of the area that a tower sees, pixels."""
+
+
+@dataclass(frozen=True)
+class Observation:
+    """An optical acquisition of the whole window, and the truth behind it.
+
+    ``measured`` and ``nadir`` are reflectances ``(band, y, x)``, ``classes`` the scene
+    classification ``(y, x)``.
+    """
+
+    observed: OpticalPass
+    angles: SceneAngles
+    ground: Ground
+    clouds: Clouds
+    measured: NDArray[np.float32]
+    nadir: NDArray[np.float32]
+    classes: NDArray[np.uint8]
+
+
+def simulate_site(
+    *,
+    requests: Sequence[CubeRequest],
+    cube: CubeGrid,
+    demo: Demo,
+    seed: int,
+    canopy_table: Path,
+    folder: Path,
+    truth: Path,
+    tower: Tower | None = None,
+) -> None:
+    """Write everything that the archive holds of one site.
+
+    Parameters
+    ----------
+    requests
+        Cubes of the site, one per period.
+    cube, demo
+        Sizes of cubes and scenes, days between passes.
+    seed
+        Seed of the run.
+    canopy_table
+        What :func:`~pipeline_lib.demo.canopy.write_canopy_table` wrote.
+    folder
+        The archive: ``assets/<site>/<item>/`` and, last, ``items/<site>.json`` are written.
+    truth
+        Folder of ``<site>.npz``: what no sensor tells. See the notes.
+    tower
+        The tower that stands at the site; its daily file goes to ``fluxnet/``.
+
+    Raises
+    ------
+    UserError
+        If the scenes are too small for the cube.
+
+    Notes
+    -----
+    The truth holds, on the cube's grid and for each acquisition of Sentinel-2 that sees some
+    of the ground: ``time``, ``bands``, ``nadir_reflectance`` ``(time, band, y, x)`` in 1e-4,
+    ``cloud_class`` (see ``cubes``), ``leaf_area`` and ``soil_moisture`` ``(time, y, x)``;
+    ``cover`` ``(y, x)``; and for a tower the daily ``gpp`` of ``gpp_date``, g C m-2 d-1.
+    """
+    site = make_site(requests, cube=cube, demo=demo, seed=seed)
+    table = CanopyTable.read(canopy_table)
+    optical: dict[str, OpticalPass] = {}
+    radar: dict[str, RadarPass] = {}
+    for request in requests:
+        span = request.start, request.end
+        for one in optical_passes(site.lon, *span, demo.optical_revisit_days):
+            lot = site.generator("outage", one.time.date().toordinal()).random()
+            if lot < ARCHIVED_SHARE:
+                optical[one.time.isoformat()] = one
+        for other in radar_passes(*span, demo.radar_revisit_days):
+            radar[other.time.isoformat()] = other
+    items: list[dict[str, Any]] = []
+    states = []
+    tiles = tiles_of(site)
+    names = [mgrs_square(tile.grid) for tile in tiles]
+    for _, one in sorted(optical.items()):
+        observation = observe(site, one, table)
+        items += _write_optical(site, observation, tiles, names, folder)
+        state = _truth_of(site, observation)
+        if np.any(state["cloud_class"] != THICK_CLOUD):
+            states.append(state)
+    for _, other in sorted(radar.items()):
+        items += _write_radar(site, other, folder)
+    extra: dict[str, NDArray[Any]] = {}
+    if tower is not None:
+        period = Period(
+            start=min(request.start for request in requests),
+            end=max(request.end for request in requests),
+        )
+        fluxes = _fluxes(site, tower)
+        write_tower_file(
+            tower=tower,
+            period=period,
+            fluxes=fluxes,
+            weather=site.weather,
+            rng=site.generator("tower"),
+            folder=folder / "fluxnet",
+        )
+        days = np.datetime64(site.weather.first) + np.arange(len(site.weather))
+        extra = {"gpp_date": days.astype("U10"), "gpp": fluxes.photosynthesis.astype(np.float32)}
+    content = {key: np.stack([state[key] for state in states]) for key in states[0]} | extra
+    content["bands"] = np.array(list(BANDS))
+    content["cover"] = site.landscape.cover_map[site.within(site.cube)]
+    with atomic_path(truth / f"{site.name}.npz") as partial, partial.open("wb") as handle:
+        np.savez_compressed(handle, allow_pickle=False, **content)
+    # Without indentation: half the size, and a fifth of the time.
+    with atomic_path(folder / "items" / f"{site.name}.json") as partial:
+        partial.write_text(json.dumps({"type": "FeatureCollection", "features": items}))
+
+
+def observe(site: Site, one: OpticalPass, table: CanopyTable) -> Observation:
+    """Simulate an optical acquisition of the site's window."""
+    day = one.time.date()
+    rng = site.generator("optical", day.toordinal())
+    angles = scene_angles(
+        time=one.time,
+        lon=site.lon,
+        lat=site.lat,
+        window=site.window,
+        across=across_angle(site.lon, one.sensor_side),
+    )
+    ground = site.ground(day)
+    seen, nadir = surface_reflectance(ground, site.landscape, table, angles)
+    clouds = draw_clouds(
+        rng,
+        site.window.width,
+        cloudiness=float(site.weather.cloudiness[site.weather.day(day)]),
+        sun_zenith=angles.sun_zenith,
+        sun_azimuth=angles.sun_azimuth,
+    )
+    measured = add_noise(rng, cover_with_clouds(seen, clouds))
+    classes = scene_classification(rng, measured, clouds, site.landscape.cover_map)
+    return Observation(one, angles, ground, clouds, measured, nadir, classes)
+
+
+def _truth_of(site: Site, observation: Observation) -> dict[str, NDArray[Any]]:
+    cut = site.within(site.cube)
+    nadir = observation.nadir[:, *cut]
+    return {
+        "time": np.array(observation.observed.time.isoformat()),
+        "nadir_reflectance": np.rint(nadir * 10000).astype(np.uint16),
+        "cloud_class": observation.clouds.classes[cut],
+        "leaf_area": observation.ground.leaf_area[cut].astype(np.float16),
+        "soil_moisture": observation.ground.soil_moisture[cut].astype(np.float16),
+    }
+
+
+def _write_optical(
+    site: Site, observation: Observation, tiles: list[Tile], names: list[str], folder: Path
+) -> list[dict[str, Any]]:
+    """Write all versions and tiles of an acquisition; neighbours see the western track only."""
+    one = observation.observed
+    versions = processings(site.generator("processing", one.time.date().toordinal()), one)
+    items = []
+    for number, (tile, name) in enumerate(zip(tiles, names, strict=True)):
+        if number > 0 and one.sensor_side > 0:
+            continue
+        for version in versions if number == 0 else versions[-1:]:
+            made = version.generated + timedelta(minutes=7 * number)
+            scene = OpticalScene(one, replace(version, generated=made), tile.grid, name)
+            items.append(_write_optical_scene(site, observation, scene, tile, folder))
+    return items
+
+
+def _write_optical_scene(
+    site: Site, observation: Observation, scene: OpticalScene, tile: Tile, folder: Path
+) -> dict[str, Any]:
+    path, href = source_folder(folder, site.name, scene.identifier)
+    picked = observation.measured[:, tile.row, tile.column]
+    picked = np.where(tile.inside, picked, np.float32(np.nan))
+    offset = scene.processing.offset
+    for values, (name, band) in zip(picked, BANDS.items(), strict=True):
+        mean = block_mean(values, band.resolution_m // 10)
+        numbers = digital_numbers(mean, offset)
+        _write_image(path / f"{name}.tif", numbers, tile.grid, band.resolution_m)
+    classes = observation.classes[tile.row, tile.column]
+    classes = np.where(tile.inside, classes, 0).astype(np.uint8)[::2, ::2]
+    _write_image(path / "SCL.tif", classes, tile.grid, 20)
+    counts = np.bincount(classes.ravel(), minlength=12).tolist()
+    item = optical_item(scene, angles=observation.angles, scl_counts=counts, folder=href)
+    xml = granule_xml(
+        names=scene.names,
+        granule=granule_of(tile.grid),
+        angles=observation.angles,
+        cloudy_percent=item["properties"]["eo:cloud_cover"],
+    )
+    (path / "MTD_TL.xml").write_text(xml)
+    return item
+
+
+def _write_image(
+    path: Path, values: NDArray[Any], grid: Grid, resolution: float, no_data: float = 0
+) -> None:
+    """Write an image of a grid's area, whose pixels may be coarser than the grid's."""
+    write_geotiff(
+        path,
+        values,
+        epsg=grid.epsg,
+        left=grid.left,
+        top=grid.top,
+        resolution=resolution,
+        no_data=no_data,
+    )
+
+
+def _write_radar(site: Site, one: RadarPass, folder: Path) -> list[dict[str, Any]]:
+    day = one.time.date()
+    rng = site.generator("radar", day.toordinal(), one.relative_orbit)
+    clean = backscatter(
+        site.ground(day),
+        site.landscape,
+        incidence=one.incidence,
+        ascending=one.orbit_state == "ascending",
+    )
+    window = site.radar_window
+    cut = site.within(window)
+    power = {name: speckle(rng, values[cut]) for name, values in clean.items()}
+    items = []
+    for number, seen in enumerate(_slices(rng, window.shape)):
+        rows = np.flatnonzero(seen.any(axis=1)).tolist()
+        part = slice(rows[0], rows[-1] + 1)
+        grid = replace(
+            window, top=window.top - rows[0] * window.resolution, height=part.stop - part.start
+        )
+        order = number if one.orbit_state == "descending" else 1 - number
+        scene = RadarScene(one, grid, 11 + order, one.time + order * SLICE_LENGTH)
+        path, href = source_folder(folder, site.name, scene.identifier)
+        for name, values in power.items():
+            image = np.where(seen, values, np.float32(NO_DATA))[part]
+            _write_image(path / f"{name}.tif", image, grid, grid.resolution, NO_DATA)
+        items.append(radar_item(scene, folder=href))
+    return items
+
+
+def _slices(rng: np.random.Generator, shape: tuple[int, int]) -> list[NDArray[np.bool_]]:
+    """Pixels that each slice of a pass covers, from north to south; mostly one covers all."""
+    if rng.random() >= SPLIT_SHARE:
+        return [np.ones(shape, dtype=bool)]
+    row, column = np.indices(shape)
+    border = shape[0] * rng.uniform(0.3, 0.7) + 0.2 * (column - shape[1] / 2)
+    return [row < border, row >= border]
+
+
+def _fluxes(site: Site, tower: Tower) -> Fluxes:
+    """Fluxes of the area around the middle of the cube, on all days of the weather."""
+    height, width = site.window.shape
+    rows, columns = site.within(site.cube)
+    row, column = (rows.start + rows.stop) // 2, (columns.start + columns.stop) // 2
+    half = FOOTPRINT_PX // 2
+    cut = (
+        slice(max(row - half, 0), min(row + half + 1, height)),
+        slice(max(column - half, 0), min(column + half + 1, width)),
+    )
+    landscape = site.landscape
+    parcel = landscape.parcel[cut].ravel()
+    living = (1 - landscape.sealed[cut]) * (landscape.cover_map[cut] != Cover.WATER)
+    share = living.ravel() / parcel.size
+    count = len(landscape.cover)
+    vigour = landscape.vigour[cut].ravel()
+    weights = np.bincount(parcel, share * vigour, count).astype(np.float64)
+    plain = np.bincount(parcel, share, count).astype(np.float64)
+    return carbon_fluxes(
+        vegetation=tower.vegetation,
+        leaf_area=weights @ site.growth.leaf_area.astype(np.float64),
+        chlorophyll=plain @ site.growth.chlorophyll.astype(np.float64),
+        weather=site.weather,
+    )

@@ -1,0 +1,182 @@
+"""Optical frames of a cube through the year: before correction, mask, after correction."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import xarray as xr
+from matplotlib.axes import Axes
+from matplotlib.colors import BoundaryNorm, ListedColormap, to_rgb
+from matplotlib.patches import Patch
+from numpy.typing import NDArray
+
+from pipeline_lib.cubes import CLEAR, grid_of, read_cube
+from pipeline_lib.errors import UserError
+from pipeline_lib.evaluate.style import ABSENT, INK, MASKED, drawing
+
+_MASK_COLOURS = ("#CFE8CF", "#0072B2", "#56B4E9", "#5B3A29", ABSENT)
+_MASK_NAMES = ("clear", "thick cloud", "thin cloud", "cloud shadow", "no data")
+_GAMMA = 0.6
+"""Brightens the dark end of a picture, where most of the land's reflectance lies."""
+
+
+def plot_optical_strip(
+    *, cube: Path, rgb: tuple[str, str, str], output: Path, dates: int = 6
+) -> None:
+    """Draw a strip of dates: true colour before correction, mask, true colour after it.
+
+    Before the BRDF correction is reflectance divided by the mean c-factor of the frame; after
+    it, all but clear pixels are grey. Cubes without the coordinate ``c_factor`` have two rows,
+    true colour as read and the mask.
+
+    Parameters
+    ----------
+    cube
+        Cube of reflectance.
+    rgb
+        Its red, green and blue band.
+    output
+        PNG file to write.
+    dates
+        Number of dates.
+
+    Raises
+    ------
+    UserError
+        If the cube lacks a band or has no frames.
+    """
+    content = read_cube(cube)
+    missing = sorted(set(rgb) - {str(band) for band in content["band"].values})
+    if missing:
+        raise UserError(f"{cube}: no band {missing[0]!r} for a picture; mend `rgb` of its sensor")
+    if not content.sizes["time"]:
+        raise UserError(f"{cube}: the cube has no frames to draw")
+    clear = (content["mask"] == CLEAR).mean(("y", "x")).values
+    chosen = content.isel(time=spread_dates(content["time"].values, clear, dates))
+    colours = chosen.sel(band=list(rgb))
+    corrected = colours["reflectance"].values
+    mask = colours["mask"].values
+    upper = stretch_limit(corrected, mask)
+    if "c_factor" in colours.coords:
+        factor = colours["c_factor"].transpose("time", "band").values[:, :, None, None]
+        seen = true_colour(corrected, upper)
+        seen[mask != CLEAR] = to_rgb(MASKED)
+        before = ("before BRDF\ncorrection", true_colour(corrected / factor, upper))
+        after = ("corrected to nadir,\nmasked grey", seen)
+    else:
+        before, after = ("as read", true_colour(corrected, upper)), None
+    _draw(chosen, before=before, after=after, upper=upper, red=rgb[0], output=output)
+
+
+def spread_dates(
+    times: NDArray[np.datetime64], clear: NDArray[np.floating], count: int
+) -> NDArray[np.intp]:
+    """Choose dates spread over a record, most of them clear and every third one half cloudy.
+
+    The record is cut into ``count`` equal spans of time. A span yields its clearest frame,
+    every third span the frame nearest to half clear. Empty spans yield none.
+
+    Parameters
+    ----------
+    times, clear
+        Date and clear share (0..1) of each frame, ``(time,)``.
+    count
+        Most dates.
+
+    Returns
+    -------
+    Increasing indexes into ``times``.
+    """
+    stamps = times.astype("datetime64[s]").astype(np.int64)
+    edges = np.linspace(stamps[0], stamps[-1] + 1, count + 1)
+    span = np.searchsorted(edges, stamps, side="right") - 1
+    chosen = []
+    for index in range(count):
+        inside = np.flatnonzero(span == index)
+        if len(inside):
+            merit = -np.abs(clear[inside] - 0.5) if index % 3 == 1 else clear[inside]
+            chosen.append(inside[np.argmax(merit)])
+    return np.asarray(chosen, dtype=np.intp)
+
+
+def stretch_limit(values: NDArray[np.float32], mask: NDArray[np.uint8]) -> float:
+    """Reflectance that is drawn white: the 99.5th percentile of clear pixels, 0.1 at least.
+
+    Parameters
+    ----------
+    values
+        ``(time, band, y, x)``.
+    mask
+        ``(time, y, x)``.
+    """
+    clear = np.moveaxis(values, 1, -1)[mask == CLEAR]
+    clear = clear[np.isfinite(clear)]
+    return max(0.1, float(np.quantile(clear, 0.995))) if clear.size else 1.0
+
+
+def true_colour(values: NDArray[np.float32], upper: float) -> NDArray[np.float32]:
+    """Picture ``(..., y, x, 3)`` of reflectance ``(..., 3, y, x)``, light grey where missing."""
+    scaled = np.clip(np.moveaxis(values, -3, -1) / upper, 0, 1) ** _GAMMA
+    missing = ~np.isfinite(scaled).all(axis=-1)
+    scaled[missing] = to_rgb(ABSENT)
+    return scaled.astype(np.float32)
+
+
+def _draw(
+    chosen: xr.Dataset,
+    *,
+    before: tuple[str, NDArray[np.float32]],
+    after: tuple[str, NDArray[np.float32]] | None,
+    upper: float,
+    red: str,
+    output: Path,
+) -> None:
+    mask = chosen["mask"].values
+    count, height, width = mask.shape
+    rows = 2 if after is None else 3
+    side = 1.65
+    size = (side * max(count, 4) + 0.9, rows * side * height / width + 1.25)
+    classes = ListedColormap(_MASK_COLOURS)
+    bounds = BoundaryNorm(np.arange(-0.5, len(_MASK_NAMES)), classes.N)
+    with drawing(output, width=size[0], height=size[1]) as figure:
+        panels = figure.subplots(rows, count, squeeze=False)
+        for column in range(count):
+            frame = chosen.isel(time=column)
+            day = np.datetime_as_string(frame["time"].values, unit="D")
+            share = 100 * float((mask[column] == CLEAR).mean())
+            panels[0, column].set_title(f"{day}\n{share:.0f} % clear")
+            panels[0, column].imshow(before[1][column], interpolation="nearest")
+            panels[1, column].imshow(
+                mask[column], cmap=classes, norm=bounds, interpolation="nearest"
+            )
+            if after is not None:
+                factor = float(frame["c_factor"].sel(band=red))
+                panels[2, column].imshow(after[1][column], interpolation="nearest")
+                panels[2, column].set_xlabel(f"c-factor {red} {factor:.3f}")
+        for axes in panels.flat:
+            _bare(axes)
+        panels[0, 0].set_ylabel(before[0])
+        panels[1, 0].set_ylabel("mask")
+        if after is not None:
+            panels[2, 0].set_ylabel(after[0])
+        extent = grid_of(chosen).resolution * width
+        figure.legend(
+            handles=[
+                Patch(facecolor=colour, edgecolor=INK, linewidth=0.4, label=name)
+                for colour, name in zip(_MASK_COLOURS, _MASK_NAMES, strict=True)
+            ],
+            loc="outside lower center",
+            ncols=len(_MASK_NAMES),
+            title=(
+                f"Panels are {extent:,.0f} m wide; reflectance 0 to {upper:.2f}, "
+                f"gamma {_GAMMA:g}, the same for all"
+            ),
+            title_fontsize=8,
+        )
+
+
+def _bare(axes: Axes) -> None:
+    axes.set_xticks([])
+    axes.set_yticks([])
+    axes.spines[:].set_visible(False)

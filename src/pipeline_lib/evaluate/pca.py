@@ -1,0 +1,350 @@
+"""Maps of embeddings as colours: their first three principal components (the paper's Fig. 6)."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from zlib import crc32
+
+import numpy as np
+import xarray as xr
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.patches import Patch
+from numpy.typing import NDArray
+
+from pipeline_lib.cubes import grid_of, read_cube
+from pipeline_lib.dataset import read_split
+from pipeline_lib.dataset.split import UNUSED
+from pipeline_lib.embed import read_embedding, same_model
+from pipeline_lib.errors import UserError
+from pipeline_lib.evaluate.optical import stretch_limit, true_colour
+from pipeline_lib.evaluate.style import ABSENT, INK, MASKED, drawing
+
+_COLOURS = 3
+_STRETCH = (0.02, 0.98)
+"""Quantiles of a component that become the darkest and the brightest colour."""
+
+
+@dataclass(frozen=True)
+class ColourBasis:
+    """One set of colours for embeddings of all places and dates.
+
+    Attributes
+    ----------
+    mean
+        ``(feature,)``.
+    components
+        ``(3, feature)``, orthonormal, by falling variance; zeros where there are fewer
+        than three features.
+    lower, upper
+        ``(3,)``, scores that become 0 and 1.
+    explained
+        ``(3,)``, share of the variance, 0..1.
+    """
+
+    mean: NDArray[np.float64]
+    components: NDArray[np.float64]
+    lower: NDArray[np.float64]
+    upper: NDArray[np.float64]
+    explained: NDArray[np.float64]
+
+
+def pca_basis(samples: NDArray[np.floating]) -> ColourBasis:
+    """Principal components of embeddings, with the range of their scores.
+
+    The sign of a component is fixed by its largest loading, which is positive, so that
+    equal samples always yield equal colours.
+
+    Parameters
+    ----------
+    samples
+        ``(sample, feature)``, finite, two samples at least.
+
+    Raises
+    ------
+    ValueError
+        If there are fewer than two samples.
+    """
+    if len(samples) < 2:
+        raise ValueError("principal components need two samples at least")
+    values = samples.astype(np.float64)
+    mean = values.mean(axis=0)
+    variance, vectors = np.linalg.eigh(np.atleast_2d(np.cov(values, rowvar=False)))
+    found = vectors.T[::-1][:_COLOURS]
+    largest = np.abs(found).argmax(axis=1)
+    found = found * np.sign(found[np.arange(len(found)), largest])[:, None]
+    components = np.zeros((_COLOURS, values.shape[1]))
+    components[: len(found)] = found
+    explained = np.zeros(_COLOURS)
+    explained[: len(found)] = variance[::-1][:_COLOURS] / max(variance.sum(), np.finfo(float).tiny)
+    lower, upper = np.quantile((values - mean) @ components.T, _STRETCH, axis=0)
+    flat = upper - lower < 1e-12
+    return ColourBasis(
+        mean=mean,
+        components=components,
+        lower=np.where(flat, lower - 0.5, lower),
+        upper=np.where(flat, upper + 0.5, upper),
+        explained=explained,
+    )
+
+
+def project_rgb(embedding: NDArray[np.floating], basis: ColourBasis) -> NDArray[np.float32]:
+    """Colours of embeddings.
+
+    Parameters
+    ----------
+    embedding
+        ``(feature, y, x)``.
+    basis
+        The colours' basis.
+
+    Returns
+    -------
+    picture
+        ``(y, x, 4)``, red, green, blue and opacity; transparent where an embedding is missing.
+    """
+    values = np.moveaxis(embedding, 0, -1).astype(np.float64)
+    scores = (values - basis.mean) @ basis.components.T
+    colours = np.clip((scores - basis.lower) / (basis.upper - basis.lower), 0, 1)
+    seen = np.isfinite(values).all(axis=-1, keepdims=True)
+    return np.concatenate([np.where(seen, colours, 0), seen], axis=-1).astype(np.float32)
+
+
+def draw_samples(
+    embedding: NDArray[np.floating], count: int, rng: np.random.Generator
+) -> NDArray[np.float32]:
+    """Draw embeddings from all dates and pixels at once.
+
+    Parameters
+    ----------
+    embedding
+        ``(time, feature, y, x)``, NaN where missing.
+    count
+        Most samples.
+    rng
+        Source of randomness.
+
+    Returns
+    -------
+    samples
+        ``(sample, feature)``.
+    """
+    flat = np.moveaxis(embedding, 1, -1).reshape(-1, embedding.shape[1])
+    present = np.flatnonzero(np.isfinite(flat).all(axis=1))
+    chosen = rng.choice(present, size=min(count, len(present)), replace=False)
+    return np.asarray(flat[np.sort(chosen)], np.float32)
+
+
+def clearest_dates(
+    times: NDArray[np.datetime64], share: NDArray[np.floating], count: int
+) -> NDArray[np.intp]:
+    """The date with the highest share in each of ``count`` equal spans of a record.
+
+    Parameters
+    ----------
+    times, share
+        ``(time,)`` each; dates whose share is 0 are not chosen.
+
+    Returns
+    -------
+    Increasing indexes into ``times``, at most ``count``.
+    """
+    if not len(times):
+        return np.empty(0, np.intp)
+    stamps = times.astype("datetime64[s]").astype(np.int64)
+    edges = np.linspace(stamps[0], stamps[-1] + 1, count + 1)
+    span = np.searchsorted(edges, stamps, side="right") - 1
+    best = [
+        inside[np.argmax(share[inside])]
+        for inside in (np.flatnonzero((span == index) & (share > 0)) for index in range(count))
+        if len(inside)
+    ]
+    return np.asarray(best, dtype=np.intp)
+
+
+def choose_cubes(cubes: Mapping[str, tuple[str, str]], count: int) -> list[str]:
+    """Cubes that show as many land covers, and then splits, as there is room for.
+
+    Parameters
+    ----------
+    cubes
+        Land cover and split of each cube.
+    count
+        Most cubes.
+
+    Returns
+    -------
+    names
+        Sorted; the same for equal arguments.
+    """
+    chosen: list[str] = []
+    while len(chosen) < min(count, len(cubes)):
+        shown = Counter(part for name in chosen for part in enumerate(cubes[name]))
+        left = (name for name in cubes if name not in chosen)
+        chosen.append(min(left, key=lambda n: (*(shown[part] for part in enumerate(cubes[n])), n)))
+    return sorted(chosen)
+
+
+@dataclass(frozen=True)
+class _Row:
+    """One cube of the figure: its label, and pictures of the chosen dates."""
+
+    label: str
+    dates: list[str]
+    pictures: list[NDArray[np.float32]]
+    embeddings: NDArray[np.float32]
+    extent_m: float
+    aspect: float
+
+
+def plot_pca_maps(
+    *,
+    embeddings: Mapping[str, Path],
+    cubes: Mapping[str, Path],
+    split_table: Path,
+    rgb: tuple[str, str, str],
+    seed: int,
+    output: Path,
+    dates: int = 4,
+    rows: int = 6,
+    samples_per_cube: int = 20_000,
+) -> None:
+    """Draw true colour beside the embeddings' principal components, one row per cube.
+
+    One basis and one stretch, from all cubes, serve the whole figure, so that equal colours
+    mean equal embeddings everywhere in it.
+
+    Parameters
+    ----------
+    embeddings
+        Folder of each cube's embeddings.
+    cubes
+        The reference sensor's cube file of each of them.
+    split_table
+        Table with the split of each cube.
+    rgb
+        Red, green and blue band of the reference sensor.
+    seed
+        Seed of the samples that the basis is computed from.
+    output
+        PNG file to write.
+    dates
+        Dates per cube, spread over its record.
+    rows
+        Most cubes that are drawn, of differing land cover and split.
+    samples_per_cube
+        Embeddings of each cube that the basis is computed from.
+
+    Raises
+    ------
+    UserError
+        If the embeddings come from different models, or are unfinished or damaged.
+    """
+    if not embeddings:
+        raise UserError(f"{output}: there are no embeddings to draw")
+    split = read_split(split_table)
+    samples, products, kinds = [], {}, {}
+    for name, folder in embeddings.items():
+        product = read_embedding(folder)
+        rng = np.random.default_rng([seed, crc32(name.encode())])
+        samples.append(draw_samples(product["embedding"].values, samples_per_cube, rng))
+        products[name] = product.drop_vars(list(product.data_vars))
+        kinds[name] = (str(product.attrs["land_cover"]), split.get(name, UNUSED))
+    same_model(products)
+    chosen = [
+        _row(
+            "\n".join((name, *kinds[name])),
+            cubes[name],
+            read_embedding(embeddings[name]),
+            dates,
+            rgb,
+        )
+        for name in choose_cubes(kinds, rows)
+    ]
+    _draw(chosen, pca_basis(np.concatenate(samples)), columns=dates, rgb=rgb, output=output)
+
+
+def _row(label: str, path: Path, product: xr.Dataset, dates: int, rgb: Sequence[str]) -> _Row:
+    share = np.isfinite(product["reconstruction_error"].values).mean(axis=(1, 2))
+    chosen = clearest_dates(product["time"].values, share, dates)
+    cube = read_cube(path)
+    missing = sorted(set(rgb) - {str(band) for band in cube["band"].values})
+    if missing:
+        raise UserError(f"{path}: no band {missing[0]!r} for a picture; mend `rgb` of its sensor")
+    cube = cube.sel(band=list(rgb), time=product["time"].values[chosen])
+    values = cube[cube.attrs["quantity"]].values
+    limit = stretch_limit(values, cube["mask"].values)
+    return _Row(
+        label=label,
+        dates=[np.datetime_as_string(time, unit="D") for time in cube["time"].values],
+        pictures=[true_colour(frame, limit) for frame in values],
+        embeddings=product["embedding"].values[chosen],
+        extent_m=grid_of(cube).resolution * cube.sizes["x"],
+        aspect=cube.sizes["y"] / cube.sizes["x"],
+    )
+
+
+def _draw(
+    rows: Sequence[_Row], basis: ColourBasis, *, columns: int, rgb: Sequence[str], output: Path
+) -> None:
+    side = 1.25
+    share = ", ".join(f"{100 * part:.0f} %" for part in basis.explained)
+    caption = (
+        f"Left of each pair: {' '.join(rgb)}; right: principal components 1, 2, 3 of the "
+        f"embeddings as red, green, blue ({share} of the variance).\n"
+        "One basis and one stretch for all cubes and dates. Stretch of true colour by cube."
+    )
+    heights = [side * row.aspect + 0.25 for row in rows]
+    with drawing(output, width=2 * side * columns + 1.1, height=sum(heights) + 0.7) as figure:
+        panels = figure.subplots(len(rows), 2 * columns, squeeze=False, height_ratios=heights)
+        for axes in panels.flat:
+            axes.set_xticks([])
+            axes.set_yticks([])
+            axes.spines[:].set_visible(False)
+        for row, line in zip(rows, panels, strict=True):
+            _draw_row(row, line, basis)
+        _legend(figure, caption)
+
+
+def _draw_row(row: _Row, line: NDArray[np.object_], basis: ColourBasis) -> None:
+    line[0].set_ylabel(row.label, rotation=0, ha="right", va="center", labelpad=6)
+    for column, date in enumerate(row.dates):
+        left, right = line[2 * column], line[2 * column + 1]
+        left.set_title(date, loc="left")
+        left.imshow(row.pictures[column], interpolation="nearest")
+        right.patch.set(facecolor=MASKED, hatch="////", edgecolor=ABSENT)
+        right.imshow(project_rgb(row.embeddings[column], basis), interpolation="nearest")
+    for axes in line[2 * len(row.dates) :]:
+        axes.set_axis_off()
+    if row.dates:
+        _scale_bar(line[0], row)
+
+
+def _scale_bar(axes: Axes, row: _Row) -> None:
+    """A bar of a round length, about a third of the picture wide."""
+    height, width = row.pictures[0].shape[:2]
+    metres = row.extent_m / 3
+    unit = 10 ** np.floor(np.log10(metres))
+    length = unit * max(step for step in (1, 2, 5) if step * unit <= metres)
+    pixels = length / row.extent_m * width
+    y, start = height * 0.93, width * 0.06
+    axes.plot([start, start + pixels], [y, y], color="white", linewidth=3.2, solid_capstyle="butt")
+    axes.plot([start, start + pixels], [y, y], color=INK, linewidth=1.4, solid_capstyle="butt")
+    axes.text(
+        start,
+        y - height * 0.04,
+        f"{length:g} m",
+        fontsize=6.5,
+        va="bottom",
+        bbox={"facecolor": "white", "alpha": 0.75, "pad": 0.8, "linewidth": 0},
+    )
+
+
+def _legend(figure: Figure, caption: str) -> None:
+    masked = Patch(facecolor=MASKED, edgecolor=ABSENT, hatch="////", label="no embedding")
+    figure.legend(
+        handles=[masked], loc="outside lower center", title=caption, title_fontsize=8, ncols=1
+    )

@@ -1,0 +1,365 @@
+"""The report of a run: one HTML file that needs nothing besides itself."""
+
+from __future__ import annotations
+
+import base64
+import platform
+import struct
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from importlib.metadata import version
+from importlib.resources import files
+from pathlib import Path
+from typing import Any
+
+from pipeline_lib import __version__
+from pipeline_lib.config import Config
+from pipeline_lib.errors import UserError
+from pipeline_lib.evaluate.paper import METRICS
+from pipeline_lib.evaluate.tables import (
+    SPLITS,
+    Table,
+    comparison_table,
+    embeddings_tables,
+    encoder_table,
+    facts_of_cubes,
+    fusion_table,
+    gpp_tables,
+)
+from pipeline_lib.files import atomic_path, digest_of, read_json
+
+FIGURES = {
+    "sites": (
+        "Map and classes of the sites",
+        "Sites by land-cover class. Right: the share of each class that Table I of the paper wants "
+        "(hatched) beside the share drawn (number of sites in brackets).",
+    ),
+    "optical": (
+        "Optical frames of one cube",
+        "One cube through its record, all panels in the same stretch: before and after the "
+        "correction to nadir view where the cube has one, and the mask. Only clear pixels are "
+        "used.",
+    ),
+    "radar": (
+        "Radar frames of one cube",
+        "Consecutive frames of one cube in decibel, and the whole record of its centre pixel. "
+        "The rolling mean is taken over time, in linear power.",
+    ),
+    "curves": (
+        "Metrics by epoch of each training",
+        "Training and validation metrics by epoch (the paper's Fig. 5). Dotted: the paper's "
+        "validation value, where the unit is the same.",
+    ),
+    "pca": (
+        "Principal components of the embeddings beside true colour",
+        "True colour beside the first three principal components of the embeddings, as red, green "
+        "and blue (the paper's Fig. 6).",
+    ),
+    "gpp": (
+        "Observed and predicted GPP of each site",
+        "Daily GPP observed at the towers and predicted from embeddings (the paper's Fig. 7).",
+    ),
+}
+"""Kind of figure -> what it shows, and its caption."""
+
+_SIMULATED_CAPTION = "Simulated archive."
+_PACKAGES = ("numpy", "xarray", "zarr", "torch", "lightning", "scikit-learn", "snakemake")
+
+
+@dataclass(frozen=True)
+class Picture:
+    """A PNG as text, its size in pixels, what it shows, and its caption."""
+
+    title: str
+    caption: str
+    data: str
+    width: int
+    height: int
+
+
+@dataclass(frozen=True)
+class Section:
+    """A section of the report."""
+
+    anchor: str
+    title: str
+    text: tuple[str, ...] = ()
+    figures: tuple[Picture, ...] = ()
+    tables: tuple[Table, ...] = ()
+    notes: tuple[tuple[str, str], ...] = ()
+
+
+def write_report(
+    *,
+    config: Config,
+    figures: Mapping[str, Path],
+    cubes: Sequence[Path],
+    encoder_evaluations: Mapping[str, Path],
+    fusion_evaluation: Path,
+    embeddings: Sequence[Path],
+    gpp_metrics: Path | None,
+    output: Path,
+) -> None:
+    """Write the report of a run. Equal inputs give equal bytes.
+
+    Parameters
+    ----------
+    config
+        The run's config; a run with a ``demo`` block is marked as simulated throughout.
+    figures
+        PNG files by name: a kind of :data:`FIGURES`, or kind-sensor, such as
+        ``optical-sentinel-2``.
+    cubes
+        Cube files, whose attributes and coordinates are read.
+    encoder_evaluations, fusion_evaluation
+        Reconstruction metrics per sensor, and of the fusion.
+    embeddings
+        Manifests of the exported embeddings, each in the folder of its cube.
+    gpp_metrics
+        Metrics of GPP, or none where the run has no towers.
+    output
+        HTML file to write.
+
+    Raises
+    ------
+    UserError
+        If a file is absent or unreadable.
+    ValueError
+        If a figure is of an unknown kind.
+    """
+    simulated = config.demo is not None
+    pictures = {name: _picture(name, path, simulated) for name, path in figures.items()}
+    encoders = {name: read_json(path) for name, path in encoder_evaluations.items()}
+    fusion = read_json(fusion_evaluation)
+    gpp = None if gpp_metrics is None else read_json(gpp_metrics)
+    manifests = [(path.parent.name, read_json(path)) for path in embeddings]
+    sections = [
+        _run_section(config, manifests),
+        _results_section(encoders, fusion, gpp),
+        _sites_section(config, pictures),
+        Section(
+            "data",
+            "Data",
+            figures=_of_kind(pictures, "optical", "radar"),
+            tables=facts_of_cubes(cubes, config.sensors),
+        ),
+        _training_section(config, pictures, encoders, fusion),
+        Section(
+            "embeddings",
+            "Embeddings",
+            text=(
+                f"Every cloud-free pixel and date of {config.fusion.reference} has "
+                f"{config.fusion.features} numbers. A cloudy centre has none: nothing is invented.",
+            ),
+            figures=_of_kind(pictures, "pca"),
+            tables=embeddings_tables(manifests),
+        ),
+        _gpp_section(config, pictures, gpp),
+        Section("methods", "How the numbers are defined", notes=_DEFINITIONS),
+    ]
+    html = _render(
+        run=config.run,
+        lead="Dated, context-aware embeddings at "
+        f"{config.cube.resolution_m:g} m: what this run read, learnt and wrote.",
+        simulated=simulated,
+        sections=[section for section in sections if section is not None],
+    )
+    with atomic_path(output) as partial:
+        partial.write_text(html, encoding="utf-8")
+
+
+def _render(**content: Any) -> str:
+    from jinja2 import Environment, StrictUndefined
+    from markupsafe import Markup
+
+    templates = files("pipeline_lib.evaluate") / "templates"
+    environment = Environment(autoescape=True, undefined=StrictUndefined)
+    template = environment.from_string((templates / "report.html.j2").read_text("utf-8"))
+    style = Markup((templates / "report.css").read_text("utf-8"))
+    return template.render(style=style, **content)
+
+
+def _picture(name: str, path: Path, simulated: bool) -> Picture:
+    kind, _, sensor = name.partition("-")
+    if kind not in FIGURES:
+        raise ValueError(f"{name}: no kind of figure; known are {', '.join(FIGURES)}")
+    title, caption = FIGURES[kind]
+    if sensor:
+        title, caption = f"{title}, {sensor}", f"{sensor}. {caption}"
+    try:
+        content = path.read_bytes()
+    except OSError as error:
+        raise UserError(f"{path}: cannot read this figure ({error.strerror})") from error
+    if content[:8] != b"\x89PNG\r\n\x1a\n":
+        raise UserError(f"{path}: not a PNG file; delete it and run again")
+    width, height = struct.unpack(">II", content[16:24])
+    if simulated:
+        caption = f"{caption} {_SIMULATED_CAPTION}"
+    return Picture(title, caption, base64.b64encode(content).decode(), width, height)
+
+
+def _of_kind(pictures: Mapping[str, Picture], *kinds: str) -> tuple[Picture, ...]:
+    return tuple(
+        picture for kind in kinds for name, picture in pictures.items() if _kind(name) == kind
+    )
+
+
+def _kind(name: str) -> str:
+    return name.partition("-")[0]
+
+
+def _run_section(config: Config, manifests: Iterable[tuple[str, Mapping[str, Any]]]) -> Section:
+    models = sorted({str(m["model_digest"]) for _, m in manifests if "model_digest" in m})
+    facts = [
+        ("run", config.run),
+        ("source of scenes", _source(config)),
+        *(
+            (
+                name,
+                f"{sensor.collection}, {len(sensor.bands)} bands, {sensor.latent} latent numbers",
+            )
+            for name, sensor in config.sensors.items()
+        ),
+        (
+            "context",
+            f"{config.context.patch_px} x {config.context.patch_px} px, "
+            f"{config.context.frames} frames",
+        ),
+        ("seed", str(config.seed)),
+        ("digest of the config", digest_of(config.model_dump(mode="json"))[:16]),
+        *(("digest of the models", digest[:16]) for digest in models),
+        ("software", f"pipeline_lib {__version__}, Python {platform.python_version()}"),
+        ("packages", ", ".join(f"{name} {version(name)}" for name in _PACKAGES)),
+    ]
+    return Section("run", "This run", tables=(Table("", (), tuple(facts), words=2),))
+
+
+def _source(config: Config) -> str:
+    if config.demo is not None:
+        return "simulated archive of the demo"
+    own = f"{len(config.own_cubes)} cubes of the user" if config.own_cubes else ""
+    drawn = config.catalog.source if config.sites is not None or config.gpp is not None else ""
+    return ", ".join(filter(None, (drawn, own)))
+
+
+def _results_section(
+    encoders: Mapping[str, Mapping[str, Any]],
+    fusion: Mapping[str, Any],
+    gpp: Mapping[str, Any] | None,
+) -> Section:
+    ours: dict[tuple[str, str | None, str], dict[str, Any]] = {}
+    for split in SPLITS:
+        for sensor, evaluation in encoders.items():
+            model = evaluation.get("splits", {}).get(split, {}).get("model", {})
+            _collect(ours, "encoder", sensor, split, model)
+        for sensor, model in fusion.get("splits", {}).get(split, {}).get("model", {}).items():
+            _collect(ours, "fusion", sensor, split, model)
+        scores = (gpp or {}).get("by_year", {}).get("regressor", {}).get(split, {})
+        _collect(ours, "gpp", None, split, scores.get("overall", {}))
+    return Section(
+        "results",
+        "Results beside the paper's",
+        text=(
+            "The paper states its errors on values normalised to 0..1 without saying by which "
+            "bounds; this run scales each band by robust quantiles of its training sites. The two "
+            "columns are of the same kind, not of the same scale, nor of the same sites.",
+        ),
+        tables=(comparison_table(ours),),
+    )
+
+
+def _collect(
+    ours: dict[tuple[str, str | None, str], dict[str, Any]],
+    stage: str,
+    sensor: str | None,
+    split: str,
+    values: Any,
+) -> None:
+    for metric in METRICS:
+        if isinstance(values, Mapping) and values.get(metric) is not None:
+            ours.setdefault((stage, sensor, metric), {})[split] = values[metric]
+
+
+def _sites_section(config: Config, pictures: Mapping[str, Picture]) -> Section | None:
+    if config.sites is None:
+        return None
+    periods = config.sites.periods
+    return Section(
+        "sites",
+        "Sites",
+        text=(
+            f"{config.sites.count} sites wanted, at least {config.sites.min_distance_km:g} km "
+            f"apart, each observed in {periods.count} x 12 months between "
+            f"{periods.first_year} and {periods.last_year}.",
+        ),
+        figures=_of_kind(pictures, "sites"),
+    )
+
+
+def _training_section(
+    config: Config,
+    pictures: Mapping[str, Picture],
+    encoders: Mapping[str, Mapping[str, Any]],
+    fusion: Mapping[str, Any],
+) -> Section:
+    tables = [
+        encoder_table(name, evaluation, config.sensors[name].quantity)
+        for name, evaluation in encoders.items()
+    ]
+    return Section(
+        "training",
+        "Encoders and fusion",
+        figures=_of_kind(pictures, "curves"),
+        tables=(*tables, fusion_table(fusion)),
+    )
+
+
+def _gpp_section(
+    config: Config, pictures: Mapping[str, Picture], gpp: Mapping[str, Any] | None
+) -> Section | None:
+    if gpp is None or config.gpp is None:
+        return None
+    years = ", ".join(str(year) for year in config.gpp.validation_years)
+    return Section(
+        "gpp",
+        "Gross primary productivity",
+        text=(
+            f"A transformer reads {config.gpp.window_days} days of embeddings around a tower and "
+            f"predicts the GPP of the last day. Validation years: {years}.",
+        ),
+        figures=_of_kind(pictures, "gpp"),
+        tables=gpp_tables(gpp),
+    )
+
+
+_DEFINITIONS = (
+    (
+        "centre MAE",
+        "Mean absolute difference between the centre pixel of the centre frame and its "
+        "reconstruction, over bands: in units of the sensor (reflectance, or backscatter as linear "
+        "power), and on bands scaled to 0..1 by robust quantiles of the training sites.",
+    ),
+    (
+        "context MAE",
+        "Mean absolute difference over all valid pixels and frames of a patch, all weighing the "
+        "same, in units of the sensor.",
+    ),
+    (
+        "spectral angle",
+        "Angle between the observed and the reconstructed spectrum of the centre, in radians, "
+        "taken on reflectance.",
+    ),
+    (
+        "1 - SSIM",
+        "One minus the structural similarity of patch and reconstruction (Gaussian window of "
+        "7 x 7 pixels, sigma 1.5, data range 1).",
+    ),
+    (
+        "NRMSE",
+        "RMSE / (maximum - minimum) of the observed GPP of the same rows. The paper does not "
+        "define its own; its RMSE divided by its NRMSE implies a range wider than that of any of "
+        "its towers.",
+    ),
+    ("R²", "Coefficient of determination; negative where the mean of the observed is better."),
+    ("bias", "Mean of predicted minus observed."),
+)

@@ -1,0 +1,326 @@
+"""Tables of a run's report, from the JSON files of its evaluations."""
+
+from __future__ import annotations
+
+import json
+from collections import Counter, defaultdict
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from pipeline_lib.config import Sensor
+from pipeline_lib.cubes import read_cube
+from pipeline_lib.evaluate.paper import METRICS, PAPER, Published
+
+SPLITS = ("training", "validation", "test")
+_NONE = "–"
+
+
+@dataclass(frozen=True)
+class Table:
+    """A table as text: its caption, columns, rows, and how many first columns are words."""
+
+    caption: str
+    columns: tuple[str, ...]
+    rows: tuple[tuple[str, ...], ...]
+    words: int = 1
+    groups: tuple[tuple[str, int], ...] = ()
+    """Headings above the columns: text and number of columns."""
+    folded: bool = False
+    """Shown only when the reader opens it."""
+
+
+def number(value: float | int | None, digits: int = 3) -> str:
+    """A number with ``digits`` significant digits; a dash where there is none.
+
+    Counts keep all their digits, so do the leading ones of numbers from 1000 on.
+    """
+    if value is None or not np.isfinite(value):
+        return _NONE
+    if isinstance(value, int) or value == 0:
+        return f"{value:,}"
+    if abs(value) >= 1000:
+        return f"{value:,.0f}"
+    if abs(value) < 1e-4:
+        return f"{value:.{digits - 1}e}"
+    return f"{value:#.{digits}g}".rstrip(".")
+
+
+def facts_of_cubes(cubes: Iterable[Path], sensors: Mapping[str, Sensor]) -> tuple[Table, ...]:
+    """Cubes, frames and clear share of each sensor, and what cubes lack."""
+    found: dict[str, list[tuple[int, float, int]]] = {name: [] for name in sensors}
+    lacking: dict[str, Counter[str]] = defaultdict(Counter)
+    for path in cubes:
+        cube = read_cube(path, load=False)
+        sensor = str(cube.attrs["sensor"])
+        counts = json.loads(cube.attrs["valid_counts"])
+        pixels = cube.sizes["y"] * cube.sizes["x"]
+        share = cube["clear_share"].values if "clear_share" in cube else np.asarray(counts) / pixels
+        texts = json.loads(cube.attrs["lacking"])
+        lacking[sensor].update(texts)
+        found[sensor].append((len(counts), float(np.mean(share)), bool(texts)))
+        cube.close()
+    rows = []
+    for name, cubes_of in found.items():
+        frames = [frames for frames, _, _ in cubes_of]
+        shares = [share for _, share, _ in cubes_of]
+        rows.append(
+            (
+                name,
+                number(len(cubes_of)),
+                number(sum(frames)),
+                f"{min(frames)} to {max(frames)}" if frames else _NONE,
+                _percent(float(np.mean(shares)) if shares else None),
+                number(sum(lacks for _, _, lacks in cubes_of)),
+            )
+        )
+    summary = Table(
+        caption="Cubes of each sensor. The usable share of a frame is that of its clear pixels, "
+        "or, where a cube does not tell it, of its pixels with data; mean over frames and cubes.",
+        columns=("sensor", "cubes", "frames", "frames per cube", "usable share", "lack something"),
+        rows=tuple(rows),
+    )
+    gaps = tuple(
+        (sensor, text, number(count))
+        for sensor, texts_of in lacking.items()
+        for text, count in sorted(texts_of.items(), key=lambda item: (-item[1], item[0]))
+    )
+    if not gaps:
+        return (summary,)
+    return summary, Table(
+        caption="What cubes lack, as they record it themselves.",
+        columns=("sensor", "what", "cubes"),
+        rows=gaps,
+        words=2,
+        folded=len(gaps) > 8,
+    )
+
+
+def encoder_table(name: str, evaluation: Mapping[str, Any], quantity: str) -> Table:
+    """Errors of a trained model and of its baselines, by split."""
+    splits = evaluation.get("splits", {})
+    metrics = [metric for metric in METRICS if _any_has(splits.values(), metric)]
+    rows = []
+    for split in _ordered(splits):
+        part = splits[split]
+        named = {"this model": part.get("model", {}), **part.get("baselines", {})}
+        for label, values in named.items():
+            rows.append(
+                (
+                    split,
+                    label.replace("_", " "),
+                    *(number(values.get(metric)) for metric in metrics),
+                    number(values.get("samples", part.get("model", {}).get("samples"))),
+                )
+            )
+    heads = (metric_heading(metric, quantity) for metric in metrics)
+    return Table(
+        caption=f"Reconstruction by the model of {name}, and by simple baselines.",
+        columns=("split", "method", *heads, "samples"),
+        rows=tuple(rows),
+        words=2,
+    )
+
+
+def fusion_table(evaluation: Mapping[str, Any]) -> Table:
+    """Errors of each sensor's centre, decoded from the embedding, by split."""
+    found = [
+        (split, sensor, values)
+        for split in _ordered(evaluation.get("splits", {}))
+        for sensor, values in evaluation["splits"][split].get("model", {}).items()
+        if isinstance(values, Mapping)
+    ]
+    metrics = [m for m in METRICS if any(values.get(m) is not None for *_, values in found)]
+    return Table(
+        caption="Reconstruction of each sensor from the embedding alone.",
+        columns=(
+            "split",
+            "sensor",
+            *(metric_heading(metric) for metric in metrics),
+            "samples",
+        ),
+        rows=tuple(
+            (
+                split,
+                sensor,
+                *(number(values.get(metric)) for metric in metrics),
+                number(values.get("samples")),
+            )
+            for split, sensor, values in found
+        ),
+        words=2,
+    )
+
+
+def metric_heading(metric: str, quantity: str | None = None) -> str:
+    """Name and unit of a metric, as the heading of a column.
+
+    ``quantity`` is what the sensor measures, where the heading is of one sensor alone.
+    """
+    label, unit = METRICS[metric]
+    if quantity and metric in ("centre_mae", "context_mae"):
+        unit = quantity
+    return label if unit == "1" else f"{label} ({unit})"
+
+
+def comparison_table(ours: Mapping[tuple[str, str | None, str], Mapping[str, Any]]) -> Table:
+    """The run's results beside those of the paper.
+
+    Parameters
+    ----------
+    ours
+        Stage, sensor (none: all together) and metric -> split -> value.
+    """
+    rows = []
+    for result in PAPER:
+        values = ours.get((result.stage, result.sensor, result.metric), {})
+        label, unit = METRICS[result.metric]
+        rows.append(
+            (
+                _subject(result),
+                label,
+                unit if result.same_unit else f"{unit}; the paper: weighted, scaled 0..1",
+                *(number(values.get(split)) for split in SPLITS),
+                *(_as_printed(getattr(result, split)) for split in SPLITS),
+            )
+        )
+    return Table(
+        caption="Results of this run beside those that the paper reports.",
+        columns=("model", "result", "unit", *SPLITS, *SPLITS),
+        rows=tuple(rows),
+        words=3,
+        groups=(("", 3), ("this run", 3), ("the paper", 3)),
+    )
+
+
+def embeddings_tables(manifests: Sequence[tuple[str, Mapping[str, Any]]]) -> tuple[Table, ...]:
+    """Dates, embedded pixels and size of each cube's product.
+
+    Parameters
+    ----------
+    manifests
+        Cube and its ``manifest.json``.
+    """
+    rows, totals = [], np.zeros(3)
+    for cube, manifest in manifests:
+        counts = manifest.get("embeddings", [])
+        size = sum(about["bytes"] for about in manifest.get("files", {}).values())
+        totals += (len(counts), sum(counts), size)
+        rows.append((cube, number(len(counts)), number(sum(counts)), f"{size / 1e6:.1f}"))
+    dates, pixels, size = totals
+    columns = ("dates", "embedded pixels", "size, MB")
+    total = Table(
+        caption="Embeddings of this run, one vector per cloud-free pixel and date.",
+        columns=("cubes", *columns),
+        rows=((number(len(rows)), number(int(dates)), number(int(pixels)), f"{size / 1e6:.1f}"),),
+        words=0,
+    )
+    each = Table("Embeddings of each cube.", ("cube", *columns), tuple(rows), folded=True)
+    return total, each
+
+
+def _as_printed(value: float | None) -> str:
+    """The paper prints four decimals, and two where a number exceeds one."""
+    if value is None:
+        return _NONE
+    return f"{value:.4f}" if value < 1 else f"{value:.2f}"
+
+
+def _subject(result: Published) -> str:
+    if result.stage == "gpp":
+        return "GPP"
+    if result.stage == "fusion":
+        return f"fusion, {result.sensor}"
+    return f"encoder, {result.sensor}"
+
+
+def _ordered(splits: Mapping[str, Any]) -> list[str]:
+    known = [split for split in SPLITS if split in splits]
+    return known + sorted(set(splits) - set(SPLITS))
+
+
+def _any_has(parts: Iterable[Mapping[str, Any]], metric: str) -> bool:
+    return any(
+        values.get(metric) is not None
+        for part in parts
+        for values in (part.get("model", {}), *part.get("baselines", {}).values())
+    )
+
+
+_AGREEMENT = {
+    "n": "windows",
+    "rmse": "RMSE, g C m⁻² d⁻¹",
+    "nrmse": "NRMSE",
+    "r2": "R²",
+    "bias": "bias, g C m⁻² d⁻¹",
+}
+
+
+def gpp_tables(metrics: Mapping[str, Any]) -> tuple[Table, ...]:
+    """Agreement of predicted with observed GPP, overall and by group, and the towers' days.
+
+    Parameters
+    ----------
+    metrics
+        ``gpp/metrics.json``.
+    """
+    by_year = metrics.get("by_year", {})
+    left_out = metrics.get("leave_one_site_out", {})
+    settings = [
+        (f"by year, {split}", method, by_year.get(method, {}).get(split, {}))
+        for split in ("training", "validation")
+        for method in ("regressor", "climatology")
+    ] + [("each site left out", m, left_out.get(m, {})) for m in ("regressor", "climatology")]
+    scored = [(setting, method, scores) for setting, method, scores in settings if scores]
+    overall = Table(
+        caption="Daily GPP predicted from embeddings, all sites together, and the usual GPP "
+        "of the day of the year (climatology) as the baseline.",
+        columns=("evaluation", "method", *_AGREEMENT.values()),
+        rows=tuple(
+            (setting, method, *_agreement(scores.get("overall", {})))
+            for setting, method, scores in scored
+        ),
+        words=2,
+    )
+    groups = Table(
+        caption="Daily GPP by vegetation type and by site.",
+        columns=("group", "evaluation", "method", *_AGREEMENT.values()),
+        rows=tuple(
+            (group, setting, method, *_agreement(values))
+            for kind in ("per_vegetation", "per_site")
+            for group in sorted({g for *_, scores in scored for g in scores.get(kind, {})})
+            for setting, method, scores in scored
+            if (values := scores.get(kind, {}).get(group)) is not None
+            and not setting.endswith("training")
+        ),
+        words=3,
+        folded=True,
+    )
+    sites = Table(
+        caption="Towers, their days, and whether they are used.",
+        columns=("site", "vegetation", "used", "days measured", "days kept", "good share"),
+        rows=tuple(
+            (
+                site,
+                str(about.get("vegetation", _NONE)),
+                "yes" if about.get("used") else str(about.get("reason") or "no"),
+                number(about.get("measured")),
+                number(about.get("kept")),
+                _percent(about.get("good_share")),
+            )
+            for site, about in metrics.get("sites", {}).items()
+        ),
+        words=3,
+    )
+    return overall, groups, sites
+
+
+def _percent(share: float | None) -> str:
+    return _NONE if share is None or not np.isfinite(share) else f"{100 * share:.0f} %"
+
+
+def _agreement(values: Mapping[str, Any]) -> tuple[str, ...]:
+    return tuple(number(values.get(key)) for key in _AGREEMENT)

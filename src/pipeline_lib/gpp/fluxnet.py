@@ -1,0 +1,354 @@
+"""Daily GPP of flux towers: finding the files, reading them, and judging their days.
+
+Layouts: FLUXNET2015 FULLSET and SUBSET (Pastorello et al. 2020,
+doi 10.1038/s41597-020-0534-3), Warm Winter 2020 and ICOS L2, which share their columns and
+differ in file names alone.
+"""
+
+from __future__ import annotations
+
+import gzip
+import io
+import re
+import zipfile
+import zlib
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path, PurePosixPath
+
+import numpy as np
+import pandas as pd
+
+from pipeline_lib.config import Gpp, Tower
+from pipeline_lib.errors import UserError
+from pipeline_lib.files import atomic_path
+
+TIME_COLUMN = "TIMESTAMP"
+GPP_COLUMN = "GPP_NT_VUT_REF"
+QUALITY_COLUMN = "NEE_VUT_REF_QC"
+MISSING = -9999
+GPP_UNITS = "g C m-2 d-1"
+DAILY = "DD"
+RESOLUTIONS = {
+    "HH": "half-hourly",
+    "HR": "hourly",
+    DAILY: "daily",
+    "WW": "weekly",
+    "MM": "monthly",
+    "YY": "yearly",
+}
+DIGITS = {12: "half-hourly or hourly", 6: "monthly", 4: "yearly"}
+WITHOUT_FLUXES = ("ERAI", "ERA5", "AUXMETEO", "AUXNEE", "VARINFO", "BIF")
+"""Companions of the flux files in the same folders and archives."""
+
+
+@dataclass(frozen=True)
+class Source:
+    """A text file: plain, gzipped, or a member of a zip archive."""
+
+    path: Path
+    member: str | None = None
+
+    @property
+    def name(self) -> str:
+        """Its own name, without folders."""
+        return PurePosixPath(self.member).name if self.member else self.path.name
+
+    def __str__(self) -> str:
+        return f"{self.path}:{self.member}" if self.member else str(self.path)
+
+    def read(self) -> str:
+        """The whole text; nothing is unpacked to the disk.
+
+        Raises
+        ------
+        UserError
+            If the file is damaged or is not text.
+        """
+        try:
+            if self.member:
+                with zipfile.ZipFile(self.path) as archive:
+                    content = archive.read(self.member)
+            elif self.path.suffix == ".gz":
+                content = gzip.decompress(self.path.read_bytes())
+            else:
+                content = self.path.read_bytes()
+            return content.decode("utf-8-sig")
+        except (EOFError, zlib.error, gzip.BadGzipFile, zipfile.BadZipFile) as error:
+            raise UserError(f"{self}: damaged or cut short ({error}); download it again") from error
+        except (UnicodeDecodeError, RuntimeError) as error:
+            raise UserError(f"{self}: not a readable text file ({error})") from error
+
+
+def find_daily(folder: Path, tower: str) -> list[Source]:
+    """Find the daily files of a tower, in ``folder`` and below, inside archives too.
+
+    A file belongs to a tower if its name holds the site code; an archive is opened only
+    if its own name does. A name that states a resolution must state ``DD``.
+
+    Raises
+    ------
+    UserError
+        If the folder or the tower's files are absent, or none of them is daily.
+    """
+    if not folder.is_dir():
+        raise UserError(f"{folder}: no such folder; gpp.fluxnet must name one")
+    code = re.compile(rf"(?<![A-Za-z0-9]){re.escape(tower)}(?![A-Za-z0-9])")
+    found: list[Source] = []
+    other: list[tuple[str, str]] = []
+    for source in _candidates(folder, code):
+        parts = re.split(r"[_.]", source.name)
+        if set(parts) & set(WITHOUT_FLUXES):
+            continue
+        stated = [part for part in parts if part in RESOLUTIONS]
+        if stated and DAILY not in stated:
+            other.append((source.name, RESOLUTIONS[stated[0]]))
+        else:
+            found.append(source)
+    if found:
+        return found
+    if other:
+        name, resolution = other[0]
+        raise UserError(
+            f"{folder}: the only files of {tower} are not daily ({name} is {resolution}); "
+            f"add its {DAILY} file"
+        )
+    raise UserError(
+        f"{folder}: no daily file of {tower}; expected a name like "
+        f"FLX_{tower}_FLUXNET2015_FULLSET_DD_2017-2020_1-4.csv (or .csv.gz, .zip)"
+    )
+
+
+def _candidates(folder: Path, code: re.Pattern[str]) -> Iterator[Source]:
+    for path in sorted(folder.rglob("*")):
+        if path.name.startswith(".") or not code.search(path.name) or not path.is_file():
+            continue
+        if path.name.endswith((".csv", ".csv.gz")):
+            yield Source(path)
+        elif path.suffix == ".zip":
+            try:
+                with zipfile.ZipFile(path) as archive:
+                    members = sorted(archive.namelist())
+            except zipfile.BadZipFile as error:
+                raise UserError(
+                    f"{path}: damaged or cut short ({error}); download it again"
+                ) from error
+            for member in members:
+                source = Source(path, member)
+                hidden = source.name.startswith(".")
+                if member.endswith(".csv") and code.search(source.name) and not hidden:
+                    yield source
+
+
+def read_daily(source: Source) -> pd.DataFrame:
+    """Read one daily file.
+
+    Returns
+    -------
+    DataFrame
+        Index ``date``; ``gpp`` in g C m-2 d-1, ``quality`` as a fraction 0..1, NaN where
+        missing; units in ``attrs``. Days stand as in the file, repeated ones included.
+
+    Raises
+    ------
+    UserError
+        If the file is not daily, lacks a column, is cut short, has decimal commas, or
+        holds something that is not a number or not a date.
+    """
+    text = source.read()
+    header, _, body = text.partition("\n")
+    names = header.strip().split(",")
+    _check_header(source, header, names)
+    _check_rows(source, body, len(names))
+    wanted = [TIME_COLUMN, GPP_COLUMN, QUALITY_COLUMN]
+    table = pd.read_csv(io.StringIO(text), usecols=wanted, dtype=str)
+    days = pd.DataFrame(
+        {
+            "gpp": _numbers(source, table, GPP_COLUMN),
+            "quality": _quality(source, _numbers(source, table, QUALITY_COLUMN)),
+        },
+    )
+    days.index = _dates(source, table[TIME_COLUMN])
+    _check_years(source, days.index)
+    days.attrs = {"gpp": GPP_UNITS, "quality": "1"}
+    return days
+
+
+def _check_header(source: Source, header: str, names: list[str]) -> None:
+    if "TIMESTAMP_START" in names:
+        raise UserError(f"{source}: half-hourly or hourly data, not daily; use the {DAILY} file")
+    if ";" in header:
+        raise UserError(
+            f"{source}: columns are separated by semicolons; "
+            "use the original file, with commas between columns and decimal points"
+        )
+    lacking = [name for name in (TIME_COLUMN, GPP_COLUMN, QUALITY_COLUMN) if name not in names]
+    if lacking:
+        raise UserError(f"{source}: lacks the columns {', '.join(lacking)}; not a FLUXNET file?")
+
+
+def _check_rows(source: Source, body: str, width: int) -> None:
+    lines = body.splitlines()
+    if not lines:
+        raise UserError(f"{source}: holds no days; download it again")
+    for number, line in enumerate(lines, start=2):
+        fields = line.count(",") + 1
+        if fields < width and line.strip():
+            raise UserError(
+                f"{source}: cut short, line {number} has {fields} of {width} fields; "
+                "download it again"
+            )
+        if fields > width:
+            raise UserError(
+                f"{source}: line {number} has {fields} fields under {width} columns; "
+                "are there decimal commas? use the original file"
+            )
+
+
+def _numbers(source: Source, table: pd.DataFrame, name: str) -> pd.Series[float]:
+    values = pd.to_numeric(table[name], errors="coerce").astype(float)
+    wrong = np.flatnonzero(values.isna() & table[name].notna())
+    if len(wrong):
+        raise UserError(
+            f"{source}: {name} holds {table[name].iloc[wrong[0]]!r} on line {wrong[0] + 2}, "
+            "not a number; "
+            "use the original file, with decimal points"
+        )
+    return values.mask(values == MISSING)
+
+
+def _quality(source: Source, values: pd.Series[float]) -> pd.Series[float]:
+    """Bring the share of measured half-hours to 0..1, whether told as fraction or percent."""
+    known = values.dropna()
+    if known.empty or (known.min() >= 0 and known.max() <= 1):
+        return values
+    if known.min() < 0 or known.max() > 100:
+        raise UserError(
+            f"{source}: {QUALITY_COLUMN} ranges from {known.min():g} to {known.max():g}, "
+            "neither a fraction nor percent"
+        )
+    if known.max() <= 3 and known.isin(range(4)).all():
+        raise UserError(
+            f"{source}: {QUALITY_COLUMN} holds the flags 0 to 3 of half-hourly data, "
+            f"not the share of a day; use the {DAILY} file"
+        )
+    return values / 100
+
+
+def _dates(source: Source, stamps: pd.Series[str]) -> pd.DatetimeIndex:
+    digits = stamps.fillna("").str.len()
+    wrong = digits[digits != 8]
+    if len(wrong):
+        what = DIGITS.get(int(wrong.iloc[0]), "unknown")
+        raise UserError(
+            f"{source}: {TIME_COLUMN} {stamps.loc[wrong.index[0]]!r} is not a day "
+            f"({what} data); use the {DAILY} file"
+        )
+    dates = pd.to_datetime(stamps, format="%Y%m%d", errors="coerce")
+    if dates.isna().any():
+        raise UserError(
+            f"{source}: {TIME_COLUMN} {stamps[dates.isna()].iloc[0]!r} is not a date (YYYYMMDD)"
+        )
+    return pd.DatetimeIndex(dates, name="date")
+
+
+def _check_years(source: Source, dates: pd.DatetimeIndex) -> None:
+    """FLUXNET names state whole years; a file cut between two lines shows only there."""
+    stated = re.search(r"_(\d{4})-(\d{4})[_.]", source.name)
+    if stated and dates.max() < pd.Timestamp(int(stated[2]), 12, 31):
+        raise UserError(
+            f"{source}: cut short, ends on {dates.max():%Y-%m-%d} where its name says "
+            f"{stated[2]}; download it again"
+        )
+
+
+def join_records(records: list[pd.DataFrame]) -> pd.DataFrame:
+    """Join the records of one site, one row per day.
+
+    Of several rows of a day a measured one goes before an empty one, then the record that
+    ends later (a later release processes the earlier years anew), then the better quality.
+
+    Parameters
+    ----------
+    records
+        Tables as :func:`read_daily` returns them.
+    """
+    ordered = sorted(records, key=lambda record: record.index.max())
+    joined = pd.concat([record.assign(rank=rank) for rank, record in enumerate(ordered)])
+    joined["measured"] = joined["gpp"].notna()
+    joined = joined.rename_axis("date").reset_index()
+    joined = joined.sort_values(
+        ["date", "measured", "rank", "quality"], kind="stable", na_position="first"
+    )
+    best = joined.drop_duplicates("date", keep="last").set_index("date")
+    return best[["gpp", "quality"]]
+
+
+def judge_days(days: pd.DataFrame, gpp: Gpp) -> pd.DataFrame:
+    """Every day of the period, with what was measured and whether it is kept.
+
+    Parameters
+    ----------
+    days
+        One row per day: ``gpp``, ``quality``, by date.
+    gpp
+        Names the period and the least quality.
+
+    Returns
+    -------
+    DataFrame
+        ``gpp``, ``quality``, ``kept`` by ``date``. Kept: quality of at least
+        ``min_quality`` and GPP not negative.
+    """
+    period = pd.date_range(gpp.period.start, gpp.period.end, name="date")
+    table = days.reindex(period)
+    table["kept"] = (table["quality"] >= gpp.min_quality) & (table["gpp"] >= 0)
+    return table
+
+
+def good_share(targets: pd.DataFrame, min_quality: float) -> float:
+    """Share of the days with measured GPP whose quality is at least ``min_quality``.
+
+    The paper selects sites by "more than 60 % of the remaining GPP observations"; days
+    without GPP are no observations, so they count neither way. 0 where nothing was measured.
+    """
+    measured = targets["gpp"].notna()
+    good = measured & (targets["quality"] >= min_quality)
+    return float(good.sum() / measured.sum()) if measured.any() else 0.0
+
+
+def is_selected(targets: pd.DataFrame, gpp: Gpp) -> bool:
+    """Whether a site has more than ``min_good_days`` of good days and any day that is kept."""
+    share = good_share(targets, gpp.min_quality)
+    return share > gpp.min_good_days and bool(targets["kept"].any())
+
+
+def write_targets(*, tower: Tower, gpp: Gpp, fluxnet: Path, output: Path) -> None:
+    """Write a tower's measured GPP for every day of the period.
+
+    Parameters
+    ----------
+    tower
+        The tower.
+    gpp
+        Names the period and the least quality.
+    fluxnet
+        Folder with daily files, which may lie in folders below it or in zip archives.
+    output
+        CSV: ``date``, ``gpp`` (g C m-2 d-1), ``quality`` (0..1), ``kept``.
+
+    Raises
+    ------
+    UserError
+        If the tower has no daily file, or one of them is refused by :func:`read_daily`.
+    """
+    records = [read_daily(source) for source in find_daily(fluxnet, tower.name)]
+    table = judge_days(join_records(records), gpp)
+    with atomic_path(output) as partial:
+        table.to_csv(partial, lineterminator="\n", date_format="%Y-%m-%d")
+
+
+def read_targets(path: Path) -> pd.DataFrame:
+    """Read what :func:`write_targets` wrote: ``gpp``, ``quality``, ``kept`` by ``date``."""
+    table = pd.read_csv(path, parse_dates=["date"], index_col="date")
+    return table.astype({"gpp": np.float64, "quality": np.float64, "kept": bool})

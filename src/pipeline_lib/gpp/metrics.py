@@ -1,0 +1,84 @@
+"""Agreement of predicted with observed GPP."""
+
+from __future__ import annotations
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+DEFINITIONS = {
+    "rmse": "square root of the mean squared difference, g C m-2 d-1",
+    "nrmse": "rmse / (max - min) of the observed values of the same rows",
+    "mae": "mean absolute difference, g C m-2 d-1",
+    "r2": "1 - sum of squared differences / sum of squared deviations of observed from its mean",
+    "bias": "mean of predicted - observed, g C m-2 d-1",
+}
+
+
+def agreement(observed: ArrayLike, predicted: ArrayLike) -> dict[str, float | int | None]:
+    """Compare predictions with observations.
+
+    Parameters
+    ----------
+    observed, predicted
+        Values, ``(n,)``, g C m-2 d-1.
+
+    Returns
+    -------
+    dict
+        ``n`` and the numbers of :data:`DEFINITIONS`; None where one is undefined (no rows, or
+        observations that do not vary). ``r2`` is the coefficient of determination, not the
+        squared correlation: it is negative where the mean would do better.
+
+    Raises
+    ------
+    ValueError
+        If the shapes differ.
+    """
+    true = np.asarray(observed, dtype=np.float64)
+    guess = np.asarray(predicted, dtype=np.float64)
+    if true.shape != guess.shape:
+        raise ValueError(f"shapes differ: {true.shape} and {guess.shape}")
+    if true.size == 0:
+        return {"n": 0, **dict.fromkeys(DEFINITIONS)}
+    error = guess - true
+    rmse = float(np.sqrt(np.mean(error**2)))
+    spread = float(true.max() - true.min())
+    deviation = float(np.sum((true - true.mean()) ** 2))
+    return {
+        "n": int(true.size),
+        "rmse": rmse,
+        "nrmse": rmse / spread if spread > 0 else None,
+        "mae": float(np.mean(np.abs(error))),
+        "r2": 1 - float(np.sum(error**2)) / deviation if spread > 0 else None,
+        "bias": float(np.mean(error)),
+    }
+
+
+def agreement_by_group(
+    observed: NDArray[np.floating],
+    predicted: NDArray[np.floating],
+    *,
+    site: NDArray[np.str_],
+    vegetation: NDArray[np.str_],
+) -> dict[str, object]:
+    """Agreement overall, per vegetation type and per site.
+
+    Parameters
+    ----------
+    observed, predicted
+        ``(n,)``, g C m-2 d-1.
+    site, vegetation
+        Site and vegetation type of each row, ``(n,)``.
+    """
+
+    def by(group: NDArray[np.str_]) -> dict[str, object]:
+        return {
+            str(name): agreement(observed[group == name], predicted[group == name])
+            for name in np.unique(group)
+        }
+
+    return {
+        "overall": agreement(observed, predicted),
+        "per_vegetation": by(vegetation),
+        "per_site": by(site),
+    }

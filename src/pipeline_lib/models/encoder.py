@@ -1,0 +1,220 @@
+"""The dense encoder of one sensor: frames to features, windows of frames to a latent.
+
+Every operation on space is a valid convolution without stride, so that the features of a
+pixel are the same in a tile and in a patch of its own, and are computed once for all the
+windows that hold the frame.
+"""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor, nn
+
+from pipeline_lib.config import Context, Encoder, Sensor
+from pipeline_lib.errors import UserError
+from pipeline_lib.models.blocks import DenseBlock
+from pipeline_lib.models.positions import DayPositions
+
+BLOCKS = 3
+
+
+def kernel_sizes(patch_px: int) -> tuple[tuple[int, ...], tuple[int, ...]]:
+    """Kernels of the convolutions and of the spatial attentions for a receptive field.
+
+    The margins that the field allows are handed out one pixel at a time: first to the three
+    convolutions, then to the three spatial attentions, then to the convolutions in turn.
+
+    Returns
+    -------
+    convolutions, attentions
+        Sizes, three each; for 15 pixels (5, 3, 3) and (3, 3, 3).
+
+    Raises
+    ------
+    UserError
+        If three convolutions do not fit.
+    """
+    margins = (patch_px - 1) // 2
+    if patch_px % 2 == 0 or margins < BLOCKS:
+        raise UserError(
+            f"context.patch_px: {patch_px} is too small or even; the dense encoder needs an odd "
+            f"size of at least {2 * BLOCKS + 1}"
+        )
+    convolutions, attentions = [1] * BLOCKS, [1] * BLOCKS
+    for index in range(margins):
+        if BLOCKS <= index < 2 * BLOCKS:
+            attentions[index - BLOCKS] += 2
+        else:
+            convolutions[index % BLOCKS] += 2
+    return tuple(convolutions), tuple(attentions)
+
+
+class CentreAttention(nn.Module):
+    """A pre-norm transformer layer in which only the centre token queries.
+
+    Multi-head attention (Vaswani et al. 2017, eq. 1). Since there is one query, its product
+    with the key projection is formed first, and the value projection is applied after the
+    weighted mean of the tokens: the same function, without projecting each of the tokens.
+    A key bias would add the same to all scores and is left out.
+
+    Parameters
+    ----------
+    width, heads
+        Channels and attention heads.
+    """
+
+    def __init__(self, width: int, heads: int) -> None:
+        super().__init__()
+        self.heads = heads
+        self.norm = nn.LayerNorm(width)
+        self.query = nn.Linear(width, width)
+        self.key = nn.Parameter(torch.empty(heads, width // heads, width))
+        self.value = nn.Parameter(torch.empty(heads, width, width // heads))
+        self.join = nn.Linear(width, width)
+        self.feed = nn.Sequential(
+            nn.LayerNorm(width), nn.Linear(width, 2 * width), nn.SiLU(), nn.Linear(2 * width, width)
+        )
+        bound = width**-0.5
+        nn.init.uniform_(self.key, -bound, bound)
+        nn.init.uniform_(self.value, -bound, bound)
+
+    def forward(self, centre: Tensor, tokens: Tensor, bias: Tensor) -> Tensor:
+        """Update the centre ``(B, W)`` from tokens ``(B, T, W)``; bias ``(B, 1, T)`` on scores."""
+        count, width = centre.shape
+        query = self.query(self.norm(centre)).view(count, self.heads, -1).transpose(0, 1)
+        query = (query @ self.key).transpose(0, 1) * (width // self.heads) ** -0.5
+        weights = torch.softmax(query @ tokens.transpose(1, 2) + bias, dim=-1)
+        mean = (weights @ tokens).transpose(0, 1) @ self.value
+        centre = centre + self.join(mean.transpose(0, 1).reshape(count, width))
+        return centre + self.feed(centre)
+
+
+class SensorEncoder(nn.Module):
+    """Encoder of one sensor.
+
+    Parameters
+    ----------
+    bands
+        Bands of a frame.
+    latent
+        Numbers per pixel and date.
+    block
+        Widths and layers.
+    context
+        Size of the neighbourhood; its ``patch_px`` becomes the receptive field exactly.
+
+    Attributes
+    ----------
+    receptive_field
+        Side of the square of pixels that a latent depends on.
+    features
+        Length ``D`` of a frame's feature vector.
+    """
+
+    def __init__(self, *, bands: int, latent: int, block: Encoder, context: Context) -> None:
+        super().__init__()
+        convolutions, attentions = kernel_sizes(context.patch_px)
+        self.receptive_field = context.patch_px
+        self.features = block.head_width
+        scales = tuple(range(1, convolutions[0] + 1, 2))
+        self.blocks = nn.Sequential(
+            DenseBlock(bands + 1, block.width, scales, attentions[0]),
+            DenseBlock(block.width, block.width, (convolutions[1],), attentions[1]),
+            DenseBlock(block.width, block.width, (convolutions[2],), attentions[2]),
+        )
+        self.project = nn.Conv2d(block.width, block.head_width, 1)
+        self.positions = DayPositions(block.head_width)
+        self.token_norm = nn.LayerNorm(block.head_width)
+        self.layers = nn.ModuleList(
+            CentreAttention(block.head_width, block.heads) for _ in range(block.head_layers)
+        )
+        self.bottleneck = nn.Linear(block.head_width, latent)
+
+    @classmethod
+    def of(cls, sensor: Sensor, context: Context) -> SensorEncoder:
+        """The encoder that a sensor's config block describes."""
+        return cls(
+            bands=len(sensor.bands), latent=sensor.latent, block=sensor.encoder, context=context
+        )
+
+    def frame_features(self, values: Tensor, valid: Tensor) -> Tensor:
+        """Features of frames, independent of the windows that hold them.
+
+        Parameters
+        ----------
+        values
+            ``(N, C, H, W)``, scaled to 0..1. What stands at invalid pixels is ignored.
+        valid
+            ``(N, H, W)``, bool.
+
+        Returns
+        -------
+        Tensor
+            ``(N, D, H - r + 1, W - r + 1)`` for a receptive field of r.
+        """
+        shown = valid[:, None]
+        filled = torch.where(shown, values, torch.zeros((), dtype=values.dtype))
+        return self.project(self.blocks(torch.cat([filled, shown.to(values.dtype)], dim=1)))
+
+    def presence(self, valid: Tensor) -> Tensor:
+        """Whether the field around each pixel holds a valid one.
+
+        Parameters
+        ----------
+        valid
+            ``(N, H, W)``, bool.
+
+        Returns
+        -------
+        Tensor
+            ``(N, H - r + 1, W - r + 1)``, bool: ``present`` of `latent`, frame by frame.
+        """
+        field = self.receptive_field
+        return nn.functional.max_pool2d(valid[:, None].float(), field, stride=1)[:, 0] > 0
+
+    def latent(self, features: Tensor, days: Tensor, present: Tensor) -> Tensor:
+        """Latents of windows of frames.
+
+        Parameters
+        ----------
+        features
+            ``(B, T, D)``, the frames' features at one pixel per window.
+        days
+            ``(B, T)``, or ``(1, T)`` if all windows have the same dates: days since the centre
+            frame, which is frame ``T // 2``. Ignored where a frame is absent.
+        present
+            ``(B, T)``, bool. The centre frame is used whatever stands there.
+
+        Returns
+        -------
+        Tensor
+            ``(B, latent)``.
+        """
+        middle = features.shape[1] // 2
+        dated = features + self.positions(days.to(features.dtype))
+        tokens = self.token_norm(dated)
+        bias = torch.zeros(present.shape, dtype=tokens.dtype, device=tokens.device)
+        bias = bias.masked_fill(~present, float("-inf"))
+        bias[:, middle] = 0.0
+        # Not normalised, here and at the end: brightness is what a latent has to tell first.
+        centre = dated[:, middle]
+        for layer in self.layers:
+            centre = layer(centre, tokens, bias[:, None])
+        return self.bottleneck(centre)
+
+    def forward(self, values: Tensor, valid: Tensor, days: Tensor) -> Tensor:
+        """Latents of single patches: the same function as the dense path.
+
+        Parameters
+        ----------
+        values, valid, days
+            ``(B, T, C, P, P)``, ``(B, T, P, P)`` and ``(B, T)``, with P the receptive field.
+
+        Returns
+        -------
+        Tensor
+            ``(B, latent)``.
+        """
+        count, frames = days.shape
+        features = self.frame_features(values.flatten(0, 1), valid.flatten(0, 1))
+        return self.latent(features.view(count, frames, self.features), days, valid.any(dim=(2, 3)))

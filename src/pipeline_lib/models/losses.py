@@ -1,0 +1,147 @@
+"""Terms of the training loss, masked, one number per sample.
+
+All take patches scaled to 0..1 as ``(sample, frame, band, y, x)`` and validity as
+``(sample, frame, y, x)``.
+"""
+
+from __future__ import annotations
+
+import math
+
+import torch
+from torch import Tensor
+
+from pipeline_lib.config import Context, Loss
+
+SSIM_C1, SSIM_C2 = 0.01**2, 0.03**2
+
+
+def context_weights(context: Context, loss: Loss, centre_factor: float = 1.0) -> Tensor:
+    """Weights of a sample's pixels: ``w = exp(-lambda d)``, with d the distance from the centre.
+
+    The exponentials are written as factors: ``time_factor = exp(-lambda_t)`` per frame, and
+    per ring of pixels (Chebyshev distance) ``ring_factor = exp(-lambda_s)``, with a factor of
+    its own for the first ring.
+
+    Parameters
+    ----------
+    context
+        Frames and patch size.
+    loss
+        The factors.
+    centre_factor
+        Further factor of the centre pixel of the centre frame.
+
+    Returns
+    -------
+    Tensor
+        ``(frame, y, x)``, 1 at the centre but for ``centre_factor``; not normalised, since only
+        valid pixels count.
+    """
+    half, middle = context.frames // 2, context.patch_px // 2
+    apart = torch.arange(context.frames) - half
+    offset = (torch.arange(context.patch_px) - middle).abs()
+    ring = torch.maximum(offset[:, None], offset[None])
+    further = torch.pow(torch.tensor(loss.ring_factor), (ring - 1).clamp(min=0))
+    space = torch.where(ring == 0, 1.0, loss.first_ring_factor * further)
+    weights = torch.pow(torch.tensor(loss.time_factor), apart.abs())[:, None, None] * space
+    weights[half, middle, middle] *= centre_factor
+    return weights.float()
+
+
+def weighted_mae(prediction: Tensor, target: Tensor, valid: Tensor, weights: Tensor) -> Tensor:
+    """Mean absolute error, weighted; the weights of a sample's valid pixels sum to 1.
+
+    Parameters
+    ----------
+    prediction, target, valid
+        See the module.
+    weights
+        ``(frame, y, x)``.
+
+    Returns
+    -------
+    Tensor
+        ``(sample,)``; mean over bands. NaN for a sample without a valid pixel of weight.
+    """
+    share = weights * valid
+    error = (prediction - target).abs().mean(dim=2)
+    return (share * error).sum(dim=(1, 2, 3)) / share.sum(dim=(1, 2, 3))
+
+
+def _blur_matrix(size: int, window: int, sigma: float, like: Tensor) -> Tensor:
+    """``(size - window + 1, size)``: Gaussian means along one axis, at all whole windows."""
+    position = torch.arange(window, dtype=torch.float64) - window // 2
+    kernel = torch.exp(-(position**2) / (2 * sigma**2))
+    kernel = kernel / kernel.sum()
+    matrix = torch.zeros(size - window + 1, size, dtype=torch.float64)
+    for row in range(len(matrix)):
+        matrix[row, row : row + window] = kernel
+    return matrix.to(like)
+
+
+def structural_similarity(
+    prediction: Tensor, target: Tensor, valid: Tensor, *, window: int = 7, sigma: float = 1.5
+) -> Tensor:
+    """Structural similarity, Wang et al. 2004, eq. 13, with data range 1.
+
+    Local means are Gaussian over valid pixels only, and a window counts as much as the valid
+    share of its weight. Two products with a banded matrix do the blur.
+
+    Parameters
+    ----------
+    prediction, target, valid
+        See the module.
+    window, sigma
+        Side and standard deviation of the Gaussian, pixels.
+
+    Returns
+    -------
+    Tensor
+        ``(sample, band)``: mean over frames and windows; 0 where no window has a valid pixel.
+    """
+    blur = _blur_matrix(prediction.shape[-1], window, sigma, prediction).T
+
+    def smooth(maps: Tensor) -> Tensor:
+        return ((maps @ blur).transpose(-1, -2) @ blur).transpose(-1, -2)
+
+    mask = valid[:, :, None].to(prediction.dtype)
+    weight = smooth(mask)
+    scale = 1 / weight.clamp(min=1e-6)
+    with torch.no_grad():
+        shown = target * mask
+        mean_t = smooth(shown) * scale
+        variance_t = smooth(shown * target) * scale - mean_t**2
+    made = prediction * mask
+    mean_p = smooth(made) * scale
+    variance_p = smooth(made * prediction) * scale - mean_p**2
+    covariance = smooth(made * target) * scale - mean_p * mean_t
+    similarity = ((2 * mean_p * mean_t + SSIM_C1) * (2 * covariance + SSIM_C2)) / (
+        (mean_p**2 + mean_t**2 + SSIM_C1) * (variance_p + variance_t + SSIM_C2)
+    )
+    total = weight.sum(dim=(1, 2, 3, 4))
+    return (similarity * weight).sum(dim=(1, 3, 4)) / total.clamp(min=1e-6)[:, None]
+
+
+def spectral_angle(prediction: Tensor, target: Tensor) -> Tensor:
+    """Angle between two spectra, radians (Kruse et al. 1993).
+
+    As ``2 atan2(|u - v|, |u + v|)`` of the unit vectors (Kahan 2006, "How futile are mindless
+    assessments of roundoff", section 12), which unlike the arc cosine is exact for small
+    angles, with lengths smoothed by 1e-6 so that the gradient of a perfect match is 0.
+
+    Parameters
+    ----------
+    prediction, target
+        ``(sample, band)``, in physical units: an offset would change the angle.
+
+    Returns
+    -------
+    Tensor
+        ``(sample,)``, 0..pi.
+    """
+    u = torch.nn.functional.normalize(prediction, dim=-1, eps=1e-6)
+    v = torch.nn.functional.normalize(target, dim=-1, eps=1e-6)
+    apart = ((u - v).square().sum(-1) + 1e-12).sqrt()
+    along = ((u + v).square().sum(-1) + 1e-12).sqrt()
+    return (2 * torch.atan2(apart, along)).clamp(max=math.pi)

@@ -1,0 +1,174 @@
+"""Training data of one or several sensors, and what identifies them."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from pipeline_lib.config import Context, Sensor
+from pipeline_lib.dataset import (
+    CubeArrays,
+    Draw,
+    Normalisation,
+    Samples,
+    SequenceIndex,
+    closest_frame,
+    cube_name,
+    cut_patches,
+    load_stack,
+    window_frames,
+    window_step,
+)
+from pipeline_lib.errors import UserError
+from pipeline_lib.files import digest_file, digest_of
+from pipeline_lib.training.batches import Batch, Batches
+
+FusionBatch = dict[str, dict[str, Tensor]]
+
+
+def data_digest(paths: Sequence[Path], *tables: Path) -> str:
+    """Digest of cubes, by name, and of tables that belong to them."""
+    cubes = {cube_name(path): digest_file(path) for path in paths}
+    return digest_of({"cubes": cubes, "tables": [digest_file(path) for path in tables]})
+
+
+@dataclass(frozen=True)
+class EncoderSource:
+    """Samples of one sensor."""
+
+    index: SequenceIndex
+
+    @classmethod
+    def load(
+        cls, cubes: Sequence[Path], sensor: Sensor, context: Context, normalisation: Normalisation
+    ) -> EncoderSource:
+        """Read cubes into memory and index their sequences."""
+        stack = load_stack(cubes, normalisation)
+        return cls(SequenceIndex(stack, sequence=sensor.sequence, context=context))
+
+    def draw(self, rng: np.random.Generator, count: int | None, where: str) -> Draw:
+        """Draw samples; an empty draw is the user's to mend.
+
+        Raises
+        ------
+        UserError
+            If no sample can be drawn.
+        """
+        drawn = self.index.draw(rng, count)
+        if len(drawn) == 0:
+            names = ", ".join(cube.name for cube in self.index.stack) or "no cube"
+            raise UserError(
+                f"{where}: no sample can be drawn from {names}: too few frames, too small, too "
+                "cloudy, or spanning more than sequence.max_span_days"
+            )
+        return drawn
+
+    def batches(self, drawn: Draw, size: int) -> Batches[Batch]:
+        """Batches of drawn samples."""
+        return Batches(drawn, size, lambda part: Batch.of(self.index.cut(part)))
+
+
+class FusionSource:
+    """Samples of the reference sensor, each paired with the other sensors' closest windows.
+
+    Parameters
+    ----------
+    stacks
+        Sensor -> cubes. Cubes of one name show the same pixels.
+    sensors
+        Their config blocks.
+    reference
+        Sensor whose samples are drawn.
+    context
+        Size of a sample.
+
+    Raises
+    ------
+    UserError
+        If two sensors' cubes of one name have different grids.
+    """
+
+    def __init__(
+        self,
+        stacks: Mapping[str, Sequence[CubeArrays]],
+        *,
+        sensors: Mapping[str, Sensor],
+        reference: str,
+        context: Context,
+    ) -> None:
+        self.reference = reference
+        self.context = context
+        self.primary = EncoderSource(
+            SequenceIndex(stacks[reference], sequence=sensors[reference].sequence, context=context)
+        )
+        self.others = {name: list(stack) for name, stack in stacks.items() if name != reference}
+        self.steps = {
+            name: window_step(sensors[name].sequence.frames, context.frames) for name in self.others
+        }
+        self.bands = {name: len(sensors[name].bands) for name in self.others}
+        self.partners: dict[str, list[int]] = {}
+        for name, stack in self.others.items():
+            numbers = {cube.name: number for number, cube in enumerate(stack)}
+            self.partners[name] = [numbers.get(cube.name, -1) for cube in self.primary.index.stack]
+            for cube, partner in zip(stacks[reference], self.partners[name], strict=True):
+                if partner >= 0 and stack[partner].valid.shape[1:] != cube.valid.shape[1:]:
+                    raise UserError(
+                        f"cube {cube.name}: {reference} and {name} have different grids; make "
+                        "them on one grid"
+                    )
+
+    def batches(self, drawn: Draw, size: int) -> Batches[FusionBatch]:
+        """Batches of drawn samples of the reference sensor, with their partners."""
+        return Batches(drawn, size, self._cut)
+
+    def _cut(self, drawn: Draw) -> FusionBatch:
+        count = len(drawn)
+        primary = Batch.of(self.primary.index.cut(drawn))
+        batch = {
+            self.reference: {
+                **primary._asdict(),
+                "offset": torch.zeros(count),
+                "present": torch.ones(count, dtype=torch.bool),
+            }
+        }
+        for name in self.others:
+            batch[name] = self._partner(name, drawn)
+        return batch
+
+    def _partner(self, name: str, drawn: Draw) -> dict[str, Tensor]:
+        """Windows of another sensor; all invalid where it has no cube of the sample's name."""
+        stack, size, frames = self.others[name], self.context.patch_px, self.context.frames
+        middle, side = frames // 2, size // 2
+        partner = np.asarray(self.partners[name], np.int64)[drawn.cube]
+        rows = np.flatnonzero(partner >= 0)
+        window = np.zeros((len(rows), frames), np.int64)
+        shown = np.zeros((len(rows), frames), bool)
+        offset = np.zeros(len(drawn), np.float32)
+        for number, row in enumerate(rows):
+            days = stack[partner[row]].days
+            day = self.primary.index.stack[drawn.cube[row]].days[drawn.frames[row, middle]]
+            centre = closest_frame(days, int(day))
+            window[number], shown[number] = window_frames(
+                len(days), centre, frames, self.steps[name]
+            )
+            offset[row] = days[centre] - day
+        found = cut_patches(
+            stack,
+            Draw(partner[rows], window, shown, drawn.top[rows], drawn.left[rows]),
+            context=self.context,
+            bands=self.bands[name],
+        )
+        values = np.zeros((len(drawn), *found.values.shape[1:]), np.float32)
+        valid = np.zeros((len(drawn), *found.valid.shape[1:]), bool)
+        days_apart = np.zeros((len(drawn), frames), np.float32)
+        values[rows], valid[rows], days_apart[rows] = found.values, found.valid, found.days
+        return {
+            **Batch.of(Samples(values, valid, days_apart))._asdict(),
+            "offset": torch.from_numpy(offset),
+            "present": torch.from_numpy(valid[:, middle, side, side].copy()),
+        }

@@ -1,0 +1,283 @@
+"""From files of scenes to the file of a cube."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import xarray as xr
+
+from pipeline_lib.acquire import build_cube, pin_items
+from pipeline_lib.acquire.clouds import (
+    CLOUD_BANDS,
+    CloudModel,
+    data_window,
+    mask_of_scene_classes,
+    model_path,
+    pad_to_multiple,
+)
+from pipeline_lib.config import SENTINEL_1, SENTINEL_2, Sensor
+from pipeline_lib.cubes import CLEAR, NO_DATA, THICK_CLOUD, read_cube
+from pipeline_lib.errors import UserError
+
+PLAIN = SENTINEL_2.model_copy(update={"brdf": False, "clouds": "none"})
+SCL = SENTINEL_2.model_copy(update={"brdf": False, "clouds": "scl"})
+DAY = "2021-06-01T10:10:00Z"
+
+
+@pytest.fixture
+def cube_of(archive: Any, tmp_path: Path) -> Callable[..., xr.Dataset]:
+    def build(sensor: Sensor, **catalog: Any) -> xr.Dataset:
+        pins, output = tmp_path / "pins.json", tmp_path / "cube.zarr.zip"
+        settings = archive.catalog.model_copy(update=catalog)
+        pin_items(
+            request=archive.request(),
+            sensor=sensor,
+            cube=archive.cube,
+            catalog=settings,
+            output=pins,
+        )
+        build_cube(
+            sensor_name="some-sensor",
+            sensor=sensor,
+            catalog=settings,
+            cube=archive.cube,
+            items=pins,
+            config_digest="digest",
+            output=output,
+        )
+        return read_cube(output)
+
+    return build
+
+
+def test_numbers_become_reflectance_pixel_by_pixel(
+    archive: Any, cube_of: Callable[..., xr.Dataset], textured: Callable[..., np.ndarray]
+) -> None:
+    archive.optical(DAY, {"B02": textured, "B11": textured}, margin_px=6)
+    cube = cube_of(PLAIN)
+    numbers = textured(36, 10)[6:-6, 6:-6].astype(float)
+    found = cube["reflectance"].sel(band="B02").values[0]
+    np.testing.assert_allclose(found, (numbers - 1000) / 1e4, atol=6e-5)
+    coarse = (textured(18, 20)[3:-3, 3:-3].astype(float) - 1000) / 1e4
+    fine = cube["reflectance"].sel(band="B11").values[0]
+    # 20 m pixels are interpolated: each fine pixel is a 9:3:3:1 mean of the four nearest.
+    expected = (9 * coarse[1, 1] + 3 * coarse[0, 1] + 3 * coarse[1, 0] + coarse[0, 0]) / 16
+    assert fine[2, 2] == pytest.approx(expected, abs=1e-4)
+    assert (cube["mask"].values == CLEAR).all()
+    assert cube.attrs["sensor"] == "some-sensor"
+    assert json.loads(cube.attrs["lacking"]) == []
+    assert str(cube["processing_baseline"].values[0]) == "05.09"
+
+
+@pytest.mark.parametrize("nodata", [0, None])
+def test_no_data_stays_missing_with_and_without_a_tag(
+    archive: Any, cube_of: Callable[..., xr.Dataset], nodata: int | None
+) -> None:
+    def west_missing(count: int, step: int) -> np.ndarray:
+        numbers = np.full((count, count), 3000, np.uint16)
+        numbers[:, : (36 + 12) * 10 // step] = 0
+        return numbers
+
+    everywhere = dict.fromkeys(PLAIN.bands, west_missing)
+    archive.optical(DAY, everywhere, nodata=nodata)
+    cube = cube_of(PLAIN)
+    mask = cube["mask"].values[0]
+    assert (mask[:, :12] == NO_DATA).all()
+    assert (mask[:, 12:] == CLEAR).all()
+    values = cube["reflectance"].values[0]
+    assert np.isnan(values[:, :, :12]).all()
+    np.testing.assert_allclose(values[:, :, 12:], 0.2, atol=1e-4)
+    assert float(cube["clear_share"][0]) == 0.5
+
+
+def test_offsets_follow_each_items_baseline(
+    archive: Any, cube_of: Callable[..., xr.Dataset]
+) -> None:
+    archive.optical("2021-06-01T10:10:00Z", 2000, baseline="03.01")
+    archive.optical("2021-06-06T10:10:00Z", 3000, baseline="04.00")
+    values = cube_of(PLAIN)["reflectance"].values
+    np.testing.assert_allclose(values, 0.2, atol=1e-6)
+
+
+def test_correction_multiplies_by_the_c_factor_and_is_kept(
+    archive: Any, cube_of: Callable[..., xr.Dataset]
+) -> None:
+    archive.optical(DAY, 3000)
+    corrected = cube_of(PLAIN.model_copy(update={"brdf": True}))
+    plain = cube_of(PLAIN)
+    ratio = corrected["reflectance"].values / plain["reflectance"].values
+    factor = corrected["c_factor"].values[0]
+    assert corrected["c_factor"].dims == ("time", "band")
+    np.testing.assert_allclose(ratio.mean(axis=(0, 2, 3)), factor, rtol=1e-3)
+    assert (np.abs(factor - 1) > 0.01).all()
+    assert float(corrected["view_zenith"][0]) == pytest.approx(8, abs=0.2)
+    assert float(corrected["sun_azimuth"][0]) == pytest.approx(150)
+    assert "c_factor" not in plain
+
+
+def test_tiles_of_one_day_are_merged_and_days_are_not(
+    archive: Any, cube_of: Callable[..., xr.Dataset]
+) -> None:
+    half = {
+        band: lambda count, step: np.where(
+            np.arange(count) * step < (36 + 12) * 10, np.uint16(2000), np.uint16(0)
+        )
+        for band in PLAIN.bands
+    }
+    archive.optical("2021-06-01T10:10:00Z", half, tile="32TPS", baseline="05.10")
+    archive.optical("2021-06-01T10:10:14Z", 4000, tile="32TPT", baseline="05.09")
+    archive.optical("2021-06-02T10:00:00Z", 3000)
+    cube = cube_of(PLAIN)
+    assert cube.sizes["time"] == 2
+    first = cube["reflectance"].values[0]
+    np.testing.assert_allclose(first[:, :, :12], 0.1, atol=1e-4)
+    np.testing.assert_allclose(first[:, :, 12:], 0.3, atol=1e-4)
+    assert len(str(cube["item"].values[0]).split()) == 2
+    assert str(cube["processing_baseline"].values[0]) == "05.10 05.09"
+
+
+def test_dates_without_clear_sight_are_dropped(
+    archive: Any, cube_of: Callable[..., xr.Dataset]
+) -> None:
+    archive.optical("2021-06-01T10:10:00Z", scl=9)
+    archive.optical("2021-06-06T10:10:00Z", scl=4)
+    cube = cube_of(SCL)
+    assert cube["time"].dt.day.values.tolist() == [6]
+    everything = cube_of(SCL.model_copy(update={"min_clear": 0.0}))
+    assert (everything["mask"].values[0] == THICK_CLOUD).all()
+
+
+def test_a_cube_that_shows_nothing_is_an_error(
+    archive: Any, cube_of: Callable[..., xr.Dataset], tmp_path: Path
+) -> None:
+    archive.optical(DAY, scl=9)
+    with pytest.raises(UserError, match="site-000-a, some-sensor: none of its 1 items"):
+        cube_of(SCL)
+    assert not (tmp_path / "cube.zarr.zip").exists()
+
+
+@pytest.mark.parametrize("damage", ["absent", "cut", "xml"])
+def test_a_lost_scene_is_named_in_the_cube_or_fatal(
+    archive: Any, cube_of: Callable[..., xr.Dataset], damage: str
+) -> None:
+    sensor = PLAIN.model_copy(update={"brdf": True})
+    whole = archive.optical("2021-06-01T10:10:00Z", 3000)
+    broken = archive.optical("2021-06-06T10:10:00Z", 3000)
+    name = "granule-metadata" if damage == "xml" else "B05"
+    file = archive.folder / broken["assets"][name]["href"]
+    if damage == "absent":
+        file.unlink()
+    else:
+        file.write_bytes(file.read_bytes()[: file.stat().st_size // 2])
+    cube = cube_of(sensor)
+    assert cube["item"].values.tolist() == [whole["id"]]
+    (told,) = json.loads(cube.attrs["lacking"])
+    assert broken["id"] in told
+    assert name in told
+    with pytest.raises(UserError, match=f"{broken['id']}.*{name}"):
+        cube_of(sensor, missing_asset="fail")
+
+
+def test_the_result_depends_neither_on_order_nor_on_threads(
+    archive: Any,
+    cube_of: Callable[..., xr.Dataset],
+    textured: Callable[..., np.ndarray],
+    tmp_path: Path,
+) -> None:
+    for day in range(1, 6):
+        archive.optical(f"2021-06-0{day}T10:10:00Z", {"B03": textured})
+    cube_of(SENTINEL_2, requests=1)
+    first = (tmp_path / "cube.zarr.zip").read_bytes()
+    items = archive.folder / "items" / "all.json"
+    content = json.loads(items.read_text())
+    content["features"].reverse()
+    items.write_text(json.dumps(content))
+    cube_of(SENTINEL_2, requests=5)
+    assert (tmp_path / "cube.zarr.zip").read_bytes() == first
+
+
+def test_radar_frames(archive: Any, cube_of: Callable[..., xr.Dataset]) -> None:
+    grid = archive.grid
+    north = np.arange(grid.height)[:, None] < 10
+    upper = np.broadcast_to(np.where(north, 0.2, -32768), grid.shape)
+    lower = np.broadcast_to(np.where(north, 0, 0.4), grid.shape)
+    archive.radar("2021-06-01T17:00:00Z", upper, upper, orbit=1, name="a")
+    archive.radar("2021-06-01T17:00:25Z", lower, lower, orbit=1, name="b")
+    archive.radar("2021-06-07T05:00:00Z", 0.6, 0.3, orbit=2, name="c")
+    archive.radar("2021-06-13T17:00:00Z", -32768, -32768, orbit=3, name="d")
+    archive.radar("2021-06-19T17:00:00Z", 0.9, 0.3, orbit=4, name="e")
+    cube = cube_of(SENTINEL_1)
+    assert cube["item"].values.tolist() == ["a b", "c", "e"]
+    assert cube["relative_orbit"].values.tolist() == [1, 2, 4]
+    raw = cube["backscatter_unfiltered"].sel(band="vv").values
+    np.testing.assert_allclose(raw[0, :10], 0.2)
+    np.testing.assert_allclose(raw[0, 10:], 0.4)
+    smooth = cube["backscatter"].sel(band="vv").values
+    np.testing.assert_allclose(smooth[1, :10], (0.2 + 0.6 + 0.9) / 3, rtol=1e-6)
+    np.testing.assert_allclose(smooth[2], (0.6 + 0.9) / 2, rtol=1e-6)
+    assert (cube["mask"].values == CLEAR).all()
+
+
+def test_scene_classes() -> None:
+    found = mask_of_scene_classes(np.arange(12))
+    assert found.tolist() == [4, 4, 0, 3, 0, 0, 0, 0, 1, 1, 2, 0]
+
+
+def test_only_the_verified_cloud_model_is_loaded(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    assert model_path().exists()
+    monkeypatch.setattr("pipeline_lib.acquire.clouds.MODEL_DIGEST", "0" * 64)
+    with pytest.raises(UserError, match="not the cloud model"):
+        model_path()
+
+
+def spectrum(level: dict[str, float]) -> np.ndarray:
+    return np.array([level[band] for band in CLOUD_BANDS], dtype=np.float32)
+
+
+VEGETATION = dict(
+    zip(
+        CLOUD_BANDS,
+        [0.02, 0.03, 0.05, 0.03, 0.08, 0.2, 0.28, 0.3, 0.32, 0.33, 0.18, 0.09],
+        strict=True,
+    )
+)
+CLOUD = dict.fromkeys(CLOUD_BANDS, 0.4) | {"B11": 0.25, "B12": 0.2, "B09": 0.3}
+
+
+def test_the_cloud_model_finds_a_cloud_over_a_meadow() -> None:
+    generator = np.random.default_rng(1)
+    row, column = np.mgrid[:150, :145]
+    distance = np.hypot(row - 60, column - 80)
+    cover = np.clip((50 - distance) / 30, 0, 1).astype(np.float32)
+    scene = (
+        spectrum(VEGETATION)[:, None, None] * (1 - cover) + spectrum(CLOUD)[:, None, None] * cover
+    )
+    scene = scene * (1 + 0.03 * generator.standard_normal(scene.shape).astype(np.float32))
+    classes = CloudModel().classify(scene[None])[0]
+    assert classes.shape == (150, 145)
+    assert (classes[distance < 35] == THICK_CLOUD).mean() > 0.8
+    assert (classes[distance > 65] == CLEAR).mean() > 0.9
+
+
+def test_context_beyond_the_scene_is_not_shown_to_the_model() -> None:
+    generator = np.random.default_rng(1)
+    scene = spectrum(VEGETATION)[None, :, None, None] * np.ones((1, 1, 40, 40), np.float32)
+    scene *= 1 + 0.05 * generator.standard_normal(scene.shape).astype(np.float32)
+    padded = np.pad(scene, ((0, 0), (0, 0), (17, 9), (5, 30)), constant_values=np.nan)
+    model = CloudModel()
+    np.testing.assert_array_equal(model.classify(padded)[:, 17:57, 5:45], model.classify(scene))
+    assert data_window(np.zeros((3, 3), dtype=bool)) is None
+    assert (model.classify(np.full((1, 12, 20, 20), np.nan, np.float32)) == CLEAR).all()
+
+
+def test_padding_repeats_the_edge() -> None:
+    padded = pad_to_multiple(np.arange(6, dtype=np.float32).reshape(1, 2, 3), 4)
+    assert padded.shape == (1, 4, 4)
+    assert padded[0, 3].tolist() == [3, 4, 5, 5]

@@ -1,0 +1,294 @@
+"""Servers that misbehave: what is repeated, what is given up, and what the user reads."""
+
+from __future__ import annotations
+
+import json
+import threading
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from datetime import UTC, datetime, timedelta
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from pipeline_lib.acquire.patience import (
+    LONGEST_WAIT_S,
+    Busy,
+    Damaged,
+    Lost,
+    Refused,
+    check_status,
+    patiently,
+    seconds_of,
+)
+from pipeline_lib.acquire.reading import AssetReader
+from pipeline_lib.acquire.signing import PlanetaryComputerSigner, container_of
+from pipeline_lib.config import Catalog
+from pipeline_lib.cubes import Grid
+from pipeline_lib.errors import UserError
+
+GRID = Grid(32632, 600000, 5100000, 10, 20, 20)
+
+
+class Failing:
+    def __init__(self, *failures: Exception) -> None:
+        self.failures = list(failures)
+        self.calls = 0
+
+    def __call__(self) -> str:
+        self.calls += 1
+        if self.failures:
+            raise self.failures.pop(0)
+        return "done"
+
+
+def test_busy_servers_are_asked_again_after_the_time_they_name() -> None:
+    waits: list[float] = []
+    action = Failing(Busy("HTTP 429", 7), Busy("HTTP 503"), Busy("HTTP 429", 1e6))
+    assert patiently(action, what="x", retries=3, sleep=waits.append) == "done"
+    assert waits == [7, 1.0, LONGEST_WAIT_S]
+
+
+def test_a_server_that_stays_busy_is_no_reason_to_record_a_loss() -> None:
+    action = Failing(*[Busy("HTTP 503")] * 9)
+    with pytest.raises(UserError, match=r"item x: no proper answer after 3 tries \(HTTP 503\)"):
+        patiently(action, what="item x", retries=2, sleep=lambda _: None)
+    assert action.calls == 3
+
+
+def test_refusals_are_signed_again_and_end_as_lost() -> None:
+    fresh: list[int] = []
+    action = Failing(Refused("HTTP 403"))
+    refresh = lambda: fresh.append(1)  # noqa: E731
+    assert patiently(action, what="x", retries=2, refresh=refresh, sleep=lambda _: None) == "done"
+    assert fresh == [1]
+    with pytest.raises(Lost, match="refused"):
+        patiently(Failing(*[Refused("HTTP 403")] * 9), what="x", retries=2, sleep=lambda _: None)
+
+
+def test_what_is_gone_is_not_asked_for_again() -> None:
+    action = Failing(Lost("gone"))
+    with pytest.raises(Lost):
+        patiently(action, what="x", retries=5, sleep=lambda _: None)
+    assert action.calls == 1
+    with pytest.raises(Lost, match="unreadable"):
+        patiently(Failing(*[Damaged("cut")] * 9), what="x", retries=1, sleep=lambda _: None)
+
+
+@pytest.mark.parametrize(
+    ("status", "meaning"),
+    [(404, Lost), (410, Lost), (403, Refused), (429, Busy), (503, Busy), (500, Busy), (400, Lost)],
+)
+def test_statuses(status: int, meaning: type[Exception]) -> None:
+    check_status(200)
+    with pytest.raises(meaning):
+        check_status(status, "3")
+
+
+def test_retry_after_is_a_number_or_a_date() -> None:
+    assert seconds_of("12") == 12
+    assert seconds_of(None) is None
+    assert seconds_of("soon") is None
+    soon = (datetime.now(UTC) + timedelta(seconds=30)).strftime("%a, %d %b %Y %H:%M:%S GMT")
+    assert seconds_of(soon) == pytest.approx(30, abs=2)
+
+
+class Server:
+    """Serves files with ranges; a list of statuses per path is used up first."""
+
+    def __init__(self, folder: Path) -> None:
+        self.statuses: dict[str, list[int]] = {}
+        self.requests: list[str] = []
+        server = self
+
+        class Handler(BaseHTTPRequestHandler):
+            def do_HEAD(self) -> None:
+                self.answer(body=False)
+
+            def do_GET(self) -> None:
+                self.answer(body=True)
+
+            def answer(self, body: bool) -> None:
+                path = self.path.split("?")[0]
+                server.requests.append(self.path)
+                pending = server.statuses.get(path, [])
+                file = folder / path.lstrip("/")
+                status = pending.pop(0) if pending else (200 if file.exists() else 404)
+                if status != 200:
+                    self.send_response(status)
+                    self.send_header("Content-Length", "0")
+                    self.end_headers()
+                    return
+                content = file.read_bytes()
+                span = self.headers.get("Range")
+                if span:
+                    first, _, last = span.removeprefix("bytes=").partition("-")
+                    part = content[int(first) : int(last) + 1 if last else None]
+                    self.send_response(206)
+                    total = len(content)
+                    end = int(first) + len(part) - 1
+                    self.send_header("Content-Range", f"bytes {first}-{end}/{total}")
+                    content = part
+                else:
+                    self.send_response(200)
+                self.send_header("Accept-Ranges", "bytes")
+                self.send_header("Content-Length", str(len(content)))
+                self.end_headers()
+                if body:
+                    self.wfile.write(content)
+
+            def log_message(self, *args: Any) -> None:
+                pass
+
+        self.server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+        self.url = f"http://127.0.0.1:{self.server.server_port}"
+        threading.Thread(target=self.server.serve_forever, args=(0.02,), daemon=True).start()
+
+
+@pytest.fixture
+def server(tmp_path: Path) -> Iterator[Server]:
+    import rasterio
+    from rasterio.transform import from_origin
+
+    values = np.arange(1, 401, dtype=np.uint16).reshape(20, 20)
+    with rasterio.open(
+        tmp_path / "B02.tif",
+        "w",
+        driver="GTiff",
+        height=20,
+        width=20,
+        count=1,
+        dtype="uint16",
+        crs="EPSG:32632",
+        transform=from_origin(600000, 5100000, 10, 10),
+    ) as file:
+        file.write(values, 1)
+    (tmp_path / "cut.tif").write_bytes((tmp_path / "B02.tif").read_bytes()[:300])
+    served = Server(tmp_path)
+    yield served
+    served.server.shutdown()
+    served.server.server_close()
+
+
+def read(server: Server, name: str, retries: int = 2) -> np.ndarray:
+    catalog = Catalog(source=server.url, signing="none", timeout_s=2, retries=retries)
+    item = {"id": "scene", "assets": {"B02": {"href": f"{server.url}/{name}"}}}
+    return AssetReader(catalog).read(item, ["B02"], GRID, np.uint16(0))[0]
+
+
+@pytest.fixture
+def quick(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("pipeline_lib.acquire.patience._wait", lambda attempt, asked: 0.0)
+
+
+def test_remote_files_are_read(server: Server) -> None:
+    assert read(server, "B02.tif")[3, 4] == 65
+
+
+@pytest.mark.usefixtures("quick")
+@pytest.mark.parametrize("status", [403, 429, 500, 503])
+def test_a_passing_fault_costs_nothing_but_time(server: Server, status: int) -> None:
+    server.statuses["/B02.tif"] = [status] * 2
+    assert read(server, "B02.tif", retries=4)[19, 19] == 400
+
+
+@pytest.mark.usefixtures("quick")
+def test_gone_and_truncated_files_are_lost_and_named(server: Server) -> None:
+    with pytest.raises(Lost, match=r"B02: gone \(HTTP 404\)"):
+        read(server, "absent.tif")
+    with pytest.raises(Lost, match="unreadable: B02"):
+        read(server, "cut.tif")
+
+
+@pytest.mark.usefixtures("quick")
+def test_a_server_that_fails_for_good_is_told(server: Server) -> None:
+    server.statuses["/B02.tif"] = [503] * 100
+    with pytest.raises(UserError, match=r"item scene: no proper answer.*B02: HTTP 503"):
+        read(server, "B02.tif")
+
+
+def test_a_silent_peer_is_given_up(quick: None) -> None:
+    import socket
+
+    with socket.socket() as silent:
+        silent.bind(("127.0.0.1", 0))
+        silent.listen()
+        url = f"http://127.0.0.1:{silent.getsockname()[1]}"
+        catalog = Catalog(source=url, signing="none", timeout_s=1, retries=0)
+        item = {"id": "scene", "assets": {"B02": {"href": f"{url}/B02.tif"}}}
+        begin = datetime.now()
+        with pytest.raises(UserError, match="no proper answer"):
+            AssetReader(catalog).read(item, ["B02"], GRID, np.uint16(0))
+        with pytest.raises(UserError, match="no proper answer"):
+            AssetReader(catalog).read_document(item, "B02", bytes)
+        assert (datetime.now() - begin).total_seconds() < 12
+
+
+def test_lost_scenes_are_recorded_or_fatal(tmp_path: Path) -> None:
+    items = [{"id": name, "assets": {}} for name in "abc"]
+
+    def load(item: dict[str, Any]) -> str:
+        if item["id"] == "b":
+            raise Lost("B02: gone")
+        return item["id"].upper()
+
+    reader = AssetReader(Catalog(source=str(tmp_path), signing="none"))
+    found = [(i["id"], str(result)) for i, result in reader.each(items, load)]
+    assert found == [("a", "A"), ("b", "B02: gone"), ("c", "C")]
+    strict = AssetReader(Catalog(source=str(tmp_path), signing="none", missing_asset="fail"))
+    with pytest.raises(UserError, match="item b: B02: gone"):
+        list(strict.each(items, load))
+
+
+BLOB = "https://sentinel2l2a01.blob.core.windows.net/sentinel2-l2/32/T/PS/B02.tif"
+
+
+@pytest.fixture
+def tokens(monkeypatch: pytest.MonkeyPatch) -> Callable[[timedelta], list[str]]:
+    def answer(lifetime: timedelta) -> list[str]:
+        asked: list[str] = []
+
+        def get(url: str, **more: Any) -> bytes:
+            asked.append(url)
+            expiry = (datetime.now(UTC) + lifetime).isoformat()
+            return json.dumps({"token": f"sig={len(asked)}", "msft:expiry": expiry}).encode()
+
+        monkeypatch.setattr("pipeline_lib.acquire.signing.get", get)
+        return asked
+
+    return answer
+
+
+def test_only_blobs_are_signed(tokens: Callable[[timedelta], list[str]]) -> None:
+    asked = tokens(timedelta(minutes=40))
+    signer = PlanetaryComputerSigner(1, 0)
+    assert signer.sign("https://example.org/a.tif") == "https://example.org/a.tif"
+    assert signer.sign("/local/a.tif") == "/local/a.tif"
+    assert signer.sign(BLOB + "?sig=old") == BLOB + "?sig=old"
+    assert asked == []
+    assert signer.sign(BLOB) == BLOB + "?sig=1"
+    assert asked[0].endswith("/sentinel2l2a01/sentinel2-l2")
+    assert container_of(BLOB) == "sentinel2l2a01/sentinel2-l2"
+
+
+def test_many_threads_ask_once_and_a_refused_token_is_renewed(
+    tokens: Callable[[timedelta], list[str]],
+) -> None:
+    asked = tokens(timedelta(minutes=40))
+    signer = PlanetaryComputerSigner(1, 0)
+    with ThreadPoolExecutor(16) as pool:
+        assert set(pool.map(signer.sign, [BLOB] * 64)) == {BLOB + "?sig=1"}
+    assert len(asked) == 1
+    signer.forget(BLOB)
+    assert signer.sign(BLOB) == BLOB + "?sig=2"
+
+
+def test_a_token_about_to_expire_is_renewed(tokens: Callable[[timedelta], list[str]]) -> None:
+    asked = tokens(timedelta(seconds=30))
+    signer = PlanetaryComputerSigner(1, 0)
+    signer.sign(BLOB)
+    signer.sign(BLOB)
+    assert len(asked) == 2

@@ -1,0 +1,351 @@
+"""Angles, BRDF, offsets, rolling mean, interpolation: against formulas written out here."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+from defusedxml.ElementTree import fromstring
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from hypothesis.extra.numpy import arrays
+from scipy.interpolate import RegularGridInterpolator
+
+from pipeline_lib.acquire.angles import BANDS as ALL_BANDS
+from pipeline_lib.acquire.angles import parse_angles
+from pipeline_lib.acquire.brdf import (
+    c_factor_on_nodes,
+    check_bands,
+    fill_nearest,
+    mean_angles,
+    on_grid,
+)
+from pipeline_lib.acquire.patience import Damaged
+from pipeline_lib.acquire.resampling import bilinear_weights, coarse_grid, refine
+from pipeline_lib.acquire.sentinel1 import power_of, rolling_mean
+from pipeline_lib.acquire.sentinel2 import mean_of_angles, reflectance_of
+from pipeline_lib.config import SENTINEL_2
+from pipeline_lib.cubes import Grid
+from pipeline_lib.errors import UserError
+
+BANDS = list(SENTINEL_2.bands)
+
+# Isotropic, volume, geometric: Roy et al. 2016, table 1, and 2017, table 5 (red edge).
+COEFFICIENTS = {
+    "B02": (0.0774, 0.0372, 0.0079),
+    "B03": (0.1306, 0.0580, 0.0178),
+    "B04": (0.1690, 0.0574, 0.0227),
+    "B05": (0.2085, 0.0845, 0.0256),
+    "B06": (0.2316, 0.1003, 0.0273),
+    "B07": (0.2599, 0.1197, 0.0294),
+    "B08": (0.3093, 0.1535, 0.0330),
+    "B8A": (0.3093, 0.1535, 0.0330),
+    "B11": (0.3430, 0.1154, 0.0453),
+    "B12": (0.2658, 0.0639, 0.0387),
+}
+
+
+def ross_thick_li_sparse(band: str, sun: float, view: float, azimuth: float) -> float:
+    """Reflectance of the kernel model, from the definitions of Lucht et al. 2000."""
+    s, v, p = np.radians([sun, view, azimuth])
+    phase = np.arccos(np.cos(s) * np.cos(v) + np.sin(s) * np.sin(v) * np.cos(p))
+    ross = ((np.pi / 2 - phase) * np.cos(phase) + np.sin(phase)) / (np.cos(s) + np.cos(v))
+    secants = 1 / np.cos(s) + 1 / np.cos(v)
+    squared = np.tan(s) ** 2 + np.tan(v) ** 2 - 2 * np.tan(s) * np.tan(v) * np.cos(p)
+    overlap_cosine = 2 * np.sqrt(squared + (np.tan(s) * np.tan(v) * np.sin(p)) ** 2) / secants
+    t = np.arccos(np.clip(overlap_cosine, -1, 1))
+    overlap = (t - np.sin(t) * np.cos(t)) * secants / np.pi
+    li = overlap - secants + (1 + np.cos(phase)) / (2 * np.cos(s) * np.cos(v))
+    isotropic, volume, geometric = COEFFICIENTS[band]
+    return float(isotropic + volume * (ross - np.pi / 4) + geometric * li)
+
+
+@pytest.mark.parametrize("sun", [(25.0, 150.0), (55.0, 10.0), (70.0, 355.0)])
+@pytest.mark.parametrize("view", [(2.0, 105.0), (11.5, 285.0)])
+def test_c_factor_equals_the_kernel_formula(
+    granule_xml: Callable[..., bytes], sun: tuple[float, float], view: tuple[float, float]
+) -> None:
+    angles = parse_angles(granule_xml(32632, 6e5, 5.1e6, sun=sun, view=view, slope=0), BANDS)
+    found = c_factor_on_nodes(angles)
+    for index, band in enumerate(BANDS):
+        nadir = ross_thick_li_sparse(band, sun[0], 0, sun[1] - view[1])
+        seen = ross_thick_li_sparse(band, sun[0], view[0], sun[1] - view[1])
+        np.testing.assert_allclose(found[index], nadir / seen, rtol=1e-12)
+
+
+def test_c_factor_of_b8a_is_that_of_b08_seen_from_where_b8a_looks(
+    granule_xml: Callable[..., bytes],
+) -> None:
+    angles = parse_angles(granule_xml(32632, 6e5, 5.1e6), ["B8A", "B08", "B02"])
+    found = c_factor_on_nodes(angles)
+    np.testing.assert_allclose(found[0], found[1], rtol=1e-12)
+    assert not np.allclose(found[1], found[2])
+
+
+def test_bands_without_coefficients_are_refused() -> None:
+    check_bands(BANDS)
+    with pytest.raises(UserError, match="B01, B09"):
+        check_bands(["B01", "B02", "B09"])
+
+
+def test_detectors_are_merged_and_azimuths_wrap() -> None:
+    row = "<VALUES>{}</VALUES>"
+
+    def grid(tag: str, zenith: str, azimuth: str, more: str = "") -> str:
+        def block(name: str, values: str) -> str:
+            return (
+                f"<{name}><COL_STEP>5000</COL_STEP><ROW_STEP>5000</ROW_STEP><Values_List>"
+                f"{row.format(values) * 2}</Values_List></{name}>"
+            )
+
+        return f"<{tag}{more}>{block('Zenith', zenith)}{block('Azimuth', azimuth)}</{tag}>"
+
+    name = "Viewing_Incidence_Angles_Grids"
+    content = (
+        "<a><Tile_Geocoding><HORIZONTAL_CS_CODE>EPSG:32632</HORIZONTAL_CS_CODE>"
+        "<Geoposition><ULX>600000</ULX><ULY>5100000</ULY></Geoposition></Tile_Geocoding>"
+        + grid("Sun_Angles_Grid", "30 31 32", "150 150 150")
+        + grid(name, "4 5 NaN", "359 350 NaN", ' bandId="1" detectorId="1"')
+        + grid(name, "6 NaN NaN", "3 NaN NaN", ' bandId="1" detectorId="2"')
+        + "</a>"
+    )
+    angles = parse_angles(content.encode(), ["B02"])
+    np.testing.assert_allclose(angles.view_zenith[0, 0], [5, 5, np.nan])
+    np.testing.assert_allclose(angles.view_azimuth[0, 0], [1, 350, np.nan])
+    np.testing.assert_allclose(angles.x, [600000, 605000, 610000])
+    np.testing.assert_allclose(angles.y, [5100000, 5095000])
+
+
+@pytest.mark.parametrize(
+    "damage",
+    [
+        lambda xml: xml[: len(xml) // 2],
+        lambda xml: b"",
+        lambda xml: b"<html>busy</html>",
+        lambda xml: xml.replace(b'bandId="8"', b'bandId="7"'),
+        lambda xml: xml.replace(b"<VALUES>40", b"<VALUES>forty", 1),
+        lambda xml: b'<!DOCTYPE a [<!ENTITY x "y">]><a>&x;</a>',
+    ],
+)
+def test_damaged_metadata_is_told(
+    granule_xml: Callable[..., bytes], damage: Callable[[bytes], bytes]
+) -> None:
+    with pytest.raises(Damaged):
+        parse_angles(damage(granule_xml(32632, 6e5, 5.1e6)), BANDS)
+
+
+def test_mean_angles_take_the_direction_of_azimuths() -> None:
+    entry = dict.fromkeys(["sun_zenith", "view_zenith", "view_azimuth"], 10.0)
+    result = mean_of_angles(
+        [entry | {"sun_azimuth": 350.0}, entry | {"sun_azimuth": 20.0}], np.array([1, 1])
+    )
+    assert result["sun_azimuth"] == pytest.approx(5)
+    assert result["sun_zenith"] == 10
+
+
+def test_mean_angles_of_a_cube(granule_xml: Callable[..., bytes]) -> None:
+    angles = parse_angles(granule_xml(32632, 6e5, 5.1e6, slope=1.0), BANDS)
+    found = mean_angles(angles, Grid(32632, 6e5 + 5000, 5.1e6 - 5000, 10, 100, 100))
+    assert found["sun_zenith"] == pytest.approx(40 + 5500 / 5000, abs=1e-4)
+    assert found["sun_azimuth"] == pytest.approx(150, abs=1e-4)
+    assert found["view_zenith"] == pytest.approx(8 + 5500 / 5000, abs=1e-4)
+
+
+def test_missing_nodes_take_the_nearest_value() -> None:
+    field = np.array([[[np.nan, np.nan, 3.0], [np.nan, 1.0, np.nan]]])
+    filled = fill_nearest(field)
+    assert filled[0, 1, 0] == 1
+    assert np.isfinite(filled).all()
+    assert np.isnan(field).sum() == 4
+    with pytest.raises(Damaged):
+        fill_nearest(np.full((1, 2, 2), np.nan))
+
+
+@settings(max_examples=40, deadline=None)
+@given(
+    field=arrays(np.float64, (1, 4, 5), elements=st.floats(-10, 10)),
+    left=st.floats(-6000, 21000),
+    top=st.floats(-6000, 16000),
+)
+def test_interpolation_equals_scipys(field: np.ndarray, left: float, top: float) -> None:
+    x, y = 600000 + 5000.0 * np.arange(5), 5100000 - 5000.0 * np.arange(4)
+    grid = Grid(32632, 600000 + left, 5100000 - top, 10, 7, 9)
+    found = (
+        bilinear_weights(y, grid.y) @ field[0].astype(np.float32) @ bilinear_weights(x, grid.x).T
+    )
+    theirs = RegularGridInterpolator((y[::-1], x), field[0, ::-1], method="linear")
+    rows, columns = np.meshgrid(
+        np.clip(grid.y, y.min(), y.max()), np.clip(grid.x, x.min(), x.max()), indexing="ij"
+    )
+    np.testing.assert_allclose(found, theirs((rows, columns)), atol=2e-4)
+
+
+def test_a_granule_of_another_zone_is_projected(granule_xml: Callable[..., bytes]) -> None:
+    from pyproj import Transformer
+
+    angles = parse_angles(granule_xml(32633, 3e5, 5.1e6, slope=1.0), BANDS)
+    east, north = Transformer.from_crs(32633, 32632, always_xy=True).transform(307000, 5093000)
+    grid = Grid(32632, round(east) - 900, round(north) + 900, 10, 180, 180)
+    found = on_grid(angles.sun_zenith[None], angles, grid)[0]
+    there = Transformer.from_crs(32632, 32633, always_xy=True)
+    for row, column in [(0, 0), (90, 90), (179, 20)]:
+        x, _ = there.transform(grid.x[column], grid.y[row])
+        assert found[row, column] == pytest.approx(40 + (x - 3e5) / 5000, abs=1e-3)
+
+
+@given(
+    height=st.integers(1, 40),
+    width=st.integers(1, 40),
+    shift=st.integers(-30, 30),
+    native=st.sampled_from([20.0, 60.0]),
+)
+def test_coarse_grid_covers_with_a_margin(
+    height: int, width: int, shift: int, native: float
+) -> None:
+    grid = Grid(32632, 600000 + 10 * shift, 5100000 - 10 * shift, 10, height, width)
+    coarse = coarse_grid(grid, native)
+    west, south, east, north = coarse.bounds
+    assert west <= grid.bounds[0] - native
+    assert east >= grid.bounds[2] + native
+    assert south <= grid.bounds[1] - native
+    assert north >= grid.bounds[3] + native
+    assert coarse.left % native == 0 == coarse.top % native
+
+
+def test_refining_neither_invents_nor_dims() -> None:
+    target = Grid(32632, 600000, 5100000, 10, 12, 12)
+    source = coarse_grid(target, 20)
+    values = np.full((1, *source.shape), 0.3, dtype=np.float32)
+    values[0, :, :4] = np.nan
+    fine = refine(values, source, target)[0]
+    lost = np.isnan(fine)
+    # The fourth coarse column ends 60 m east of the target's edge.
+    assert lost[:, :6].all()
+    assert not lost[:, 6:].any()
+    np.testing.assert_allclose(fine[:, 6:], 0.3, rtol=1e-6)
+
+
+def test_refining_keeps_a_plane_and_the_mean_of_each_coarse_pixel() -> None:
+    target = Grid(32632, 600000, 5100000, 10, 12, 12)
+    source = coarse_grid(target, 20)
+    plane = (source.x[None, :] - 600000) * 1e-3 + (5100000 - source.y[:, None]) * 2e-3
+    fine = refine(plane[None].astype(np.float32), source, target)[0]
+    expected = (target.x[None, :] - 600000) * 1e-3 + (5100000 - target.y[:, None]) * 2e-3
+    np.testing.assert_allclose(fine, expected, atol=1e-5)
+
+
+def test_offset_follows_the_baseline_and_dark_is_not_missing() -> None:
+    numbers = np.array([0, 1, 1000, 3000], dtype=np.uint16)
+    np.testing.assert_allclose(reflectance_of(numbers, (3, 1)), [np.nan, 0.0001, 0.1, 0.3])
+    np.testing.assert_allclose(
+        reflectance_of(numbers, (4, 0)), [np.nan, -0.0999, 0, 0.2], atol=1e-7
+    )
+
+
+stacks = arrays(
+    np.float32,
+    st.tuples(st.integers(1, 9), st.just(2)),
+    elements=st.one_of(st.just(np.float32(np.nan)), st.floats(0.0078125, 8, width=32)),
+)
+
+
+@given(values=stacks, frames=st.sampled_from([1, 3, 5]))
+def test_rolling_mean_laws(values: np.ndarray, frames: int) -> None:
+    found = rolling_mean(values, frames)
+    half = frames // 2
+    for time in range(len(values)):
+        window = values[max(0, time - half) : time + half + 1].astype(np.float64)
+        for pixel in range(2):
+            if np.isnan(values[time, pixel]):
+                assert np.isnan(found[time, pixel])
+            else:
+                assert found[time, pixel] == pytest.approx(np.nanmean(window[:, pixel]), rel=1e-6)
+    np.testing.assert_array_equal(rolling_mean(values[::-1], frames)[::-1], found)
+    np.testing.assert_array_equal(rolling_mean(values, 1), values)
+
+
+def test_no_data_of_radar_is_missing() -> None:
+    numbers = np.array([-32768, 0, np.nan, np.inf, -0.1, 0.2], dtype=np.float32)
+    np.testing.assert_array_equal(np.isfinite(power_of(numbers)), [0, 0, 0, 0, 0, 1])
+
+
+def granules(shared_data: Path) -> list[Path]:
+    return sorted((shared_data / "metadata" / "granules").glob("*/MTD_TL.xml"))
+
+
+def detectors_per_node(path: Path, band: int) -> np.ndarray:
+    root = fromstring(path.read_bytes())
+    grids = [
+        [row.text.split() for row in grid.iterfind("Zenith/Values_List/VALUES")]
+        for grid in root.iter("Viewing_Incidence_Angles_Grids")
+        if grid.get("bandId") == str(band)
+    ]
+    return np.isfinite(np.array(grids, dtype=float)).sum(axis=0)
+
+
+@pytest.mark.real
+def test_real_granules_give_the_factors_of_sen2nbar(shared_data: Path) -> None:
+    from sen2nbar.c_factor import c_factor_from_metadata
+
+    for path in granules(shared_data):
+        angles = parse_angles(path.read_bytes(), BANDS)
+        assert angles.view_zenith.shape == (10, 23, 23)
+        found = c_factor_on_nodes(angles)
+        theirs = c_factor_from_metadata(str(path))
+        for number, band in enumerate(BANDS):
+            if band == "B8A":
+                continue
+            difference = np.abs(found[number] - theirs.sel(band=band).values)
+            single = detectors_per_node(path, ALL_BANDS.index(band)) == 1
+            assert np.nanmax(difference[single], initial=0) < 1e-12
+            # Where detectors overlap, sen2nbar averages azimuths as plain numbers.
+            assert np.nanmax(difference, initial=0) < 0.01
+        assert np.isfinite(fill_nearest(found)).all()
+
+
+@pytest.mark.real
+def test_the_nodes_of_real_granules_start_at_the_corner(shared_data: Path) -> None:
+    """Latitude, zenith and azimuth give the sun's declination, which does not vary in space."""
+    from pyproj import Transformer
+
+    for path in granules(shared_data):
+        angles = parse_angles(path.read_bytes(), ["B02"])
+        to_lonlat = Transformer.from_crs(angles.epsg, 4326, always_xy=True)
+        spread = {}
+        for offset in (0, 2500):
+            x, y = np.meshgrid(angles.x + offset, angles.y - offset)
+            lat = np.radians(to_lonlat.transform(x, y)[1])
+            zenith, azimuth = np.radians(angles.sun_zenith), np.radians(angles.sun_azimuth)
+            declination = np.degrees(
+                np.arcsin(
+                    np.sin(lat) * np.cos(zenith) + np.cos(lat) * np.sin(zenith) * np.cos(azimuth)
+                )
+            )
+            spread[offset] = declination.std()
+        assert spread[0] < 1e-4
+
+
+@pytest.mark.real
+def test_real_products_have_the_offset_from_baseline_four_on(shared_data: Path) -> None:
+    import re
+
+    for path in (shared_data / "metadata" / "granules").glob("*/MTD_MSIL2A.xml"):
+        text = path.read_text()
+        baseline = re.search(r"<PROCESSING_BASELINE>(\d\d)\.(\d\d)<", text)
+        assert baseline is not None
+        offsets = {int(o) for o in re.findall(r"<BOA_ADD_OFFSET[^>]*>(-?\d+)<", text)}
+        version = int(baseline[1]), int(baseline[2])
+        number = np.array([2000], dtype=np.uint16)
+        expected = (2000 + (offsets.pop() if offsets else 0)) / 10000
+        assert reflectance_of(number, version)[0] == pytest.approx(expected)
+
+
+@pytest.mark.real
+def test_a_real_granule_with_almost_no_angles(shared_data: Path) -> None:
+    cells = [
+        np.isnan(parse_angles(path.read_bytes(), ["B02"]).view_zenith).sum()
+        for path in granules(shared_data)
+    ]
+    assert max(cells) > 500

@@ -1,0 +1,151 @@
+"""Cubes of two sensors with gaps, and small models with random weights."""
+
+from pathlib import Path
+from types import SimpleNamespace
+
+import numpy as np
+import pytest
+import torch
+
+from pipeline_lib.config import SENTINEL_1, SENTINEL_2, Context, Embed, Encoder, Fusion, Sequence
+from pipeline_lib.cubes import CLEAR, THICK_CLOUD, Grid, make_cube, write_cube
+from pipeline_lib.dataset import Normalisation
+from pipeline_lib.embed import embed_cube
+from pipeline_lib.models import Autoencoder, save_encoder, save_fusion
+from pipeline_lib.models import Fusion as FusionLayers
+
+CONTEXT = Context(patch_px=7, frames=5)
+SMALL = Encoder(width=8, head_width=16, heads=2, head_layers=1, decoder_width=8)
+SENSORS = {
+    "optical": SENTINEL_2.model_copy(
+        update={
+            "bands": ("B04", "B08", "B11"),
+            "rgb": None,
+            "latent": 3,
+            "sequence": Sequence(frames=10),
+            "encoder": SMALL,
+        }
+    ),
+    "radar": SENTINEL_1.model_copy(
+        update={"latent": 2, "sequence": Sequence(frames=15), "encoder": SMALL}
+    ),
+}
+BLOCK = Fusion(reference="optical", features=4, width=16, layers=1, heads=2)
+TRAINING = {
+    "cubes": {"training": 1},
+    "data_digest": "none",
+    "seed": 0,
+    "epochs": 0,
+    "best_epoch": 0,
+    "config_digest": "none",
+}
+SIZE = (21, 26)
+
+
+def write_models(folder: Path, seed: int) -> dict[str, Path]:
+    """Encoders and a fusion with random weights; their folders by name."""
+    torch.manual_seed(seed)
+    digests = {}
+    for name, sensor in SENSORS.items():
+        bands = len(sensor.bands)
+        scaling = Normalisation(
+            sensor.bands,
+            np.linspace(0, 0.1, bands, dtype=np.float32),
+            np.linspace(0.3, 0.6, bands, dtype=np.float32),
+        )
+        digests[name] = save_encoder(
+            folder / name,
+            name=name,
+            sensor=sensor,
+            context=CONTEXT,
+            autoencoder=Autoencoder(sensor, CONTEXT),
+            normalisation=scaling,
+            metrics={},
+            training=TRAINING,
+            curves=[{"epoch": 0}],
+        )
+    latents = {name: sensor.latent for name, sensor in SENSORS.items()}
+    save_fusion(
+        folder / "fusion",
+        block=BLOCK,
+        fusion=FusionLayers(latents, BLOCK),
+        latents=latents,
+        encoders=digests,
+        metrics={},
+        training=TRAINING,
+        curves=[{"epoch": 0}],
+    )
+    return {name: folder / name for name in (*SENSORS, "fusion")}
+
+
+def write_cubes(folder: Path, *, dates: dict[str, int]) -> dict[str, Path]:
+    """One cube per sensor, with clouds, an empty corner, and a date without a clear pixel."""
+    rng = np.random.default_rng(11)
+    grid = Grid(32631, 600000, 5600040, 10, *SIZE)
+    paths = {}
+    for number, (name, sensor) in enumerate(SENSORS.items()):
+        count = dates[name]
+        times = np.datetime64("2022-03-01T10:30", "ns") + np.cumsum(
+            rng.integers(3, 9, count)
+        ) * np.timedelta64(1, "D")
+        mask = np.where(rng.random((count, *SIZE)) < 0.3, THICK_CLOUD, CLEAR).astype(np.uint8)
+        mask[:, :8, :9] = THICK_CLOUD
+        mask[count // 2] = THICK_CLOUD
+        if name == "radar":
+            mask[0] = CLEAR
+            mask[1::2, :, 13:] = THICK_CLOUD
+        cube = make_cube(
+            values=(0.6 * rng.random((count, len(sensor.bands), *SIZE))).astype(np.float32),
+            mask=mask,
+            times=times,
+            bands=sensor.bands,
+            grid=grid,
+            quantity=sensor.quantity,
+            frames={"item": [f"scene-{number}-{date}" for date in range(count)]},
+            attributes={
+                "sensor": name,
+                "cube": "field",
+                "site": "field",
+                "land_cover": "grassland",
+                "license": "proprietary",
+                "source": f"{sensor.collection} of https://stac.example.org/v1",
+            },
+        )
+        paths[name] = folder / f"{name}.zarr.zip"
+        write_cube(cube, paths[name])
+    return paths
+
+
+@pytest.fixture(scope="session")
+def field(tmp_path_factory: pytest.TempPathFactory) -> SimpleNamespace:
+    """Cubes, models, and a function that embeds them."""
+    root = tmp_path_factory.mktemp("field")
+    models = write_models(root / "models", seed=1)
+    cubes = write_cubes(root, dates={"optical": 9, "radar": 12})
+
+    def embed(
+        output: Path,
+        *,
+        models: dict[str, Path] = models,
+        cubes: dict[str, Path] = cubes,
+        block: Embed | None = None,
+        state: Path | None = None,
+    ) -> None:
+        embed_cube(
+            cube="field",
+            cubes=cubes,
+            encoders={name: models[name] for name in SENSORS},
+            fusion=models["fusion"],
+            embed=block or Embed(dtype="float32", tile_px=10, batch=100),
+            state=state or output.with_name(f"{output.name}-state"),
+            output=output,
+            config_digest="config",
+        )
+
+    return SimpleNamespace(
+        models=models,
+        cubes=cubes,
+        embed=embed,
+        write_models=write_models,
+        write_cubes=write_cubes,
+    )

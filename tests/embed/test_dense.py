@@ -1,0 +1,173 @@
+from types import SimpleNamespace
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from pipeline_lib.config import Embed
+from pipeline_lib.cubes import read_cube
+from pipeline_lib.embed.arrays import Embeddings, Frames, count_valid, tiles
+from pipeline_lib.embed.cube import usable_frames
+from pipeline_lib.embed.dense import embed_arrays
+from pipeline_lib.models import load_encoder, load_fusion
+
+
+@pytest.fixture(scope="module")
+def parts(field: SimpleNamespace) -> SimpleNamespace:
+    encoders = {name: load_encoder(field.models[name]) for name in field.cubes}
+    frames = {
+        name: usable_frames(read_cube(path), encoders[name].normalisation)
+        for name, path in field.cubes.items()
+    }
+    return SimpleNamespace(
+        frames=frames, encoders=encoders, fusion=load_fusion(field.models["fusion"])
+    )
+
+
+def _run(parts: SimpleNamespace, frames: dict[str, Frames], **embed: int) -> Embeddings:
+    block = Embed(dtype="float32", **{"tile_px": 64, "batch": 1000, **embed})
+    return embed_arrays(frames=frames, encoders=parts.encoders, fusion=parts.fusion, embed=block)
+
+
+def _patchwise_latent(
+    frames: Frames, encoder, centre: int, row: int, column: int, step: int
+) -> torch.Tensor:
+    """The models' own path for one window, cut out by hand."""
+    side, length = encoder.context.patch_px, encoder.context.frames
+    half = side // 2
+    bands = frames.values.shape[1]
+    values = np.zeros((length, bands, side, side), np.float32)
+    valid = np.zeros((length, side, side), bool)
+    days = np.zeros(length, np.float32)
+    height, width = frames.shape
+    for slot in range(length):
+        frame = centre + (slot - length // 2) * step
+        if not 0 <= frame < len(frames.times):
+            continue
+        days[slot] = frames.days[frame] - frames.days[centre]
+        for y in range(side):
+            for x in range(side):
+                r, c = row + y - half, column + x - half
+                if 0 <= r < height and 0 <= c < width and frames.valid[frame, r, c]:
+                    values[slot, :, y, x] = frames.values[frame, :, r, c]
+                    valid[slot, y, x] = True
+    with torch.inference_mode():
+        return encoder.autoencoder.encoder(
+            torch.from_numpy(values)[None],
+            torch.from_numpy(valid)[None],
+            torch.from_numpy(days)[None],
+        )
+
+
+def test_every_embedding_equals_the_patchwise_path(parts: SimpleNamespace) -> None:
+    found = _run(parts, parts.frames)
+    optical, radar = parts.frames["optical"], parts.frames["radar"]
+    rng = np.random.default_rng(2)
+    dates, rows, columns = np.nonzero(optical.valid)
+    chosen = rng.choice(len(dates), 40, replace=False)
+    wanted = {(0, 0, 25), (len(optical.times) - 1, 20, 25)}
+    wanted = {place for place in wanted if optical.valid[place]}
+    wanted |= {(int(dates[i]), int(rows[i]), int(columns[i])) for i in chosen}
+    absent = 0
+    for date, row, column in wanted:
+        gap = np.abs(radar.days - optical.days[date])
+        partner = int(gap.argmin())
+        there = bool(radar.valid[partner, row, column])
+        absent += not there
+        offset = float(radar.days[partner] - optical.days[date])
+        latents = {
+            "optical": _patchwise_latent(optical, parts.encoders["optical"], date, row, column, 2),
+            "radar": _patchwise_latent(radar, parts.encoders["radar"], partner, row, column, 3),
+        }
+        with torch.inference_mode():
+            fused = parts.fusion.fusion.fuse(
+                latents,
+                {"optical": torch.zeros(1), "radar": torch.tensor([offset])},
+                {"optical": torch.tensor([True]), "radar": torch.tensor([there])},
+            )
+            back = parts.fusion.fusion.split(fused)["optical"]
+            whole = parts.encoders["optical"].autoencoder.decoder(back, torch.zeros(1, 5))
+        np.testing.assert_allclose(
+            found.embedding[date, :, row, column], fused[0].numpy(), atol=1e-5
+        )
+        scaling = parts.encoders["optical"].normalisation
+        error = np.abs(whole[0, 2, :, 3, 3].numpy() - optical.values[date, :, row, column])
+        expected = (error * (scaling.upper - scaling.lower)).mean()
+        assert found.reconstruction_error[date, row, column] == pytest.approx(expected, abs=1e-5)
+        days = found.days["radar"][date, row, column]
+        assert days == offset if there else np.isnan(days)
+    assert 0 < absent < len(wanted)
+
+
+@pytest.mark.parametrize(("tile_px", "batch"), [(5, 7), (10, 100), (13, 100_000)])
+def test_tiles_and_batches_leave_no_trace(parts: SimpleNamespace, tile_px: int, batch: int) -> None:
+    whole = _run(parts, parts.frames)
+    tiled = _run(parts, parts.frames, tile_px=tile_px, batch=batch)
+    np.testing.assert_allclose(tiled.embedding, whole.embedding, atol=1e-5)
+    np.testing.assert_allclose(tiled.reconstruction_error, whole.reconstruction_error, atol=1e-5)
+    np.testing.assert_array_equal(tiled.context_share, whole.context_share)
+    np.testing.assert_array_equal(tiled.days["radar"], whole.days["radar"])
+
+
+def test_exactly_the_clear_pixels_of_every_date_are_embedded(parts: SimpleNamespace) -> None:
+    found = _run(parts, parts.frames)
+    valid = parts.frames["optical"].valid
+    np.testing.assert_array_equal(np.isfinite(found.embedding).all(axis=1), valid)
+    np.testing.assert_array_equal(np.isfinite(found.embedding).any(axis=1), valid)
+    np.testing.assert_array_equal(np.isfinite(found.reconstruction_error), valid)
+    assert valid[0].any()
+    assert valid[-1].any()
+
+
+def test_what_clouds_hide_has_no_influence(parts: SimpleNamespace) -> None:
+    frames = dict(parts.frames)
+    optical = frames["optical"]
+    spoilt = optical.values.copy()
+    hidden = np.broadcast_to(~optical.valid[:, None], spoilt.shape)
+    spoilt[hidden] = np.random.default_rng(0).random(int(hidden.sum()))
+    before = _run(parts, frames)
+    frames["optical"] = Frames(spoilt, optical.valid, optical.times)
+    np.testing.assert_array_equal(before.embedding, _run(parts, frames).embedding)
+
+
+def test_a_lacking_sensor_is_absent_and_not_invented(parts: SimpleNamespace) -> None:
+    both = _run(parts, parts.frames)
+    alone = _run(parts, {"optical": parts.frames["optical"]})
+    assert np.isnan(alone.days["radar"]).all()
+    paired = np.isfinite(both.days["radar"])
+    single = np.isfinite(both.reconstruction_error) & ~paired
+    moved = np.abs(both.embedding - alone.embedding).max(axis=1)
+    assert (moved[paired] > 1e-4).mean() > 0.9
+    np.testing.assert_allclose(moved[single], 0, atol=1e-5)
+
+
+def test_the_context_share_counts_pixels_and_dates_beyond_the_edges_as_missing() -> None:
+    valid = np.ones((1, 9, 9), bool)
+    counts = count_valid(np.pad(valid, ((0, 0), (3, 3), (3, 3))), 7)
+    assert counts[0, 4, 4] == 49
+    assert counts[0, 0, 0] == 16
+    assert counts[0, 0, 4] == 28
+
+
+def test_the_context_share_of_one_window(parts: SimpleNamespace) -> None:
+    found = _run(parts, parts.frames)
+    optical = parts.frames["optical"]
+    date, row, column = 1, 12, 15
+    date = int(np.flatnonzero(optical.valid[:, row, column])[1])
+    patch = optical.valid[:, row - 3 : row + 4, column - 3 : column + 4].sum(axis=(1, 2))
+    window = [date + 2 * offset for offset in range(-2, 3)]
+    seen = sum(patch[frame] for frame in window if 0 <= frame < len(patch))
+    assert found.context_share[date, row, column] == pytest.approx(seen / (5 * 49))
+
+
+@settings(max_examples=50)
+@given(st.integers(1, 40), st.integers(1, 40), st.integers(1, 50))
+def test_tiles_cover_every_pixel_once(height: int, width: int, side: int) -> None:
+    covered = np.zeros((height, width), int)
+    for tile in tiles(height, width, side):
+        covered[tile.rows, tile.columns] += 1
+        assert tile.height <= side
+        assert tile.width <= side
+    assert (covered == 1).all()

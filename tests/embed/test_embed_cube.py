@@ -1,0 +1,240 @@
+import json
+import logging
+from pathlib import Path
+from types import SimpleNamespace
+
+import numpy as np
+import pytest
+import xarray as xr
+
+from pipeline_lib.config import Embed
+from pipeline_lib.cubes import CLEAR, grid_of, make_cube, read_cube, write_cube
+from pipeline_lib.embed import read_embedding, same_model
+from pipeline_lib.embed.store import TileStore
+from pipeline_lib.errors import UserError
+
+
+def _bytes(folder: Path) -> dict[str, bytes]:
+    """Every file of a product but the item, whose links are relative to its place."""
+    return {
+        path.relative_to(folder).as_posix(): path.read_bytes()
+        for path in sorted(folder.rglob("*"))
+        if path.is_file() and path.name != "item.json"
+    }
+
+
+@pytest.fixture(scope="module")
+def product(field: SimpleNamespace, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    output = tmp_path_factory.mktemp("product") / "field"
+    field.embed(output)
+    return output
+
+
+def test_the_product_holds_what_it_promises(field: SimpleNamespace, product: Path) -> None:
+    data = read_embedding(product)
+    optical = read_cube(field.cubes["optical"])
+    clear = (optical["mask"] == CLEAR).any(("y", "x"))
+    np.testing.assert_array_equal(data["time"], optical["time"][clear.values])
+    assert data["embedding"].dims == ("time", "feature", "y", "x")
+    assert data["embedding"].dtype == np.float32
+    for layer in ("context_share", "reconstruction_error", "days_to_radar"):
+        assert data[layer].dims == ("time", "y", "x")
+        assert data[layer].attrs["units"]
+    assert {"model_digest", "config_digest", "cube", "site", "land_cover"} <= set(data.attrs)
+    manifest = json.loads((product / "manifest.json").read_text())
+    counts = np.isfinite(data["embedding"]).all("feature").sum(("y", "x"))
+    assert manifest["embeddings"] == counts.values.tolist()
+    assert manifest["model_digest"] == data.attrs["model_digest"]
+    assert json.loads(data.attrs["source_items"])[0] == ["scene-0-0"]
+
+
+def test_other_tools_find_place_and_time(field: SimpleNamespace, product: Path) -> None:
+    import rioxarray  # noqa: F401
+
+    plain = xr.open_zarr(product / "embedding.zarr", consolidated=False, decode_coords="all")
+    assert plain.rio.crs.to_epsg() == 32631
+    grid = grid_of(read_cube(field.cubes["optical"]))
+    assert plain["embedding"].rio.bounds() == grid.bounds
+    assert np.datetime64("2022-03-01") < plain["time"].values[0] < np.datetime64("2022-03-15")
+
+
+def test_the_item_is_a_stac_item_of_the_same_place(field: SimpleNamespace, product: Path) -> None:
+    import pystac
+
+    item = pystac.Item.from_file(product / "item.json")
+    grid = grid_of(read_cube(field.cubes["optical"]))
+    assert item.bbox == pytest.approx(grid.lonlat_bounds())
+    assert item.properties["proj:shape"] == [grid.height, grid.width]
+    assert item.properties["start_datetime"] < item.properties["end_datetime"]
+    parameters = item.properties["emb:runtime_parameters"]
+    assert parameters["model_digest"] == read_embedding(product).attrs["model_digest"]
+    sources = [link.href for link in item.links if link.rel == "emb:source-data"]
+    api = "https://stac.example.org/v1/collections/sentinel-2-l2a/items/scene-0-0"
+    assert api in sources
+    assert any(href.endswith("optical.zarr.zip") for href in sources)
+    for name in ("embeddings", "manifest"):
+        assert (product / item.assets[name].href).exists()
+
+
+def test_float16_is_the_rounded_float32(field: SimpleNamespace, product: Path) -> None:
+    output = product.with_name("half")
+    field.embed(output, block=Embed(dtype="float16", tile_px=10, batch=100))
+    half, single = read_embedding(output), read_embedding(product)
+    np.testing.assert_array_equal(
+        half["embedding"].values,
+        single["embedding"].values.astype(np.float16).astype(np.float32),
+    )
+
+
+@pytest.mark.parametrize("finished", [0, 1, 4, 8])
+def test_a_killed_export_goes_on_and_ends_alike(
+    field: SimpleNamespace,
+    product: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    finished: int,
+) -> None:
+    output, state = tmp_path / product.name, tmp_path / "state"
+    whole = TileStore.write
+    written: list[object] = []
+
+    def dies(self: TileStore, tile: object, part: object) -> None:
+        if len(written) == finished:
+            self._arrays["embedding"][..., :10, :10] = 7
+            (state / "embedding.zarr" / "embedding" / "0.77.partial").write_bytes(b"torn")
+            raise KeyboardInterrupt
+        written.append(tile)
+        whole(self, tile, part)
+
+    monkeypatch.setattr(TileStore, "write", dies)
+    with pytest.raises(KeyboardInterrupt):
+        field.embed(output, state=state)
+    with pytest.raises(UserError, match="no finished embeddings"):
+        read_embedding(output)
+
+    again: list[object] = []
+
+    def counts(self: TileStore, tile: object, part: object) -> None:
+        again.append(tile)
+        whole(self, tile, part)
+
+    monkeypatch.setattr(TileStore, "write", counts)
+    field.embed(output, state=state)
+    assert not state.exists()
+    assert _bytes(output) == _bytes(product)
+    # The first tile was overwritten after it had been recorded, which is noticed.
+    assert len(again) == 9 - finished + (finished > 0)
+
+
+def test_a_killed_export_of_another_model_is_not_gone_on_with(
+    field: SimpleNamespace,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    state = tmp_path / "state"
+    other = field.write_models(tmp_path / "models", seed=2)
+    with monkeypatch.context() as patch:
+        patch.setattr(TileStore, "finish", lambda *_: None)
+        field.embed(tmp_path / "out", state=state, models=other)
+    with caplog.at_level(logging.WARNING):
+        field.embed(tmp_path / "out", state=state)
+    assert "begun with another model_digest" in caplog.text
+    field.embed(tmp_path / "fresh")
+    mixed, fresh = read_embedding(tmp_path / "out"), read_embedding(tmp_path / "fresh")
+    np.testing.assert_array_equal(mixed["embedding"], fresh["embedding"])
+
+
+def test_a_fusion_of_other_encoders_is_refused(field: SimpleNamespace, tmp_path: Path) -> None:
+    other = field.write_models(tmp_path / "models", seed=2)
+    foreign = field.models | {"radar": other["radar"]}
+    with pytest.raises(UserError, match="another encoder of radar"):
+        field.embed(tmp_path / "out", models=foreign)
+    assert not (tmp_path / "out").exists()
+
+
+def test_embeddings_of_two_models_never_count_as_one(
+    field: SimpleNamespace, product: Path, tmp_path: Path
+) -> None:
+    other = field.write_models(tmp_path / "models", seed=2)
+    field.embed(tmp_path / "out", models=other)
+    pair = {"here": read_embedding(product), "there": read_embedding(tmp_path / "out")}
+    with pytest.raises(UserError, match="there come from another model than those of here"):
+        same_model(pair)
+
+
+@pytest.mark.parametrize("damage", ["truncated", "deleted", "altered"])
+def test_a_damaged_store_is_told_in_one_line(
+    field: SimpleNamespace, tmp_path: Path, damage: str
+) -> None:
+    output = tmp_path / "out"
+    field.embed(output)
+    chunk = max((output / "embedding.zarr" / "embedding" / "c").rglob("0"), key=_size)
+    content = chunk.read_bytes()
+    match damage:
+        case "truncated":
+            chunk.write_bytes(content[: len(content) // 2])
+        case "deleted":
+            chunk.unlink()
+        case "altered":
+            chunk.write_bytes(content[:-1] + bytes([content[-1] ^ 1]))
+    with pytest.raises(UserError, match=r"damaged, 1 file\(s\) differ") as raised:
+        read_embedding(output)
+    assert "\n" not in str(raised.value)
+
+
+def _size(path: Path) -> int:
+    return path.stat().st_size if path.is_file() else -1
+
+
+def test_lazy_reading_still_notices_a_lost_chunk(product: Path, tmp_path: Path) -> None:
+    import shutil
+
+    copy = tmp_path / "copy"
+    shutil.copytree(product, copy)
+    lazy = read_embedding(copy, load=False)
+    eager = read_embedding(copy)
+    np.testing.assert_array_equal(lazy["embedding"][3].values, eager["embedding"][3].values)
+    max((copy / "embedding.zarr" / "embedding" / "c").rglob("0"), key=_size).unlink()
+    with pytest.raises(UserError, match="damaged"):
+        read_embedding(copy, load=False)
+
+
+def test_a_cube_without_radar_is_embedded(field: SimpleNamespace, tmp_path: Path) -> None:
+    field.embed(tmp_path / "out", cubes={"optical": field.cubes["optical"]})
+    data = read_embedding(tmp_path / "out")
+    assert np.isfinite(data["embedding"]).any()
+    assert np.isnan(data["days_to_radar"]).all()
+
+
+def test_a_cube_without_the_reference_sensor_is_refused(
+    field: SimpleNamespace, tmp_path: Path
+) -> None:
+    with pytest.raises(UserError, match="field: has no cube of optical"):
+        field.embed(tmp_path / "out", cubes={"radar": field.cubes["radar"]})
+
+
+def test_cubes_on_two_grids_are_refused(field: SimpleNamespace, tmp_path: Path) -> None:
+    radar = read_cube(field.cubes["radar"])
+    shifted = radar.assign_coords(x=radar["x"] + 10)
+    write_cube(shifted, tmp_path / "radar.zarr.zip")
+    with pytest.raises(UserError, match="another grid"):
+        field.embed(tmp_path / "out", cubes=field.cubes | {"radar": tmp_path / "radar.zarr.zip"})
+
+
+def test_a_cube_without_a_clear_pixel_is_told(field: SimpleNamespace, tmp_path: Path) -> None:
+    optical = read_cube(field.cubes["optical"])
+    optical["mask"][:] = CLEAR + 1
+    cube = make_cube(
+        values=optical["reflectance"].values,
+        mask=optical["mask"].values,
+        times=optical["time"].values,
+        bands=list(optical["band"].values),
+        grid=grid_of(optical),
+        quantity="reflectance",
+        frames={},
+        attributes={"cube": "field"},
+    )
+    write_cube(cube, tmp_path / "optical.zarr.zip")
+    with pytest.raises(UserError, match="no date has a valid pixel"):
+        field.embed(tmp_path / "out", cubes={"optical": tmp_path / "optical.zarr.zip"})

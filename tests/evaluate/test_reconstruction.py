@@ -1,0 +1,216 @@
+import json
+from pathlib import Path
+from types import SimpleNamespace
+
+import numpy as np
+import pytest
+import torch
+
+from pipeline_lib.config import SENTINEL_1, SENTINEL_2, Context, Encoder, Fusion, Sequence
+from pipeline_lib.cubes import CLEAR, THICK_CLOUD, Grid, make_cube, write_cube
+from pipeline_lib.dataset import Normalisation
+from pipeline_lib.errors import UserError
+from pipeline_lib.evaluate.reconstruction import evaluate_encoder, evaluate_fusion
+from pipeline_lib.evaluate.tables import encoder_table, fusion_table
+from pipeline_lib.files import write_csv
+from pipeline_lib.models import Autoencoder, save_encoder, save_fusion
+from pipeline_lib.models import Fusion as FusionLayers
+
+CONTEXT = Context(patch_px=7, frames=3)
+SMALL = Encoder(width=8, head_width=16, heads=2, head_layers=1, decoder_width=8)
+SENSORS = {
+    "optical": SENTINEL_2.model_copy(
+        update={
+            "bands": ("B03", "B04", "B08", "B11"),
+            "rgb": None,
+            "latent": 3,
+            "sequence": Sequence(frames=4, stride_time=3, stride_space=2),
+            "encoder": SMALL,
+        }
+    ),
+    "radar": SENTINEL_1.model_copy(
+        update={
+            "latent": 1,
+            "sequence": Sequence(frames=4, stride_time=3, stride_space=2),
+            "encoder": SMALL,
+        }
+    ),
+}
+BLOCK = Fusion(reference="optical", features=5, width=16, layers=1, heads=2)
+SITES = {
+    "a": ("training", "grassland"),
+    "b": ("training", "urban"),
+    "c": ("validation", "urban"),
+    "d": ("test", "grassland"),
+}
+TRAINING = {
+    "cubes": {"training": 2},
+    "data_digest": "none",
+    "seed": 0,
+    "epochs": 0,
+    "best_epoch": 0,
+    "config_digest": "none",
+}
+
+
+def _write_cube(path: Path, sensor, number: int, count: int) -> None:
+    """A smooth seasonal field; the cube of site d is too short to give a sample."""
+    rng = np.random.default_rng(number)
+    size = 13
+    days = np.arange(count) * 6
+    field = 0.3 + 0.1 * np.sin(np.arange(size) / 3 + number)[:, None] * np.ones(size)
+    gains = np.linspace(0.6, 1.4, len(sensor.bands))[None, :, None, None]
+    values = (1 + 0.3 * np.sin(days / 40))[:, None, None, None] * gains * field
+    values = values + 0.02 * rng.standard_normal(values.shape)
+    mask = np.where(rng.random((count, size, size)) < 0.2, THICK_CLOUD, CLEAR).astype(np.uint8)
+    cube = make_cube(
+        values=values.astype(np.float32),
+        mask=mask,
+        times=np.datetime64("2021-01-01") + days.astype("timedelta64[D]"),
+        bands=sensor.bands,
+        grid=Grid(32631, 600000, 5600000, 10, size, size),
+        quantity=sensor.quantity,
+        frames={},
+        attributes={"cube": path.name.split(".")[0]},
+    )
+    write_cube(cube, path)
+
+
+@pytest.fixture(scope="module")
+def world(tmp_path_factory: pytest.TempPathFactory) -> SimpleNamespace:
+    root = tmp_path_factory.mktemp("world")
+    torch.manual_seed(3)
+    cubes: dict[str, list[Path]] = {name: [] for name in SENSORS}
+    for number, site in enumerate(SITES):
+        for name, sensor in SENSORS.items():
+            if (site, name) == ("c", "radar"):
+                continue
+            path = root / name / f"{site}.zarr.zip"
+            _write_cube(path, sensor, number, 2 if site == "d" else 8)
+            cubes[name].append(path)
+    rows = [
+        {"cube": site, "site": site, "land_cover": land_cover, "split": split}
+        for site, (split, land_cover) in SITES.items()
+    ]
+    write_csv(root / "split.csv", rows)
+    digests, latents = {}, {}
+    for name, sensor in SENSORS.items():
+        bands = len(sensor.bands)
+        latents[name] = sensor.latent
+        digests[name] = save_encoder(
+            root / "models" / name,
+            name=name,
+            sensor=sensor,
+            context=CONTEXT,
+            autoencoder=Autoencoder(sensor, CONTEXT),
+            normalisation=Normalisation(
+                sensor.bands, np.full(bands, 0.05, np.float32), np.full(bands, 0.85, np.float32)
+            ),
+            metrics={},
+            training=TRAINING,
+            curves=[{"epoch": 0}],
+        )
+    save_fusion(
+        root / "models" / "fusion",
+        block=BLOCK,
+        fusion=FusionLayers(latents, BLOCK),
+        latents=latents,
+        encoders=digests,
+        metrics={},
+        training=TRAINING,
+        curves=[{"epoch": 0}],
+    )
+
+    def encoder(output: Path, *, name: str = "optical", seed: int = 5) -> dict:
+        evaluate_encoder(
+            model=root / "models" / name,
+            cubes=cubes[name],
+            split_table=root / "split.csv",
+            seed=seed,
+            max_samples=40,
+            output=output,
+        )
+        return json.loads(output.read_text())
+
+    def fusion(output: Path, *, encoders: dict[str, Path] | None = None) -> dict:
+        evaluate_fusion(
+            fusion=root / "models" / "fusion",
+            encoders=encoders or {name: root / "models" / name for name in SENSORS},
+            cubes=cubes,
+            split_table=root / "split.csv",
+            seed=5,
+            max_samples=40,
+            output=output,
+        )
+        return json.loads(output.read_text())
+
+    return SimpleNamespace(root=root, encoder=encoder, fusion=fusion)
+
+
+def test_an_encoder_stands_beside_its_baselines_and_the_paper(
+    world: SimpleNamespace, tmp_path: Path
+) -> None:
+    found = world.encoder(tmp_path / "optical.json")
+    assert set(found["splits"]) == {"training", "validation"}
+    assert "too few frames" in found["left_out"]["test"]
+    part = found["splits"]["training"]
+    assert set(part["baselines"]) == {"nearest_date", "adjacent_pixel", "pca_2", "pca_3"}
+    assert set(part["land_cover"]) == {"grassland", "urban"}
+    errors = part["model"]
+    assert errors["centre_mae"] == pytest.approx(0.8 * errors["centre_mae_scaled"], rel=1e-5)
+    assert part["baselines"]["pca_3"]["centre_mae"] < part["baselines"]["pca_2"]["centre_mae"]
+    sensors = {row["sensor"] for row in found["paper"]}
+    assert sensors == {"sentinel-1", "sentinel-2"}
+
+
+def test_equal_seeds_give_equal_files_and_other_seeds_other_samples(
+    world: SimpleNamespace, tmp_path: Path
+) -> None:
+    first, second = (world.encoder(tmp_path / name) for name in ("one.json", "two.json"))
+    assert (tmp_path / "one.json").read_bytes() == (tmp_path / "two.json").read_bytes()
+    other = world.encoder(tmp_path / "three.json", seed=6)
+    assert first == second
+    assert first["splits"]["training"]["model"] != other["splits"]["training"]["model"]
+
+
+def test_the_fusion_stands_beside_each_encoder_alone_on_the_same_samples(
+    world: SimpleNamespace, tmp_path: Path
+) -> None:
+    fused = world.fusion(tmp_path / "fusion.json")
+    alone = world.encoder(tmp_path / "optical.json")
+    for split in ("training", "validation"):
+        beside = fused["splits"][split]["baselines"]["encoder_alone"]["optical"]
+        expected = alone["splits"][split]["model"]
+        assert beside == pytest.approx({key: expected[key] for key in beside}, rel=1e-5)
+    assert set(fused["splits"]["training"]["baselines"]) == {"encoder_alone", "pca_5"}
+
+
+def test_components_of_the_stacked_values_give_back_most_of_them(
+    world: SimpleNamespace, tmp_path: Path
+) -> None:
+    fused = world.fusion(tmp_path / "fusion.json")
+    errors = fused["splits"]["training"]["baselines"]["pca_5"]
+    for sensor in SENSORS:
+        assert 0 < errors[sensor]["centre_mae_scaled"] < 0.02
+        assert 0 < errors[sensor]["samples"] <= 40
+
+
+def test_a_split_without_radar_has_no_radar_errors(world: SimpleNamespace, tmp_path: Path) -> None:
+    part = world.fusion(tmp_path / "fusion.json")["splits"]["validation"]
+    assert part["model"]["radar"]["centre_mae"] is None
+    assert part["model"]["optical"]["centre_mae"] > 0
+    assert set(part["baselines"]) == {"encoder_alone"}
+
+
+def test_the_report_finds_its_rows(world: SimpleNamespace, tmp_path: Path) -> None:
+    encoder = encoder_table("optical", world.encoder(tmp_path / "optical.json"), "reflectance")
+    assert {row[1] for row in encoder.rows} >= {"this model", "nearest date", "pca 3"}
+    fusion = fusion_table(world.fusion(tmp_path / "fusion.json"))
+    assert {row[:2] for row in fusion.rows} >= {("training", "optical"), ("training", "radar")}
+
+
+def test_foreign_encoders_are_refused(world: SimpleNamespace, tmp_path: Path) -> None:
+    swapped = dict.fromkeys(SENSORS, world.root / "models" / "optical")
+    with pytest.raises(UserError, match="another encoder of radar"):
+        world.fusion(tmp_path / "fusion.json", encoders=swapped)
+    assert not (tmp_path / "fusion.json").exists()

@@ -1,0 +1,267 @@
+"""The report: one file, nothing besides it, the same bytes for the same inputs."""
+
+from __future__ import annotations
+
+import re
+from html.parser import HTMLParser
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from pipeline_lib.config import Config, Demo, parse
+from pipeline_lib.cubes import make_cube, write_cube
+from pipeline_lib.cubes.grid import Grid
+from pipeline_lib.errors import UserError
+from pipeline_lib.evaluate.report import write_report
+from pipeline_lib.evaluate.style import drawing
+from pipeline_lib.evaluate.tables import (
+    comparison_table,
+    embeddings_tables,
+    encoder_table,
+    facts_of_cubes,
+    fusion_table,
+    gpp_tables,
+    number,
+)
+from pipeline_lib.files import write_json
+
+SENSORS = ("sentinel-1", "sentinel-2")
+SPLITS = ("training", "validation", "test")
+
+
+def errors(scale: float) -> dict[str, Any]:
+    return {
+        "centre_mae": 0.0123 * scale,
+        "centre_mae_scaled": 0.0345 * scale,
+        "context_mae": 0.0456 * scale,
+        "samples": 1234,
+    }
+
+
+def scores(rmse: float) -> dict[str, Any]:
+    one = {"n": 50, "rmse": rmse, "nrmse": rmse / 20, "mae": rmse, "r2": None, "bias": -0.1}
+    return {"overall": one, "per_vegetation": {"DBF": one}, "per_site": {"FR-Hes": one}}
+
+
+def write_inputs(folder: Path) -> dict[str, Any]:
+    """Small files of every kind that the report reads."""
+    encoders = {}
+    for sensor in SENSORS:
+        parts = {
+            split: {"model": errors(1), "baselines": {"nearest_date": errors(2)}}
+            for split in SPLITS
+        }
+        encoders[sensor] = folder / f"{sensor}.json"
+        write_json(encoders[sensor], {"sensor": sensor, "splits": parts})
+    fusion = {split: {"model": {sensor: errors(3) for sensor in SENSORS}} for split in SPLITS}
+    write_json(folder / "fusion.json", {"splits": fusion})
+    methods = ("regressor", "climatology")
+    years = {"training": scores(2.5), "validation": scores(3.5)}
+    gpp = {
+        "by_year": dict.fromkeys(methods, years),
+        "sites": {"DE-X": {"vegetation": "DBF", "used": False, "reason": "too few days"}},
+        "leave_one_site_out": dict.fromkeys(methods, scores(4.5)),
+    }
+    write_json(folder / "gpp.json", gpp)
+    manifest = folder / "embeddings" / "site-000-a" / "manifest.json"
+    about = {"embeddings": [100, 44], "files": {"c/0": {"bytes": 2_500_000}}}
+    write_json(manifest, {"model_digest": "0123456789abcdef00"} | about)
+    cube = make_cube(
+        values=np.full((3, 1, 4, 4), 0.1, np.float32),
+        mask=np.zeros((3, 4, 4), np.uint8),
+        times=np.datetime64("2019-01-03") + np.arange(3),
+        bands=("B02",),
+        grid=Grid(32631, 600000.0, 5600040.0, 10.0, 4, 4),
+        quantity="reflectance",
+        frames={"clear_share": [0.25, 0.5, 0.75]},
+        attributes={"sensor": "sentinel-2", "cube": "site-000-a", "lacking": ["scene <X>"]},
+    )
+    write_cube(cube, folder / "cube.zarr.zip")
+    figure = folder / "sites.png"
+    with drawing(figure, width=2, height=1) as drawn:
+        drawn.subplots().plot([0, 1])
+    return {
+        "figures": {"sites": figure, "optical-sentinel-2": figure},
+        "cubes": [folder / "cube.zarr.zip"],
+        "encoder_evaluations": encoders,
+        "fusion_evaluation": folder / "fusion.json",
+        "embeddings": [manifest],
+        "gpp_metrics": folder / "gpp.json",
+    }
+
+
+@pytest.fixture(scope="module")
+def inputs(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
+    return write_inputs(tmp_path_factory.mktemp("inputs"))
+
+
+class Outline(HTMLParser):
+    """What a page is made of: links, ids, and whether its tags are balanced."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.addresses: list[str] = []
+        self.ids: list[str] = []
+        self.open: list[str] = []
+        self.tags: set[str] = set()
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        self.tags.add(tag)
+        if tag not in ("meta", "img", "link", "br"):
+            self.open.append(tag)
+        for name, value in attrs:
+            if name in ("href", "src"):
+                self.addresses.append(str(value))
+            if name == "id":
+                self.ids.append(str(value))
+
+    def handle_endtag(self, tag: str) -> None:
+        assert self.open.pop() == tag
+
+
+def report(inputs: dict[str, Any], output: Path, config: Config) -> str:
+    write_report(config=config, output=output, **inputs)
+    return output.read_text()
+
+
+def test_the_report_needs_nothing_besides_itself(inputs: dict[str, Any], tmp_path: Path) -> None:
+    outline = Outline()
+    outline.feed(report(inputs, tmp_path / "report.html", Config()))
+    assert not outline.open
+    anchors = [a for a in outline.addresses if a.startswith("#")]
+    assert {a.removeprefix("#") for a in anchors} == set(outline.ids)
+    others = set(outline.addresses) - set(anchors)
+    assert others and all(a.startswith("data:image/png;base64,") for a in others)
+    assert not outline.tags & {"script", "link", "iframe"}
+
+
+def test_equal_inputs_give_equal_bytes(inputs: dict[str, Any], tmp_path: Path) -> None:
+    texts = [report(inputs, tmp_path / f"{i}.html", Config()) for i in range(2)]
+    assert texts[0] == texts[1]
+    assert not re.search(str(tmp_path), texts[0])
+
+
+def test_a_simulated_run_says_so_and_a_real_one_does_not(
+    inputs: dict[str, Any], tmp_path: Path
+) -> None:
+    warning = "Simulated archive: figures are no statement about real land"
+    simulated = report(inputs, tmp_path / "a.html", Config(run="demo", demo=Demo()))
+    assert warning in simulated
+    assert re.search(r"<figcaption>[^<]*Simulated archive\.</figcaption>", simulated)
+    assert "imulated" not in report(inputs, tmp_path / "b.html", Config())
+
+
+def test_what_a_run_does_not_have_is_left_out(inputs: dict[str, Any], tmp_path: Path) -> None:
+    own = {"site": "a", "files": {"sentinel-2": {"file": "a.nc", "variable": "v"}}}
+    (tmp_path / "a.nc").touch()
+    content = {"sites": None, "gpp": None, "own_cubes": {"a": own}}
+    config = parse(content, base=tmp_path)
+    reduced = inputs | {"gpp_metrics": None, "figures": {}, "embeddings": []}
+    text = report(reduced, tmp_path / "report.html", config)
+    assert 'id="gpp"' not in text and 'id="sites"' not in text
+    assert "1 cubes of the user" in text and config.catalog.source not in text
+
+
+def test_text_of_files_is_escaped(inputs: dict[str, Any], tmp_path: Path) -> None:
+    text = report(inputs, tmp_path / "report.html", Config())
+    assert "scene &lt;X&gt;" in text and "<X>" not in text
+
+
+def test_a_figure_that_is_no_png_is_refused(inputs: dict[str, Any], tmp_path: Path) -> None:
+    (tmp_path / "sites.png").write_text("not a picture")
+    broken = inputs | {"figures": {"sites": tmp_path / "sites.png"}}
+    with pytest.raises(UserError, match=r"sites\.png: not a PNG"):
+        report(broken, tmp_path / "report.html", Config())
+    with pytest.raises(UserError, match=r"none\.png"):
+        report(inputs | {"figures": {"sites": tmp_path / "none.png"}}, tmp_path / "r", Config())
+    with pytest.raises(ValueError, match="map: no kind of figure"):
+        report(inputs | {"figures": {"map": tmp_path / "x.png"}}, tmp_path / "r", Config())
+    assert not (tmp_path / "report.html").exists()
+
+
+@pytest.mark.parametrize(
+    ("value", "text"),
+    [
+        (None, "–"),
+        (float("nan"), "–"),
+        (0, "0"),
+        (0.0, "0.0"),
+        (12345, "12,345"),
+        (12345.6, "12,346"),
+        (123.4, "123"),
+        (3.14159, "3.14"),
+        (0.09, "0.0900"),
+        (0.00012345, "0.000123"),
+        (0.000012345, "1.23e-05"),
+        (-2.5, "-2.50"),
+    ],
+)
+def test_numbers_have_three_significant_digits(value: float | None, text: str) -> None:
+    assert number(value) == text
+
+
+@given(st.floats(-1e6, 1e6))
+def test_a_number_is_printed_to_half_a_percent(value: float) -> None:
+    printed = float(number(value).replace(",", ""))
+    assert printed == pytest.approx(value, rel=0.0051, abs=1e-300)
+
+
+def test_the_comparison_sets_ours_beside_the_papers() -> None:
+    ours = {("encoder", "sentinel-2", "sam"): {"validation": 0.0456}}
+    table = comparison_table(ours)
+    rows = {row[:2]: row[3:] for row in table.rows}
+    angle = rows["encoder, sentinel-2", "spectral angle of the centre"]
+    assert angle == ("–", "0.0456", "–", "0.0259", "0.0278", "–")
+    assert rows["GPP", "RMSE of daily GPP"] == ("–", "–", "–", "3.09", "4.40", "–")
+    assert len(table.rows) == 10 and all(len(row) == len(table.columns) for row in table.rows)
+
+
+def test_what_evaluations_hold_reaches_the_page(inputs: dict[str, Any], tmp_path: Path) -> None:
+    text = report(inputs, tmp_path / "report.html", Config())
+    comparison = text[text.index('id="results"') : text.index('id="sites"')]
+    assert comparison.count(">0.0345<") == 6
+    assert comparison.count(">0.104<") == 6
+    assert ">2.50<" in comparison and ">3.50<" in comparison and "4.50" not in comparison
+    assert ">4.50<" in text
+    assert "too few days" in text
+    data = text[text.index('id="data"') : text.index('id="training"')]
+    assert 'alt="Optical frames of one cube, sentinel-2"' in data
+
+
+def test_an_encoder_is_shown_with_its_baselines() -> None:
+    part = {"model": errors(1), "baselines": {"nearest_date": {"centre_mae": 0.5}}}
+    table = encoder_table("sentinel-2", {"splits": {"test": part, "training": part}}, "reflectance")
+    assert [row[:2] for row in table.rows] == [
+        ("training", "this model"),
+        ("training", "nearest date"),
+        ("test", "this model"),
+        ("test", "nearest date"),
+    ]
+    assert "centre MAE (reflectance)" in table.columns
+    assert "spectral angle of the centre (rad)" not in table.columns
+    assert table.rows[1][2:4] == ("0.500", "–")
+
+
+def test_tables_bear_files_without_content() -> None:
+    assert encoder_table("a", {}, "reflectance").rows == ()
+    assert fusion_table({}).rows == ()
+    assert all(table.rows == () for table in gpp_tables({}))
+    assert embeddings_tables([])[0].rows == (("0", "0", "0", "0.0"),)
+
+
+def test_embeddings_are_counted() -> None:
+    manifest = {"embeddings": [3, 4], "files": {"a": {"bytes": 500_000}, "b": {"bytes": 600_000}}}
+    total, each = embeddings_tables([("x", manifest), ("y", manifest)])
+    assert total.rows == (("2", "4", "14", "2.2"),)
+    assert each.rows[0] == ("x", "2", "7", "1.1")
+
+
+def test_cubes_are_counted_with_what_they_lack(inputs: dict[str, Any]) -> None:
+    summary, lacking = facts_of_cubes(inputs["cubes"] * 2, Config().sensors)
+    assert ("sentinel-1", "0", "0", "–", "–", "0") in summary.rows
+    assert ("sentinel-2", "2", "6", "3 to 3", "50 %", "2") in summary.rows
+    assert lacking.rows == (("sentinel-2", "scene <X>", "2"),)

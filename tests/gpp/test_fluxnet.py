@@ -1,0 +1,262 @@
+import gzip
+import io
+import zipfile
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from pipeline_lib.config import Gpp, Tower
+from pipeline_lib.errors import UserError
+from pipeline_lib.gpp import write_targets
+from pipeline_lib.gpp.fluxnet import (
+    find_daily,
+    good_share,
+    is_selected,
+    join_records,
+    judge_days,
+    read_daily,
+    read_targets,
+)
+
+NAME = "FLX_XX-Abc_FLUXNET2015_FULLSET_DD_2017-2017_1-4.csv"
+REAL = {
+    "AT-Neu": (2002, 2012),
+    "DE-Geb": (2001, 2014),
+    "DE-Gri": (2004, 2014),
+    "DE-Kli": (2004, 2014),
+    "DE-Seh": (2007, 2010),
+    "DE-Spw": (2010, 2014),
+    "FR-Pue": (2000, 2014),
+    "IT-BCi": (2004, 2014),
+    "IT-Tor": (2008, 2014),
+    "US-Wi7": (2005, 2005),
+}
+
+
+def tower(name="XX-Abc"):
+    return Tower(name=name, lon=10, lat=50, vegetation="GRA")
+
+
+def gpp_of(first, last):
+    return Gpp.model_validate(
+        {
+            "period": {"start": f"{first}-01-01", "end": f"{last}-12-31"},
+            "validation_years": (last,),
+        }
+    )
+
+
+def days_of_2017(**columns):
+    dates = pd.date_range("2017-01-01", "2017-12-31")
+    table = pd.DataFrame(
+        {
+            "TIMESTAMP": dates.strftime("%Y%m%d"),
+            "TA_F": 1.5,
+            "GPP_NT_VUT_REF": 5.0,
+            "NEE_VUT_REF_QC": 0.9,
+        }
+    )
+    return table.assign(**columns)
+
+
+def save(folder, table, name=NAME):
+    (folder / name).write_text(table.to_csv(index=False))
+
+
+def targets_of(folder, gpp=None, name="XX-Abc"):
+    output = folder.parent / f"{folder.name}-out" / f"{name}.csv"
+    write_targets(tower=tower(name), gpp=gpp or gpp_of(2017, 2017), fluxnet=folder, output=output)
+    return read_targets(output)
+
+
+@pytest.mark.real
+@pytest.mark.parametrize("name", REAL)
+def test_real_towers_equal_plain_pandas(shared_data, tmp_path, name):
+    first, last = REAL[name]
+    output = tmp_path / "targets.csv"
+    gpp = gpp_of(first, last)
+    write_targets(tower=tower(name), gpp=gpp, fluxnet=shared_data / "fluxnet", output=output)
+    table = read_targets(output)
+
+    raw = pd.read_csv(next((shared_data / "fluxnet").glob(f"FLX_{name}_*_DD_*")))
+    flux = raw.GPP_NT_VUT_REF.replace(-9999, np.nan)
+    quality = raw.NEE_VUT_REF_QC.replace(-9999, np.nan)
+    kept = (quality >= 0.7) & (flux >= 0)
+    assert len(table) == len(raw)
+    assert table["gpp"].count() == flux.count()
+    assert good_share(table, 0.7) == pytest.approx(
+        ((quality >= 0.7) & flux.notna()).sum() / flux.count()
+    )
+    assert table["kept"].sum() == kept.sum() > 100
+    assert table.loc[table.kept, "gpp"].mean() == pytest.approx(flux[kept].mean(), rel=1e-12)
+    assert table["gpp"].max() == flux.max()
+    assert list(table.index.strftime("%Y%m%d").astype(int)) == list(raw.TIMESTAMP)
+
+
+@pytest.mark.real
+def test_real_half_hourly_file_is_refused_by_name_and_by_content(shared_data, tmp_path):
+    (source,) = (shared_data / "fluxnet").glob("*_HH_*")
+    with pytest.raises(UserError, match=r"CH-Cha are not daily .* half-hourly"):
+        find_daily(shared_data / "fluxnet", "CH-Cha")
+    (tmp_path / "CH-Cha.csv").write_bytes(source.read_bytes())
+    with pytest.raises(UserError, match="half-hourly or hourly data, not daily"):
+        targets_of(tmp_path, name="CH-Cha")
+
+
+@pytest.mark.real
+def test_a_real_file_cut_anywhere_is_refused(shared_data, tmp_path):
+    (packed,) = (shared_data / "fluxnet").glob("FLX_DE-Seh_*")
+    plain = gzip.decompress(packed.read_bytes())
+    name = packed.name.removesuffix(".gz")
+    line = plain.index(b"\n", len(plain) // 2) + 1
+    for end in (line, line + 5, line + 400, len(plain) - 30):
+        (tmp_path / name).write_bytes(plain[:end])
+        with pytest.raises(UserError, match="cut short"):
+            targets_of(tmp_path, gpp_of(2007, 2010), "DE-Seh")
+    (tmp_path / name).unlink()
+    for damaged in (packed.read_bytes()[:100_000], b"", b"\x1f\x8b" + b"x" * 99):
+        (tmp_path / packed.name).write_bytes(damaged)
+        with pytest.raises(UserError) as caught:
+            targets_of(tmp_path, gpp_of(2007, 2010), "DE-Seh")
+        assert "\n" not in str(caught.value)
+    assert not list(tmp_path.parent.glob(f"{tmp_path.name}-out/*"))
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("", "lacks the columns"),
+        ("TIMESTAMP,GPP_NT_VUT_REF,NEE_VUT_REF_QC\n", "holds no days"),
+        ("TIMESTAMP,NEE_VUT_REF_QC\n20170101,1\n", "lacks the columns GPP_NT_VUT_REF"),
+        ("TIMESTAMP;GPP_NT_VUT_REF;NEE_VUT_REF_QC\n20170101;1,5;1\n", "semicolons"),
+        ("TIMESTAMP,GPP_NT_VUT_REF,NEE_VUT_REF_QC\n20170101,1,5,0,9\n", "decimal commas"),
+        ('TIMESTAMP,GPP_NT_VUT_REF,NEE_VUT_REF_QC\n20170101,"1,5",1\n', "decimal commas"),
+        ("TIMESTAMP,GPP_NT_VUT_REF,NEE_VUT_REF_QC\n20170101,x,1\n", "'x' on line 2"),
+        ("TIMESTAMP,GPP_NT_VUT_REF,NEE_VUT_REF_QC\n20170230,1,1\n", "not a date"),
+        ("TIMESTAMP,GPP_NT_VUT_REF,NEE_VUT_REF_QC\n201701,1,1\n", "monthly"),
+        ("TIMESTAMP,GPP_NT_VUT_REF,NEE_VUT_REF_QC\n201701010030,1,1\n", "hourly"),
+        ("TIMESTAMP,GPP_NT_VUT_REF,NEE_VUT_REF_QC\n20170101,1,-0.5\n", "neither a fraction"),
+        ("TIMESTAMP,GPP_NT_VUT_REF,NEE_VUT_REF_QC\n20170101,1,2\n20170102,1,0\n", "flags"),
+    ],
+)
+def test_a_file_that_is_not_daily_fluxnet_is_refused_in_one_line(tmp_path, text, message):
+    (tmp_path / "XX-Abc.csv").write_text(text)
+    with pytest.raises(UserError, match=message) as caught:
+        targets_of(tmp_path)
+    assert "\n" not in str(caught.value)
+    assert "XX-Abc.csv" in str(caught.value)
+
+
+def test_absent_files_say_what_is_expected(tmp_path):
+    with pytest.raises(UserError, match="no daily file of XX-Abc; expected a name like FLX_XX-Abc"):
+        find_daily(tmp_path, "XX-Abc")
+    with pytest.raises(UserError, match="no such folder"):
+        find_daily(tmp_path / "nowhere", "XX-Abc")
+
+
+def test_names_of_every_publisher_are_found_and_other_sites_are_not(tmp_path):
+    names = [
+        "FLX_XX-Abc_FLUXNET2015_SUBSET_DD_2017-2017_1-4.csv.gz",
+        "FLX_XX-Abc_FLUXNET2015_FULLSET_DD_2017-2020_beta-3.csv",
+        "ICOSETC_XX-Abc_FLUXNET_DD_L2.csv",
+        "deeper/XX-Abc.csv",
+    ]
+    others = [
+        "FLX_XX-Abcd_FLUXNET2015_FULLSET_DD_2017-2017_1-4.csv",
+        "FLX_XX-Abc_FLUXNET2015_FULLSET_HH_2017-2017_1-4.csv",
+        "FLX_XX-Abc_FLUXNET2015_ERAI_DD_1989-2014_1-4.csv",
+        "ICOSETC_XX-Abc_FLUXNET_VARINFO_DD_L2.csv",
+        ".partial-FLX_XX-Abc_DD.csv",
+        "FLX_XX-Abc_DD.txt",
+    ]
+    (tmp_path / "deeper").mkdir()
+    for name in names + others:
+        (tmp_path / name).touch()
+    found = {str(source.path.relative_to(tmp_path)) for source in find_daily(tmp_path, "XX-Abc")}
+    assert found == set(names)
+
+
+def test_a_zip_is_read_in_memory_and_only_its_daily_member(tmp_path):
+    buffer = io.BytesIO()
+    with zipfile.ZipFile(buffer, "w", zipfile.ZIP_DEFLATED) as archive:
+        archive.writestr(f"../../{NAME}", days_of_2017().to_csv(index=False))
+        archive.writestr(NAME.replace("_DD_", "_HH_"), "TIMESTAMP_START\n")
+        archive.writestr("__MACOSX/._" + NAME, "\0")
+    target = tmp_path / "in" / "FLX_XX-Abc_FLUXNET2015_FULLSET_2017-2017_1-4.zip"
+    target.parent.mkdir()
+    target.write_bytes(buffer.getvalue())
+    table = targets_of(target.parent)
+    assert table["kept"].sum() == 365
+    assert [path.name for path in tmp_path.rglob("*.csv")] == ["XX-Abc.csv"]
+    target.write_bytes(buffer.getvalue()[:-50])
+    with pytest.raises(UserError, match="download it again"):
+        targets_of(target.parent)
+
+
+def test_percent_and_fraction_give_the_same(tmp_path):
+    quality = np.round(np.linspace(0, 1, 365), 4)
+    for name, factor in (("a", 1), ("b", 100)):
+        (tmp_path / name).mkdir()
+        save(tmp_path / name, days_of_2017(NEE_VUT_REF_QC=np.round(quality * factor, 8)))
+    first, second = targets_of(tmp_path / "a"), targets_of(tmp_path / "b")
+    np.testing.assert_allclose(first["quality"], second["quality"], atol=1e-9)
+    assert (first["kept"] == second["kept"]).all()
+
+
+def test_missing_low_quality_and_negative_days_are_not_kept(tmp_path):
+    flux = np.full(365, 5.0)
+    flux[:10], flux[10:30] = -9999, -0.5
+    quality = np.full(365, 0.7)
+    quality[30:50], quality[50:60] = 0.699, -9999
+    save(tmp_path, days_of_2017(GPP_NT_VUT_REF=flux, NEE_VUT_REF_QC=quality))
+    table = targets_of(tmp_path)
+    assert not table["kept"].iloc[:60].any()
+    assert table["kept"].iloc[60:].all()
+    assert table["gpp"].isna().sum() == 10
+    assert good_share(table, 0.7) == pytest.approx((355 - 30) / 355)
+
+
+def test_the_period_is_complete_with_its_leap_day_and_nothing_else(tmp_path):
+    save(tmp_path, days_of_2017())
+    table = targets_of(tmp_path, gpp_of(2017, 2020))
+    assert len(table) == 1461
+    assert pd.Timestamp("2020-02-29") in table.index
+    assert table["kept"].sum() == 365
+
+
+def test_of_several_rows_of_a_day_the_measured_then_the_later_record_counts():
+    def record(first, last, gpp, quality=0.9):
+        index = pd.date_range(first, last, name="date")
+        return pd.DataFrame({"gpp": gpp, "quality": quality}, index=index)
+
+    early = record("2017-01-01", "2017-01-10", 1.0)
+    late = record("2017-01-05", "2017-01-20", 2.0, 0.8)
+    late.loc["2017-01-06", "gpp"] = np.nan
+    for records in ([early, late], [late, early]):
+        joined = join_records(records)
+        assert joined.index.is_unique and len(joined) == 20
+        assert joined.loc["2017-01-04", "gpp"] == 1
+        assert joined.loc["2017-01-05", "gpp"] == 2
+        assert joined.loc["2017-01-06", "gpp"] == 1
+    repeated = pd.concat([record("2017-01-01", "2017-01-01", 3.0, q) for q in (0.9, 0.5)])
+    assert join_records([repeated])["quality"].tolist() == [0.9]
+
+
+def test_a_site_needs_more_than_the_least_share_of_good_days():
+    gpp = gpp_of(2017, 2017)
+    index = pd.date_range("2017-01-01", periods=100)
+    quality = np.where(np.arange(100) < 60, 0.9, 0.1)
+    days = pd.DataFrame({"gpp": 1.0, "quality": quality}, index=index)
+    assert not is_selected(judge_days(days, gpp), gpp)
+    days.loc[index[60], "quality"] = 0.9
+    assert is_selected(judge_days(days, gpp), gpp)
+    assert not is_selected(judge_days(days.iloc[:0], gpp), gpp)
+
+
+def test_units_travel_with_the_table(tmp_path):
+    save(tmp_path, days_of_2017())
+    (source,) = find_daily(tmp_path, "XX-Abc")
+    assert read_daily(source).attrs == {"gpp": "g C m-2 d-1", "quality": "1"}
+    assert Path(str(source)).name == NAME

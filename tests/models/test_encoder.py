@@ -1,0 +1,179 @@
+import pytest
+import torch
+
+from pipeline_lib.config import SENTINEL_1, SENTINEL_2, Context, Encoder
+from pipeline_lib.errors import UserError
+from pipeline_lib.models import Autoencoder, SensorEncoder
+from pipeline_lib.models.encoder import kernel_sizes
+
+SMALL = Encoder(width=16, head_width=32, heads=4, decoder_width=16)
+
+
+def encoder(sensor=SENTINEL_2, context=None, block=SMALL):
+    torch.manual_seed(0)
+    sensor = sensor.model_copy(update={"encoder": block})
+    return SensorEncoder.of(sensor, context or Context()).eval()
+
+
+def window(batch=3, size=15, frames=11, bands=10, seed=1):
+    torch.manual_seed(seed)
+    values = torch.rand(batch, frames, bands, size, size)
+    valid = torch.rand(batch, frames, size, size) > 0.4
+    valid[:, 3] = False
+    valid[:, frames // 2, size // 2, size // 2] = True
+    days = torch.cumsum(torch.randint(2, 15, (batch, frames)), dim=1).float()
+    return values, valid, days - days[:, [frames // 2]]
+
+
+@pytest.mark.parametrize("block", [SMALL, Encoder()])
+def test_dense_equals_patchwise(block):
+    model = encoder(block=block)
+    values, valid, days = window(batch=1, size=21)
+    with torch.no_grad():
+        features = model.frame_features(values[0], valid[0])
+        present = model.presence(valid[0])
+        assert features.shape == (11, model.features, 7, 7) and present.shape == (11, 7, 7)
+        dense = model.latent(
+            features.permute(2, 3, 0, 1).reshape(49, 11, -1),
+            days,
+            present.permute(1, 2, 0).reshape(49, 11),
+        )
+        patches = [
+            (values[:, :, :, y : y + 15, x : x + 15], valid[:, :, y : y + 15, x : x + 15])
+            for y in range(7)
+            for x in range(7)
+        ]
+        single = torch.cat([model(patch, shown, days) for patch, shown in patches])
+    assert dense.std(dim=0).min() > 1e-4, "the pixels do differ"
+    torch.testing.assert_close(dense, single, rtol=0, atol=1e-5)
+
+
+@pytest.mark.parametrize("patch_px", [7, 9, 11, 15, 21])
+def test_receptive_field_is_exactly_the_patch(patch_px):
+    """By the gradient: each pixel of the patch matters, down to its corners, and none beyond."""
+    model = encoder(context=Context(patch_px=patch_px))
+    assert model.receptive_field == patch_px
+    values = torch.rand(1, 10, patch_px + 4, patch_px + 4, requires_grad=True)
+    features = model.frame_features(values, torch.ones(1, *values.shape[2:], dtype=torch.bool))
+    assert features.shape[2:] == (5, 5)
+    features[0, :, 2, 2].square().sum().backward()
+    touched = values.grad[0].abs().sum(dim=0) > 0
+    expected = torch.zeros_like(touched)
+    expected[2:-2, 2:-2] = True
+    assert torch.equal(touched, expected)
+
+
+def test_kernels_of_the_paper_and_fields_too_small():
+    assert kernel_sizes(15) == ((5, 3, 3), (3, 3, 3))
+    with pytest.raises(UserError, match="patch_px"):
+        kernel_sizes(5)
+
+
+def test_embedding_does_not_depend_on_its_batch_mates():
+    model = encoder()
+    values, valid, days = window(batch=6)
+    with torch.no_grad():
+        together = model(values, valid, days)
+        alone = torch.cat([model(values[i, None], valid[i, None], days[i, None]) for i in range(6)])
+        order = torch.tensor([4, 0, 5, 2, 1, 3])
+        shuffled = model(values[order], valid[order], days[order])
+    torch.testing.assert_close(together, alone, rtol=0, atol=1e-6)
+    torch.testing.assert_close(together[order], shuffled, rtol=0, atol=1e-6)
+
+
+def test_what_stands_at_masked_pixels_changes_nothing():
+    model = encoder()
+    values, valid, days = window()
+    spoiled = torch.where(valid[:, :, None], values, torch.nan)
+    gone = days.clone()
+    gone[:, 3] = torch.nan
+    with torch.no_grad():
+        reference = model(values, valid, days)
+        assert torch.equal(reference, model(spoiled, valid, gone))
+
+
+def test_validity_order_and_dates_matter():
+    model = encoder()
+    values, valid, days = window()
+    with torch.no_grad():
+        reference = model(values, valid, days)
+        fewer = valid.clone()
+        fewer[:, 4] = False
+        swapped = torch.tensor([0, 1, 2, 3, 8, 5, 6, 7, 4, 9, 10])
+        others = {
+            "a frame masked": model(values, fewer, days),
+            "frames swapped": model(values[:, swapped], valid[:, swapped], days),
+            "dates stretched": model(values, valid, 2 * days),
+            "time reversed": model(values, valid, -days),
+        }
+    for what, other in others.items():
+        assert (other - reference).abs().max() > 1e-5, what
+
+
+def test_far_offsets_and_a_window_with_its_centre_alone_are_finite():
+    model = encoder()
+    values, valid, days = window()
+    alone = torch.zeros_like(valid)
+    alone[:, 5] = valid[:, 5]
+    with torch.no_grad():
+        assert model(values, valid, 100 * days).isfinite().all()
+        assert model(values, alone, days).isfinite().all()
+        assert model(values, torch.zeros_like(valid), days).isfinite().all()
+
+
+def test_common_dates_may_be_given_once():
+    model = encoder()
+    features, present = torch.rand(5, 11, model.features), torch.ones(5, 11, dtype=torch.bool)
+    days = torch.arange(-5.0, 6.0)[None]
+    with torch.no_grad():
+        once = model.latent(features, days, present)
+        each = model.latent(features, days.expand(5, 11), present)
+    torch.testing.assert_close(once, each, rtol=0, atol=1e-6)
+
+
+def test_centre_attention_is_multi_head_attention():
+    """Against torch's own, with the same projections and the centre's query."""
+    from pipeline_lib.models.encoder import CentreAttention
+
+    torch.manual_seed(0)
+    width, heads = 16, 4
+    layer = CentreAttention(width, heads).double()
+    theirs = torch.nn.MultiheadAttention(width, heads, batch_first=True).double()
+    with torch.no_grad():
+        key = layer.key.reshape(width, width)
+        value = layer.value.transpose(1, 2).reshape(width, width)
+        theirs.in_proj_weight.copy_(torch.cat([layer.query.weight, key, value]))
+        theirs.in_proj_bias.zero_()
+        theirs.in_proj_bias[:width] = layer.query.bias
+        theirs.out_proj.weight.copy_(layer.join.weight)
+        theirs.out_proj.bias.copy_(layer.join.bias)
+    tokens, centre = torch.rand(5, 7, width).double(), torch.rand(5, width).double()
+    absent = torch.rand(5, 7) < 0.4
+    absent[:, 3] = False
+    bias = torch.zeros(5, 1, 7).double().masked_fill(absent[:, None], -torch.inf)
+    ours = layer(centre, tokens, bias)
+    attended, _ = theirs(layer.norm(centre)[:, None], tokens, tokens, key_padding_mask=absent)
+    expected = centre + attended[:, 0]
+    torch.testing.assert_close(ours, expected + layer.feed(expected))
+
+
+@pytest.mark.parametrize("sensor", [SENTINEL_1, SENTINEL_2])
+@pytest.mark.parametrize("patch_px", [7, 15])
+def test_autoencoder_reconstructs_the_shape_of_its_input(sensor, patch_px):
+    torch.manual_seed(0)
+    context = Context(patch_px=patch_px, frames=5)
+    model = Autoencoder(sensor.model_copy(update={"encoder": SMALL}), context)
+    values, valid, days = window(size=patch_px, frames=5, bands=len(sensor.bands))
+    assert model.encoder(values, valid, days).shape == (3, sensor.latent)
+    assert model(values, valid, days).shape == values.shape
+
+
+def test_decoded_frames_follow_their_dates():
+    torch.manual_seed(0)
+    model = Autoencoder(SENTINEL_2.model_copy(update={"encoder": SMALL}), Context())
+    latent, days = torch.rand(2, 9), torch.arange(-5.0, 6.0).expand(2, 11)
+    with torch.no_grad():
+        whole = model.decoder(latent, days)
+        single = model.decoder(latent, days[:, 7:8])
+    assert (whole[:, 7] - whole[:, 8]).abs().max() > 1e-5
+    torch.testing.assert_close(whole[:, 7:8], single, rtol=0, atol=1e-6)

@@ -1,0 +1,174 @@
+from __future__ import annotations
+
+import itertools
+from datetime import date
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from pyproj import Geod
+
+from pipeline_lib.config import LandCover, Periods, Sites, Stratum
+from pipeline_lib.errors import UserError
+from pipeline_lib.sites import LandCoverMap, counts_of, draw_periods, draw_sites
+
+FOREST, GRASS, URBAN, WATER, CROP = 70, 130, 190, 210, 10
+
+
+def land_cover(seed: int = 0, per_degree: int = 30) -> LandCoverMap:
+    generator = np.random.default_rng(seed)
+    rows, cols = 8 * per_degree, 10 * per_degree
+    codes = generator.choice(
+        np.array([FOREST, GRASS, URBAN, WATER, CROP, 0], np.uint8),
+        size=(rows, cols),
+        p=[0.25, 0.25, 0.02, 0.2, 0.26, 0.02],
+    )
+    lon = 5 + (np.arange(cols) + 0.5) / per_degree
+    lat = 54 - (np.arange(rows) + 0.5) / per_degree
+    return LandCoverMap(codes, lon, lat)
+
+
+def block(count: int = 20, distance: float = 50, **more: object) -> Sites:
+    return Sites(
+        count=count,
+        bounds=(5, 46, 15, 54),
+        min_distance_km=distance,
+        strata=(
+            Stratum(name="forest", codes=(FOREST,), share=0.4),
+            Stratum(name="urban", codes=(URBAN,), share=0.1),
+            Stratum(name="others", codes=(), share=0.5),
+        ),
+        periods=Periods(count=2, first_year=2017, last_year=2024, gap_years=1),
+        **more,
+    )
+
+
+def places(rows: list[dict]) -> np.ndarray:
+    return np.array([(row["lon"], row["lat"]) for row in rows if row["cube"].endswith("-a")])
+
+
+@settings(max_examples=15, deadline=None)
+@given(
+    seed=st.integers(0, 2**31),
+    count=st.integers(1, 40),
+    distance=st.sampled_from([0.0, 5.0, 50.0]),
+)
+def test_every_law_of_the_table_holds(seed: int, count: int, distance: float) -> None:
+    area = land_cover()
+    rows = draw_sites(area, block(count, distance), seed)
+    assert len(rows) == 2 * count
+    found = places(rows)
+    pairs = np.array(list(itertools.combinations(range(count), 2))).reshape(-1, 2)
+    if len(pairs):
+        first, second = found[pairs[:, 0]], found[pairs[:, 1]]
+        metres = Geod(ellps="WGS84").inv(*first.T, *second.T)[2]
+        assert np.min(metres) >= distance * 1000
+        assert np.min(metres) > 0
+    wanted = dict(zip(["forest", "urban", "others"], counts_of(block().strata, count), strict=True))
+    for row in rows:
+        column = np.abs(area.lon - row["lon"]).argmin()
+        line = np.abs(area.lat - row["lat"]).argmin()
+        assert area.codes[line, column] == row["lcc_code"] not in (0, WATER)
+        if row["land_cover"] != "others":
+            assert row["lcc_code"] == {"forest": FOREST, "urban": URBAN}[row["land_cover"]]
+    for name, number in wanted.items():
+        assert sum(row["land_cover"] == name for row in rows) == 2 * number
+
+
+def test_the_same_seed_gives_the_same_table_and_another_seed_another() -> None:
+    assert draw_sites(land_cover(), block(), 7) == draw_sites(land_cover(), block(), 7)
+    assert draw_sites(land_cover(), block(), 7) != draw_sites(land_cover(), block(), 8)
+
+
+def test_others_are_drawn_whatever_their_class() -> None:
+    drawn = draw_sites(land_cover(), block(60, 10), 3)
+    codes = {row["lcc_code"] for row in drawn if row["land_cover"] == "others"}
+    assert {FOREST, GRASS, CROP} <= codes
+
+
+def test_places_are_drawn_fairly_by_area() -> None:
+    rows, cols = 160, 40
+    lat = 80 - (np.arange(rows) + 0.5) / 2
+    lon = (np.arange(cols) + 0.5) / 2
+    area = LandCoverMap(np.full((rows, cols), GRASS, np.uint8), lon, lat)
+    sites = Sites(
+        count=3000,
+        min_distance_km=0,
+        strata=(Stratum(name="grass", codes=(GRASS,), share=1.0),),
+        periods=Periods(count=1),
+    )
+    drawn = np.array([row["lat"] for row in draw_sites(area, sites, 1)])
+    # Half of the area between the equator and 80 degrees lies below asin(sin(80) / 2).
+    share = (drawn < np.degrees(np.arcsin(np.sin(np.radians(80)) / 2))).mean()
+    assert share == pytest.approx(0.5, abs=0.04)
+
+
+def test_a_stratum_that_cannot_be_filled_is_named_and_counted() -> None:
+    area = land_cover()
+    crowded = block(60, 200)
+    with pytest.raises(UserError, match=r"'others' lacks \d+ of 30 sites.*200 km"):
+        draw_sites(area, crowded, 1)
+    codes = np.where(area.codes == URBAN, GRASS, area.codes)
+    with pytest.raises(UserError, match="'urban' lacks 2 of 2 sites: the map has no such cell"):
+        draw_sites(LandCoverMap(codes, area.lon, area.lat), block(), 1)
+
+
+def test_excluded_codes_are_never_drawn() -> None:
+    sites = block(40, 5, land_cover=LandCover(excluded=(0, WATER, CROP)))
+    codes = {row["lcc_code"] for row in draw_sites(land_cover(), sites, 5)}
+    assert not codes & {0, WATER, CROP}
+
+
+def test_distance_is_kept_across_the_antimeridian() -> None:
+    lon = np.concatenate([np.arange(-180, -178, 0.1), np.arange(178, 180, 0.1)])
+    area = LandCoverMap(np.full((20, 40), GRASS, np.uint8), lon, 10 - np.arange(20) * 0.1)
+    sites = Sites(
+        count=6,
+        bounds=(-180, 8, 180, 11),
+        min_distance_km=80,
+        strata=(Stratum(name="grass", codes=(GRASS,), share=1.0),),
+    )
+    found = places(draw_sites(area, sites, 2))
+    for (lon1, lat1), (lon2, lat2) in itertools.combinations(found, 2):
+        assert Geod(ellps="WGS84").inv(lon1, lat1, lon2, lat2)[2] >= 80_000
+
+
+@given(shares=st.lists(st.integers(1, 100), min_size=1, max_size=6), total=st.integers(1, 500))
+def test_counts_are_whole_quotas_or_one_more(shares: list[int], total: int) -> None:
+    strata = [
+        Stratum(name=f"s{i}", codes=(), share=share / sum(shares)) for i, share in enumerate(shares)
+    ]
+    counts = counts_of(strata, total)
+    assert sum(counts) == total
+    for stratum, count in zip(strata, counts, strict=True):
+        assert -1e-6 <= count - np.floor(stratum.share * total) <= 1 + 1e-6
+
+
+def test_counts_of_table_one() -> None:
+    assert counts_of(Sites().strata, 250) == [50, 50, 50, 13, 87] or counts_of(
+        Sites().strata, 250
+    ) == [50, 50, 50, 12, 88]
+
+
+@given(count=st.integers(1, 3), gap=st.integers(0, 2), seed=st.integers(0, 1000))
+def test_periods_are_whole_years_with_their_gap(count: int, gap: int, seed: int) -> None:
+    block = Periods(count=count, first_year=2017, last_year=2024, gap_years=gap)
+    drawn = draw_periods(block, np.random.default_rng(seed))
+    years = [start.year for start, _ in drawn]
+    assert all(
+        (start, end) == (date(y, 1, 1), date(y, 12, 31))
+        for y, (start, end) in zip(years, drawn, strict=True)
+    )
+    assert all(second - first - 1 >= gap for first, second in itertools.pairwise(years))
+    assert min(years) >= 2017
+    assert max(years) <= 2024
+
+
+def test_every_admissible_pair_of_years_occurs() -> None:
+    block = Periods(count=2, first_year=2017, last_year=2020, gap_years=1)
+    seen = {
+        tuple(start.year for start, _ in draw_periods(block, np.random.default_rng(seed)))
+        for seed in range(60)
+    }
+    assert seen == {(2017, 2019), (2017, 2020), (2018, 2020)}

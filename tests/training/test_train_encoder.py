@@ -1,0 +1,154 @@
+import csv
+import shutil
+
+import numpy as np
+import pytest
+import torch
+from safetensors.torch import load_file
+
+from pipeline_lib.errors import UserError
+from pipeline_lib.models import load_encoder
+from pipeline_lib.training import baseline_metrics, loop, sample_metrics
+
+
+def weights(folder):
+    return load_file(folder / "model.safetensors")
+
+
+def test_training_learns_and_says_so(world):
+    folder = world.root / "models" / "optical"
+    with (folder / "curves.csv").open() as handle:
+        rows = list(csv.DictReader(handle))
+    assert [(row["epoch"], row["split"]) for row in rows] == [
+        (str(epoch), split) for epoch in range(3) for split in ("train", "validation")
+    ]
+    losses = [float(row["loss"]) for row in rows if row["split"] == "train"]
+    assert losses[-1] < 0.8 * losses[0]
+    trained = load_encoder(folder)
+    assert trained.metrics["validation"]["centre_mae_scaled"] < 0.25
+    card = (folder / "README.md").read_text()
+    assert trained.digest in card and "Limits" in card.title()
+    assert not (world.root / "state" / "optical").exists()
+
+
+def test_one_seed_gives_one_model_and_another_gives_another(world, tmp_path):
+    short = world.training.model_copy(update={"max_epochs": 1})
+    for name, seed in (("a", 3), ("b", 3), ("c", 4)):
+        world.train("radar", tmp_path / name, tmp_path / "state", training=short, seed=seed)
+    same = load_encoder(tmp_path / "a").digest == load_encoder(tmp_path / "b").digest
+    assert same and load_encoder(tmp_path / "a").digest != load_encoder(tmp_path / "c").digest
+
+
+@pytest.mark.parametrize("killed_in", [0, 1, 2])
+def test_killed_and_resumed_equals_uninterrupted(world, tmp_path, monkeypatch, killed_in):
+    """Killed in an epoch's middle, before the first checkpoint as well as after the second."""
+
+    class Killed(Exception):
+        pass
+
+    original = loop._Module.training_step
+    steps = []
+
+    def dying(self, batch, batch_idx):
+        steps.append(batch_idx)
+        if self.current_epoch == killed_in and batch_idx == 1:
+            raise Killed
+        return original(self, batch, batch_idx)
+
+    monkeypatch.setattr(loop._Module, "training_step", dying)
+    with pytest.raises(Killed):
+        world.train("optical", tmp_path / "model", tmp_path / "state")
+    assert not (tmp_path / "model").exists()
+    monkeypatch.undo()
+    world.train("optical", tmp_path / "model", tmp_path / "state")
+    resumed, whole = weights(tmp_path / "model"), weights(world.root / "models" / "optical")
+    for key in whole:
+        torch.testing.assert_close(resumed[key], whole[key], rtol=0, atol=1e-6)
+    curves = "curves.csv"
+    assert (tmp_path / "model" / curves).read_text() == (
+        world.root / "models" / "optical" / curves
+    ).read_text()
+
+
+def test_killed_after_the_last_epoch_trains_no_further(world, tmp_path, monkeypatch):
+    from pipeline_lib.training import encoders
+
+    def killed(*_, **__):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(encoders, "save_encoder", killed)
+    with pytest.raises(KeyboardInterrupt):
+        world.train("optical", tmp_path / "model", tmp_path / "state")
+    monkeypatch.undo()
+    monkeypatch.setattr(loop, "_run", killed)
+    world.train("optical", tmp_path / "model", tmp_path / "state")
+    digest = load_encoder(world.root / "models" / "optical").digest
+    assert load_encoder(tmp_path / "model").digest == digest
+
+
+def test_the_state_of_another_training_is_not_resumed(world, tmp_path, monkeypatch):
+    from pipeline_lib.training import encoders
+
+    short = world.training.model_copy(update={"max_epochs": 1})
+    with monkeypatch.context() as patch:
+        patch.setattr(encoders, "save_encoder", lambda *_, **__: None)
+        patch.setattr(encoders, "rmtree", lambda *_: None)
+        world.train("radar", tmp_path / "a", tmp_path / "state", training=short, seed=1)
+    world.train("radar", tmp_path / "b", tmp_path / "state", training=short, seed=2)
+    world.train("radar", tmp_path / "c", tmp_path / "fresh", training=short, seed=2)
+    assert load_encoder(tmp_path / "b").digest == load_encoder(tmp_path / "c").digest
+
+
+def test_a_loss_that_is_not_finite_names_its_batch(world, tmp_path):
+    wild = world.training.model_copy(update={"learning_rate": 1e30, "warmup_steps": 0})
+    with pytest.raises(UserError, match=r"not finite in epoch \d+, batch \d+|validation"):
+        world.train("radar", tmp_path / "model", tmp_path / "state", training=wild)
+    assert not (tmp_path / "model").exists()
+
+
+def test_time_limit_ends_training_with_a_model(world, tmp_path):
+    hasty = world.training.model_copy(update={"max_epochs": 1000, "max_minutes": 1e-6})
+    world.train("radar", tmp_path / "model", tmp_path / "state", training=hasty)
+    assert load_encoder(tmp_path / "model").metrics["validation"]["centre_mae"] > 0
+
+
+def test_no_validation_cube_is_refused_in_one_line(world, tmp_path):
+    table = world.table.read_text()
+    try:
+        world.table.write_text(table.replace("validation", "test"))
+        with pytest.raises(UserError, match="no validation cube") as caught:
+            world.train("radar", tmp_path / "model", tmp_path / "state")
+        assert "\n" not in str(caught.value)
+    finally:
+        world.table.write_text(table)
+
+
+def test_sample_metrics_are_repeatable_and_comparable_to_baselines(world):
+    trained = load_encoder(world.root / "models" / "optical")
+    held_out = [path for path in world.cubes["optical"] if "site-3" in path.name]
+    training = [path for path in world.cubes["optical"] if path not in held_out]
+    first = sample_metrics(trained, held_out, seed=5, max_samples=40)
+    assert first == sample_metrics(trained, held_out, seed=5, max_samples=40)
+    assert first["samples"] <= 40
+    others = baseline_metrics(
+        trained,
+        held_out,
+        training_cubes=training,
+        components=(1, 3),
+        seed=5,
+        max_samples=40,
+    )
+    assert set(others) == {"nearest_date", "adjacent_pixel", "pca_1", "pca_3"}
+    assert others["pca_3"]["centre_mae"] < 1e-6, "three components hold three bands"
+    assert others["pca_1"]["centre_mae"] < others["nearest_date"]["centre_mae"]
+    extent = (trained.normalisation.upper - trained.normalisation.lower).mean()
+    ratio = first["centre_mae"] / first["centre_mae_scaled"]
+    assert np.isclose(ratio, extent, rtol=0.5), "physical and scaled errors are not mixed up"
+
+
+def test_other_bands_are_refused(world, tmp_path):
+    foreign = tmp_path / world.cubes["optical"][0].name
+    shutil.copy(world.cubes["radar"][0], foreign)
+    trained = load_encoder(world.root / "models" / "optical")
+    with pytest.raises(UserError, match="vv vh"):
+        sample_metrics(trained, [foreign], seed=5, max_samples=4)
