@@ -24,10 +24,10 @@ from pipeline_lib.acquire.brdf import (
 )
 from pipeline_lib.acquire.patience import Damaged
 from pipeline_lib.acquire.resampling import bilinear_weights, coarse_grid, refine
-from pipeline_lib.acquire.sentinel1 import power_of, rolling_mean
+from pipeline_lib.acquire.sentinel1 import power_of
 from pipeline_lib.acquire.sentinel2 import mean_of_angles, reflectance_of
 from pipeline_lib.config import SENTINEL_2
-from pipeline_lib.cubes import Grid
+from pipeline_lib.cubes import Grid, rolling_mean
 from pipeline_lib.errors import UserError
 
 BANDS = list(SENTINEL_2.bands)

@@ -21,9 +21,9 @@ from pipeline_lib.evaluate.style import drawing
 from pipeline_lib.evaluate.tables import (
     comparison_table,
     embeddings_tables,
-    encoder_table,
+    encoder_tables,
     facts_of_cubes,
-    fusion_table,
+    fusion_tables,
     gpp_tables,
     number,
 )
@@ -213,10 +213,10 @@ def test_a_number_is_printed_to_half_a_percent(value: float) -> None:
 def test_the_comparison_sets_ours_beside_the_papers() -> None:
     ours = {("encoder", "sentinel-2", "sam"): {"validation": 0.0456}}
     table = comparison_table(ours)
-    rows = {row[:2]: row[3:] for row in table.rows}
-    angle = rows["encoder, sentinel-2", "spectral angle of the centre"]
+    rows = {row[:3]: row[4:] for row in table.rows}
+    angle = rows["encoder", "sentinel-2", "spectral angle of the centre"]
     assert angle == ("–", "0.0456", "–", "0.0259", "0.0278", "–")
-    assert rows["GPP", "RMSE of daily GPP"] == ("–", "–", "–", "3.09", "4.40", "–")
+    assert rows["GPP", "all", "RMSE of daily GPP"] == ("–", "–", "–", "3.09", "4.40", "–")
     assert len(table.rows) == 10 and all(len(row) == len(table.columns) for row in table.rows)
 
 
@@ -233,23 +233,40 @@ def test_what_evaluations_hold_reaches_the_page(inputs: dict[str, Any], tmp_path
 
 
 def test_an_encoder_is_shown_with_its_baselines() -> None:
-    part = {"model": errors(1), "baselines": {"nearest_date": {"centre_mae": 0.5}}}
-    table = encoder_table("sentinel-2", {"splits": {"test": part, "training": part}}, "reflectance")
+    part = {"model": errors(1), "baselines": {"pca_9": {"centre_mae": 0.5, "samples": 7}}}
+    evaluation = {"splits": {"test": part, "training": part}, "left_out": {"validation": "empty"}}
+    table, by_class, left_out = encoder_tables("sentinel-2", evaluation, "reflectance")
     assert [row[:2] for row in table.rows] == [
         ("training", "this model"),
-        ("training", "nearest date"),
+        ("training", "9 principal components"),
         ("test", "this model"),
-        ("test", "nearest date"),
+        ("test", "9 principal components"),
     ]
     assert "centre MAE (reflectance)" in table.columns
     assert "spectral angle of the centre (rad)" not in table.columns
-    assert table.rows[1][2:4] == ("0.500", "–")
+    assert table.rows[1][2:] == ("0.500", "–", "–", "7")
+    assert by_class.rows == ()
+    assert left_out.rows == (("validation", "empty"),)
+
+
+def test_a_fusion_is_shown_by_sensor_beside_each_sensor_alone() -> None:
+    part = {
+        "model": {sensor: errors(1) for sensor in SENSORS},
+        "baselines": {"encoder_alone": {"sentinel-2": errors(2)}},
+        "land_cover": {"urban": {"sentinel-1": errors(3)}},
+    }
+    table, by_class = fusion_tables({"splits": {"test": part}})
+    assert [row[:4] for row in table.rows] == [
+        ("test", "sentinel-1", "from the embedding", "0.0123"),
+        ("test", "sentinel-2", "from the embedding", "0.0123"),
+        ("test", "sentinel-2", "encoder alone", "0.0246"),
+    ]
+    assert by_class.rows[0][:4] == ("test", "sentinel-1", "urban", "0.0369")
 
 
 def test_tables_bear_files_without_content() -> None:
-    assert encoder_table("a", {}, "reflectance").rows == ()
-    assert fusion_table({}).rows == ()
-    assert all(table.rows == () for table in gpp_tables({}))
+    empty = [*encoder_tables("a", {}, "reflectance"), *fusion_tables({}), *gpp_tables({})]
+    assert all(table.rows == () for table in empty)
     assert embeddings_tables([])[0].rows == (("0", "0", "0", "0.0"),)
 
 

@@ -53,22 +53,25 @@ def c_factor_on_nodes(angles: Angles) -> NDArray[np.float64]:
     import xarray as xr
     from sen2nbar.c_factor import c_factor
 
+    labels = [COEFFICIENTS_OF.get(band, band) for band in angles.bands]
+    # sen2nbar finds coefficients by band label, and a label can stand only once along its axis:
+    # a band that lends another's coefficients goes to a second layer.
+    layer = [int(band in COEFFICIENTS_OF) for band in angles.bands]
+    names = sorted(set(labels))
+    place = [names.index(label) for label in labels]
+
+    def layered(field: NDArray[np.float64]) -> xr.DataArray:
+        values = np.full((max(layer) + 1, len(names), *field.shape[1:]), np.nan)
+        values[layer, place] = field
+        return xr.DataArray(values, dims=("layer", "band", "y", "x"), coords={"band": names})
+
     sun_zenith = xr.DataArray(angles.sun_zenith, dims=("y", "x"))
     sun_azimuth = xr.DataArray(angles.sun_azimuth, dims=("y", "x"))
-    result = np.full(angles.view_zenith.shape, np.nan)
-    labels = [COEFFICIENTS_OF.get(band, band) for band in angles.bands]
-    own = [index for index, band in enumerate(angles.bands) if band not in COEFFICIENTS_OF]
-    lent = [[index] for index, band in enumerate(angles.bands) if band in COEFFICIENTS_OF]
-    # sen2nbar finds coefficients by band label, and a label can stand only once per call.
-    for group in [own, *lent]:
-        names = [labels[index] for index in group]
-        view_zenith, view_azimuth = (
-            xr.DataArray(field[group], dims=("band", "y", "x"), coords={"band": names})
-            for field in (angles.view_zenith, angles.view_azimuth)
-        )
-        factor = c_factor(sun_zenith, view_zenith, sun_azimuth - view_azimuth)
-        result[group] = factor.sel(band=names).transpose("band", "y", "x").values
-    return result
+    factor = c_factor(
+        sun_zenith, layered(angles.view_zenith), sun_azimuth - layered(angles.view_azimuth)
+    )
+    ordered = factor.sel(band=names).transpose("layer", "band", "y", "x").values
+    return np.asarray(ordered[layer, place])
 
 
 def fill_nearest(field: NDArray[np.float64]) -> NDArray[np.float64]:

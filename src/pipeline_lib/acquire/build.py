@@ -9,10 +9,10 @@ import numpy as np
 
 from pipeline_lib.acquire.frames import Frames
 from pipeline_lib.acquire.reading import AssetReader
-from pipeline_lib.acquire.sentinel1 import load_sentinel1, rolling_mean
+from pipeline_lib.acquire.sentinel1 import load_sentinel1
 from pipeline_lib.acquire.sentinel2 import load_sentinel2
-from pipeline_lib.config import Catalog, CubeGrid, Sensor
-from pipeline_lib.cubes import CubeRequest, Grid, make_cube, write_cube
+from pipeline_lib.config import Catalog, CubeGrid, SensorSource
+from pipeline_lib.cubes import CubeRequest, Grid, make_cube, rolling_mean, write_cube
 from pipeline_lib.errors import UserError
 from pipeline_lib.files import read_json
 
@@ -26,7 +26,7 @@ LOADERS: dict[str, Callable[..., Frames]] = {
 def build_cube(
     *,
     sensor_name: str,
-    sensor: Sensor,
+    sensor: SensorSource,
     catalog: Catalog,
     cube: CubeGrid,
     items: Path,

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from pipeline_lib.acquire.patience import LONGEST_WAIT_S
-from pipeline_lib.config import Catalog, CubeGrid, Sensor
+from pipeline_lib.config import Catalog, CubeGrid, SensorSource
 from pipeline_lib.cubes import CubeRequest, grid_at
 from pipeline_lib.errors import UserError
 from pipeline_lib.files import read_json, write_json
@@ -236,7 +236,7 @@ def baseline_of(item: Item) -> tuple[int, ...]:
 
 
 def pin_items(
-    *, request: CubeRequest, sensor: Sensor, cube: CubeGrid, catalog: Catalog, output: Path
+    *, request: CubeRequest, sensor: SensorSource, cube: CubeGrid, catalog: Catalog, output: Path
 ) -> None:
     """Search the catalog for a cube's items and write them to a file.
 

@@ -13,7 +13,7 @@ from pipeline_lib.acquire.frames import Frame, Frames, joined, timestamp
 from pipeline_lib.acquire.mosaic import epsg_of, first_valid, groups, take
 from pipeline_lib.acquire.patience import Lost
 from pipeline_lib.acquire.reading import AssetReader
-from pipeline_lib.config import CubeGrid, Sensor
+from pipeline_lib.config import CubeGrid, SensorSource
 from pipeline_lib.cubes import CLEAR, NO_DATA, Grid
 
 
@@ -25,40 +25,9 @@ def power_of(numbers: NDArray[np.float32]) -> NDArray[np.float32]:
     return np.where(np.isfinite(numbers) & (numbers > 0), numbers, np.float32(np.nan))
 
 
-def rolling_mean(values: NDArray[np.float32], frames: int) -> NDArray[np.float32]:
-    """Centred rolling mean over time, in linear power, ignoring missing values.
-
-    Parameters
-    ----------
-    values
-        ``(time, ...)``, NaN where missing.
-    frames
-        Odd length of the window; at the ends it is cut, not padded.
-
-    Returns
-    -------
-    array, ``(time, ...)``
-        Missing where ``values`` is: a neighbour in time is no measurement of this one.
-    """
-    half = frames // 2
-    present = np.isfinite(values)
-    filled = np.where(present, values, np.float32(0))
-    total = np.zeros(values.shape, dtype=np.float64)
-    count = np.zeros(values.shape, dtype=np.uint8 if frames < 256 else np.int64)
-    last = len(values)
-    for shift in range(-half, half + 1):
-        here = slice(max(0, -shift), min(last, last - shift))
-        there = slice(max(0, shift), min(last, last + shift))
-        total[here] += filled[there]
-        count[here] += present[there]
-    with np.errstate(invalid="ignore"):
-        mean = (total / count).astype(np.float32)
-    return np.where(present, mean, np.float32(np.nan))
-
-
 def load_sentinel1(
     *,
-    sensor: Sensor,
+    sensor: SensorSource,
     cube: CubeGrid,
     grid: Grid,
     items: Sequence[Item],

@@ -24,7 +24,7 @@ from pipeline_lib.acquire.mosaic import NOTHING, epsg_of, first_valid, groups, s
 from pipeline_lib.acquire.patience import Lost
 from pipeline_lib.acquire.reading import AssetReader
 from pipeline_lib.acquire.resampling import coarse_grid, nearest_index, refine
-from pipeline_lib.config import CubeGrid, Sensor
+from pipeline_lib.config import CubeGrid, SensorSource
 from pipeline_lib.cubes import CLEAR, NO_DATA, Grid
 
 QUANTIFICATION = np.float32(10000)
@@ -94,7 +94,7 @@ def reflectance_of(numbers: NDArray[np.uint16], baseline: tuple[int, ...]) -> ND
 
 def load_sentinel2(
     *,
-    sensor: Sensor,
+    sensor: SensorSource,
     cube: CubeGrid,
     grid: Grid,
     items: Sequence[Item],
@@ -168,7 +168,7 @@ def load_sentinel2(
 def _load_scenes(
     items: Sequence[Item],
     *,
-    sensor: Sensor,
+    sensor: SensorSource,
     bands: Sequence[str],
     grid: Grid,
     padded: Grid,
@@ -190,7 +190,7 @@ def _load_scenes(
 def _load_scene(
     item: Item,
     *,
-    sensor: Sensor,
+    sensor: SensorSource,
     bands: Sequence[str],
     grid: Grid,
     padded: Grid,
@@ -237,7 +237,7 @@ def _scene_classes(item: Item, grid: Grid, reader: AssetReader) -> NDArray[np.ui
 def _frames_of(
     days: Sequence[Sequence[Scene]],
     *,
-    sensor: Sensor,
+    sensor: SensorSource,
     read_bands: Sequence[str],
     context: int,
     model: CloudModel | None,

@@ -1,7 +1,8 @@
 """The grid, the schema and the files of cubes."""
 
 from pipeline_lib.cubes.grid import CubeRequest, Grid, grid_at, utm_epsg
-from pipeline_lib.cubes.ingest import ingest_cube, merge_days, rolling_mean
+from pipeline_lib.cubes.ingest import ingest_cube, merge_days
+from pipeline_lib.cubes.rolling import rolling_mean
 from pipeline_lib.cubes.schema import (
     CLEAR,
     CLOUD_SHADOW,

@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 
 from pipeline_lib.config import OwnCube, OwnCubeFile, SensorSource
 from pipeline_lib.cubes.grid import Grid
+from pipeline_lib.cubes.rolling import rolling_mean
 from pipeline_lib.cubes.schema import CLEAR, NO_DATA, THICK_CLOUD, make_cube, write_cube
 from pipeline_lib.errors import UserError
 
@@ -118,34 +119,6 @@ def merge_days(
         out[day] = np.where(count > 0, total / np.maximum(count, 1), cloudy)
         seen[day] = clear[members].any(axis=0)
     return unique, out, seen, len(days) - len(unique)
-
-
-def rolling_mean(values: NDArray[np.float32], frames: int) -> NDArray[np.float32]:
-    """Centred rolling mean over time in linear scale, over the frames that are there.
-
-    Parameters
-    ----------
-    values
-        ``(time, ...)``, NaN where missing; a missing value stays missing only where the whole
-        window is.
-    frames
-        Odd length of the window; at the ends it is cut short.
-    """
-    if frames == 1:
-        return values
-    half = frames // 2
-    total = np.zeros(values.shape, np.float64)
-    count = np.zeros(values.shape, np.int16)
-    length = len(values)
-    finite = np.isfinite(values)
-    filled = np.where(finite, values, 0)
-    for shift in range(-half, half + 1):
-        to = slice(max(0, -shift), min(length, length - shift))
-        from_ = slice(max(0, shift), min(length, length + shift))
-        total[to] += filled[from_]
-        count[to] += finite[from_]
-    with np.errstate(invalid="ignore"):
-        return np.where(count > 0, total / np.maximum(count, 1), np.nan).astype(np.float32)
 
 
 def _open(block: OwnCubeFile) -> xr.Dataset:

@@ -15,7 +15,7 @@ METRICS = {
     "centre_mae_scaled": ("centre MAE", "scaled 0..1"),
     "context_mae": ("context MAE", "unit of the sensor"),
     "sam": ("spectral angle of the centre", "rad"),
-    "ssim_loss": ("1 - SSIM", "1"),
+    "ssim_loss": ("SSIM loss", "1"),
     "nrmse": ("NRMSE of daily GPP", "1"),
     "rmse": ("RMSE of daily GPP", "g C m⁻² d⁻¹"),
 }

@@ -21,9 +21,9 @@ from pipeline_lib.evaluate.tables import (
     Table,
     comparison_table,
     embeddings_tables,
-    encoder_table,
+    encoder_tables,
     facts_of_cubes,
-    fusion_table,
+    fusion_tables,
     gpp_tables,
 )
 from pipeline_lib.files import atomic_path, digest_of, read_json
@@ -303,14 +303,15 @@ def _training_section(
     fusion: Mapping[str, Any],
 ) -> Section:
     tables = [
-        encoder_table(name, evaluation, config.sensors[name].quantity)
+        table
         for name, evaluation in encoders.items()
+        for table in encoder_tables(name, evaluation, config.sensors[name].quantity)
     ]
     return Section(
         "training",
         "Encoders and fusion",
         figures=_of_kind(pictures, "curves"),
-        tables=(*tables, fusion_table(fusion)),
+        tables=(*tables, *fusion_tables(fusion)),
     )
 
 
@@ -346,13 +347,20 @@ _DEFINITIONS = (
     ),
     (
         "spectral angle",
-        "Angle between the observed and the reconstructed spectrum of the centre, in radians, "
-        "taken on reflectance.",
+        "Angle between the observed and the reconstructed bands of the centre, in radians, taken "
+        "in units of the sensor.",
     ),
     (
-        "1 - SSIM",
+        "SSIM loss",
         "One minus the structural similarity of patch and reconstruction (Gaussian window of "
         "7 x 7 pixels, sigma 1.5, data range 1).",
+    ),
+    (
+        "baselines",
+        "Nearest date: the same pixel in the frame of the sample closest in time. Adjacent pixel: "
+        "a neighbour in the same frame. Principal components: of the bands of the centre, fitted "
+        "on training sites; they know the centre and nothing around it. Encoder alone: the sensor "
+        "by its own encoder and decoder, on the samples of the fusion.",
     ),
     (
         "NRMSE",

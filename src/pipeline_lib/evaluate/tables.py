@@ -13,7 +13,7 @@ import numpy as np
 
 from pipeline_lib.config import Sensor
 from pipeline_lib.cubes import read_cube
-from pipeline_lib.evaluate.paper import METRICS, PAPER, Published
+from pipeline_lib.evaluate.paper import METRICS, PAPER
 
 SPLITS = ("training", "validation", "test")
 _NONE = "–"
@@ -99,59 +99,129 @@ def facts_of_cubes(cubes: Iterable[Path], sensors: Mapping[str, Sensor]) -> tupl
     )
 
 
-def encoder_table(name: str, evaluation: Mapping[str, Any], quantity: str) -> Table:
-    """Errors of a trained model and of its baselines, by split."""
-    splits = evaluation.get("splits", {})
-    metrics = [metric for metric in METRICS if _any_has(splits.values(), metric)]
-    rows = []
-    for split in _ordered(splits):
-        part = splits[split]
+_Errors = tuple[tuple[str, ...], Mapping[str, Any]]
+"""What a row is about, and its errors."""
+
+
+def encoder_tables(name: str, evaluation: Mapping[str, Any], quantity: str) -> tuple[Table, ...]:
+    """Errors of a trained model and of its baselines by split, then by land cover.
+
+    Parameters
+    ----------
+    name
+        Sensor.
+    evaluation
+        ``evaluation/<sensor>.json``.
+    quantity
+        What the sensor measures.
+    """
+    methods: list[_Errors] = []
+    classes: list[_Errors] = []
+    for split, part in _by_split(evaluation):
         named = {"this model": part.get("model", {}), **part.get("baselines", {})}
-        for label, values in named.items():
-            rows.append(
-                (
-                    split,
-                    label.replace("_", " "),
-                    *(number(values.get(metric)) for metric in metrics),
-                    number(values.get("samples", part.get("model", {}).get("samples"))),
-                )
-            )
-    heads = (metric_heading(metric, quantity) for metric in metrics)
-    return Table(
-        caption=f"Reconstruction by the model of {name}, and by simple baselines.",
-        columns=("split", "method", *heads, "samples"),
-        rows=tuple(rows),
-        words=2,
+        methods += [((split, _spelt(label)), errors) for label, errors in named.items()]
+        classes += [((split, label), e) for label, e in part.get("land_cover", {}).items()]
+    return (
+        _errors_table(
+            f"Reconstruction by the encoder and decoder of {name}, and by simple baselines.",
+            ("split", "method"),
+            methods,
+            quantity=quantity,
+        ),
+        _errors_table(
+            f"Reconstruction by the encoder and decoder of {name}, by land cover.",
+            ("split", "land cover"),
+            classes,
+            quantity=quantity,
+            folded=True,
+        ),
+        *_left_out(evaluation),
     )
 
 
-def fusion_table(evaluation: Mapping[str, Any]) -> Table:
-    """Errors of each sensor's centre, decoded from the embedding, by split."""
-    found = [
-        (split, sensor, values)
-        for split in _ordered(evaluation.get("splits", {}))
-        for sensor, values in evaluation["splits"][split].get("model", {}).items()
-        if isinstance(values, Mapping)
-    ]
-    metrics = [m for m in METRICS if any(values.get(m) is not None for *_, values in found)]
-    return Table(
-        caption="Reconstruction of each sensor from the embedding alone.",
-        columns=(
-            "split",
-            "sensor",
-            *(metric_heading(metric) for metric in metrics),
-            "samples",
+def fusion_tables(evaluation: Mapping[str, Any]) -> tuple[Table, ...]:
+    """Errors of what each sensor gets back from the embedding, by split, then by land cover.
+
+    Parameters
+    ----------
+    evaluation
+        ``evaluation/fusion.json``: as an encoder's, with the sensor one level below.
+    """
+    methods: list[_Errors] = []
+    classes: list[_Errors] = []
+    for split, part in _by_split(evaluation):
+        named = {"from the embedding": part.get("model", {}), **part.get("baselines", {})}
+        methods += [
+            ((split, sensor, _spelt(label)), by_sensor[sensor])
+            for sensor in part.get("model", {})
+            for label, by_sensor in named.items()
+            if sensor in by_sensor
+        ]
+        classes += [
+            ((split, sensor, label), errors)
+            for label, by_sensor in part.get("land_cover", {}).items()
+            for sensor, errors in by_sensor.items()
+        ]
+    return (
+        _errors_table(
+            "Reconstruction of each sensor from the embedding alone, by the sensor's own encoder, "
+            "and by simple baselines.",
+            ("split", "sensor", "method"),
+            methods,
         ),
+        _errors_table(
+            "Reconstruction of each sensor from the embedding alone, by land cover.",
+            ("split", "sensor", "land cover"),
+            classes,
+            folded=True,
+        ),
+        *_left_out(evaluation),
+    )
+
+
+def _by_split(evaluation: Mapping[str, Any]) -> list[tuple[str, Mapping[str, Any]]]:
+    splits = evaluation.get("splits", {})
+    known = [split for split in SPLITS if split in splits]
+    return [(split, splits[split]) for split in known]
+
+
+def _spelt(label: str) -> str:
+    words = label.replace("_", " ")
+    count = words.removeprefix("pca ")
+    return f"{count} principal components" if count.isdigit() else words
+
+
+def _errors_table(
+    caption: str,
+    heads: tuple[str, ...],
+    rows: Sequence[_Errors],
+    *,
+    quantity: str | None = None,
+    folded: bool = False,
+) -> Table:
+    metrics = [m for m in METRICS if any(errors.get(m) is not None for _, errors in rows)]
+    return Table(
+        caption=caption,
+        columns=(*heads, *(metric_heading(metric, quantity) for metric in metrics), "samples"),
         rows=tuple(
             (
-                split,
-                sensor,
-                *(number(values.get(metric)) for metric in metrics),
-                number(values.get("samples")),
+                *about,
+                *(number(errors.get(metric)) for metric in metrics),
+                number(errors.get("samples")),
             )
-            for split, sensor, values in found
+            for about, errors in rows
         ),
-        words=2,
+        words=len(heads),
+        folded=folded,
+    )
+
+
+def _left_out(evaluation: Mapping[str, Any]) -> tuple[Table, ...]:
+    reasons = evaluation.get("left_out", {})
+    if not reasons:
+        return ()
+    return (
+        Table("What was not evaluated, and why.", ("what", "why"), tuple(reasons.items()), words=2),
     )
 
 
@@ -180,19 +250,20 @@ def comparison_table(ours: Mapping[tuple[str, str | None, str], Mapping[str, Any
         label, unit = METRICS[result.metric]
         rows.append(
             (
-                _subject(result),
+                "GPP" if result.stage == "gpp" else result.stage,
+                result.sensor or "all",
                 label,
-                unit if result.same_unit else f"{unit}; the paper: weighted, scaled 0..1",
+                unit if result.same_unit else f"{unit} (paper: weighted, scaled 0..1)",
                 *(number(values.get(split)) for split in SPLITS),
                 *(_as_printed(getattr(result, split)) for split in SPLITS),
             )
         )
     return Table(
         caption="Results of this run beside those that the paper reports.",
-        columns=("model", "result", "unit", *SPLITS, *SPLITS),
+        columns=("model", "sensor", "result", "unit", *SPLITS, *SPLITS),
         rows=tuple(rows),
-        words=3,
-        groups=(("", 3), ("this run", 3), ("the paper", 3)),
+        words=4,
+        groups=(("", 4), ("this run", 3), ("the paper", 3)),
     )
 
 
@@ -227,27 +298,6 @@ def _as_printed(value: float | None) -> str:
     if value is None:
         return _NONE
     return f"{value:.4f}" if value < 1 else f"{value:.2f}"
-
-
-def _subject(result: Published) -> str:
-    if result.stage == "gpp":
-        return "GPP"
-    if result.stage == "fusion":
-        return f"fusion, {result.sensor}"
-    return f"encoder, {result.sensor}"
-
-
-def _ordered(splits: Mapping[str, Any]) -> list[str]:
-    known = [split for split in SPLITS if split in splits]
-    return known + sorted(set(splits) - set(SPLITS))
-
-
-def _any_has(parts: Iterable[Mapping[str, Any]], metric: str) -> bool:
-    return any(
-        values.get(metric) is not None
-        for part in parts
-        for values in (part.get("model", {}), *part.get("baselines", {}).values())
-    )
 
 
 _AGREEMENT = {

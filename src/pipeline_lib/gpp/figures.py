@@ -18,6 +18,9 @@ from pipeline_lib.gpp.windows import VALIDATION
 OBSERVED, PREDICTED, LEFT_OUT = "0.55", "#0072b2", "#d55e00"
 """Grey, and two colours that the colour-blind tell apart (Okabe and Ito 2008)."""
 
+BRIDGED = 3
+"""Strides that a line bridges: days whose GPP is not kept have no window."""
+
 
 def plot_gpp(*, predictions: Path, targets: Mapping[str, Path], gpp: Gpp, output: Path) -> None:
     """Draw a panel per site: kept days, predictions, validation years shaded.
@@ -70,18 +73,18 @@ def _draw_site(
         )
     kept = targets.loc[targets["kept"], "gpp"]
     panel.plot(
-        kept.index, kept, ".", ms=2, color=OBSERVED, mew=0, label="observed", rasterized=True
+        kept.index, kept, ".", ms=2.5, color=OBSERVED, mew=0, label="observed", rasterized=True
     )
     panel.set_xlim(pd.Timestamp(gpp.period.start), pd.Timestamp(gpp.period.end))
+    years = range(gpp.period.start.year, gpp.period.end.year + 1)
+    panel.set_xticks([pd.Timestamp(year, 1, 1) for year in years], labels=years)
     panel.set_ylim(bottom=0)
     panel.tick_params(labelsize=8)
     if predicted.empty:
         share = good_share(targets, gpp.min_quality)
         _note(panel, f"left out: {share:.0%} good days")
         return
-    # Missing windows break a line rather than being bridged.
-    line = predicted.set_index("date").sort_index()
-    line = line[["predicted", "spread", "left_out"]].resample(f"{gpp.stride_days}D").first()
+    line = _broken(predicted.set_index("date"), pd.Timedelta(days=BRIDGED * gpp.stride_days))
     if line["spread"].notna().any():
         panel.fill_between(
             line.index,
@@ -90,12 +93,20 @@ def _draw_site(
             color=PREDICTED,
             alpha=0.25,
             lw=0,
+            label="spread over seeds",
         )
     if line["left_out"].notna().any():
         panel.plot(line.index, line["left_out"], color=LEFT_OUT, lw=0.9, label="site left out")
     panel.plot(line.index, line["predicted"], color=PREDICTED, lw=1.3, label="predicted")
     scored = predicted[predicted["split"] == VALIDATION]
     _note(panel, _summary(agreement(scored["observed"], scored["predicted"])))
+
+
+def _broken(line: pd.DataFrame, bridged: pd.Timedelta) -> pd.DataFrame:
+    """Put an empty row into every gap longer than ``bridged``, which breaks a drawn line."""
+    dates = pd.DatetimeIndex(line.sort_index().index)
+    before = dates[:-1][np.diff(dates) > bridged]
+    return line.reindex(dates.union(before + pd.Timedelta(days=1)))
 
 
 def _summary(scores: Mapping[str, float | int | None]) -> str:
