@@ -98,6 +98,10 @@ def digest_of(content: Any) -> str:
     return hashlib.sha256(text.encode()).hexdigest()
 
 
+SOURCES = ("*.py", "*.j2", "*.css")
+"""What decides what a package does."""
+
+
 def library_digest(packages: Iterable[str]) -> str:
     """Digest of the source of packages of this library.
 
@@ -116,7 +120,7 @@ def library_digest(packages: Iterable[str]) -> str:
 
 def _sources(root: Path, name: str) -> list[Path]:
     folder = root / name
-    found = sorted(folder.rglob("*.py")) if folder.is_dir() else [root / f"{name}.py"]
-    if not found or not found[0].exists():
+    found = [path for kind in SOURCES for path in folder.rglob(kind)]
+    if not found:
         raise ValueError(f"pipeline_lib has no package {name!r}")
     return found

@@ -19,7 +19,6 @@ rule embed_cube:
     resources:
         mem_mb=8000,
         runtime=120,
-        gpu=GPU,
     params:
         cubes=lambda w: {s: cube_file(s, w.cube) for s in sensors_with(w.cube)},
         encoders=rules.train_fusion.params.encoders,

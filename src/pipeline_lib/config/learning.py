@@ -85,7 +85,7 @@ class Embed(Block):
 
     dtype: Literal["float16", "float32"] = Field("float16", description="Stored type")
     tile_px: Count = Field(128, description="Side of a tile, pixels")
-    batch: Count = Field(16384, description="Windows of one step of the temporal head")
+    batch: Count = Field(2048, description="Windows of one step of the temporal head")
 
 
 class Regressor(Block):

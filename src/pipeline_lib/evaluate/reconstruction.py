@@ -148,7 +148,7 @@ def evaluate_fusion(
                 {
                     name.removeprefix(f"{sensor}."): value
                     for name, value in found.items()
-                    if name.startswith(f"{sensor}.") or name == "samples"
+                    if name.startswith(f"{sensor}.")
                 }
             )
             for sensor in trained

@@ -17,7 +17,7 @@ from pipeline_lib.training.batches import Batch, generator
 from pipeline_lib.training.fusions import load_fusion_source
 from pipeline_lib.training.loop import Means
 from pipeline_lib.training.sources import EncoderSource
-from pipeline_lib.training.tasks import EncoderTask, FusionTask, Task
+from pipeline_lib.training.tasks import CRITERION, EncoderTask, FusionTask, Task
 
 BATCH = 256
 
@@ -49,7 +49,7 @@ def sample_metrics(
     """
     source, drawn = _samples(trained, cubes, seed, max_samples)
     task = EncoderTask(trained.autoencoder, trained.sensor, trained.context, trained.normalisation)
-    return _means(task, source.batches(drawn, BATCH), len(drawn))
+    return {**_means(task, source.batches(drawn, BATCH)).take(), "samples": len(drawn)}
 
 
 def fusion_metrics(
@@ -66,7 +66,7 @@ def fusion_metrics(
     -------
     dict
         ``loss``, ``centre_mae_scaled`` (sum over sensors), ``<sensor>.<metric>`` with the metrics
-        of `sample_metrics`, and ``samples``.
+        of `sample_metrics` over the ``<sensor>.samples`` that have this sensor, and ``samples``.
 
     Raises
     ------
@@ -81,7 +81,10 @@ def fusion_metrics(
     rng = generator(seed, "evaluation")
     drawn = source.primary.draw(rng, max_samples, "evaluation of the fusion")
     task = FusionTask(trained.fusion, trained.block, own)
-    return _means(task, source.batches(drawn, BATCH), len(drawn))
+    means = _means(task, source.batches(drawn, BATCH))
+    counts = means.counts()
+    samples = {f"{name}.samples": counts[f"{name}.{CRITERION}"] for name in own}
+    return {**means.take(), **samples, "samples": len(drawn)}
 
 
 def baseline_metrics(
@@ -138,13 +141,13 @@ def _samples(
     return source, source.draw(rng, max_samples, f"evaluation of {trained.name}")
 
 
-def _means(task: Task, batches: Iterable[Any], count: int) -> dict[str, float]:
+def _means(task: Task, batches: Iterable[Any]) -> Means:
     means = Means()
     task.eval()
     with torch.inference_mode():
         for batch in batches:
             means.add(task(batch))
-    return {**means.take(), "samples": count}
+    return means
 
 
 Spectra = NDArray[np.float64]

@@ -47,6 +47,10 @@ class Means:
             self._sums[name] = self._sums.get(name, torch.zeros_like(total)) + total
             self._counts[name] = self._counts.get(name, torch.zeros_like(count)) + count
 
+    def counts(self) -> dict[str, int]:
+        """How many samples each number applied to."""
+        return {name: int(count) for name, count in self._counts.items()}
+
     def take(self) -> dict[str, float]:
         """Means so far, NaN where nothing applied; starts anew."""
         means = {name: float(self._sums[name] / self._counts[name]) for name in self._sums}
