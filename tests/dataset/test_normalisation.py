@@ -54,7 +54,13 @@ def cubes(tmp_path):
 def test_bounds_are_quantiles_of_valid_training_pixels(cubes, tmp_path):
     paths, table, valid = cubes
     output = tmp_path / "normalisation.json"
-    fit_normalisation(cubes=paths, split_table=table, sensor=SENSOR, output=output)
+    fit_normalisation(
+        cubes=paths,
+        split_table=table,
+        bands=SENSOR.bands,
+        quantiles=SENSOR.quantiles,
+        output=output,
+    )
     fitted = Normalisation.read(output)
     lower, upper = np.quantile(valid, (0.1, 0.9), axis=(0, 2, 3))
     np.testing.assert_allclose(fitted.lower, lower, rtol=1e-5)
@@ -89,12 +95,22 @@ def test_permuted_bands_constant_bands_and_no_training_cube_are_refused(cubes, t
         load_stack(paths, scaling)
     with pytest.raises(UserError, match="no training cube"):
         fit_normalisation(
-            cubes=paths[1:], split_table=table, sensor=SENSOR, output=tmp_path / "n.json"
+            cubes=paths[1:],
+            split_table=table,
+            bands=SENSOR.bands,
+            quantiles=SENSOR.quantiles,
+            output=tmp_path / "n.json",
         )
     values = np.zeros((1, 2, 8, 8))
     write(paths[0], values, np.full((1, 8, 8), CLEAR, np.uint8))
     with pytest.raises(UserError, match="vv, vh has one value"):
-        fit_normalisation(cubes=paths, split_table=table, sensor=SENSOR, output=tmp_path / "n.json")
+        fit_normalisation(
+            cubes=paths,
+            split_table=table,
+            bands=SENSOR.bands,
+            quantiles=SENSOR.quantiles,
+            output=tmp_path / "n.json",
+        )
     assert not (tmp_path / "n.json").exists()
 
 

@@ -99,7 +99,11 @@ def world(tmp_path_factory):
     for name, sensor in sensors.items():
         scalings[name] = root / name / "normalisation.json"
         fit_normalisation(
-            cubes=cubes[name], split_table=table, sensor=sensor, output=scalings[name]
+            cubes=cubes[name],
+            split_table=table,
+            bands=sensor.bands,
+            quantiles=sensor.quantiles,
+            output=scalings[name],
         )
 
     def train(name, output, state, *, training=TRAINING, seed=7):

@@ -1,6 +1,6 @@
 # From the catalog, or from the user's own files, to cubes.
 
-ACQUIRE = library_digest(["config", "cubes", "acquire"])
+ACQUIRE = library_digest(["cubes", "acquire"])
 
 
 rule pin_items:
@@ -74,7 +74,7 @@ rule ingest_cube:
         own=lambda w: OWN_CUBES[w.cube].model_dump(
             mode="json", exclude={"split", "embed"}
         ),
-        code=library_digest(["config", "cubes"]),
+        code=library_digest(["cubes"]),
     message:
         "Reading the {wildcards.sensor} file of {wildcards.cube}"
     script:

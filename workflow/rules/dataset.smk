@@ -31,7 +31,7 @@ rule split_sites:
         own=split_rows(),
         split=plain(C.split),
         seed=C.seed,
-        code=library_digest(["config", "dataset"]),
+        code=library_digest(["dataset"]),
     message:
         "Splitting the sites"
     script:
@@ -52,10 +52,9 @@ rule fit_normalisation:
         mem_mb=16000,
         runtime=60,
     params:
-        sensor=lambda w: C.sensors[w.sensor].model_dump(
-            mode="json", include={*source_of(w.sensor), "quantiles", "latent"}
-        ),
-        code=library_digest(["config", "cubes", "dataset"]),
+        bands=lambda w: C.sensors[w.sensor].bands,
+        quantiles=lambda w: C.sensors[w.sensor].quantiles,
+        code=library_digest(["cubes", "dataset"]),
     message:
         "Fitting the scaling of {wildcards.sensor}"
     script:

@@ -26,7 +26,7 @@ if C.demo:
             demo=plain(C.demo),
             seed=C.seed,
             folder=f"{RUN}/archive",
-            code=library_digest(["config", "demo"]),
+            code=library_digest(["demo"]),
         message:
             "Simulating a land-cover map"
         script:
@@ -72,7 +72,7 @@ if C.demo:
             seed=C.seed,
             folder=f"{RUN}/archive",
             truth=f"{RUN}/truth",
-            code=library_digest(["config", "cubes", "demo"]),
+            code=library_digest(["cubes", "demo"]),
         message:
             "Simulating the scenes around {wildcards.site}"
         script:
@@ -96,7 +96,7 @@ if C.demo:
             seed=C.seed,
             folder=f"{RUN}/archive",
             truth=f"{RUN}/truth",
-            code=library_digest(["config", "cubes", "demo"]),
+            code=library_digest(["cubes", "demo"]),
         message:
             "Simulating the scenes and the fluxes around {wildcards.tower}"
 

@@ -24,7 +24,7 @@ rule embed_cube:
         encoders=rules.train_fusion.params.encoders,
         embed=plain(C.embed),
         state=f"{STATE}/embed/{{cube}}",
-        code=library_digest(["config", "cubes", "dataset", "models", "embed"]),
+        code=library_digest(["cubes", "dataset", "models", "embed"]),
     message:
         "Embedding {wildcards.cube}"
     script:

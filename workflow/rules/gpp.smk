@@ -1,6 +1,6 @@
 # What the embeddings tell of gross primary production at flux towers.
 
-GPP_CODE = library_digest(["config", "embed", "gpp"])
+GPP_CODE = library_digest(["embed", "gpp"])
 
 
 def tower_files(folder):

@@ -1,6 +1,6 @@
 # One autoencoder per sensor, then the fusion of the frozen encoders.
 
-LEARN = library_digest(["config", "cubes", "dataset", "models", "training"])
+LEARN = library_digest(["cubes", "dataset", "models", "training"])
 
 
 rule train_encoder:
@@ -81,7 +81,7 @@ rule evaluate_encoder:
         samples=C.evaluation_samples,
         seed=C.seed,
         code=library_digest(
-            ["config", "cubes", "dataset", "models", "training", "evaluate"]
+            ["cubes", "dataset", "models", "training", "evaluate"]
         ),
     message:
         "Measuring the {wildcards.sensor} reconstruction"

@@ -1,6 +1,6 @@
 # Figures, and the one page that shows them.
 
-EVALUATE = library_digest(["config", "cubes", "evaluate"])
+EVALUATE = library_digest(["cubes", "evaluate"])
 
 
 def shown_cube(sensor):
@@ -119,7 +119,7 @@ rule figure_gpp:
             mode="json", include={"towers", "period", "validation_years"}
         ),
         targets=tower_files("targets"),
-        code=library_digest(["config", "evaluate", "gpp"]),
+        code=library_digest(["evaluate", "gpp"]),
     message:
         "Drawing GPP by site"
     script:
@@ -143,7 +143,7 @@ rule figure_pca:
     params:
         rgb=C.sensors[REFERENCE].rgb,
         seed=C.seed,
-        code=library_digest(["config", "cubes", "embed", "evaluate"]),
+        code=library_digest(["cubes", "embed", "evaluate"]),
     message:
         "Drawing the PCA maps"
     script:
@@ -185,7 +185,7 @@ rule report:
     params:
         config=plain(C),
         figures=figures(),
-        code=library_digest(["config", "cubes", "embed", "evaluate"]),
+        code=library_digest(["cubes", "embed", "evaluate"]),
     message:
         "Writing the report"
     script:

@@ -19,7 +19,7 @@ if C.sites:
             sites=plain(C.sites),
             catalog=ORIGIN,
             seed=C.seed,
-            code=library_digest(["config", "sites", "acquire"]),
+            code=library_digest(["sites", "acquire"]),
         message:
             "Drawing the sites"
         script:

@@ -2,7 +2,6 @@
 
 from pathlib import Path
 
-from pipeline_lib.config import Sensor
 from pipeline_lib.dataset import fit_normalisation
 from pipeline_lib.scripting import job
 
@@ -10,6 +9,7 @@ with job(snakemake):
     fit_normalisation(
         cubes=[Path(path) for path in snakemake.input.cubes],
         split_table=Path(snakemake.input.split),
-        sensor=Sensor.model_validate(snakemake.params.sensor),
+        bands=snakemake.params.bands,
+        quantiles=tuple(snakemake.params.quantiles),
         output=Path(snakemake.output[0]),
     )

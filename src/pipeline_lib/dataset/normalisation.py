@@ -11,7 +11,6 @@ import numpy as np
 import xarray as xr
 from numpy.typing import NDArray
 
-from pipeline_lib.config import Sensor
 from pipeline_lib.cubes import CLEAR, read_cube
 from pipeline_lib.dataset.split import read_split
 from pipeline_lib.errors import UserError
@@ -104,7 +103,12 @@ def valid_pixels(cube: xr.Dataset) -> NDArray[np.bool_]:
 
 
 def fit_normalisation(
-    *, cubes: Sequence[Path], split_table: Path, sensor: Sensor, output: Path
+    *,
+    cubes: Sequence[Path],
+    split_table: Path,
+    bands: Sequence[str],
+    quantiles: tuple[float, float],
+    output: Path,
 ) -> None:
     """Fit per-band quantiles over the valid pixels of the training cubes, and write them.
 
@@ -114,8 +118,10 @@ def fit_normalisation(
         Files of one sensor; those outside the training split are not read.
     split_table
         File of `write_split`.
-    sensor
-        Names the bands and the quantiles.
+    bands
+        Of the sensor, in order.
+    quantiles
+        That become 0 and 1.
     output
         JSON file.
 
@@ -131,21 +137,21 @@ def fit_normalisation(
     pools = []
     for path in chosen:
         cube = read_cube(path)
-        check_cube_bands(cube, sensor.bands, path)
+        check_cube_bands(cube, bands, path)
         values = np.moveaxis(cube[cube.attrs["quantity"]].values, 1, -1)[valid_pixels(cube)]
         # Evenly thinned, so that the result depends on no draw.
         pools.append(values[np.linspace(0, len(values) - 1, min(budget, len(values)), dtype=int)])
     pool = np.concatenate(pools)
     if len(pool) == 0:
         raise UserError(f"{chosen[0].parent}: the training cubes have no valid pixel")
-    lower, upper = np.quantile(pool.astype(np.float64), sensor.quantiles, axis=0)
-    constant = [band for band, a, b in zip(sensor.bands, lower, upper, strict=True) if a >= b]
+    lower, upper = np.quantile(pool.astype(np.float64), quantiles, axis=0)
+    constant = [band for band, a, b in zip(bands, lower, upper, strict=True) if a >= b]
     if constant:
         raise UserError(
             f"{chosen[0].parent}: {', '.join(constant)} has one value only in the training "
             "cubes; check the band's scale and no-data values"
         )
-    fitted = Normalisation(sensor.bands, lower.astype(np.float32), upper.astype(np.float32))
+    fitted = Normalisation(tuple(bands), lower.astype(np.float32), upper.astype(np.float32))
     write_json(output, fitted.to_json())
 
 
