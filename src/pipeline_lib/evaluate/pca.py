@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from zlib import crc32
 
@@ -143,6 +143,8 @@ def clearest_dates(
 ) -> NDArray[np.intp]:
     """The date with the highest share in each of ``count`` equal spans of a record.
 
+    All dates with a share, where there are no more than ``count``.
+
     Parameters
     ----------
     times, share
@@ -152,8 +154,9 @@ def clearest_dates(
     -------
     Increasing indexes into ``times``, at most ``count``.
     """
-    if not len(times):
-        return np.empty(0, np.intp)
+    shown = np.flatnonzero(share > 0)
+    if len(shown) <= count:
+        return shown
     stamps = times.astype("datetime64[s]").astype(np.int64)
     edges = np.linspace(stamps[0], stamps[-1] + 1, count + 1)
     span = np.searchsorted(edges, stamps, side="right") - 1
@@ -209,10 +212,12 @@ def plot_pca_maps(
     seed: int,
     output: Path,
     dates: int = 4,
-    rows: int = 6,
+    rows: int = 8,
     samples_per_cube: int = 20_000,
 ) -> None:
-    """Draw true colour beside the embeddings' principal components, one row per cube.
+    """Draw true colour beside the embeddings' principal components, cube by cube.
+
+    Where there are fewer cubes than rows, a cube takes as many rows as there is room for.
 
     One basis and one stretch, from all cubes, serve the whole figure, so that equal colours
     mean equal embeddings everywhere in it.
@@ -232,9 +237,9 @@ def plot_pca_maps(
     output
         PNG file to write.
     dates
-        Dates per cube, spread over its record.
+        Dates in a row, spread over the cube's record.
     rows
-        Most cubes that are drawn, of differing land cover and split.
+        Rows of the figure; cubes of differing land cover and split come first.
     samples_per_cube
         Embeddings of each cube that the basis is computed from.
 
@@ -254,17 +259,29 @@ def plot_pca_maps(
         products[name] = product.drop_vars(list(product.data_vars))
         kinds[name] = (str(product.attrs["land_cover"]), split.get(name, UNUSED))
     same_model(products)
-    chosen = [
-        _row(
-            "\n".join((name, *kinds[name])),
-            cubes[name],
-            read_embedding(embeddings[name]),
-            dates,
-            rgb,
-        )
-        for name in choose_cubes(kinds, rows)
-    ]
+    names = choose_cubes(kinds, rows)
+    shown = dates * (rows // len(names))
+    chosen = []
+    for name in names:
+        label = "\n".join((name, *kinds[name]))
+        row = _row(label, cubes[name], read_embedding(embeddings[name]), shown, rgb)
+        chosen += _lines(row, dates)
     _draw(chosen, pca_basis(np.concatenate(samples)), columns=dates, rgb=rgb, output=output)
+
+
+def _lines(row: _Row, length: int) -> list[_Row]:
+    """Cut a row that is too long; only the first part keeps the label."""
+    cuts = range(0, max(1, len(row.dates)), length)
+    return [
+        replace(
+            row,
+            label="" if start else row.label,
+            dates=row.dates[start : start + length],
+            pictures=row.pictures[start : start + length],
+            embeddings=row.embeddings[start : start + length],
+        )
+        for start in cuts
+    ]
 
 
 def _row(label: str, path: Path, product: xr.Dataset, dates: int, rgb: Sequence[str]) -> _Row:
@@ -319,7 +336,7 @@ def _draw_row(row: _Row, line: NDArray[np.object_], basis: ColourBasis) -> None:
         right.imshow(project_rgb(row.embeddings[column], basis), interpolation="nearest")
     for axes in line[2 * len(row.dates) :]:
         axes.set_axis_off()
-    if row.dates:
+    if row.label and row.dates:
         _scale_bar(line[0], row)
 
 
