@@ -123,7 +123,6 @@ def world(tmp_path_factory):
 
     def fuse(output, state, *, chosen=("optical", "radar"), block=FUSION):
         train_fusion(
-            sensors={name: sensors[name] for name in chosen},
             fusion=block.model_copy(update={"reference": "optical"}),
             context=CONTEXT,
             seed=7,

@@ -49,7 +49,6 @@ rule train_fusion:
         runtime=24 * 60,
         gpu=GPU,
     params:
-        sensors={sensor: learner_of(sensor) for sensor in C.sensors},
         cubes={s: [cube_file(s, cube) for cube in learning_cubes(s)] for s in C.sensors},
         encoders={sensor: f"{RUN}/models/{sensor}" for sensor in C.sensors},
         fusion=plain(C.fusion),
@@ -80,9 +79,7 @@ rule evaluate_encoder:
     params:
         samples=C.evaluation_samples,
         seed=C.seed,
-        code=library_digest(
-            ["cubes", "dataset", "models", "training", "evaluate"]
-        ),
+        code=library_digest(["cubes", "dataset", "models", "training", "evaluate"]),
     message:
         "Measuring the {wildcards.sensor} reconstruction"
     script:

@@ -2,7 +2,7 @@
 
 from pathlib import Path
 
-from pipeline_lib.config import Context, Fusion, Sensor
+from pipeline_lib.config import Context, Fusion
 from pipeline_lib.files import digest_of
 from pipeline_lib.scripting import job
 from pipeline_lib.training import train_fusion
@@ -10,7 +10,6 @@ from pipeline_lib.training import train_fusion
 with job(snakemake):
     params = snakemake.params
     train_fusion(
-        sensors={name: Sensor.model_validate(block) for name, block in params.sensors.items()},
         fusion=Fusion.model_validate(params.fusion),
         context=Context.model_validate(params.context),
         seed=params.seed,
@@ -19,5 +18,5 @@ with job(snakemake):
         encoders={name: Path(folder) for name, folder in params.encoders.items()},
         state=Path(params.state),
         output=Path(snakemake.output[0]).parent,
-        config_digest=digest_of([params.sensors, params.fusion, params.context, params.seed]),
+        config_digest=digest_of([params.fusion, params.context, params.seed]),
     )

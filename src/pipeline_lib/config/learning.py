@@ -70,6 +70,10 @@ class Fusion(Block):
     width: int = Field(64, ge=8, description="Channels of the fusion transformer")
     layers: Count = Field(2, description="Layers of the fusion transformer")
     heads: Count = Field(4, description="Attention heads")
+    centre_weights: dict[str, Positive] = Field(
+        {"sentinel-1": 1.5, "sentinel-2": 1.75},
+        description="Factor of the centre's weight in a sensor's MAE; 1 for a sensor not named",
+    )
     joint_weight: NonNegative = Field(1.0, description="Weight of the joint SSIM + SAM term")
     training: Training = Field(Training(), description="Optimisation")
 

@@ -52,9 +52,6 @@ class Loss(Block):
     ring_factor: Share = Field(
         0.1, description="Factor of the context weight for each further ring"
     )
-    fusion_centre: Positive = Field(
-        1.5, description="Factor of the centre's weight when the fusion is trained"
-    )
 
 
 class SensorSource(Block):
@@ -121,7 +118,7 @@ SENTINEL_2 = Sensor(
     min_clear=0.03,
     latent=9,
     sequence=Sequence(frames=20, stride_time=17, stride_space=9),
-    loss=Loss(mae=0.23, ssim=0.03, sam=0.74, fusion_centre=1.75),
+    loss=Loss(mae=0.23, ssim=0.03, sam=0.74),
 )
 
 SENTINEL_1 = Sensor(

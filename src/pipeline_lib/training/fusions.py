@@ -8,7 +8,7 @@ from shutil import rmtree
 
 import torch
 
-from pipeline_lib.config import Context, Sensor
+from pipeline_lib.config import Context
 from pipeline_lib.config import Fusion as FusionBlock
 from pipeline_lib.dataset import cubes_of, load_stack
 from pipeline_lib.errors import UserError
@@ -25,7 +25,6 @@ NAME = "fusion"
 
 def train_fusion(
     *,
-    sensors: Mapping[str, Sensor],
     fusion: FusionBlock,
     context: Context,
     seed: int,
@@ -44,7 +43,7 @@ def train_fusion(
 
     Parameters
     ----------
-    sensors, fusion, context
+    fusion, context
         Config blocks; the optimisation is ``fusion.training``.
     seed
         Seed of the weights and of all draws.
@@ -60,9 +59,9 @@ def train_fusion(
     Raises
     ------
     UserError
-        If an encoder was trained with other bands or another context, or as `train_encoder`.
+        If an encoder was trained with another context, or as `train_encoder`.
     """
-    trained = {name: _encoder(encoders[name], sensors[name], context) for name in sorted(sensors)}
+    trained = {name: _encoder(encoders[name], context) for name in sorted(encoders)}
     chosen = splits_of(list(cubes[fusion.reference]), split_table, fusion.reference)
     sources = {
         split: load_fusion_source(
@@ -145,9 +144,8 @@ def load_fusion_source(
     )
 
 
-def _encoder(folder: Path, sensor: Sensor, context: Context) -> TrainedEncoder:
+def _encoder(folder: Path, context: Context) -> TrainedEncoder:
     trained = load_encoder(folder)
-    trained.check_bands(sensor.bands, "config")
     if trained.context != context:
         raise UserError(f"{folder}: was trained with another context; train the encoder again")
     return trained

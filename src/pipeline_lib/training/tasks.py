@@ -70,7 +70,7 @@ class FusionTask(Task):
     """Reconstruction of all sensors from one fused embedding; only the fusion learns.
 
     The loss of a sample is the sum of: per sensor the weighted MAE, its centre weighing more
-    by ``fusion_centre``, and the spectral angle at the centre where the sensor's own loss has
+    by ``centre_weights``, and the spectral angle at the centre where the sensor's own loss has
     one; and, times ``joint_weight``, ``1 - SSIM`` plus spectral angle over the scaled bands of
     all present sensors together.
 
@@ -96,8 +96,11 @@ class FusionTask(Task):
         self.frozen.requires_grad_(False)
         self.scales = nn.ModuleList(Scale(encoders[name].normalisation) for name in self.names)
         for number, name in enumerate(self.names):
-            loss = self.sensors[name].loss
-            weights = context_weights(encoders[name].context, loss, loss.fusion_centre)
+            weights = context_weights(
+                encoders[name].context,
+                self.sensors[name].loss,
+                block.centre_weights.get(name, 1.0),
+            )
             self.register_buffer(f"weights_{number}", weights, persistent=False)
 
     def forward(self, batch: Mapping[str, Mapping[str, Tensor]]) -> dict[str, Tensor]:
