@@ -177,3 +177,17 @@ def test_decoded_frames_follow_their_dates():
         single = model.decoder(latent, days[:, 7:8])
     assert (whole[:, 7] - whole[:, 8]).abs().max() > 1e-5
     torch.testing.assert_close(whole[:, 7:8], single, rtol=0, atol=1e-6)
+
+
+@pytest.mark.parametrize("patch_px", [7, 15])
+def test_the_centre_alone_is_the_centre_of_the_whole(patch_px: int) -> None:
+    context = Context(patch_px=patch_px)
+    sensor = SENTINEL_2.model_copy(update={"encoder": SMALL})
+    torch.manual_seed(4)
+    decoder = Autoencoder(sensor, context).decoder.eval()
+    latent = torch.randn(6, sensor.latent)
+    days = torch.tensor([[-40.0, 0.0, 12.0]]).expand(6, -1)
+    middle = patch_px // 2
+    with torch.inference_mode():
+        whole = decoder(latent, days)[:, 1, :, middle, middle]
+        torch.testing.assert_close(decoder.centre(latent), whole, atol=1e-6, rtol=0)

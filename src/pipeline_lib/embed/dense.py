@@ -211,18 +211,9 @@ def _tokens(
 
 
 def _decode_centre(trained: TrainedEncoder, latents: torch.Tensor) -> torch.Tensor:
-    """Scaled values ``(window, band)`` of the centre pixel of the centre frame.
-
-    The decoder makes each frame from the latent and the frame's date alone, so the centre
-    frame is decoded without the others.
-    """
-    middle = trained.context.patch_px // 2
-    today = torch.zeros(1, 1)
-    portions = [
-        trained.autoencoder.decoder(part, today.expand(len(part), 1))[:, 0, :, middle, middle]
-        for part in torch.split(latents, DECODED_TOGETHER)
-    ]
-    return torch.cat(portions)
+    """Scaled values ``(window, band)`` of the centre pixel of the centre frame."""
+    parts = torch.split(latents, DECODED_TOGETHER)
+    return torch.cat([trained.autoencoder.decoder.centre(part) for part in parts])
 
 
 def _days(given: _Paired | None, shape: tuple[int, ...]) -> NDArray[np.float32]:

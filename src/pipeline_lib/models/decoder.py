@@ -39,9 +39,20 @@ class PatchBlock(nn.Module):
 
     def forward(self, maps: Tensor) -> Tensor:
         """``(N, inputs, H, W)`` to ``(N, outputs, H, W)``."""
+        return self.spatial(self._refined(maps)) + self.skip(maps)
+
+    def middle(self, maps: Tensor) -> Tensor:
+        """What `forward` makes of the middle pixel, ``(N, outputs, 1, 1)``, for odd sides."""
+        reach, middle = SPATIAL_KERNEL // 2, maps.shape[-1] // 2
+        around = slice(middle - reach, middle + reach + 1)
+        near = self.spatial(self._refined(maps)[..., around, around])
+        pixel = slice(middle, middle + 1)
+        return near[..., reach : reach + 1, reach : reach + 1] + self.skip(maps[..., pixel, pixel])
+
+    def _refined(self, maps: Tensor) -> Tensor:
         refined = torch.cat([branch(maps) for branch in self.branches], dim=1)
-        refined = self.spatial(self.channel(nn.functional.silu(refined)))
-        return refined + self.skip(maps)
+        channels: Tensor = self.channel(nn.functional.silu(refined))
+        return channels
 
 
 class Decoder(nn.Module):
@@ -106,11 +117,35 @@ class Decoder(nn.Module):
             ``(B, T, bands, P, P)``, scaled to 0..1 as the training data, not clipped.
         """
         count, frames = days.shape
+        vector, maps = self._maps(latent, days)
+        patches = self.bands(self.last(maps)) + self.spectrum(vector)[..., None, None]
+        patches = patches.view(count, frames, *patches.shape[1:])
+        return patches + self.linear(latent)[:, None, :, None, None]
+
+    def centre(self, latent: Tensor) -> Tensor:
+        """Reconstruct the middle pixel of the centre frame alone.
+
+        The same numbers as in `forward`: each frame is made from the latent and its own date.
+
+        Parameters
+        ----------
+        latent
+            ``(B, latent)``.
+
+        Returns
+        -------
+        Tensor
+            ``(B, bands)``, scaled to 0..1 as the training data, not clipped.
+        """
+        vector, maps = self._maps(latent, latent.new_zeros(len(latent), 1))
+        pixel = self.bands(self.last.middle(maps))[..., 0, 0]
+        spectrum: Tensor = pixel + self.spectrum(vector) + self.linear(latent)
+        return spectrum
+
+    def _maps(self, latent: Tensor, days: Tensor) -> tuple[Tensor, Tensor]:
+        """Vectors ``(B * T, V)`` of the frames, and maps ``(B * T, C, P, P)`` from them."""
         vector = self.begin(latent)[:, None] + self.positions(days.to(latent.dtype))
         vector = self.frame(vector).flatten(0, 1)
         maps = self.seed(vector).view(-1, self.width, self.coarse, self.coarse)
         maps = nn.functional.silu(self.enlarge(self.blocks(maps)))
-        maps = self.last(maps[..., : self.patch_px, : self.patch_px])
-        patches = self.bands(maps) + self.spectrum(vector)[..., None, None]
-        patches = patches.view(count, frames, *patches.shape[1:])
-        return patches + self.linear(latent)[:, None, :, None, None]
+        return vector, maps[..., : self.patch_px, : self.patch_px]
