@@ -109,7 +109,7 @@ def library_digest(packages: Iterable[str]) -> str:
     in its params reruns after one.
     """
     root = Path(__file__).parent
-    common = [root / "files.py", root / "errors.py"]
+    common = [root / "files.py", root / "errors.py", root / "seeds.py"]
     sources = common + [p for name in packages for p in _sources(root, name)]
     state = hashlib.sha256()
     for path in sorted(set(sources)):

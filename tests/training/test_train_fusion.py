@@ -8,8 +8,8 @@ from pipeline_lib.dataset import cubes_of
 from pipeline_lib.errors import UserError
 from pipeline_lib.files import digest_file
 from pipeline_lib.models import load_encoder, load_fusion
+from pipeline_lib.seeds import generator
 from pipeline_lib.training import fusion_metrics
-from pipeline_lib.training.batches import generator
 from pipeline_lib.training.fusions import load_fusion_source
 
 

@@ -7,13 +7,11 @@ import math
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
-from zlib import crc32
-
-import numpy as np
 
 from pipeline_lib.config import Split
 from pipeline_lib.errors import UserError
 from pipeline_lib.files import write_csv
+from pipeline_lib.seeds import generator
 
 SPLITS = ("training", "validation", "test")
 UNUSED = "unused"
@@ -88,7 +86,7 @@ def _sites(rows: Sequence[Mapping[str, Any]]) -> tuple[dict[str, str], dict[str,
 
 
 def _draw(classes: Mapping[str, str], split: Split, seed: int) -> dict[str, str]:
-    rng = np.random.default_rng([seed, crc32(b"split")])
+    rng = generator(seed, "split")
     names = sorted(classes)
     keys = dict(zip(names, rng.permutation(len(names)), strict=True))
     ordered = sorted(names, key=lambda site: (classes[site], keys[site]))

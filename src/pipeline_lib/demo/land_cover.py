@@ -10,9 +10,10 @@ from numpy.typing import NDArray
 
 from pipeline_lib.config import Demo, Sites
 from pipeline_lib.demo.geotiff import write_geotiff
-from pipeline_lib.demo.random_fields import generator, smooth_field
+from pipeline_lib.demo.random_fields import smooth_field
 from pipeline_lib.demo.stac_collections import collection
 from pipeline_lib.files import write_json
+from pipeline_lib.seeds import generator
 
 VERSION = "v2.1.1"
 

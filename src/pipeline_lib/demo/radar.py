@@ -14,7 +14,6 @@ Array = NDArray[np.float32]
 
 LOOKS = 4.4
 NO_DATA = -32768.0
-POLARISATIONS = ("vv", "vh")
 
 
 @dataclass(frozen=True)

@@ -1,17 +1,9 @@
-"""Seeded generators and smooth random fields."""
+"""Smooth random fields."""
 
 from __future__ import annotations
 
-from zlib import crc32
-
 import numpy as np
 from numpy.typing import NDArray
-
-
-def generator(seed: int, *names: str | int) -> np.random.Generator:
-    """Generator that depends on the seed and on what is drawn, never on the order of drawing."""
-    keys = [crc32(name.encode()) if isinstance(name, str) else name for name in names]
-    return np.random.default_rng([seed, *keys])
 
 
 def smooth_field(

@@ -15,9 +15,9 @@ from pipeline_lib.cubes import CubeRequest, Grid, grid_at
 from pipeline_lib.demo.landscape import Landscape, dominant_cover, draw_landscape
 from pipeline_lib.demo.optical import Ground, ground_on
 from pipeline_lib.demo.phenology import Growth, grow
-from pipeline_lib.demo.random_fields import generator
 from pipeline_lib.demo.weather import Weather, simulate_weather
 from pipeline_lib.errors import UserError
+from pipeline_lib.seeds import generator
 
 SNAP_PX = 6
 """Windows keep to the grid of 60 m."""

@@ -6,7 +6,6 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from zlib import crc32
 
 import numpy as np
 import xarray as xr
@@ -22,6 +21,7 @@ from pipeline_lib.embed import read_embedding, same_model
 from pipeline_lib.errors import UserError
 from pipeline_lib.evaluate.optical import stretch_limit, true_colour
 from pipeline_lib.evaluate.style import ABSENT, INK, MASKED, drawing
+from pipeline_lib.seeds import generator
 
 _COLOURS = 3
 _STRETCH = (0.02, 0.98)
@@ -254,7 +254,7 @@ def plot_pca_maps(
     samples, products, kinds = [], {}, {}
     for name, folder in embeddings.items():
         product = read_embedding(folder)
-        rng = np.random.default_rng([seed, crc32(name.encode())])
+        rng = generator(seed, name)
         samples.append(draw_samples(product["embedding"].values, samples_per_cube, rng))
         products[name] = product.drop_vars(list(product.data_vars))
         kinds[name] = (str(product.attrs["land_cover"]), split.get(name, UNUSED))

@@ -18,8 +18,9 @@ from pipeline_lib.evaluate.paper import PAPER
 from pipeline_lib.files import write_json
 from pipeline_lib.models import TrainedEncoder, TrainedFusion, load_encoder, load_fusion
 from pipeline_lib.models.losses import spectral_angle
+from pipeline_lib.seeds import generator
 from pipeline_lib.training import baseline_metrics, fusion_metrics, sample_metrics
-from pipeline_lib.training.batches import Batch, Batches, generator
+from pipeline_lib.training.batches import Batch, Batches
 from pipeline_lib.training.fusions import load_fusion_source
 from pipeline_lib.training.loop import Means
 from pipeline_lib.training.sources import FusionBatch

@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
-from zlib import crc32
 
 import numpy as np
 import pandas as pd
@@ -20,6 +19,7 @@ from pipeline_lib.config import Gpp
 from pipeline_lib.errors import UserError
 from pipeline_lib.gpp.baselines import climatology
 from pipeline_lib.gpp.windows import TRAINING, Windows, hold_out
+from pipeline_lib.seeds import generator
 
 HOLD_OUT_SHARE = 0.15
 """Share of the training windows that decides when training stops."""
@@ -81,13 +81,13 @@ def _fit_and_predict(
 ) -> NDArray[np.float64]:
     from pipeline_lib.gpp.regressor import fit_regressor
 
-    generator = np.random.default_rng([seed, crc32(name.encode())])
+    rng = generator(seed, name)
     try:
         held_out = hold_out(
             learned,
             run=math.ceil(gpp.window_days / gpp.stride_days),
             share=HOLD_OUT_SHARE,
-            generator=generator,
+            generator=rng,
         )
     except ValueError:
         raise UserError(
@@ -99,7 +99,7 @@ def _fit_and_predict(
         target=learned.target,
         held_out=held_out,
         block=gpp.regressor,
-        seed=int(generator.integers(2**31)),
+        seed=int(rng.integers(2**31)),
     )
     return fitted.predict(asked.inputs)
 

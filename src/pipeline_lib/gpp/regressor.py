@@ -122,8 +122,6 @@ class FittedRegressor:
     """Epochs until the stop."""
     best_epoch: int
     """Epoch of the weights that were kept."""
-    held_out_mae: float
-    """MAE of the held-out training windows at that epoch, g C m-2 d-1."""
 
     def predict(self, inputs: NDArray[np.float32]) -> NDArray[np.float64]:
         """Predict the GPP (g C m-2 d-1, ``(n,)``) of windows ``(n, day, feature)``."""
@@ -196,7 +194,7 @@ def fit_regressor(
             elif epoch - best_epoch >= block.stop_patience:
                 break
     network.load_state_dict(best_weights)
-    return FittedRegressor(network, scaling, epoch, best_epoch, best * scaling.target_std)
+    return FittedRegressor(network, scaling, epoch, best_epoch)
 
 
 def _scaled(inputs: NDArray[np.float32], scaling: Scaling) -> Tensor:

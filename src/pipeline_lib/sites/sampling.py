@@ -6,13 +6,13 @@ import string
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
-from zlib import crc32
 
 import numpy as np
 from numpy.typing import NDArray
 
 from pipeline_lib.config import Sites, Stratum
 from pipeline_lib.errors import UserError
+from pipeline_lib.seeds import generator
 from pipeline_lib.sites.land_cover import LandCoverMap
 from pipeline_lib.sites.periods import draw_periods
 
@@ -64,12 +64,11 @@ def draw_sites(land_cover: LandCoverMap, sites: Sites, seed: int) -> list[dict[s
     UserError
         If a stratum cannot be filled: which one, how many sites are missing, and why.
     """
-    places = _draw_places(land_cover, sites, np.random.default_rng([seed, crc32(b"sites")]))
+    places = _draw_places(land_cover, sites, generator(seed, "sites"))
     rows = []
     for number, place in enumerate(places):
         site = f"site-{number:03d}"
-        generator = np.random.default_rng([seed, crc32(b"periods"), number])
-        periods = draw_periods(sites.periods, generator)
+        periods = draw_periods(sites.periods, generator(seed, "periods", number))
         for letter, (start, end) in zip(_suffixes(len(periods)), periods, strict=True):
             rows.append(
                 {

@@ -5,9 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Generic, NamedTuple, TypeVar
-from zlib import crc32
 
-import numpy as np
 import torch
 from torch import Tensor
 
@@ -62,8 +60,3 @@ class Batches(Generic[BatchType]):
     def __iter__(self) -> Iterator[BatchType]:
         for start in range(0, len(self.drawn), self.size):
             yield self.cut(self.drawn.take(slice(start, start + self.size)))
-
-
-def generator(seed: int, name: str, *numbers: int) -> np.random.Generator:
-    """A random generator of its own for each purpose and epoch of a seed."""
-    return np.random.default_rng([seed, crc32(name.encode()), *numbers])

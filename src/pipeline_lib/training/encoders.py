@@ -14,7 +14,8 @@ from pipeline_lib.dataset import Normalisation, cubes_of
 from pipeline_lib.errors import UserError
 from pipeline_lib.files import digest_of
 from pipeline_lib.models import Autoencoder, save_encoder
-from pipeline_lib.training.batches import VALIDATION_SHARE, Batch, generator
+from pipeline_lib.seeds import generator
+from pipeline_lib.training.batches import VALIDATION_SHARE, Batch
 from pipeline_lib.training.loop import fit
 from pipeline_lib.training.sources import EncoderSource, data_digest
 from pipeline_lib.training.tasks import EncoderTask

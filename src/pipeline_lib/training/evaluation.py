@@ -13,7 +13,8 @@ from numpy.typing import NDArray
 from pipeline_lib.dataset import Draw
 from pipeline_lib.models import TrainedEncoder, TrainedFusion
 from pipeline_lib.models.losses import spectral_angle
-from pipeline_lib.training.batches import Batch, generator
+from pipeline_lib.seeds import generator
+from pipeline_lib.training.batches import Batch
 from pipeline_lib.training.fusions import load_fusion_source
 from pipeline_lib.training.loop import Means
 from pipeline_lib.training.sources import EncoderSource

@@ -14,7 +14,7 @@ from pipeline_lib.dataset import cubes_of, load_stack
 from pipeline_lib.errors import UserError
 from pipeline_lib.files import digest_of
 from pipeline_lib.models import Fusion, TrainedEncoder, load_encoder, save_fusion
-from pipeline_lib.training.batches import generator
+from pipeline_lib.seeds import generator
 from pipeline_lib.training.encoders import splits_of, validation_count, weights_seed
 from pipeline_lib.training.loop import fit
 from pipeline_lib.training.sources import FusionBatch, FusionSource, data_digest
