@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import json
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import asdict
 from datetime import UTC, date, datetime
 from pathlib import Path
 from typing import Any
 
-from pipeline_lib.acquire.patience import LONGEST_WAIT_S
+from pipeline_lib.acquire.patience import Busy, Damaged, Lost, Refused, check_status, patiently
 from pipeline_lib.config import Catalog, CubeGrid, SensorSource
 from pipeline_lib.cubes import CubeRequest, grid_at
 from pipeline_lib.errors import UserError
@@ -84,45 +86,68 @@ def _end_of(item: Item) -> datetime:
 def _search_api(
     catalog: Catalog, collection: str, bounds: Bounds, start: date, end: date
 ) -> list[Item]:
-    import requests
-    from pystac_client.exceptions import APIError
-
-    try:
+    with _answers(catalog, f"the search for {collection}"):
         results = _client(catalog).search(
             collections=[collection],
             bbox=list(bounds),
-            datetime=f"{start}T00:00:00Z/{end}T23:59:59Z",
+            # Scenes are timed to the millisecond, so the last second is not the end of a day.
+            datetime=f"{start}T00:00:00Z/{end}T23:59:59.999999Z",
             limit=PAGE,
         )
         return list(results.items_as_dicts())
-    except (APIError, requests.RequestException) as error:
+
+
+@contextmanager
+def _answers(catalog: Catalog, what: str) -> Iterator[None]:
+    """Tell in one line why an API did not answer."""
+    from pystac import STACError
+    from pystac_client.errors import ClientTypeError
+    from pystac_client.exceptions import APIError
+
+    try:
+        yield
+    # What is valid JSON and no STAC ends in any of the latter, by what is wrong with it.
+    except (
+        *(Lost, APIError, STACError),
+        *(ClientTypeError, NotImplementedError, KeyError, TypeError),
+    ) as error:
         raise UserError(
-            f"{catalog.source}: the search for {collection} failed "
-            f"({type(error).__name__}: {error}); check catalog.source, or run again later"
+            f"{catalog.source}: {what} failed ({type(error).__name__}: {error}); check that "
+            "catalog.source is the address of a STAC API"
         ) from error
 
 
 def _client(catalog: Catalog) -> Any:
     from pystac_client import Client
+    from pystac_client.exceptions import APIError
     from pystac_client.stac_api_io import StacApiIO
-    from urllib3 import Retry
-    from urllib3.response import BaseHTTPResponse
 
-    class CappedRetry(Retry):
-        """Honours Retry-After, but no server may put a job to sleep for hours."""
+    def tell_status(answer: Any, **_: Any) -> None:
+        check_status(answer.status_code, answer.headers.get("Retry-After"))
 
-        def get_retry_after(self, response: BaseHTTPResponse) -> float | None:
-            asked = super().get_retry_after(response)
-            return None if asked is None else min(asked, LONGEST_WAIT_S)
+    class PatientIO(StacApiIO):
+        """Asks again what was not answered properly; a search changes nothing."""
 
-    retry = CappedRetry(
-        total=catalog.retries,
-        backoff_factor=0.5,
-        status_forcelist=[408, 425, 429, 500, 502, 503, 504],
-        # A search is a POST that changes nothing: it may be repeated.
-        allowed_methods=None,
-    )
-    access = StacApiIO(max_retries=retry, timeout=catalog.timeout_s)
+        def request(self, *arguments: Any, **more: Any) -> str:
+            def ask() -> str:
+                try:
+                    text = super(PatientIO, self).request(*arguments, **more)
+                except APIError as error:
+                    told = error.__context__
+                    if isinstance(told, (Busy, Lost, Refused)):
+                        raise told from None
+                    raise Busy(type(told or error).__name__) from error
+                try:
+                    json.loads(text)
+                except ValueError as error:
+                    raise Damaged("not complete JSON") from error
+                return text
+
+            return patiently(ask, what=catalog.source, retries=catalog.retries)
+
+    # pystac-client's own repetitions end where the body of an answer begins.
+    access = PatientIO(max_retries=None, timeout=catalog.timeout_s)
+    access.session.hooks["response"].append(tell_status)
     return Client.open(catalog.source, stac_io=access, timeout=catalog.timeout_s)
 
 
@@ -162,18 +187,21 @@ def _placed(item: Item, source: Path) -> Item:
 
 
 def license_of(catalog: Catalog, collection: str) -> str:
-    """The licence that the catalog states for a collection."""
-    if is_url(catalog.source):
-        import requests
-        from pystac_client.exceptions import APIError
+    """The licence that the catalog states for a collection.
 
-        try:
-            content = _client(catalog).get_collection(collection).to_dict()
-        except (APIError, requests.RequestException) as error:
+    Raises
+    ------
+    UserError
+        If the catalog is an API that has no such collection, or does not answer.
+    """
+    if is_url(catalog.source):
+        with _answers(catalog, f"the collection {collection}"):
+            found = _client(catalog).get_collection(collection)
+        if found is None:
             raise UserError(
-                f"{catalog.source}: collection {collection} cannot be read "
-                f"({type(error).__name__}: {error}); check the sensor's collection"
-            ) from error
+                f"{catalog.source}: no collection {collection}; check the sensor's collection"
+            )
+        content = found.to_dict()
     else:
         file = Path(catalog.source) / "collections" / f"{collection}.json"
         content = read_json(file) if file.exists() else {}
@@ -251,6 +279,8 @@ def pin_items(
     grid = grid_at(request.lon, request.lat, cube)
     bounds = grid.lonlat_bounds()
     items = search(catalog, sensor.collection, bounds, request.start, request.end)
+    # Before the items are counted: an API finds nothing in a collection that it does not have.
+    terms = license_of(catalog, sensor.collection)
     if sensor.loader == "sentinel-2-l2a":
         items = newest_versions(items)
     if not items:
@@ -270,7 +300,7 @@ def pin_items(
                 "datetime": f"{request.start}/{request.end}",
             },
             "queried_at": datetime.now(UTC).isoformat(timespec="seconds") if remote else None,
-            "license": license_of(catalog, sensor.collection),
+            "license": terms,
             "request": request.to_row(),
             "grid": asdict(grid),
             "items": items,

@@ -14,6 +14,9 @@ Result = TypeVar("Result")
 LONGEST_WAIT_S = 120.0
 """No server may make a job sleep longer than this between two tries."""
 
+LONGEST_BODY = 10
+"""A whole body may take this many times the longest silence."""
+
 
 class Lost(Exception):
     """The data are gone or unreadable, and will be however often they are asked for."""
@@ -134,17 +137,46 @@ def seconds_of(retry_after: str | None) -> float | None:
 def get(url: str, *, timeout_s: float, headers: dict[str, str] | None = None) -> bytes:
     """Body of one HTTP GET.
 
+    Parameters
+    ----------
+    timeout_s
+        Longest silence, s. The whole body may take :data:`LONGEST_BODY` times as long: a peer
+        that drips would otherwise never be given up.
+
     Raises
     ------
     Lost, Refused, Busy
-        By the status; silence and broken connections count as busy.
+        By the status; silence, broken connections and short bodies count as busy.
     """
+    import requests
+    from urllib3.exceptions import HTTPError
+
+    deadline = time.monotonic() + LONGEST_BODY * timeout_s
+    try:
+        with requests.get(
+            url, timeout=(timeout_s, timeout_s), headers=headers, stream=True
+        ) as answer:
+            check_status(answer.status_code, answer.headers.get("Retry-After"))
+            parts = []
+            # Not iter_content: that waits for a whole part, however slowly its bytes drip.
+            while part := answer.raw.read1(2**16, decode_content=True):
+                parts.append(part)
+                if time.monotonic() > deadline:
+                    raise Busy("too slow")
+            return b"".join(parts)
+    except (requests.RequestException, HTTPError) as error:
+        # The message of the exception itself holds the address, and so the signature.
+        raise Busy(type(error).__name__) from error
+
+
+def wait_asked_by(url: str, *, timeout_s: float) -> float | None:
+    """Seconds that a server wants to be left alone, by its Retry-After to a single byte."""
     import requests
 
     try:
-        answer = requests.get(url, timeout=(timeout_s, timeout_s), headers=headers)
-    except requests.RequestException as error:
-        # The message of the exception itself holds the address, and so the signature.
-        raise Busy(type(error).__name__) from error
-    check_status(answer.status_code, answer.headers.get("Retry-After"))
-    return answer.content
+        with requests.get(
+            url, timeout=(timeout_s, timeout_s), headers={"Range": "bytes=0-0"}, stream=True
+        ) as answer:
+            return seconds_of(answer.headers.get("Retry-After"))
+    except requests.RequestException:
+        return None

@@ -4,18 +4,30 @@ from __future__ import annotations
 
 import math
 import re
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from functools import cache
 from pathlib import Path
 from typing import Any, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
+from rasterio.errors import RasterioError
 from rich.console import Console
 from rich.progress import track
 
 from pipeline_lib.acquire.catalog import Item, is_url
-from pipeline_lib.acquire.patience import Busy, Damaged, Lost, Refused, check_status, get, patiently
+from pipeline_lib.acquire.patience import (
+    LONGEST_BODY,
+    Busy,
+    Damaged,
+    Lost,
+    Refused,
+    check_status,
+    get,
+    patiently,
+    wait_asked_by,
+)
 from pipeline_lib.acquire.signing import signer_of
 from pipeline_lib.config import Catalog
 from pipeline_lib.cubes import Grid
@@ -25,6 +37,28 @@ Result = TypeVar("Result")
 
 SLOWEST_BYTES_PER_S = 1000
 """A peer slower than this for catalog.timeout_s counts as silent."""
+
+# stackstac wraps rasterio's errors in RuntimeError, and asks the reference system of a file
+# whose header was cut (AttributeError).
+GDAL_ERRORS = (RasterioError, RuntimeError, AttributeError)
+"""What a failed read inside GDAL surfaces as."""
+
+
+def gdal_options(catalog: Catalog) -> dict[str, Any]:
+    """Options under which GDAL asks for little and gives up on silent peers."""
+    seconds = math.ceil(catalog.timeout_s)
+    return {
+        "GDAL_HTTP_TIMEOUT": LONGEST_BODY * seconds,
+        "GDAL_HTTP_CONNECTTIMEOUT": seconds,
+        "GDAL_HTTP_LOW_SPEED_TIME": seconds,
+        "GDAL_HTTP_LOW_SPEED_LIMIT": SLOWEST_BYTES_PER_S,
+        "GDAL_HTTP_MULTIRANGE": "YES",
+        "GDAL_HTTP_MERGE_CONSECUTIVE_RANGES": "YES",
+        # GDAL remembers that an address failed; after a wait it must ask again.
+        "CPL_VSIL_CURL_NON_CACHED": "/vsicurl/",
+        "GDAL_DISABLE_READDIR_ON_OPEN": "EMPTY_DIR",
+        "GDAL_PAM_ENABLED": "NO",
+    }
 
 
 class AssetReader:
@@ -43,23 +77,8 @@ class AssetReader:
 
         self.catalog = catalog
         self.signer = signer_of(catalog)
-        silent = {
-            "GDAL_HTTP_TIMEOUT": 10 * math.ceil(catalog.timeout_s),
-            "GDAL_HTTP_CONNECTTIMEOUT": math.ceil(catalog.timeout_s),
-            "GDAL_HTTP_LOW_SPEED_TIME": math.ceil(catalog.timeout_s),
-            "GDAL_HTTP_LOW_SPEED_LIMIT": SLOWEST_BYTES_PER_S,
-        }
         self.environment = LayeredEnv(
-            always={
-                **silent,
-                "GDAL_HTTP_MULTIRANGE": "YES",
-                "GDAL_HTTP_MERGE_CONSECUTIVE_RANGES": "YES",
-                # GDAL remembers that an address failed; after a wait it must ask again.
-                "CPL_VSIL_CURL_NON_CACHED": "/vsicurl/",
-                "GDAL_PAM_ENABLED": "NO",
-            },
-            open={"GDAL_DISABLE_READDIR_ON_OPEN": "EMPTY_DIR", "VSI_CACHE": True},
-            read={"VSI_CACHE": False},
+            always=gdal_options(catalog), open={"VSI_CACHE": True}, read={"VSI_CACHE": False}
         )
 
     def read(self, item: Item, keys: Sequence[str], grid: Grid, fill: np.generic) -> NDArray[Any]:
@@ -90,13 +109,14 @@ class AssetReader:
         UserError
             If a server stays busy or silent.
         """
-        hrefs = {key: _href(item, key) for key in keys}
 
-        def attempt() -> NDArray[Any]:
-            signed = {key: self.signer.sign(href) for key, href in hrefs.items()}
-            return _stack(item, signed, grid, fill, self.environment)
+        def attempt(signed: dict[str, str]) -> NDArray[Any]:
+            try:
+                return _stack(item, signed, grid, fill, self.environment)
+            except GDAL_ERRORS as error:
+                raise meaning_of(error, signed, timeout_s=self.catalog.timeout_s) from error
 
-        return self._patiently(attempt, item, list(hrefs.values()))
+        return self._patiently(attempt, item, keys)
 
     def read_document(self, item: Item, key: str, parse: Callable[[bytes], Result]) -> Result:
         """Read and parse a whole asset, such as an XML file; raises as :meth:`read` does.
@@ -109,11 +129,16 @@ class AssetReader:
             Raises :class:`Damaged` on content that is not what it should be; a remote
             document is then read again, since it may have been damaged on its way.
         """
-        href = _href(item, key)
 
-        def attempt() -> Result:
+        def attempt(signed: dict[str, str]) -> Result:
+            href = signed[key]
             if is_url(href):
-                content = get(self.signer.sign(href), timeout_s=self.catalog.timeout_s)
+                try:
+                    content = get(href, timeout_s=self.catalog.timeout_s)
+                except Busy as error:
+                    raise Busy(f"{key}: {error}", error.retry_after) from error
+                except (Lost, Refused) as error:
+                    raise type(error)(f"{key}: {error}") from error
             else:
                 try:
                     content = Path(href).read_bytes()
@@ -124,16 +149,26 @@ class AssetReader:
             except Damaged as error:
                 raise Damaged(f"{key}: {error}") from error
 
-        return self._patiently(attempt, item, [href])
+        return self._patiently(attempt, item, [key])
 
-    def _patiently(self, attempt: Callable[[], Result], item: Item, hrefs: Sequence[str]) -> Result:
+    def _patiently(
+        self, attempt: Callable[[dict[str, str]], Result], item: Item, keys: Sequence[str]
+    ) -> Result:
+        hrefs = {key: _href(item, key) for key in keys}
+        signed: dict[str, str] = {}
+
+        def sign_and_attempt() -> Result:
+            signed.update({key: self.signer.sign(href) for key, href in hrefs.items()})
+            return attempt(signed)
+
         def forget() -> None:
-            for href in hrefs:
-                self.signer.forget(href)
+            for address in signed.values():
+                self.signer.forget(address)
 
         # A local file does not heal while we wait.
-        retries = self.catalog.retries if any(map(is_url, hrefs)) else 0
-        return patiently(attempt, what=f"item {item['id']}", retries=retries, refresh=forget)
+        retries = self.catalog.retries if any(map(is_url, hrefs.values())) else 0
+        what = f"item {item['id']}"
+        return patiently(sign_and_attempt, what=what, retries=retries, refresh=forget)
 
     def each(
         self, items: Sequence[Item], load: Callable[[Item], Result]
@@ -188,7 +223,6 @@ def _stack(
     item: Item, hrefs: dict[str, str], grid: Grid, fill: np.generic, environment: Any
 ) -> NDArray[Any]:
     import stackstac
-    from rasterio.errors import RasterioError
 
     # The file itself tells its grid. What the item tells of it (proj:epsg or proj:code, the
     # footprint's box) varies with the catalog's age, and would only decide which assets
@@ -199,32 +233,74 @@ def _stack(
         "properties": {"datetime": "2000-01-01T00:00:00Z", **declared},
         "assets": {key: {"href": href} for key, href in hrefs.items()},
     }
+    stack = stackstac.stack(
+        [plain],
+        assets=list(hrefs),
+        epsg=grid.epsg,
+        bounds=grid.bounds,
+        resolution=grid.resolution,
+        snap_bounds=False,
+        xy_coords="center",
+        dtype=fill.dtype,
+        fill_value=fill,
+        rescale=False,
+        properties=False,
+        band_coords=False,
+        chunksize=(1, 1, grid.height, grid.width),
+        gdal_env=environment,
+        errors_as_nodata=(),
+        reader=_native_reader(),
+    )
     try:
-        stack = stackstac.stack(
-            [plain],
-            assets=list(hrefs),
-            epsg=grid.epsg,
-            bounds=grid.bounds,
-            resolution=grid.resolution,
-            snap_bounds=False,
-            xy_coords="center",
-            dtype=fill.dtype,
-            fill_value=fill,
-            rescale=False,
-            properties=False,
-            band_coords=False,
-            chunksize=(1, 1, grid.height, grid.width),
-            gdal_env=environment,
-            errors_as_nodata=(),
-        )
         return np.asarray(stack.data.compute(scheduler="synchronous")[0])
-    # AttributeError: stackstac asks the reference system of a file whose header was cut.
-    except (RuntimeError, AttributeError, RasterioError) as error:
-        raise _meaning(error, hrefs) from error
+    except _WrongPixels as error:
+        key = next(key for key, href in hrefs.items() if href == error.href)
+        raise Lost(f"{key}: {error}") from error
 
 
-def _meaning(error: BaseException, hrefs: dict[str, str]) -> Exception:
-    """What a failure inside GDAL means, told without the (signed) address."""
+class _WrongPixels(Exception):
+    def __init__(self, href: str, message: str) -> None:
+        super().__init__(message)
+        self.href = href
+
+
+@cache
+def _native_reader() -> type:
+    """stackstac's reader, which takes no raster for another: not a preview, not a foreign band."""
+    from stackstac.rio_reader import AutoParallelRioReader
+
+    class NativeReader(AutoParallelRioReader):  # type: ignore[misc]
+        def _open(self) -> Any:
+            opened = super()._open()
+            reader = opened.dataset
+            found = getattr(reader, "src_dataset", reader).res
+            wanted = self.spec.resolutions_xy
+            if not np.allclose(found, wanted):
+                raise _WrongPixels(
+                    self.url, f"its pixels measure {found[0]:g}, not {wanted[0]:g} m"
+                )
+            return opened
+
+    return NativeReader
+
+
+def meaning_of(error: BaseException, hrefs: Mapping[str, str], *, timeout_s: float) -> Exception:
+    """What a failure inside GDAL means, told without the (signed) address.
+
+    Parameters
+    ----------
+    error
+        One of :data:`GDAL_ERRORS`.
+    hrefs
+        Name and (signed) address of each file that was to be read.
+    timeout_s
+        Longest silence, s: a busy server is asked how long it wants to be left alone, since
+        GDAL tells the status of an answer, but not the Retry-After that came with it.
+
+    Returns
+    -------
+    Lost, Refused, Busy or Damaged
+    """
     text = str(error)
     key = next((key for key, href in hrefs.items() if href in text), ", ".join(hrefs))
     cause: BaseException | None = error
@@ -235,7 +311,10 @@ def _meaning(error: BaseException, hrefs: dict[str, str]) -> Exception:
     if status and int(status[1]) >= 400:
         try:
             check_status(int(status[1]))
-        except (Lost, Refused, Busy) as told:
+        except Busy as told:
+            asked = wait_asked_by(hrefs[key], timeout_s=timeout_s) if key in hrefs else None
+            return Busy(f"{key}: {told}", asked)
+        except (Lost, Refused) as told:
             return type(told)(f"{key}: {told}")
     if re.search(r"CURL error|timed out|timeout|too slow|Could not resolve|connect", text, re.I):
         return Busy(f"{key}: no answer")

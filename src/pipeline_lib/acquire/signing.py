@@ -28,8 +28,8 @@ class Signer(Protocol):
     def sign(self, href: str) -> str:
         """Return the address with a signature that is good now."""
 
-    def forget(self, href: str) -> None:
-        """Drop the signature that was used for ``href``: the server refused it."""
+    def forget(self, signed: str) -> None:
+        """Drop the signature of a signed address: the server refused it."""
 
 
 class NoSigner:
@@ -39,7 +39,7 @@ class NoSigner:
         """Return the address as it is."""
         return href
 
-    def forget(self, href: str) -> None:
+    def forget(self, signed: str) -> None:
         """Nothing to drop."""
 
 
@@ -76,11 +76,15 @@ class PlanetaryComputerSigner:
                 self._tokens[container] = token, expiry
         return f"{href}?{token}"
 
-    def forget(self, href: str) -> None:
-        """Drop the token of the address's container."""
+    def forget(self, signed: str) -> None:
+        """Drop the token that an address was signed with, unless a newer one has come."""
+        href, _, token = signed.partition("?")
         container = container_of(href)
-        if container is not None:
-            self._tokens.pop(container, None)
+        if container is None:
+            return
+        with self._lock:
+            if self._tokens.get(container, ("",))[0] == token:
+                del self._tokens[container]
 
     def _ask(self, container: str) -> tuple[str, datetime]:
         from planetary_computer.settings import Settings

@@ -1,0 +1,224 @@
+"""A file server on loopback that misbehaves on order, with Planetary Computer's tokens."""
+
+from __future__ import annotations
+
+import json
+import re
+import threading
+from collections.abc import Callable
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from email.message import Message
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Self
+from urllib.parse import urlsplit
+
+TOKEN_PATH = "/api/sas/v1/token/"
+BLOB_HOST = "archive.blob.core.windows.net"
+
+
+class Answer:
+    """One answer in the making: what the file holds, and the means to spoil it."""
+
+    def __init__(self, handler: BaseHTTPRequestHandler, file: Path, stop: threading.Event) -> None:
+        self.handler = handler
+        if file.is_dir():
+            file /= "index.json"
+        self.content = file.read_bytes() if file.is_file() else None
+        self._stop = stop
+
+    def status(self, code: int, **headers: str) -> None:
+        """Answer with a status and an empty body."""
+        self.handler.send_response(code)
+        for name, value in headers.items():
+            self.handler.send_header(name.replace("_", "-"), value)
+        self.handler.send_header("Content-Length", "0")
+        self.handler.end_headers()
+
+    def file(self, *, sent: float = 1.0, then_silent: bool = False, cut: float = 1.0) -> None:
+        """Answer with the file, or the range of it that is asked for.
+
+        Parameters
+        ----------
+        sent
+            Share of the body that is sent, whatever the header promises.
+        then_silent
+            Whether the connection then stays open without a word, instead of being closed.
+        cut
+            Share of the file that exists.
+        """
+        if self.content is None:
+            self.status(404)
+            return
+        content = self.content[: int(len(self.content) * cut)]
+        asked = re.fullmatch(r"bytes=(\d+)-(\d*)", self.handler.headers.get("Range", ""))
+        if asked:
+            first, last = int(asked[1]), int(asked[2] or len(content) - 1)
+            if first >= len(content):
+                self.status(416, Content_Range=f"bytes */{len(content)}")
+                return
+            total, content = len(content), content[first : last + 1]
+            self.handler.send_response(206)
+            span = f"bytes {first}-{first + len(content) - 1}/{total}"
+            self.handler.send_header("Content-Range", span)
+        else:
+            self.handler.send_response(200)
+        self.handler.send_header("Accept-Ranges", "bytes")
+        self.handler.send_header("Content-Length", str(len(content)))
+        self.handler.end_headers()
+        if self.handler.command != "HEAD":
+            self.handler.wfile.write(content[: int(len(content) * sent)])
+            self.handler.wfile.flush()
+        if then_silent:
+            self.silence()
+        self.handler.close_connection = sent < 1
+
+    def silence(self) -> None:
+        """Keep the connection open and say nothing until the server stops."""
+        self._stop.wait()
+        self.handler.close_connection = True
+
+    def drip(self) -> None:
+        """Send a byte now and then, so that no single wait is long."""
+        assert self.content is not None
+        self.handler.send_response(200)
+        self.handler.send_header("Content-Length", str(len(self.content)))
+        self.handler.end_headers()
+        for byte in self.content:
+            if self._stop.wait(0.2):
+                break
+            self.handler.wfile.write(bytes([byte]))
+            self.handler.wfile.flush()
+        self.handler.close_connection = True
+
+
+@dataclass
+class Fault:
+    """A request whose path matches ``pattern`` meets ``answer``, ``times`` times.
+
+    With ``beyond_header``, only a request for a part of a file that is not its beginning does.
+    """
+
+    pattern: str
+    answer: Callable[[Answer], None]
+    times: float = float("inf")
+    beyond_header: bool = False
+    met: int = 0
+
+
+class QuietServer(ThreadingHTTPServer):
+    """Says nothing of clients that hang up, as those do that lose patience."""
+
+    daemon_threads = True
+
+    def handle_error(self, request: Any, client_address: Any) -> None:
+        """Nothing to tell."""
+
+
+class FileServer:
+    """Serves the files of a folder over HTTP with ranges; a context manager.
+
+    It is a proxy as well: with ``http_proxy`` set to :attr:`url`, the files also have
+    addresses in Azure's blob storage, ``http://archive.blob.core.windows.net/<path>``, which
+    are signed with the tokens that the server itself hands out below :attr:`sas_url`.
+
+    Attributes
+    ----------
+    url, sas_url
+        Addresses of the folder and of the token endpoint.
+    requests
+        Method and path of every request, in order of arrival.
+    faults
+        What goes wrong; empty at first.
+    needs_token
+        Whether only requests that carry the newest token are answered.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        self.faults: list[Fault] = []
+        self.requests: list[str] = []
+        self.needs_token = False
+        self.tokens = 0
+        self._stop = threading.Event()
+        server, lock = self, threading.Lock()
+
+        class Handler(BaseHTTPRequestHandler):
+            protocol_version = "HTTP/1.1"
+            timeout = 60
+
+            def do_GET(self) -> None:
+                try:
+                    self.answer()
+                except (BrokenPipeError, ConnectionResetError):
+                    self.close_connection = True
+
+            do_HEAD = do_POST = do_GET
+
+            def answer(self) -> None:
+                self.rfile.read(int(self.headers.get("Content-Length", 0)))
+                asked = urlsplit(self.path)
+                with lock:
+                    server.requests.append(f"{self.command} {self.path}")
+                answer = Answer(self, folder / asked.path.lstrip("/"), server._stop)
+                with lock:
+                    fault = server.due(asked.path, self.headers)
+                if fault is not None:
+                    fault.answer(answer)
+                elif asked.path.startswith(TOKEN_PATH):
+                    self.hand_out_token()
+                elif server.needs_token and asked.query != f"sig={server.tokens}":
+                    answer.status(403)
+                else:
+                    answer.file()
+
+            def hand_out_token(self) -> None:
+                with lock:
+                    server.tokens += 1
+                    number = server.tokens
+                expiry = (datetime.now(UTC) + timedelta(minutes=40)).isoformat()
+                body = json.dumps({"token": f"sig={number}", "msft:expiry": expiry}).encode()
+                self.send_response(200)
+                self.send_header("Content-Type", "application/json")
+                self.send_header("Content-Length", str(len(body)))
+                self.end_headers()
+                self.wfile.write(body)
+
+            def log_message(self, *args: Any) -> None:
+                pass
+
+        self._server = QuietServer(("127.0.0.1", 0), Handler)
+        self.url = f"http://127.0.0.1:{self._server.server_port}"
+        self.sas_url = self.url + TOKEN_PATH.rstrip("/")
+
+    def due(self, path: str, headers: Message) -> Fault | None:
+        """The fault that a request meets; it is counted."""
+        beyond = not headers.get("Range", "bytes=0-").startswith("bytes=0-")
+        for fault in self.faults:
+            if (
+                fault.met < fault.times
+                and re.search(fault.pattern, path)
+                and (beyond or not fault.beyond_header)
+            ):
+                fault.met += 1
+                return fault
+        return None
+
+    def expire_tokens(self) -> None:
+        """From now on only tokens that are handed out later are good."""
+        self.tokens += 1
+
+    def __enter__(self) -> Self:
+        threading.Thread(target=self._server.serve_forever, args=(0.02,), daemon=True).start()
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self._stop.set()
+        self._server.shutdown()
+        self._server.server_close()
