@@ -196,7 +196,11 @@ def license_of(catalog: Catalog, collection: str) -> str:
     """
     if is_url(catalog.source):
         with _answers(catalog, f"the collection {collection}"):
-            found = _client(catalog).get_collection(collection)
+            client = _client(catalog)
+            try:
+                found = client.get_collection(collection)
+            except Lost:
+                found = None
         if found is None:
             raise UserError(
                 f"{catalog.source}: no collection {collection}; check the sensor's collection"

@@ -1,0 +1,236 @@
+"""A real STAC API on loopback: stac-fastapi.pgstac on a PostgreSQL of its own."""
+
+from __future__ import annotations
+
+import importlib.util
+import os
+import pwd
+import re
+import shutil
+import signal
+import socket
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+LOOPBACK = "127.0.0.1"
+START_LIMIT_S = 60
+STOP_LIMIT_S = 20
+STATEMENT_LIMIT_S = 60
+
+SERVER_USER = "postgres"
+"""Who runs the server where the tests run as root, whom PostgreSQL refuses."""
+
+
+def reason_to_skip() -> str | None:
+    """Why no STAC API can be started here; None if one can."""
+    for name in ("psycopg", "pypgstac", "stac_fastapi", "uvicorn"):
+        if importlib.util.find_spec(name) is None:
+            return f"{name} is not installed: pip install -e .[dev]"
+    if _programs() is None:
+        return (
+            "PostgreSQL with PostGIS is not installed: "
+            "apt-get install postgresql postgresql-postgis"
+        )
+    if os.geteuid() == 0 and SERVER_USER not in {entry.pw_name for entry in pwd.getpwall()}:
+        return f"PostgreSQL does not run as root, and there is no user {SERVER_USER}"
+    return None
+
+
+def _programs() -> Path | None:
+    """Folder of the programs of a PostgreSQL server that has PostGIS; the newest on Debian."""
+    folders = sorted(Path("/usr/lib/postgresql").glob("[1-9][0-9]/bin"), reverse=True)
+    if postgres := shutil.which("postgres"):
+        folders.append(Path(postgres).parent)
+    if pg_config := shutil.which("pg_config"):
+        folders.append(Path(_shown(pg_config, "--bindir")))
+    for folder in folders:
+        if all((folder / name).is_file() for name in ("initdb", "postgres", "pg_config")):
+            extensions = Path(_shown(folder / "pg_config", "--sharedir")) / "extension"
+            if (extensions / "postgis.control").is_file():
+                return folder
+    return None
+
+
+def _shown(*command: str | Path) -> str:
+    """What a program prints; nothing if it fails, as Debian's pg_config does without a server."""
+    done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=30)
+    return done.stdout.strip()
+
+
+@dataclass(frozen=True)
+class Database:
+    """A database with pgstac's tables, on a server that runs."""
+
+    port: int
+    name: str
+
+    @property
+    def address(self) -> str:
+        """What psycopg connects to."""
+        limit = f"connect_timeout=5 options='-c statement_timeout={STATEMENT_LIMIT_S}s'"
+        return f"host={LOOPBACK} port={self.port} user=postgres dbname={self.name} {limit}"
+
+    def load(self, collections: Iterable[dict[str, Any]], items: Iterable[dict[str, Any]]) -> None:
+        """Load collections and their items with pypgstac."""
+        from pypgstac.db import PgstacDB
+        from pypgstac.load import Loader, Methods
+
+        with PgstacDB(dsn=self.address) as database:
+            loader = Loader(database)
+            loader.load_collections(iter(collections), Methods.insert)
+            loader.load_items(iter(items), Methods.insert)
+
+
+@contextmanager
+def postgresql() -> Iterator[int]:
+    """Run a PostgreSQL server while the context lasts, and yield its port."""
+    programs = _programs()
+    assert programs is not None, reason_to_skip()
+    as_user: dict[str, Any] = {}
+    # Not below pytest's folders, which only their owner can enter.
+    folder = Path(tempfile.mkdtemp(prefix="stac-api-"))
+    if os.geteuid() == 0:
+        shutil.chown(folder, SERVER_USER, SERVER_USER)
+        as_user = {"user": SERVER_USER, "group": SERVER_USER, "extra_groups": []}
+    port = _free_port()
+    data, log = folder / "data", folder / "server.log"
+    create = [programs / "initdb", "-D", data, "-U", "postgres", "-A", "trust"]
+    create += ["-E", "UTF8", "--locale=C", "--no-sync"]
+    settings = {
+        "port": port,
+        "listen_addresses": LOOPBACK,
+        "unix_socket_directories": folder,
+        "max_connections": 20,
+        # What is lost in a crash is made anew by the next run.
+        "fsync": "off",
+        "synchronous_commit": "off",
+        "full_page_writes": "off",
+        "jit": "off",
+        "timezone": "UTC",
+    }
+    serve = [programs / "postgres", "-D", data]
+    for key, value in settings.items():
+        serve += ["-c", f"{key}={value}"]
+    try:
+        done = subprocess.run(
+            create, cwd=folder, capture_output=True, text=True, timeout=START_LIMIT_S, **as_user
+        )
+        assert done.returncode == 0, done.stderr
+        with _running(serve, _accepts(port), log, cwd=folder, **as_user):
+            yield port
+    finally:
+        shutil.rmtree(folder)
+
+
+def make_database(port: int, name: str) -> Database:
+    """Make a database with pgstac's tables, as ``pypgstac migrate`` does."""
+    import psycopg
+    from pypgstac.db import PgstacDB
+    from pypgstac.migrate import Migrate
+
+    with psycopg.connect(Database(port, "postgres").address, autocommit=True) as connection:
+        connection.execute(f"CREATE DATABASE {name}")
+    made = Database(port, name)
+    with PgstacDB(dsn=made.address) as database:
+        Migrate(database).run_migration()
+    return made
+
+
+def _accepts(port: int) -> Callable[[], bool]:
+    import psycopg
+
+    def answers() -> bool:
+        try:
+            psycopg.connect(Database(port, "postgres").address).close()
+        except psycopg.OperationalError:
+            return False
+        return True
+
+    return answers
+
+
+@dataclass(frozen=True)
+class StacApi:
+    """A STAC API that runs.
+
+    Attributes
+    ----------
+    url
+        Its address.
+    log
+        What the server tells: one line per request.
+    """
+
+    url: str
+    log: Path
+
+    def searches(self) -> int:
+        """Requests for items that have reached the server so far."""
+        return len(re.findall(r'"(?:GET|POST) /search\S* HTTP', self.log.read_text()))
+
+
+@contextmanager
+def stac_api(database: Database, folder: Path) -> Iterator[StacApi]:
+    """Run a STAC API on a database while the context lasts; its log goes to ``folder``."""
+    import requests
+
+    port = _free_port()
+    api = StacApi(f"http://{LOOPBACK}:{port}", folder / f"stac-api-{port}.log")
+    command = [sys.executable, "-m", "uvicorn", "stac_fastapi.pgstac.app:create_app", "--factory"]
+    command += ["--host", LOOPBACK, "--port", str(port), "--timeout-graceful-shutdown", "5"]
+    environment = os.environ | {
+        "PGUSER": "postgres",
+        "PGPASSWORD": "unused",
+        "PGHOST": LOOPBACK,
+        "PGPORT": str(database.port),
+        "PGDATABASE": database.name,
+        "DB_MAX_CONN_SIZE": "2",
+    }
+
+    def answers() -> bool:
+        try:
+            return requests.get(api.url, timeout=5).ok
+        except requests.RequestException:
+            return False
+
+    with _running(command, answers, api.log, cwd=folder, env=environment):
+        yield api
+
+
+def _free_port() -> int:
+    with socket.socket() as listener:
+        listener.bind((LOOPBACK, 0))
+        return int(listener.getsockname()[1])
+
+
+@contextmanager
+def _running(
+    command: list[Any], answers: Callable[[], bool], log: Path, **options: Any
+) -> Iterator[None]:
+    """Run a server from its first answer on until the context ends, however it ends."""
+    with log.open("wb") as output:
+        process = subprocess.Popen(
+            command, stdin=subprocess.DEVNULL, stdout=output, stderr=output, **options
+        )
+    try:
+        deadline = time.monotonic() + START_LIMIT_S
+        while not answers():
+            if process.poll() is not None or time.monotonic() > deadline:
+                raise RuntimeError(f"{command[0]} does not answer:\n{log.read_text()[-4000:]}")
+            time.sleep(0.05)
+        yield
+    finally:
+        # PostgreSQL's fast shutdown; what Ctrl-C is to uvicorn.
+        process.send_signal(signal.SIGINT)
+        try:
+            process.wait(STOP_LIMIT_S)
+        except subprocess.TimeoutExpired:
+            process.kill()
+            process.wait()

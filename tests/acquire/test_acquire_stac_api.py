@@ -1,0 +1,460 @@
+"""The whole acquisition through a real STAC API, beside the same from a folder."""
+
+from __future__ import annotations
+
+import csv
+import math
+import re
+from collections.abc import Iterator
+from dataclasses import dataclass
+from datetime import UTC, date, datetime
+from pathlib import Path
+from typing import Any
+
+import pytest
+import xarray as xr
+from file_server import FileServer
+from stac_api import Database, StacApi, make_database, postgresql, reason_to_skip, stac_api
+
+from pipeline_lib.acquire import build_cube, catalog, draw_site_table, pin_items, search
+from pipeline_lib.acquire.catalog import Item, baseline_of, license_of, start_of
+from pipeline_lib.acquire.mosaic import epsg_of, groups, solar_day
+from pipeline_lib.acquire.signing import container_of
+from pipeline_lib.config import (
+    SENTINEL_1,
+    SENTINEL_2,
+    Catalog,
+    CubeGrid,
+    Demo,
+    LandCover,
+    Periods,
+    Sites,
+)
+from pipeline_lib.cubes import CubeRequest, read_cube
+from pipeline_lib.demo import simulate_site, write_canopy_table, write_land_cover
+from pipeline_lib.errors import UserError
+from pipeline_lib.files import read_json, write_json
+
+REASON = reason_to_skip()
+pytestmark = [
+    pytest.mark.xdist_group("stac-api"),
+    pytest.mark.skipif(REASON is not None, reason=str(REASON)),
+]
+
+SENSORS = {"sentinel-1": SENTINEL_1, "sentinel-2": SENTINEL_2}
+COLLECTIONS = ("esa-cci-lc", "sentinel-1-rtc", "sentinel-2-l2a")
+SEED = 3
+DEMO = Demo(tile_px=60, radar_tile_px=36, optical_revisit_days=30, land_cover_cells_per_degree=60)
+CUBE = CubeGrid(size_px=24, cloud_context_px=12)
+SITES = Sites(
+    count=12,
+    bounds=(10.5, 47.0, 13.5, 49.5),
+    min_distance_km=40,
+    periods=Periods(count=1, first_year=2021, last_year=2021),
+)
+ZONE_BORDER = 12.0
+
+EARLIER = range(1990, 2000)
+"""Years in which the optical scenes are listed once more, so that a search has pages."""
+MIDNIGHT = ("1987-12-31T23:59:59.024000Z", "1988-01-01T00:00:00.000000Z")
+"""Two more listings of a scene: the last moment of a day, and the first of the next."""
+
+WORLD = (-180.0, -90.0, 180.0, 90.0)
+ALWAYS = date(1980, 1, 1), date(2030, 12, 31)
+
+
+@dataclass(frozen=True)
+class Acquisition:
+    """One content, held by a folder and by a STAC API.
+
+    Attributes
+    ----------
+    folder, api
+        The two catalogs.
+    request
+        The cube whose scenes the archive holds.
+    database
+        What the API reads.
+    server
+        The API as it runs.
+    files
+        What serves the assets of the API's items.
+    """
+
+    folder: Catalog
+    api: Catalog
+    request: CubeRequest
+    database: Database
+    server: StacApi
+    files: FileServer
+
+
+def catalog_at(source: str | Path) -> Catalog:
+    return Catalog(source=str(source), signing="none", timeout_s=20, retries=1, requests=2)
+
+
+def request_of(table: Path) -> CubeRequest:
+    """The cube nearest to the border of two UTM zones: it has scenes of both."""
+    with table.open() as handle:
+        requests = [CubeRequest.from_row(row) for row in csv.DictReader(handle)]
+    return min(requests, key=lambda request: abs(request.lon - ZONE_BORDER))
+
+
+def moved(item: Item, time: str) -> Item:
+    """The same scene, listed at another time."""
+    name = f"{item['id']}_{re.sub(r'[^0-9]', '', time)}"
+    return item | {"id": name, "properties": item["properties"] | {"datetime": time}}
+
+
+def real_metadata(folder: Path) -> tuple[list[Item], list[Item]]:
+    """Collections and items of Planetary Computer; of two with one name, the later file's."""
+    found: dict[tuple[str, str], Item] = {}
+    for file in sorted((folder / "metadata" / "planetary_computer").glob("*.json")):
+        content = read_json(file)
+        for entry in content if isinstance(content, list) else [content]:
+            found[entry["type"], entry["id"]] = entry
+    collections = [entry for (kind, _), entry in found.items() if kind == "Collection"]
+    return collections, [entry for (kind, _), entry in found.items() if kind == "Feature"]
+
+
+def items_below(folder: Path) -> list[Item]:
+    return [
+        item for file in (folder / "items").glob("*.json") for item in read_json(file)["features"]
+    ]
+
+
+def served(item: Item, url: str) -> Item:
+    """The item with absolute addresses."""
+    assets = {
+        key: asset | {"href": f"{url}/{asset['href']}"}
+        for key, asset in item["assets"].items()
+        if not catalog.is_url(asset["href"])
+    }
+    return item | {"assets": item["assets"] | assets}
+
+
+def told(item: Item, place: str) -> Item:
+    """What an item tells in either catalog; ``place`` is where its assets lie.
+
+    An API writes its own links and leaves out what is None.
+    """
+    assets = {
+        key: asset | {"href": asset["href"].removeprefix(f"{place}/")}
+        for key, asset in item["assets"].items()
+    }
+    properties = {key: value for key, value in item["properties"].items() if value is not None}
+    return item | {"links": [], "assets": assets, "properties": properties}
+
+
+@pytest.fixture(scope="module")
+def archive(tmp_path_factory: pytest.TempPathFactory, project_root: Path) -> Path:
+    """A simulated archive of one site for a year, and the real items where they are."""
+    folder = tmp_path_factory.mktemp("archive")
+    write_land_cover(sites=SITES, demo=DEMO, seed=SEED, folder=folder)
+    table = folder / "sites.csv"
+    draw_site_table(sites=SITES, catalog=catalog_at(folder), seed=SEED, output=table)
+    request = request_of(table)
+    write_canopy_table(folder / "canopy.npz")
+    simulate_site(
+        requests=[request],
+        cube=CUBE,
+        demo=DEMO,
+        seed=SEED,
+        canopy_table=folder / "canopy.npz",
+        folder=folder,
+        truth=folder / "truth",
+    )
+    optical = [item for item in items_below(folder) if item["collection"] == "sentinel-2-l2a"]
+    again = [
+        moved(item, f"{year}{item['properties']['datetime'][4:]}")
+        for item in optical
+        for year in EARLIER
+    ]
+    again += [moved(optical[0], time) for time in MIDNIGHT]
+    write_json(folder / "items" / "earlier.json", {"features": again})
+    real = project_root.parent / "shared" / "data"
+    if real.is_dir():
+        write_json(folder / "items" / "real.json", {"features": real_metadata(real)[1]})
+    return folder
+
+
+@pytest.fixture(scope="module")
+def port() -> Iterator[int]:
+    with postgresql() as number:
+        yield number
+
+
+@pytest.fixture(scope="module")
+def acquisition(
+    archive: Path, port: int, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[Acquisition]:
+    database = make_database(port, "archive")
+    with FileServer(archive) as files:
+        database.load(
+            [read_json(file) for file in sorted((archive / "collections").glob("*.json"))],
+            [served(item, files.url) for item in items_below(archive)],
+        )
+        with stac_api(database, tmp_path_factory.mktemp("api")) as server:
+            yield Acquisition(
+                folder=catalog_at(archive),
+                api=catalog_at(server.url),
+                request=request_of(archive / "sites.csv"),
+                database=database,
+                server=server,
+                files=files,
+            )
+
+
+@pytest.mark.parametrize("collection", COLLECTIONS)
+def test_the_api_tells_of_each_item_what_the_folder_tells(
+    acquisition: Acquisition, collection: str
+) -> None:
+    mine = search(acquisition.api, collection, WORLD, *ALWAYS)
+    theirs = search(acquisition.folder, collection, WORLD, *ALWAYS)
+    assert [told(item, acquisition.files.url) for item in mine] == [
+        told(item, acquisition.folder.source) for item in theirs
+    ]
+    assert mine
+
+
+def test_sites_drawn_through_the_api_are_those_of_the_folder(
+    acquisition: Acquisition, archive: Path, tmp_path: Path
+) -> None:
+    table = tmp_path / "sites.csv"
+    draw_site_table(sites=SITES, catalog=acquisition.api, seed=SEED, output=table)
+    assert table.read_bytes() == (archive / "sites.csv").read_bytes()
+    asked = [request for request in acquisition.files.requests if "lccs_class.tif" in request]
+    assert any(request.startswith("GET") for request in asked)
+
+
+def pin(source: Catalog, request: CubeRequest, sensor: str, output: Path) -> Any:
+    pin_items(request=request, sensor=SENSORS[sensor], cube=CUBE, catalog=source, output=output)
+    return read_json(output)
+
+
+@pytest.mark.parametrize("sensor", SENSORS)
+def test_pinned_items_are_those_of_the_folder_unsigned_with_query_and_date(
+    acquisition: Acquisition, tmp_path: Path, sensor: str
+) -> None:
+    request = acquisition.request
+    mine = pin(acquisition.api, request, sensor, tmp_path / "api.json")
+    theirs = pin(acquisition.folder, request, sensor, tmp_path / "folder.json")
+    assert [item["id"] for item in mine["items"]] == [item["id"] for item in theirs["items"]]
+    hrefs = [asset["href"] for item in mine["items"] for asset in item["assets"].values()]
+    assert all(re.fullmatch(rf"{acquisition.files.url}/assets/[^?]+", href) for href in hrefs)
+    assert mine["query"] == theirs["query"] | {"source": acquisition.api.source}
+    assert mine["query"]["datetime"] == f"{request.start}/{request.end}"
+    age = datetime.now(UTC) - datetime.fromisoformat(mine["queried_at"])
+    assert -1 < age.total_seconds() < 60
+    for key in ("request", "grid", "license"):
+        assert mine[key] == theirs[key]
+
+
+def test_versions_of_an_acquisition_are_resolved_and_both_zones_are_kept(
+    acquisition: Acquisition, tmp_path: Path
+) -> None:
+    request = acquisition.request
+    pinned = pin(acquisition.api, request, "sentinel-2", tmp_path / "api.json")
+    bounds = tuple(pinned["query"]["bbox"])
+    found = search(acquisition.api, "sentinel-2-l2a", bounds, request.start, request.end)
+    assert 0 < len(pinned["items"]) < len(found)
+    assert {epsg_of(item) for item in pinned["items"]} == {32632, 32633}
+
+
+@pytest.mark.parametrize("sensor", SENSORS)
+def test_cubes_built_through_the_api_equal_those_of_the_folder(
+    acquisition: Acquisition, tmp_path: Path, sensor: str
+) -> None:
+    cubes = {}
+    for name, source in (("api", acquisition.api), ("folder", acquisition.folder)):
+        pinned = tmp_path / f"{name}.json"
+        pin(source, acquisition.request, sensor, pinned)
+        build_cube(
+            sensor_name=sensor,
+            sensor=SENSORS[sensor].source(),
+            catalog=source,
+            cube=CUBE,
+            items=pinned,
+            config_digest="the same",
+            output=tmp_path / f"{name}.zarr.zip",
+        )
+        cubes[name] = read_cube(tmp_path / f"{name}.zarr.zip")
+        collection = SENSORS[sensor].collection
+        assert cubes[name].attrs.pop("source") == f"{collection} of {source.source}"
+    assert cubes["api"].attrs["lacking"] == "[]"
+    assert cubes["api"].sizes["time"] > 3
+    xr.testing.assert_identical(cubes["api"], cubes["folder"])
+
+
+def test_a_search_of_many_pages_finds_the_same_items(
+    acquisition: Acquisition, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    request, collection = acquisition.request, "sentinel-1-rtc"
+    box = (request.lon - 0.1, request.lat - 0.1, request.lon + 0.1, request.lat + 0.1)
+    whole = search(acquisition.api, collection, box, request.start, request.end)
+    monkeypatch.setattr(catalog, "PAGE", 7)
+    before = acquisition.server.searches()
+    paged = search(acquisition.api, collection, box, request.start, request.end)
+    assert paged == whole
+    assert len(whole) > 3 * 7
+    assert acquisition.server.searches() - before == math.ceil(len(whole) / 7)
+
+
+def test_a_search_beyond_the_page_in_use_finds_all(acquisition: Acquisition) -> None:
+    before = acquisition.server.searches()
+    found = search(acquisition.api, "sentinel-2-l2a", WORLD, *ALWAYS)
+    assert len(found) > catalog.PAGE
+    assert acquisition.server.searches() - before == math.ceil(len(found) / catalog.PAGE)
+    assert len({item["id"] for item in found}) == len(found)
+
+
+@pytest.mark.parametrize("collection", ["sentinel-1-rtc", "sentinel-2-l2a"])
+def test_scenes_elsewhere_or_of_other_times_are_not_found(
+    acquisition: Acquisition, collection: str
+) -> None:
+    lon, lat = acquisition.request.lon, acquisition.request.lat
+    here, elsewhere = (
+        (west, lat - 0.01, west + 0.02, lat + 0.01) for west in (lon - 0.01, lon + 0.5)
+    )
+    spring = date(2021, 3, 1), date(2021, 4, 30)
+    found = search(acquisition.api, collection, here, *spring)
+    assert found
+    assert all(spring[0] <= start_of(item).date() <= spring[1] for item in found)
+    assert search(acquisition.api, collection, elsewhere, *spring) == []
+    assert search(acquisition.api, collection, here, date(2025, 3, 1), date(2025, 4, 30)) == []
+
+
+@pytest.mark.parametrize("source", ["api", "folder"])
+def test_the_last_moment_of_the_last_day_belongs_to_a_period(
+    acquisition: Acquisition, source: str
+) -> None:
+    chosen: Catalog = getattr(acquisition, source)
+    for time in MIDNIGHT:
+        day = date.fromisoformat(time[:10])
+        times = [
+            item["properties"]["datetime"]
+            for item in search(chosen, "sentinel-2-l2a", WORLD, day, day)
+        ]
+        assert times == [time]
+
+
+def test_the_licence_of_a_collection_is_read_from_the_api(acquisition: Acquisition) -> None:
+    for collection in COLLECTIONS:
+        terms = license_of(acquisition.api, collection)
+        assert terms == license_of(acquisition.folder, collection)
+        assert terms.startswith(("proprietary https://", "CC-BY-4.0 https://"))
+
+
+def test_an_unknown_collection_is_told_in_one_line(
+    acquisition: Acquisition, tmp_path: Path
+) -> None:
+    with pytest.raises(UserError) as told_of_sensor:
+        pin_items(
+            request=acquisition.request,
+            sensor=SENTINEL_2.model_copy(update={"collection": "sentinel-2-l9z"}),
+            cube=CUBE,
+            catalog=acquisition.api,
+            output=tmp_path / "pins.json",
+        )
+    assert str(told_of_sensor.value) == (
+        f"{acquisition.api.source}: no collection sentinel-2-l9z; check the sensor's collection"
+    )
+    land_cover = LandCover(collection="no-map")
+    with pytest.raises(UserError, match=r"^\S+.* no land-cover map .*; check sites\.land_cover.*$"):
+        draw_site_table(
+            sites=SITES.model_copy(update={"land_cover": land_cover}),
+            catalog=acquisition.api,
+            seed=SEED,
+            output=tmp_path / "sites.csv",
+        )
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_server_that_has_stopped_is_told_in_one_line(
+    acquisition: Acquisition, tmp_path: Path
+) -> None:
+    with stac_api(acquisition.database, tmp_path) as server:
+        source = catalog_at(server.url)
+        assert search(source, "esa-cci-lc", WORLD, *ALWAYS)
+    message = rf"^{server.url}: no proper answer after 2 tries .*; run again later.*$"
+    with pytest.raises(UserError, match=message):
+        pin(source, acquisition.request, "sentinel-2", tmp_path / "pins.json")
+    with pytest.raises(UserError, match=message):
+        license_of(source, "sentinel-2-l2a")
+    assert not (tmp_path / "pins.json").exists()
+
+
+@pytest.mark.real
+def test_real_items_are_found_by_their_place_and_date(
+    acquisition: Acquisition, shared_data: Path
+) -> None:
+    from shapely.geometry import shape
+
+    _, items = real_metadata(shared_data)
+    assert {item["collection"] for item in items} == {"sentinel-1-rtc", "sentinel-2-l2a"}
+    for item in items:
+        inside = shape(item["geometry"]).representative_point()
+        day = start_of(item).date()
+        box = (inside.x - 1e-3, inside.y - 1e-3, inside.x + 1e-3, inside.y + 1e-3)
+        found = search(acquisition.api, item["collection"], box, day, day)
+        same = next(entry for entry in found if entry["id"] == item["id"])
+        assert told(same, "") == told(item, "")
+        assert all(shape(entry["geometry"]).distance(inside) < 1e-2 for entry in found)
+
+
+@pytest.mark.real
+def test_real_items_from_the_api_are_understood(
+    acquisition: Acquisition, shared_data: Path
+) -> None:
+    optical = search(acquisition.api, "sentinel-2-l2a", (-180, 55, 180, 90), *ALWAYS)
+    assert len(optical) == 6
+    for item in optical:
+        # The product's name tells the same as the properties that are read.
+        href = item["assets"]["granule-metadata"]["href"]
+        name = re.search(r"_MSIL2A_(\d{8})T\d{6}_N(\d\d)(\d\d)_R\d{3}_T(\d\d)", href)
+        assert name is not None
+        assert baseline_of(item) == (int(name[2]), int(name[3]))
+        assert epsg_of(item) == 32600 + int(name[4])
+        assert f"{solar_day(start_of(item), item['bbox'][0]):%Y%m%d}" == name[1]
+    days = groups(optical, lambda item: solar_day(start_of(item), 95.0), lambda item: item["id"])
+    assert [len(day) for day in days] == [1, 1, 4]
+    radar = search(acquisition.api, "sentinel-1-rtc", (10, 25, 20, 40), *ALWAYS)
+    assert [epsg_of(item) for item in radar] == [32633] * 4
+    containers = {"sentinel2l2a01/sentinel2-l2", "sentinel1euwestrtc/sentinel1-grd-rtc"}
+    hrefs = [
+        item["assets"][key]["href"]
+        for item in optical + radar
+        for key in ("B02", "granule-metadata", "vv")
+        if key in item["assets"]
+    ]
+    assert {container_of(href) for href in hrefs} == containers
+
+
+@pytest.mark.real
+def test_real_items_are_pinned_unsigned_where_signing_is_on(
+    acquisition: Acquisition, shared_data: Path, tmp_path: Path
+) -> None:
+    signing = acquisition.api.model_copy(update={"signing": "planetary-computer"})
+    day = date(2019, 6, 29)
+    request = CubeRequest("alaska-a", "alaska", "others", -147.8, 60.8, day, day)
+    (item,) = pin(signing, request, "sentinel-2", tmp_path / "pins.json")["items"]
+    (same,) = [i for i in real_metadata(shared_data)[1] if i["id"] == item["id"]]
+    assert item["assets"] == same["assets"]
+
+
+@pytest.mark.real
+def test_real_collections_are_served_with_their_items_and_licences(
+    shared_data: Path, port: int, tmp_path: Path
+) -> None:
+    collections, items = real_metadata(shared_data)
+    database = make_database(port, "planetary_computer")
+    database.load(collections, items)
+    with stac_api(database, tmp_path) as server:
+        source = catalog_at(server.url)
+        for collection in collections:
+            terms = [link["href"] for link in collection["links"] if link["rel"] == "license"]
+            assert license_of(source, collection["id"]) == f"{collection['license']} {terms[0]}"
+        found = [item for name in COLLECTIONS for item in search(source, name, WORLD, *ALWAYS)]
+    assert {item["id"]: told(item, "") for item in found} == {
+        item["id"]: told(item, "") for item in items
+    }
