@@ -36,6 +36,22 @@ def atomic_path(target: str | Path) -> Iterator[Path]:
         _remove(partial)
 
 
+@contextmanager
+def scratch_folder(target: str | Path) -> Iterator[Path]:
+    """Yield an empty folder beside ``target``, which is removed at the end.
+
+    What an earlier, killed run left there is removed first.
+    """
+    target = Path(target)
+    folder = target.with_name(f".scratch-{target.name}")
+    _remove(folder)
+    folder.mkdir(parents=True)
+    try:
+        yield folder
+    finally:
+        _remove(folder)
+
+
 def _remove(path: Path) -> None:
     if path.is_dir() and not path.is_symlink():
         shutil.rmtree(path)

@@ -90,32 +90,125 @@ def test_bands_without_coefficients_are_refused() -> None:
         check_bands(["B01", "B02", "B09"])
 
 
-def test_detectors_are_merged_and_azimuths_wrap() -> None:
-    row = "<VALUES>{}</VALUES>"
+def metadata_of_detectors(
+    *looks: tuple[list[float], list[float]],
+    sun: tuple[list[float], list[float]] = ([30.0], [150.0]),
+) -> bytes:
+    """Granule metadata with one row of nodes: zeniths and azimuths of each detector of B02."""
 
-    def grid(tag: str, zenith: str, azimuth: str, more: str = "") -> str:
-        def block(name: str, values: str) -> str:
-            return (
-                f"<{name}><COL_STEP>5000</COL_STEP><ROW_STEP>5000</ROW_STEP><Values_List>"
-                f"{row.format(values) * 2}</Values_List></{name}>"
-            )
+    def grid(tag: str, angles: tuple[list[float], list[float]], more: str = "") -> str:
+        blocks = "".join(
+            f"<{name}><COL_STEP>5000</COL_STEP><ROW_STEP>5000</ROW_STEP><Values_List>"
+            + (f"<VALUES>{' '.join(map(repr, values))}</VALUES>" if values else "")
+            + f"</Values_List></{name}>"
+            for name, values in zip(("Zenith", "Azimuth"), angles, strict=True)
+        )
+        return f"<{tag}{more}>{blocks}</{tag}>"
 
-        return f"<{tag}{more}>{block('Zenith', zenith)}{block('Azimuth', azimuth)}</{tag}>"
-
-    name = "Viewing_Incidence_Angles_Grids"
-    content = (
+    if sun == ([30.0], [150.0]):
+        sun = ([30.0] * len(looks[0][0]), [150.0] * len(looks[0][0]))
+    views = "".join(
+        grid("Viewing_Incidence_Angles_Grids", look, f' bandId="1" detectorId="{number}"')
+        for number, look in enumerate(looks)
+    )
+    return (
         "<a><Tile_Geocoding><HORIZONTAL_CS_CODE>EPSG:32632</HORIZONTAL_CS_CODE>"
         "<Geoposition><ULX>600000</ULX><ULY>5100000</ULY></Geoposition></Tile_Geocoding>"
-        + grid("Sun_Angles_Grid", "30 31 32", "150 150 150")
-        + grid(name, "4 5 NaN", "359 350 NaN", ' bandId="1" detectorId="1"')
-        + grid(name, "6 NaN NaN", "3 NaN NaN", ' bandId="1" detectorId="2"')
-        + "</a>"
+        f"{grid('Sun_Angles_Grid', sun)}{views}</a>"
+    ).encode()
+
+
+def test_detectors_are_merged_and_azimuths_wrap() -> None:
+    nan = float("nan")
+    angles = parse_angles(
+        metadata_of_detectors(
+            ([5.0, 5.0, nan, 3.0, 3.0], [359.0, 350.0, nan, 90.0, 0.0]),
+            ([5.0, nan, nan, 3.0, 3.0], [3.0, nan, nan, 270.0, 90.0]),
+        ),
+        ["B02"],
     )
-    angles = parse_angles(content.encode(), ["B02"])
-    np.testing.assert_allclose(angles.view_zenith[0, 0], [5, 5, np.nan])
-    np.testing.assert_allclose(angles.view_azimuth[0, 0], [1, 350, np.nan])
-    np.testing.assert_allclose(angles.x, [600000, 605000, 610000])
-    np.testing.assert_allclose(angles.y, [5100000, 5095000])
+    # The fourth node is seen from two opposite sides: together they look straight down.
+    np.testing.assert_allclose(angles.view_zenith[0, 0, :4], [4.997, 5, nan, 0], atol=1e-3)
+    np.testing.assert_allclose(angles.view_azimuth[0, 0, :3], [1, 350, nan], atol=1e-9)
+    assert angles.view_zenith[0, 0, 4] == pytest.approx(3 / np.sqrt(2), abs=2e-3)
+    assert angles.view_azimuth[0, 0, 4] == pytest.approx(45)
+    np.testing.assert_allclose(angles.x, 600000 + 5000 * np.arange(5))
+    np.testing.assert_allclose(angles.y, [5100000])
+
+
+looks = st.lists(st.tuples(st.floats(0.5, 12), st.floats(0, 359.99)), min_size=1, max_size=4)
+
+
+@settings(max_examples=60, deadline=None)
+@given(seen=looks, turn=st.floats(0, 360))
+def test_merged_detectors_look_along_the_mean_line_of_sight(
+    seen: list[tuple[float, float]], turn: float
+) -> None:
+    def merged(directions: list[tuple[float, float]]) -> np.ndarray:
+        grids = [([zenith], [azimuth]) for zenith, azimuth in directions]
+        found = parse_angles(metadata_of_detectors(*grids), ["B02"])
+        return line_of_sight(found.view_zenith[0, 0, 0], found.view_azimuth[0, 0, 0])
+
+    def line_of_sight(zenith: float, azimuth: float) -> np.ndarray:
+        z, a = np.radians([zenith, azimuth])
+        return np.array([np.sin(z) * np.sin(a), np.sin(z) * np.cos(a), np.cos(z)])
+
+    mean = np.mean([line_of_sight(*one) for one in seen], axis=0)
+    np.testing.assert_allclose(merged(seen), mean / np.linalg.norm(mean), atol=1e-9)
+    np.testing.assert_allclose(merged(seen[::-1]), merged(seen), atol=1e-9)
+    # Where north lies is a convention: turning all turns the result, also across 360 degrees.
+    turned = merged([(zenith, (azimuth + turn) % 360) for zenith, azimuth in seen])
+    c, s = np.cos(np.radians(turn)), np.sin(np.radians(turn))
+    east, north, up = merged(seen)
+    np.testing.assert_allclose(turned, [c * east + s * north, c * north - s * east, up], atol=1e-9)
+
+
+def test_a_node_that_one_detector_missed_is_the_others() -> None:
+    nan = float("nan")
+    both = metadata_of_detectors(([4.0, nan], [10.0, nan]), ([nan, 6.0], [nan, 200.0]))
+    found = parse_angles(both, ["B02"])
+    np.testing.assert_allclose(found.view_zenith[0, 0], [4, 6])
+    np.testing.assert_allclose(found.view_azimuth[0, 0], [10, 200])
+    # Zenith without azimuth is no direction.
+    half = parse_angles(metadata_of_detectors(([4.0, 4.0], [nan, 10.0])), ["B02"])
+    assert np.isnan(half.view_zenith[0, 0]).tolist() == [True, False]
+
+
+def test_a_band_that_no_detector_saw_is_told() -> None:
+    nan = float("nan")
+    unseen = parse_angles(metadata_of_detectors(([nan, nan], [nan, nan])), ["B02"])
+    with pytest.raises(Damaged, match="no view angle"):
+        fill_nearest(c_factor_on_nodes(unseen))
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        metadata_of_detectors(([4.0], [10.0]), sun=([], [])),
+        metadata_of_detectors(([4.0], [10.0]), sun=([30.0], [150.0, 151.0])),
+        metadata_of_detectors(
+            ([4.0, 5.0], [10.0, 11.0]), sun=([30.0, 30.0, 30.0], [1.0, 1.0, 1.0])
+        ),
+        metadata_of_detectors(([4.0], [10.0])).replace(b'bandId="1"', b'bandId="13"'),
+        metadata_of_detectors(([4.0], [10.0])).replace(b' bandId="1"', b""),
+        b'<?xml version="1.0" encoding="no-such-encoding"?><a/>',
+        b'<!DOCTYPE a [<!ENTITY x SYSTEM "file:///etc/hostname">]><a>&x;</a>',
+        b'<!DOCTYPE a [<!ENTITY x "y"><!ENTITY z "&x;&x;&x;&x;&x;&x;&x;&x;">]><a>&z;</a>',
+    ],
+    ids=[
+        "sun without values",
+        "sun of two shapes",
+        "sun and view of two shapes",
+        "a band that does not exist",
+        "a grid without a band",
+        "an unknown encoding",
+        "an external entity",
+        "entities that grow",
+    ],
+)
+def test_metadata_that_no_granule_has_are_damaged(content: bytes) -> None:
+    with pytest.raises(Damaged):
+        parse_angles(content, ["B02"])
 
 
 @pytest.mark.parametrize(
@@ -287,22 +380,58 @@ def detectors_per_node(path: Path, band: int) -> np.ndarray:
 
 @pytest.mark.real
 def test_real_granules_give_the_factors_of_sen2nbar(shared_data: Path) -> None:
-    from sen2nbar.c_factor import c_factor_from_metadata
+    from sen2nbar.c_factor import c_factor, c_factor_from_metadata
+    from sen2nbar.metadata import angles_from_metadata
 
     for path in granules(shared_data):
         angles = parse_angles(path.read_bytes(), BANDS)
         assert angles.view_zenith.shape == (10, 23, 23)
         found = c_factor_on_nodes(angles)
         theirs = c_factor_from_metadata(str(path))
+        read = angles_from_metadata(str(path)).drop_vars("angle")
+        zenith, azimuth = read.isel(angle=0), read.isel(angle=1)
+        lent = c_factor(
+            zenith.sel(band="Sun", drop=True),
+            zenith.sel(band=["B8A"]).assign_coords(band=["B08"]),
+            azimuth.sel(band="Sun", drop=True)
+            - azimuth.sel(band=["B8A"]).assign_coords(band=["B08"]),
+        )
         for number, band in enumerate(BANDS):
-            if band == "B8A":
-                continue
-            difference = np.abs(found[number] - theirs.sel(band=band).values)
+            expected = lent.sel(band="B08") if band == "B8A" else theirs.sel(band=band)
+            difference = np.abs(found[number] - expected.transpose("y", "x").values)
             single = detectors_per_node(path, ALL_BANDS.index(band)) == 1
+            np.testing.assert_array_equal(np.isnan(found[number]), np.isnan(expected.values))
             assert np.nanmax(difference[single], initial=0) < 1e-12
             # Where detectors overlap, sen2nbar averages azimuths as plain numbers.
             assert np.nanmax(difference, initial=0) < 0.01
         assert np.isfinite(fill_nearest(found)).all()
+
+
+@pytest.mark.real
+def test_real_overlaps_get_the_mean_of_the_factors_of_their_detectors(shared_data: Path) -> None:
+    compared = 0
+    for path in granules(shared_data):
+        content = path.read_bytes()
+        merged = c_factor_on_nodes(parse_angles(content, ["B02"]))[0]
+        root = fromstring(content)
+        every = [
+            grid.get("detectorId")
+            for grid in root.iter("Viewing_Incidence_Angles_Grids")
+            if grid.get("bandId") == "1"
+        ]
+        single = []
+        for kept in every:
+            text = content.decode()
+            for other in every:
+                if other != kept:
+                    text = text.replace(f'bandId="1" detectorId="{other}"', 'bandId="0"')
+            single.append(c_factor_on_nodes(parse_angles(text.encode(), ["B02"]))[0])
+        factors = np.stack(single)
+        overlap = np.isfinite(factors).sum(axis=0) > 1
+        compared += overlap.sum()
+        mean = np.nanmean(factors[:, overlap], axis=0)
+        np.testing.assert_allclose(merged[overlap], mean, atol=2e-4)
+    assert compared > 30
 
 
 @pytest.mark.real

@@ -2,11 +2,16 @@ from __future__ import annotations
 
 import csv
 import json
+import runpy
+import time
+from collections.abc import Callable
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
 import pytest
+from file_server import Answer, Fault, FileServer
 
 from pipeline_lib.acquire import draw_site_table, read_land_cover
 from pipeline_lib.config import Catalog, LandCover, Periods, Sites, Stratum
@@ -86,35 +91,115 @@ def test_netcdf_equals_geotiff(whole: Path, tmp_path: Path) -> None:
     np.testing.assert_allclose(theirs.lat, mine.lat)
 
 
-def test_tiles_of_the_collection_are_joined(whole: Path, tmp_path: Path) -> None:
-    folder = tmp_path / "catalog"
+def write_tiles(folder: Path, address: str = "", tiles: str = "NSE") -> Catalog:
+    """Four tiles around 7.5 E, 48 N, as the collection has them: cut, placed and named so."""
     (folder / "items").mkdir(parents=True)
     features = []
-    for name, left in (("west", 0), ("east", 50)):
-        write_tif(folder / f"{name}.tif", codes()[:, left : left + 50], 5 + left * STEP, 50)
-        box = [5 + left * STEP, 46, 5 + (left + 50) * STEP, 50]
+    for name, top, left in (("NE", 0, 50), ("NW", 0, 0), ("SE", 40, 50), ("SW", 40, 0)):
+        if not set(name) & set(tiles):
+            continue
+        part = codes()[top : top + 40, left : left + 50]
+        west, north = 5 + left * STEP, 50 - top * STEP
+        # Corners of the real tiles carry rounding errors.
+        write_tif(folder / f"{name}.tif", part, west, north + 1e-14)
+        identifier = f"C3S-LC-L4-LCCS-Map-300m-P1Y-2020-v2.1.1-{name}"
         features.append(
             {
-                "id": name,
+                "type": "Feature",
+                "stac_version": "1.0.0",
+                "id": identifier,
                 "collection": "esa-cci-lc",
-                "bbox": box,
+                "bbox": [west, north - 40 * STEP, west + 50 * STEP, north],
+                "geometry": None,
+                "links": [],
                 "properties": {
                     "datetime": None,
                     "start_datetime": "2020-01-01T00:00:00Z",
                     "end_datetime": "2020-12-31T23:59:59Z",
+                    "esa_cci_lc:tile": name,
+                    "proj:epsg": 4326,
                 },
-                "assets": {"lccs_class": {"href": f"{name}.tif"}},
+                "assets": {
+                    "change_count": {"href": f"{address}absent.tif", "roles": ["quality"]},
+                    "lccs_class": {"href": f"{address}{name}.tif", "roles": ["data"]},
+                },
             }
         )
     content = {"type": "FeatureCollection", "features": features}
     (folder / "items" / "lc.json").write_text(json.dumps(content))
-    catalog = Catalog(source=str(folder), signing="none")
+    return Catalog(source=str(folder), signing="none", timeout_s=1, retries=1)
+
+
+def test_tiles_of_the_collection_are_joined(whole: Path, tmp_path: Path) -> None:
+    catalog = write_tiles(tmp_path / "catalog", tiles="NS")
     joined = read_land_cover(sites(), catalog)
-    np.testing.assert_array_equal(joined.codes, read_land_cover(sites(file=whole), FOLDER).codes)
-    with pytest.raises(UserError, match="no land-cover map of 2019"):
+    mine = read_land_cover(sites(file=whole), FOLDER)
+    np.testing.assert_array_equal(joined.codes, mine.codes)
+    np.testing.assert_allclose(joined.lon, mine.lon)
+    np.testing.assert_allclose(joined.lat, mine.lat)
+    with pytest.raises(UserError, match="esa-cci-lc of 2019: no land-cover map"):
         read_land_cover(sites(year=2019), catalog)
     with pytest.raises(UserError, match=r"no asset 'quality'.*lccs_class"):
         read_land_cover(sites(asset="quality"), catalog)
+
+
+def test_a_map_that_leaves_part_of_the_bounds_out_is_refused(whole: Path, tmp_path: Path) -> None:
+    beyond = Sites(**sites(file=whole).model_dump() | {"bounds": (6, 46, 12, 49)})
+    with pytest.raises(UserError, match=r"lc\.tif: the land-cover map ends within .* to 10\.00 E"):
+        read_land_cover(beyond, FOLDER)
+    # The tile in the north-west is missing, and so a corner of the bounds.
+    with pytest.raises(UserError, match=r"tiles of the land-cover map leave 17% of .* uncovered"):
+        read_land_cover(sites(), write_tiles(tmp_path / "three", tiles="SE"))
+    with pytest.raises(UserError, match="the land-cover map ends within"):
+        read_land_cover(sites(), write_tiles(tmp_path / "two", tiles="S"))
+
+
+@pytest.mark.parametrize(
+    ("answer", "told"),
+    [
+        (lambda answer: answer.status(404), r"NE\.tif: gone \(HTTP 404\)"),
+        (lambda answer: answer.status(403), r"refused: .*NE\.tif: HTTP 403"),
+        (lambda answer: answer.status(503), r"no proper answer after 2 tries .*NE\.tif: HTTP 503"),
+        (lambda answer: answer.silence(), r"no proper answer after 2 tries .*NE\.tif: no answer"),
+        (lambda answer: answer.file(cut=0.5), r"unreadable: .*NE\.tif: not a readable raster"),
+    ],
+)
+def test_a_tile_that_cannot_be_read_from_afar_is_told_in_time(
+    answer: Callable[[Answer], None], told: str, tmp_path: Path
+) -> None:
+    with FileServer(tmp_path) as server:
+        catalog = write_tiles(tmp_path / "catalog", f"{server.url}/catalog/", "NS")
+        read_land_cover(sites(), catalog)
+        server.faults = [Fault("NE.tif", answer)]
+        start = time.monotonic()
+        with pytest.raises(UserError, match=told):
+            read_land_cover(sites(), catalog)
+        assert time.monotonic() - start < 15
+
+
+def test_a_tile_is_asked_for_again_after_a_busy_moment(tmp_path: Path, whole: Path) -> None:
+    with FileServer(tmp_path) as server:
+        catalog = write_tiles(tmp_path / "catalog", f"{server.url}/catalog/", "NS")
+        server.faults = [Fault("SE.tif", lambda answer: answer.status(503), times=2)]
+        joined = read_land_cover(sites(), catalog)
+    np.testing.assert_array_equal(joined.codes, read_land_cover(sites(file=whole), FOLDER).codes)
+
+
+@pytest.mark.real
+def test_the_real_collection_has_the_asset_that_is_read(shared_data: Path) -> None:
+    folder = shared_data / "metadata" / "planetary_computer"
+    file = folder / "collection_template_esa-cci-lc_collection_esa-cci-lc.json"
+    collection = json.loads(file.read_text())
+    block = Sites().land_cover
+    asset = collection["item_assets"][block.asset]
+    assert collection["id"] == block.collection
+    (band,) = asset["raster:bands"]
+    assert (band["data_type"], band["nodata"]) == ("uint8", 0)
+    first, last = collection["extent"]["temporal"]["interval"][0]
+    assert int(first[:4]) <= block.year <= int(last[:4])
+    values = {entry["value"] for entry in asset["classification:classes"]}
+    assert {code for stratum in Sites().strata for code in stratum.codes} <= values
+    assert set(block.excluded) <= values
 
 
 def test_the_table_has_one_row_per_cube_and_is_repeatable(whole: Path, tmp_path: Path) -> None:
@@ -128,6 +213,26 @@ def test_the_table_has_one_row_per_cube_and_is_repeatable(whole: Path, tmp_path:
     assert len(rows) == 16
 
 
+def test_the_log_of_the_job_shows_the_distribution_beside_table_one(
+    whole: Path, tmp_path: Path, project_root: Path
+) -> None:
+    log = tmp_path / "sample_sites.log"
+    snakemake = SimpleNamespace(
+        log=[str(log)],
+        rule="sample_sites",
+        config={"catalog": FOLDER.model_dump(mode="json")},
+        params=SimpleNamespace(sites=sites(file=whole).model_dump(mode="json"), catalog={}, seed=1),
+        output=[str(tmp_path / "sites.csv")],
+    )
+    script = project_root / "workflow" / "scripts" / "sample_sites.py"
+    runpy.run_path(str(script), init_globals={"snakemake": snakemake})
+    shown = log.read_text()
+    assert "beside Table I" in shown
+    for name in ("forest", "others", "all"):
+        assert f"\n{name} " in shown
+    assert "Periods per year: 2019: 8, 2021: 8" in shown
+
+
 def test_an_unreadable_map_is_told(tmp_path: Path) -> None:
     (tmp_path / "bad.tif").write_bytes(b"no map")
     with pytest.raises(UserError, match=r"bad\.tif"):
@@ -138,3 +243,24 @@ def test_an_unreadable_map_is_told(tmp_path: Path) -> None:
     write_tif(tmp_path / "float.tif", codes().astype(np.float32), 5, 50)
     with pytest.raises(UserError, match="not LCCS codes"):
         read_land_cover(sites(file=tmp_path / "float.tif"), FOLDER)
+    write_tif(tmp_path / "signed.tif", codes().astype(np.int16) - 100, 5, 50)
+    with pytest.raises(UserError, match="holds -30 to 110, not LCCS codes"):
+        read_land_cover(sites(file=tmp_path / "signed.tif"), FOLDER)
+    with pytest.raises(UserError, match=r"none\.nc: no such file"):
+        read_land_cover(sites(file=tmp_path / "none.nc"), FOLDER)
+
+
+def test_a_map_that_is_not_on_square_degrees_is_refused(tmp_path: Path) -> None:
+    import rasterio
+    from rasterio.transform import from_origin
+
+    for name, crs, transform in (
+        ("metres", "EPSG:3035", from_origin(4e6, 3e6, 300, 300)),
+        ("oblong", "EPSG:4326", from_origin(5, 50, STEP, STEP / 2)),
+    ):
+        profile = {"driver": "GTiff", "count": 1, "dtype": "uint8", "width": 100, "height": 80}
+        path = tmp_path / f"{name}.tif"
+        with rasterio.open(path, "w", crs=crs, transform=transform, **profile) as file:
+            file.write(codes(), 1)
+        with pytest.raises(UserError, match=rf"{name}\.tif: .* warp it to EPSG:4326"):
+            read_land_cover(sites(file=path), FOLDER)

@@ -1,11 +1,16 @@
 """What is written is what is read, by us and by others; damage is told."""
 
+import json
+import re
+import shutil
+import subprocess
 from pathlib import Path
 
 import numpy as np
 import pytest
 import rioxarray  # noqa: F401 - registers the accessor
 import xarray as xr
+import zarr
 
 from pipeline_lib.config import CubeGrid
 from pipeline_lib.cubes import (
@@ -18,6 +23,7 @@ from pipeline_lib.cubes import (
     read_cube,
     write_cube,
 )
+from pipeline_lib.cubes.schema import INTEGER_FILL
 from pipeline_lib.errors import UserError
 
 GRID = grid_at(11.9, 48.1, CubeGrid(size_px=12))
@@ -66,6 +72,37 @@ def test_plain_xarray_and_rioxarray_read_it(tmp_path: Path) -> None:
     assert plain.rio.crs.to_epsg() == GRID.epsg
     assert plain.rio.bounds() == pytest.approx(GRID.bounds)
     assert plain["mask"].attrs["flag_meanings"].split()[NO_DATA] == "no_data"
+
+
+def test_readers_that_know_no_cf_see_what_is_missing(tmp_path: Path) -> None:
+    write_cube(example(), tmp_path / "c.zarr.zip")
+    store = zarr.open_group(zarr.storage.ZipStore(tmp_path / "c.zarr.zip", mode="r"), mode="r")
+    assert store["reflectance"].fill_value == INTEGER_FILL
+    assert store["mask"].fill_value == NO_DATA
+
+
+def gdal_reads_zarr_v3() -> bool:
+    """Whether there is a gdalinfo that knows the final Zarr v3 and its text arrays."""
+    if shutil.which("gdalinfo") is None:
+        return False
+    shown = subprocess.run(["gdalinfo", "--version"], capture_output=True, text=True, check=True)
+    return tuple(int(n) for n in re.findall(r"\d+", shown.stdout)[:2]) >= (3, 13)
+
+
+@pytest.mark.skipif(not gdal_reads_zarr_v3(), reason="needs gdalinfo 3.13 or newer")
+def test_gdal_reads_the_zip(tmp_path: Path) -> None:
+    cube = example()
+    write_cube(cube, tmp_path / "c.zarr.zip")
+    address = f'ZARR:"/vsizip/{tmp_path}/c.zarr.zip":/reflectance'
+    shown = subprocess.run(["gdalinfo", "-json", address], capture_output=True, text=True)
+    told = json.loads(shown.stdout)
+    assert told["geoTransform"] == [GRID.left, 10, 0, GRID.top, 0, -10]
+    assert f'ID["EPSG",{GRID.epsg}]' in told["coordinateSystem"]["wkt"]
+    assert len(told["bands"]) == cube.sizes["time"] * cube.sizes["band"]
+    band = told["bands"][0]
+    assert band["noDataValue"] == INTEGER_FILL and band["scale"] == pytest.approx(1e-4)
+    seconds = int(band["metadata"][""]["DIM_time_VALUE"])
+    assert np.datetime64(seconds, "s") == cube["time"].values[0]
 
 
 def test_equal_cubes_have_equal_bytes(tmp_path: Path) -> None:

@@ -1,6 +1,9 @@
 from __future__ import annotations
 
 import itertools
+import os
+import subprocess
+import sys
 from datetime import date
 
 import numpy as np
@@ -79,6 +82,65 @@ def test_every_law_of_the_table_holds(seed: int, count: int, distance: float) ->
 def test_the_same_seed_gives_the_same_table_and_another_seed_another() -> None:
     assert draw_sites(land_cover(), block(), 7) == draw_sites(land_cover(), block(), 7)
     assert draw_sites(land_cover(), block(), 7) != draw_sites(land_cover(), block(), 8)
+
+
+DRAW = """
+import hashlib, json, os, sys
+os.sched_setaffinity(0, set(map(int, sys.argv[1].split(","))))
+import numpy as np
+from pipeline_lib.config import Sites
+from pipeline_lib.sites import LandCoverMap, draw_sites
+classes = np.array([60, 70, 130, 190, 10, 210], np.uint8)
+codes = np.random.default_rng(0).choice(classes, (2400, 3600))
+lon, lat = (np.arange(3600) + 0.5) / 120, 62 - (np.arange(2400) + 0.5) / 120
+rows = draw_sites(LandCoverMap(codes, lon, lat), Sites(), 42)
+print(hashlib.sha256(json.dumps(rows).encode()).hexdigest())
+"""
+
+
+@pytest.mark.skipif(not hasattr(os, "sched_setaffinity"), reason="processes cannot be pinned here")
+def test_the_number_of_cores_and_threads_changes_nothing() -> None:
+    cores = sorted(os.sched_getaffinity(0))
+    digests = set()
+    for used, threads in ((cores[:1], 1), (cores, 1), (cores, 4)):
+        variables = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS")
+        shown = subprocess.run(
+            [sys.executable, "-c", DRAW, ",".join(map(str, used))],
+            env=os.environ | dict.fromkeys(variables, str(threads)),
+            capture_output=True,
+            text=True,
+            check=True,
+        )
+        digests.add(shown.stdout)
+    assert len(digests) == 1
+
+
+@settings(max_examples=5, deadline=None)
+@given(seed=st.integers(0, 2**31), tilt=st.floats(0.1, 0.9))
+def test_each_stratum_is_drawn_fairly_by_area_wherever_its_cells_lie(
+    seed: int, tilt: float
+) -> None:
+    rows, cols, count = 70, 30, 800
+    lat, lon = 70 - (np.arange(rows) + 0.5), np.arange(cols) + 0.5
+    towards_north = np.linspace(tilt, 1 - tilt, rows)[:, None]
+    grass = np.random.default_rng(seed).random((rows, cols)) < towards_north
+    area = LandCoverMap(np.where(grass, GRASS, FOREST).astype(np.uint8), lon, lat)
+    sites = Sites(
+        count=2 * count,
+        min_distance_km=0,
+        strata=(
+            Stratum(name="grass", codes=(GRASS,), share=0.5),
+            Stratum(name="forest", codes=(FOREST,), share=0.5),
+        ),
+        periods=Periods(count=1),
+    )
+    drawn = draw_sites(area, sites, seed)
+    for name, member in (("grass", grass), ("forest", ~grass)):
+        weight = member.sum(axis=1) * np.cos(np.radians(lat))
+        expected = weight[lat > 30].sum() / weight.sum()
+        found = np.mean([row["lat"] > 30 for row in drawn if row["land_cover"] == name])
+        # Five standard deviations of a share of so many draws.
+        assert abs(found - expected) < 5 * np.sqrt(expected * (1 - expected) / count)
 
 
 def test_others_are_drawn_whatever_their_class() -> None:

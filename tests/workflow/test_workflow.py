@@ -4,38 +4,20 @@ from __future__ import annotations
 
 import json
 import re
-import subprocess
-import sys
 from collections import Counter
 from pathlib import Path
 
 import pytest
 import yaml
+from running import TINY, snakemake
 
 pytestmark = [pytest.mark.workflow, pytest.mark.xdist_group("workflow")]
-TINY = Path(__file__).with_name("tiny.yaml")
-
-
-def snakemake(root: Path, folder: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
-    """Run Snakemake in a folder of its own."""
-    command = [sys.executable, "-m", "snakemake", "--snakefile", str(root / "Snakefile")]
-    command += ["--directory", str(folder), "--cores", "2", *arguments]
-    return subprocess.run(command, capture_output=True, text=True, check=False, timeout=900)
 
 
 def jobs(shown: str) -> Counter[str]:
     """Rule -> number of jobs, from a dry run's table."""
     table = shown.split("Job stats:")[1].split("total")[0] if "Job stats:" in shown else ""
     return Counter({m[1]: int(m[2]) for m in re.finditer(r"^(\w+) +(\d+)$", table, re.MULTILINE)})
-
-
-@pytest.fixture(scope="module")
-def finished(project_root: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A folder with a finished run."""
-    folder = tmp_path_factory.mktemp("run")
-    shown = snakemake(project_root, folder, "--configfile", str(TINY))
-    assert shown.returncode == 0, shown.stdout[-4000:] + shown.stderr[-8000:]
-    return folder
 
 
 @pytest.fixture

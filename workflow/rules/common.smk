@@ -1,18 +1,22 @@
 import csv
 import re
 import shutil
+from pathlib import Path
 
 from snakemake.exceptions import WorkflowError
 
 from pipeline_lib.config import parse as parse_config
 from pipeline_lib.errors import UserError
 from pipeline_lib.files import digest_of, library_digest
+from pipeline_lib.locks import hold_folder
 
 try:
     C = parse_config(config)
 except UserError as error:
     raise WorkflowError(str(error)) from None
 
+# Jobs parse this file too; only the run itself can tell whether another one is alive.
+HELD = hold_folder(Path(".snakemake")) if workflow.is_main_process else None
 
 SCRIPTS = "../scripts"
 RUN = f"results/{C.run}"

@@ -63,8 +63,9 @@ class Angles:
 def parse_angles(content: bytes, bands: Sequence[str]) -> Angles:
     """Read the angle grids of some bands.
 
-    Each band is seen by several detectors, each of which has its own grid; they are averaged
-    where they overlap, azimuths as unit vectors since they wrap at 360 degrees.
+    Each band is seen by several detectors, each of which has its own grid; where they overlap,
+    their lines of sight are averaged as vectors. Angles cannot be: azimuths wrap at 360 degrees,
+    and near the nadir two detectors look at a node from opposite sides.
 
     Parameters
     ----------
@@ -82,7 +83,7 @@ def parse_angles(content: bytes, bands: Sequence[str]) -> Angles:
 
     try:
         root = fromstring(content)
-    except (ParseError, ValueError) as error:
+    except (ParseError, ValueError, LookupError) as error:
         raise Damaged(f"not complete XML ({error})") from error
     geocoding = root.find(".//Tile_Geocoding")
     sun = root.find(".//Sun_Angles_Grid")
@@ -105,9 +106,9 @@ def parse_angles(content: bytes, bands: Sequence[str]) -> Angles:
         view_azimuth = np.stack([azimuth for _, azimuth in merged])
     except (AttributeError, IndexError, TypeError, ValueError) as error:
         raise Damaged(f"angle grids are incomplete ({error})") from error
+    if sun_zenith.ndim != 2 or {sun_azimuth.shape, view_zenith.shape[1:]} != {sun_zenith.shape}:
+        raise Damaged("grids of sun and view are empty or differ in shape")
     rows, columns = sun_zenith.shape
-    if view_zenith.shape[1:] != (rows, columns):
-        raise Damaged("grids of sun and view differ in shape")
     return Angles(
         epsg=epsg,
         x=left + column_step * np.arange(columns, dtype=np.float64),
@@ -130,15 +131,16 @@ def _merge(
 ) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
     if not grids:
         raise ValueError("a band has no view angles")
-    zenith = np.stack([grid[0] for grid in grids])
+    zenith = np.radians(np.stack([grid[0] for grid in grids]))
     azimuth = np.radians(np.stack([grid[1] for grid in grids]))
     seen = np.isfinite(zenith) & np.isfinite(azimuth)
-    count = seen.sum(axis=0)
-    unseen = count == 0
+    unseen = ~seen.any(axis=0)
 
-    def mean(values: NDArray[np.float64]) -> NDArray[np.float64]:
-        total = np.where(seen, values, 0).sum(axis=0)
-        return np.where(unseen, np.nan, total / np.maximum(count, 1))
+    def total(component: NDArray[np.float64]) -> NDArray[np.float64]:
+        return np.where(unseen, np.nan, np.where(seen, component, 0).sum(axis=0))
 
-    direction = np.arctan2(mean(np.sin(azimuth)), mean(np.cos(azimuth)))
-    return mean(zenith), np.degrees(direction) % 360
+    east = total(np.sin(zenith) * np.sin(azimuth))
+    north = total(np.sin(zenith) * np.cos(azimuth))
+    up = total(np.cos(zenith))
+    merged_zenith = np.degrees(np.arctan2(np.hypot(east, north), up))
+    return merged_zenith, np.degrees(np.arctan2(east, north)) % 360

@@ -51,19 +51,21 @@ def c_factor_on_nodes(angles: Angles) -> NDArray[np.float64]:
         Reflectance times this is the reflectance seen from nadir under the same sun.
     """
     import xarray as xr
+    from sen2nbar.axioms import fiso
     from sen2nbar.c_factor import c_factor
 
     labels = [COEFFICIENTS_OF.get(band, band) for band in angles.bands]
     # sen2nbar finds coefficients by band label, and a label can stand only once along its axis:
     # a band that lends another's coefficients goes to a second layer.
     layer = [int(band in COEFFICIENTS_OF) for band in angles.bands]
-    names = sorted(set(labels))
+    # All its bands, in its order: without labels of our own to align, xarray is faster.
+    names = list(fiso)
     place = [names.index(label) for label in labels]
 
     def layered(field: NDArray[np.float64]) -> xr.DataArray:
         values = np.full((max(layer) + 1, len(names), *field.shape[1:]), np.nan)
         values[layer, place] = field
-        return xr.DataArray(values, dims=("layer", "band", "y", "x"), coords={"band": names})
+        return xr.DataArray(values, dims=("layer", "band", "y", "x"))
 
     sun_zenith = xr.DataArray(angles.sun_zenith, dims=("y", "x"))
     sun_azimuth = xr.DataArray(angles.sun_azimuth, dims=("y", "x"))
@@ -117,7 +119,12 @@ def on_grid(field: NDArray[np.float64], angles: Angles, grid: Grid) -> NDArray[n
     if angles.epsg != grid.epsg:
         field, x, y = _projected(field, angles, grid)
     rows, columns = bilinear_weights(y, grid.y), bilinear_weights(x, grid.x)
-    return rows @ field.astype(np.float32) @ columns.T
+    # Nodes far from the grid have no weight: without them a large grid takes half of the time.
+    near_rows, near_columns = rows.any(axis=0), columns.any(axis=0)
+    near = field[:, near_rows][:, :, near_columns].astype(np.float32)
+    strips: NDArray[np.float32] = rows[:, near_rows] @ near
+    along_rows = strips.reshape(-1, near.shape[2])
+    return np.asarray(along_rows @ columns[:, near_columns].T).reshape(len(field), *grid.shape)
 
 
 def _projected(

@@ -120,10 +120,17 @@ class CloudModel:
             shown = np.nan_to_num(np.maximum(reflectance[part], 0), nan=0.0)
             tensor = torch.from_numpy(pad_to_multiple(shown, MULTIPLE)).to(self.device)
             with torch.inference_mode():
-                best = self.network(tensor).argmax(dim=1)
-            found = best[:, :height, :width].to(torch.uint8).cpu().numpy()
-            classes[(part[0], *window)] = found
+                best = self.network(tensor).argmax(dim=1).to(torch.uint8).cpu().numpy()
+            classes[(part[0], *window)] = without_rim(best)[:, :height, :width]
         return classes
+
+
+def without_rim(classes: NDArray[np.uint8]) -> NDArray[np.uint8]:
+    """Replace the outermost pixels of ``(date, y, x)`` by their inner neighbours.
+
+    The network calls them clear under the thickest cloud.
+    """
+    return np.pad(classes[:, 1:-1, 1:-1], ((0, 0), (1, 1), (1, 1)), mode="edge")
 
 
 def data_window(present: NDArray[np.bool_]) -> tuple[slice, slice] | None:

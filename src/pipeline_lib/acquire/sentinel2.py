@@ -87,7 +87,9 @@ def reflectance_of(numbers: NDArray[np.uint16], baseline: tuple[int, ...]) -> ND
         NaN where there is no data; dark pixels can be negative from baseline 04.00 on.
     """
     offset = BOA_OFFSET if baseline >= OFFSET_SINCE else 0
-    values = (numbers.astype(np.float32) + np.float32(offset)) / QUANTIFICATION
+    values = numbers.astype(np.float32)
+    values += np.float32(offset)
+    values /= QUANTIFICATION
     values[numbers == 0] = np.nan
     return values
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -12,19 +13,22 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from pipeline_lib.acquire.catalog import Item, is_url, search
-from pipeline_lib.acquire.patience import Busy, Lost, patiently
+from pipeline_lib.acquire.catalog import Bounds, Item, is_url, search
+from pipeline_lib.acquire.patience import Lost, patiently
+from pipeline_lib.acquire.reading import gdal_options, meaning_of
 from pipeline_lib.acquire.signing import signer_of
 from pipeline_lib.config import Catalog, Sites
 from pipeline_lib.errors import UserError
 from pipeline_lib.files import write_csv
-from pipeline_lib.sites import LandCoverMap, draw_sites
+from pipeline_lib.sites import LandCoverMap, distribution, draw_sites
 
 NETCDF_VARIABLE = "lccs_class"
 
 
 def draw_site_table(*, sites: Sites, catalog: Catalog, seed: int, output: Path) -> None:
     """Draw the sites and their periods and write ``sites.csv``, one row per cube.
+
+    How the sites are distributed is printed, beside the shares that are wanted.
 
     Parameters
     ----------
@@ -42,7 +46,9 @@ def draw_site_table(*, sites: Sites, catalog: Catalog, seed: int, output: Path) 
     UserError
         If the map cannot be read, or a stratum cannot be filled.
     """
-    write_csv(output, draw_sites(read_land_cover(sites, catalog), sites, seed))
+    rows = draw_sites(read_land_cover(sites, catalog), sites, seed)
+    write_csv(output, rows)
+    print(distribution(rows, sites))
 
 
 def read_land_cover(sites: Sites, catalog: Catalog) -> LandCoverMap:
@@ -51,24 +57,48 @@ def read_land_cover(sites: Sites, catalog: Catalog) -> LandCoverMap:
     Raises
     ------
     UserError
-        If the file or the collection holds no map of the bounds.
+        If the file or the collection cannot be read, or holds no map of all of the bounds.
     """
     block = sites.land_cover
-    if block.file is not None:
-        sources = [str(block.file)]
-        if block.file.suffix in (".nc", ".nc4"):
-            return _read_netcdf(block.file, sites.bounds)
-    else:
+    if block.file is None:
+        where = f"{catalog.source}, {block.collection} of {block.year}"
         year = date(block.year, 1, 1), date(block.year, 12, 31)
         items = search(catalog, block.collection, sites.bounds, *year)
-        sources = [_href(item, block.asset) for item in items]
-    parts = [part for href in sources if (part := _read_raster(href, sites.bounds, catalog))]
-    if not parts:
+        hrefs = [_href(item, block.asset) for item in items]
+    else:
+        where = str(block.file)
+        hrefs = [where]
+        if not block.file.exists():
+            raise UserError(f"{where}: no such file; check sites.land_cover.file")
+    if block.file is not None and block.file.suffix in (".nc", ".nc4"):
+        area = _read_netcdf(block.file, sites.bounds)
+    else:
+        # A tile that only touches the bounds is found too, and has no cell within them.
+        parts = [part for href in hrefs if (part := _read_raster(href, sites.bounds, catalog))]
+        if not parts:
+            raise UserError(
+                f"{where}: no land-cover map within {sites.bounds}; "
+                "check sites.land_cover and sites.bounds"
+            )
+        area = _joined(parts, where)
+    _check_extent(area, sites.bounds, where)
+    return area
+
+
+def _check_extent(area: LandCoverMap, bounds: Bounds, where: str) -> None:
+    """Refuse a map that ends within the bounds: sites would be drawn from its part alone."""
+    lon, lat = np.sort(area.lon), np.sort(area.lat)
+    cell = max(np.diff(lon).max(initial=0), np.diff(lat).max(initial=0))
+    edges = np.array([lon[0], lat[0], lon[-1], lat[-1]]) + np.array([-1, -1, 1, 1]) * cell / 2
+    # Only whole cells are taken: the edges may lie half a cell within the bounds.
+    inwards = (edges - np.array(bounds)) * np.array([1, 1, -1, -1])
+    if (inwards > 0.51 * cell).any():
+        west, south, east, north = edges
         raise UserError(
-            f"{block.file or catalog.source}: no land-cover map of {block.year} within "
-            f"{sites.bounds}; check sites.land_cover and sites.bounds"
+            f"{where}: the land-cover map ends within sites.bounds {bounds}: it covers "
+            f"{west:.2f} to {east:.2f} E, {south:.2f} to {north:.2f} N; "
+            "give a map of all of sites.bounds, or narrow them"
         )
-    return _joined(parts)
 
 
 def _href(item: Item, asset: str) -> str:
@@ -88,70 +118,65 @@ class _Part:
     step: float
 
 
-def _read_raster(
-    href: str, bounds: tuple[float, float, float, float], catalog: Catalog
-) -> _Part | None:
-    import math
-
+def _read_raster(href: str, bounds: Bounds, catalog: Catalog) -> _Part | None:
     import rasterio
-    from rasterio.errors import RasterioIOError
-    from rasterio.windows import Window
+    from rasterio.errors import RasterioError
 
     signer = signer_of(catalog)
-    west, south, east, north = bounds
-    timeout = math.ceil(catalog.timeout_s)
 
     def read() -> _Part | None:
+        signed = signer.sign(href)
         try:
-            with (
-                rasterio.Env(
-                    GDAL_DISABLE_READDIR_ON_OPEN="EMPTY_DIR",
-                    GDAL_HTTP_CONNECTTIMEOUT=timeout,
-                    GDAL_HTTP_LOW_SPEED_TIME=timeout,
-                    GDAL_HTTP_LOW_SPEED_LIMIT=1000,
-                    CPL_VSIL_CURL_NON_CACHED="/vsicurl/",
-                ),
-                rasterio.open(signer.sign(href)) as file,
-            ):
-                if file.crs is not None and not file.crs.is_geographic:
-                    raise UserError(
-                        f"{href}: the land-cover map must be in degrees; warp it to EPSG:4326"
-                    )
-                left, top, step = file.transform.c, file.transform.f, file.transform.a
-                # Whole cells whose centres lie within the bounds.
-                first_col = max(0, math.ceil((west - left) / step - 0.5))
-                first_row = max(0, math.ceil((top - north) / step - 0.5))
-                end_col = min(file.width, math.floor((east - left) / step - 0.5) + 1)
-                end_row = min(file.height, math.floor((top - south) / step - 0.5) + 1)
-                if first_col >= end_col or first_row >= end_row:
-                    return None
-                window = Window.from_slices((first_row, end_row), (first_col, end_col))
-                codes = file.read(1, window=window)
-        except RasterioIOError as error:
-            if is_url(href):
-                raise Busy(type(error).__name__) from error
-            raise Lost(str(error)) from error
-        return _Part(_codes(codes, href), left + first_col * step, top - first_row * step, step)
+            with rasterio.Env(**gdal_options(catalog)), rasterio.open(signed) as file:
+                return _part(file, bounds, href)
+        except RasterioError as error:
+            raise meaning_of(error, {href: signed}, timeout_s=catalog.timeout_s) from error
 
     try:
         return patiently(
             read,
-            what=f"land-cover map {href}",
-            retries=catalog.retries,
+            what="land-cover map",
+            retries=catalog.retries if is_url(href) else 0,
             refresh=lambda: signer.forget(href),
         )
     except Lost as error:
-        raise UserError(f"land-cover map {href}: {error}; mend sites.land_cover") from error
+        raise UserError(f"land-cover map: {error}; check sites.land_cover") from error
+
+
+def _part(file: Any, bounds: Bounds, href: str) -> _Part | None:
+    """Whole cells whose centres lie within the bounds."""
+    from rasterio.windows import Window
+
+    if file.crs is not None and not file.crs.is_geographic:
+        raise UserError(f"{href}: the land-cover map must be in degrees; warp it to EPSG:4326")
+    step, row_rotation, left, column_rotation, down, top = file.transform[:6]
+    if row_rotation or column_rotation or abs(step + down) > 1e-6 * step:
+        raise UserError(
+            f"{href}: the land-cover map must have square cells and north on top; "
+            "warp it to EPSG:4326"
+        )
+    west, south, east, north = bounds
+    first_col = max(0, math.ceil((west - left) / step - 0.5))
+    first_row = max(0, math.ceil((top - north) / step - 0.5))
+    end_col = min(file.width, math.floor((east - left) / step - 0.5) + 1)
+    end_row = min(file.height, math.floor((top - south) / step - 0.5) + 1)
+    if first_col >= end_col or first_row >= end_row:
+        return None
+    window = Window.from_slices((first_row, end_row), (first_col, end_col))
+    codes = _codes(file.read(1, window=window), href)
+    return _Part(codes, left + first_col * step, top - first_row * step, step)
 
 
 def _codes(values: NDArray[Any], where: object) -> NDArray[np.uint8]:
     if values.dtype.kind not in "iu":
         raise UserError(f"{where}: holds {values.dtype}, not LCCS codes (whole numbers 0..255)")
+    if values.dtype != np.int8 and values.size and not 0 <= values.min() <= values.max() <= 255:
+        raise UserError(f"{where}: holds {values.min()} to {values.max()}, not LCCS codes (0..255)")
     # Old NetCDF files of the map have signed bytes: 210 reads as -46.
     return values.astype(np.uint8)
 
 
-def _joined(parts: Sequence[_Part]) -> LandCoverMap:
+def _joined(parts: Sequence[_Part], where: str) -> LandCoverMap:
     step = parts[0].step
     west = min(part.west for part in parts)
     north = max(part.north for part in parts)
@@ -159,9 +184,15 @@ def _joined(parts: Sequence[_Part]) -> LandCoverMap:
     rows = max(top + part.codes.shape[0] for (top, _), part in zip(offsets, parts, strict=True))
     cols = max(left + part.codes.shape[1] for (_, left), part in zip(offsets, parts, strict=True))
     codes = np.zeros((rows, cols), dtype=np.uint8)
+    covered = np.zeros((rows, cols), dtype=bool)
     for (top, left), part in zip(offsets, parts, strict=True):
-        height, width = part.codes.shape
-        codes[top : top + height, left : left + width] = part.codes
+        place = np.s_[top : top + part.codes.shape[0], left : left + part.codes.shape[1]]
+        codes[place], covered[place] = part.codes, True
+    if not covered.all():
+        raise UserError(
+            f"{where}: the tiles of the land-cover map leave {(~covered).mean():.0%} of "
+            "sites.bounds uncovered; complete the collection, or narrow sites.bounds"
+        )
     return LandCoverMap(
         codes,
         west + (np.arange(cols) + 0.5) * step,
@@ -169,7 +200,7 @@ def _joined(parts: Sequence[_Part]) -> LandCoverMap:
     )
 
 
-def _read_netcdf(file: Path, bounds: tuple[float, float, float, float]) -> LandCoverMap:
+def _read_netcdf(file: Path, bounds: Bounds) -> LandCoverMap:
     import xarray as xr
 
     west, south, east, north = bounds

@@ -8,7 +8,6 @@ A cube is one sensor, one site, one period: a Zarr v3 store in one zip file that
 from __future__ import annotations
 
 import json
-import tempfile
 import warnings
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -21,7 +20,7 @@ from numpy.typing import ArrayLike, NDArray
 from pipeline_lib import __version__
 from pipeline_lib.cubes.grid import Grid
 from pipeline_lib.errors import UserError
-from pipeline_lib.files import atomic_path, pack
+from pipeline_lib.files import atomic_path, pack, scratch_folder
 
 CLEAR, THICK_CLOUD, THIN_CLOUD, CLOUD_SHADOW, NO_DATA = range(5)
 MASK_MEANINGS = "clear thick_cloud thin_cloud cloud_shadow no_data"
@@ -151,7 +150,8 @@ def write_cube(cube: xr.Dataset, path: str | Path) -> None:
     chunk = min(TIME_CHUNK, max(1, cube.sizes["time"]))
     shape = (chunk, cube.sizes["band"], cube.sizes["y"], cube.sizes["x"])
     encoding: dict[str, dict[str, Any]] = {
-        "mask": codec | {"chunks": (shape[0], *shape[2:])},
+        # Readers that know Zarr and not CF take fill_value as no data: GDAL does.
+        "mask": codec | {"chunks": (shape[0], *shape[2:]), "fill_value": NO_DATA},
         "time": {"units": "seconds since 1970-01-01", "dtype": "float64"},
     }
     for name in (quantity, f"{quantity}_unfiltered"):
@@ -163,9 +163,10 @@ def write_cube(cube: xr.Dataset, path: str | Path) -> None:
             "scale_factor": REFLECTANCE_SCALE,
             "add_offset": 0.0,
             "_FillValue": INTEGER_FILL,
+            "fill_value": INTEGER_FILL,
         }
-    with atomic_path(path) as partial, tempfile.TemporaryDirectory(dir=partial.parent) as folder:
-        store = Path(folder) / "cube.zarr"
+    with atomic_path(path) as partial, scratch_folder(path) as folder:
+        store = folder / "cube.zarr"
         with warnings.catch_warnings():
             # Variable-length text has no final Zarr v3 specification yet; every reader
             # that we promise (xarray, zarr-python) reads it.

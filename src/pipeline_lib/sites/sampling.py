@@ -153,7 +153,7 @@ class _FreeCells:
 
     def area(self, stratum: Stratum) -> float:
         """Area of the stratum, in cells at the equator: a cell shrinks with cos(latitude)."""
-        return float(self.cells_per_row(stratum) @ np.cos(self.lat))
+        return float((self.cells_per_row(stratum) * np.cos(self.lat)).sum())
 
     def draw(self, stratum: Stratum, generator: np.random.Generator) -> tuple[int, int] | None:
         """Draw a cell with probability proportional to its area, or None if there is none."""

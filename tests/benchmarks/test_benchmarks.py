@@ -1,0 +1,64 @@
+"""Every benchmark runs small, and tells what it promises to tell."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+
+def check_nbar(result: dict[str, Any]) -> None:
+    # Only single precision tells the results apart, once the nodes lie in the same places.
+    assert result["largest_difference_same_nodes"] < 1e-6
+
+
+def check_sites(result: dict[str, Any]) -> None:
+    assert result["smallest_distance_km"] >= result["least_distance_wanted_km"]
+    assert all(row["sites_drawn"] == row["sites_wanted"] for row in result["strata"])
+    assert sum(result["periods_per_year"].values()) == 2 * result["sites"]
+
+
+@dataclass(frozen=True)
+class Case:
+    """A benchmark, its arguments for a small run, numbers it must tell, and what must hold."""
+
+    name: str
+    small: tuple[str, ...]
+    numbers: tuple[str, ...]
+    check: Callable[[dict[str, Any]], None] = lambda result: None
+
+
+CASES = (
+    Case(
+        "nbar",
+        ("--dates", "3", "--size", "50", "--at-once", "2"),
+        ("seconds", "sen2nbar_seconds", "ratio", "peak_gb", "threads"),
+        check_nbar,
+    ),
+    Case(
+        "sites",
+        ("--cells-per-degree", "12", "--sites", "20"),
+        ("seconds", "peak_gb", "smallest_distance_km"),
+        check_sites,
+    ),
+)
+
+
+@pytest.mark.parametrize("case", CASES, ids=lambda case: case.name)
+def test_a_benchmark_prints_one_json_object_and_nothing_else(
+    case: Case, project_root: Path
+) -> None:
+    script = project_root / "benchmarks" / f"{case.name}.py"
+    command = [sys.executable, str(script), *case.small, "--json"]
+    shown = subprocess.run(command, capture_output=True, text=True, check=False, timeout=300)
+    assert shown.returncode == 0, shown.stderr
+    result = json.loads(shown.stdout)
+    for key in case.numbers:
+        assert result[key] > 0
+    case.check(result)

@@ -1,0 +1,77 @@
+"""Runs that are killed at any moment, and what the next run makes of it."""
+
+from __future__ import annotations
+
+import os
+import random
+import signal
+import subprocess
+import time
+from pathlib import Path
+
+import pytest
+from running import TINY, command, snakemake
+
+from pipeline_lib.files import digest_file
+
+pytestmark = [pytest.mark.workflow, pytest.mark.xdist_group("workflow")]
+
+CUBES = ["cubes", "--configfile", str(TINY)]
+KILLS = 10
+AFTER_S = (4.0, 14.0)
+"""Each run is killed after this long: past the start of Snakemake, before its jobs are done."""
+
+
+def run_and_kill(arguments: list[str], after: float, log: Path) -> bool:
+    """Start a run, then kill it and all its jobs; whether there was still something to kill."""
+    with log.open("w") as output:
+        run = subprocess.Popen(
+            arguments, stdout=output, stderr=subprocess.STDOUT, start_new_session=True
+        )
+        try:
+            status = run.wait(after)
+        except subprocess.TimeoutExpired:
+            os.killpg(run.pid, signal.SIGKILL)
+            run.wait()
+            return True
+    assert status == 0, log.read_text()[-4000:]
+    return False
+
+
+def test_cubes_of_a_killed_run_equal_those_of_an_undisturbed_one(
+    project_root: Path, finished: Path, tmp_path: Path
+) -> None:
+    moments = random.Random(1)
+    killed = 0
+    run = command(project_root, tmp_path, *CUBES)
+    for _ in range(KILLS):
+        killed += run_and_kill(run, moments.uniform(*AFTER_S), tmp_path / "run.log")
+    shown = snakemake(project_root, tmp_path, *CUBES)
+    assert shown.returncode == 0, shown.stderr[-4000:]
+    assert killed >= KILLS // 2, "the runs ended before they could be killed"
+    cubes = sorted((finished / "results" / "tiny" / "cubes").rglob("*.zarr.zip"))
+    assert len(cubes) == 10
+    for cube in cubes:
+        assert digest_file(tmp_path / cube.relative_to(finished)) == digest_file(cube), cube.name
+    left = [p for p in (tmp_path / "results").rglob(".*") if p.name[:8] in (".partial", ".scratch")]
+    assert not left
+
+
+def test_a_run_that_lives_keeps_others_out(project_root: Path, tmp_path: Path) -> None:
+    first = subprocess.Popen(
+        command(project_root, tmp_path, *CUBES),
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+        start_new_session=True,
+    )
+    try:
+        locks = tmp_path / ".snakemake" / "locks"
+        for _ in range(300):
+            if locks.is_dir() and any(locks.iterdir()):
+                break
+            time.sleep(0.1)
+        second = snakemake(project_root, tmp_path, *CUBES)
+        assert second.returncode != 0 and "lock" in (second.stdout + second.stderr).lower()
+    finally:
+        os.killpg(first.pid, signal.SIGKILL)
+        first.wait()
