@@ -20,12 +20,13 @@ from typing import Any
 from unittest import mock
 
 import numpy as np
+import xarray as xr
 from measure import measured, one_thread, show
 
-from pipeline_lib.acquire import build, build_cube, clouds, pin_items, reading, sentinel2
+from pipeline_lib.acquire import build_cube, clouds, pin_items, reading, sentinel2
 from pipeline_lib.config import Catalog, CubeGrid, Demo, SensorSource
 from pipeline_lib.config.sensors import SENTINEL_1, SENTINEL_2
-from pipeline_lib.cubes import CubeRequest, grid_at, read_cube
+from pipeline_lib.cubes import CubeRequest, grid_at, read_cube, schema
 from pipeline_lib.demo import simulate_site, write_canopy_table
 
 LON, LAT = 11.2, 48.1
@@ -117,7 +118,8 @@ class Ledger:
             ("granule metadata", reading.AssetReader, "read_document"),
             ("cloud network", clouds.CloudModel, "classify"),
             ("merge and correct", sentinel2, "_frames_of"),
-            ("write", build, "write_cube"),
+            ("write", xr.Dataset, "to_zarr"),
+            ("write", schema, "pack"),
         ]
         with ExitStack() as stack:
             for stage, owner, name in stages:

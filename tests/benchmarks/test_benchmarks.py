@@ -24,6 +24,17 @@ def check_sites(result: dict[str, Any]) -> None:
     assert sum(result["periods_per_year"].values()) == 2 * result["sites"]
 
 
+def check_cube(result: dict[str, Any]) -> None:
+    assert [(row["sensor"], row["size_px"]) for row in result["cubes"]] == [
+        ("sentinel-2", 24),
+        ("sentinel-1", 24),
+    ]
+    for row in result["cubes"]:
+        spent = sum(seconds for name, seconds in row.items() if name.endswith(", s"))
+        assert spent == pytest.approx(row["seconds"], abs=0.5)
+        assert row["read_over_needed"] > 1 and row["peak_gb"] > 0
+
+
 @dataclass(frozen=True)
 class Case:
     """A benchmark, its arguments for a small run, numbers it must tell, and what must hold."""
@@ -46,6 +57,12 @@ CASES = (
         ("--cells-per-degree", "12", "--sites", "20"),
         ("seconds", "peak_gb", "smallest_distance_km"),
         check_sites,
+    ),
+    Case(
+        "cube",
+        ("--sizes", "24", "--scene", "78", "--repeat", "2", "--end", "2021-01-20"),
+        ("threads",),
+        check_cube,
     ),
 )
 

@@ -17,11 +17,13 @@ from pipeline_lib.cubes import (
     CLEAR,
     NO_DATA,
     THIN_CLOUD,
+    frames_per_part,
     grid_at,
     grid_of,
     make_cube,
     read_cube,
     write_cube,
+    write_parts,
 )
 from pipeline_lib.cubes.schema import INTEGER_FILL
 from pipeline_lib.errors import UserError
@@ -109,6 +111,28 @@ def test_equal_cubes_have_equal_bytes(tmp_path: Path) -> None:
     for name in "ab":
         write_cube(example(), tmp_path / name)
     assert (tmp_path / "a").read_bytes() == (tmp_path / "b").read_bytes()
+
+
+def test_a_cube_in_parts_is_the_same_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("pipeline_lib.cubes.schema.PART_PX", 2 * GRID.height * GRID.width)
+    assert frames_per_part(GRID) == 2
+    cube = example()
+    write_cube(cube, tmp_path / "whole")
+    first, second, third = (cube.isel(time=slice(n, n + 2)) for n in (0, 2, 4))
+    early = first.assign_attrs(lacking="[]"), second.assign_attrs(lacking="[]")
+    write_parts([*early, third], tmp_path / "parts")
+    assert (tmp_path / "whole").read_bytes() == (tmp_path / "parts").read_bytes()
+    xr.testing.assert_equal(read_cube(tmp_path / "parts")["mask"], cube["mask"])
+    with pytest.raises(ValueError, match="increase"):
+        write_parts([second, first], tmp_path / "wrong")
+    assert not (tmp_path / "wrong").exists()
+
+
+def test_what_the_integers_cannot_hold_is_saturated(tmp_path: Path) -> None:
+    cube = example()
+    cube["reflectance"][0, 0, 3, 3] = 6.5
+    write_cube(cube, tmp_path / "c.zarr.zip")
+    assert read_cube(tmp_path / "c.zarr.zip")["reflectance"][0, 0, 3, 3] == pytest.approx(3.2766)
 
 
 def test_a_truncated_file_is_told(tmp_path: Path) -> None:

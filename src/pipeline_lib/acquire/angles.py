@@ -27,7 +27,8 @@ BANDS = (
     "B11",
     "B12",
 )
-"""Bands in the order of ``bandId``."""
+BAND_OF_ID = {str(number): band for number, band in enumerate(BANDS)}
+"""Band of each ``bandId`` of a granule."""
 
 
 @dataclass(frozen=True)
@@ -97,14 +98,14 @@ def parse_angles(content: bytes, bands: Sequence[str]) -> Angles:
         row_step = float(sun.findtext("Zenith/ROW_STEP"))
         sun_zenith, sun_azimuth = _values(sun, "Zenith"), _values(sun, "Azimuth")
         detectors = [
-            (BANDS[int(grid.get("bandId"))], _values(grid, "Zenith"), _values(grid, "Azimuth"))
+            (BAND_OF_ID[grid.get("bandId")], _values(grid, "Zenith"), _values(grid, "Azimuth"))
             for grid in root.iter("Viewing_Incidence_Angles_Grids")
-            if BANDS[int(grid.get("bandId"))] in bands
+            if BAND_OF_ID[grid.get("bandId")] in bands
         ]
         merged = [_merge([d[1:] for d in detectors if d[0] == band]) for band in bands]
         view_zenith = np.stack([zenith for zenith, _ in merged])
         view_azimuth = np.stack([azimuth for _, azimuth in merged])
-    except (AttributeError, IndexError, TypeError, ValueError) as error:
+    except (AttributeError, IndexError, KeyError, TypeError, ValueError) as error:
         raise Damaged(f"angle grids are incomplete ({error})") from error
     if sun_zenith.ndim != 2 or {sun_azimuth.shape, view_zenith.shape[1:]} != {sun_zenith.shape}:
         raise Damaged("grids of sun and view are empty or differ in shape")

@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from itertools import chain, islice
 from pathlib import Path
+from typing import Any
 
 import numpy as np
+import xarray as xr
 
-from pipeline_lib.acquire.frames import Frames
+from pipeline_lib.acquire.frames import Frame, Frames, smoothed
 from pipeline_lib.acquire.reading import AssetReader
 from pipeline_lib.acquire.sentinel1 import load_sentinel1
 from pipeline_lib.acquire.sentinel2 import load_sentinel2
 from pipeline_lib.config import Catalog, CubeGrid, SensorSource
-from pipeline_lib.cubes import CubeRequest, Grid, make_cube, rolling_mean, write_cube
+from pipeline_lib.cubes import CubeRequest, Grid, frames_per_part, make_cube, write_parts
 from pipeline_lib.errors import UserError
 from pipeline_lib.files import read_json
 
@@ -68,18 +71,42 @@ def build_cube(
         lon=request.lon,
         reader=AssetReader(catalog),
     )
-    frames = found.frames
-    if not frames:
-        lost = f" ({len(found.lacking)} lost: {found.lacking[0]} ...)" if found.lacking else ""
+    smooth = sensor.rolling_mean > 1
+    frames = smoothed(found.frames, sensor.rolling_mean) if smooth else found.frames
+    attributes = {
+        "sensor": sensor_name,
+        "cube": request.cube,
+        "site": request.site,
+        "land_cover": request.land_cover,
+        "config_digest": config_digest,
+        "license": pinned["license"],
+        "source": f"{sensor.collection} of {pinned['query']['source']}",
+    }
+
+    def parts() -> Iterator[xr.Dataset]:
+        while part := list(islice(frames, frames_per_part(grid))):
+            # The last part tells of the whole cube what it lacks.
+            lacking = {"lacking": sorted(found.lacking)}
+            yield _part(part, sensor=sensor, grid=grid, attributes=attributes | lacking)
+
+    whole = parts()
+    first = next(whole, None)
+    if first is None:
+        lost = f" ({len(found.lacking)} lost: {min(found.lacking)} ...)" if found.lacking else ""
         raise UserError(
             f"cube {request.cube}, {sensor_name}: none of its {len(pinned['items'])} items shows "
             f"enough of it{lost}; lower the sensor's min_clear, or move the site or its period"
         )
-    values = np.stack([frame.values for frame in frames])
-    smooth = sensor.rolling_mean > 1
-    dataset = make_cube(
-        values=rolling_mean(values, sensor.rolling_mean) if smooth else values,
-        unfiltered=values if smooth else None,
+    write_parts(chain([first], whole), output)
+
+
+def _part(
+    frames: Sequence[Frame], *, sensor: SensorSource, grid: Grid, attributes: Mapping[str, Any]
+) -> xr.Dataset:
+    unfiltered = [frame.unfiltered for frame in frames if frame.unfiltered is not None]
+    part = make_cube(
+        values=np.stack([frame.values for frame in frames]),
+        unfiltered=np.stack(unfiltered) if unfiltered else None,
         mask=np.stack([frame.mask for frame in frames]),
         times=np.array([frame.time for frame in frames]),
         bands=sensor.bands,
@@ -88,24 +115,10 @@ def build_cube(
         frames={
             name: [frame.provenance[name] for frame in frames] for name in frames[0].provenance
         },
-        attributes={
-            "sensor": sensor_name,
-            "cube": request.cube,
-            "site": request.site,
-            "land_cover": request.land_cover,
-            "config_digest": config_digest,
-            "license": pinned["license"],
-            "source": f"{sensor.collection} of {pinned['query']['source']}",
-            "lacking": found.lacking,
-        },
+        attributes=attributes,
     )
     factors = [frame.c_factor for frame in frames if frame.c_factor is not None]
-    if factors:
-        dataset = dataset.assign_coords(
-            c_factor=(
-                ("time", "band"),
-                np.stack(factors),
-                {"long_name": "mean factor of the correction to nadir view", "units": "1"},
-            )
-        )
-    write_cube(dataset, output)
+    if not factors:
+        return part
+    told = {"long_name": "mean factor of the correction to nadir view", "units": "1"}
+    return part.assign_coords(c_factor=(("time", "band"), np.stack(factors), told))

@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass, field
+from collections import deque
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass, replace
+from itertools import islice
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
+
+from pipeline_lib.cubes import rolling_mean
 
 
 @dataclass(frozen=True)
@@ -26,6 +30,8 @@ class Frame:
         Texts and numbers: items, platform, orbit, angles.
     c_factor
         ``(band,)``, mean factor that ``values`` were multiplied with, or None.
+    unfiltered
+        ``(band, y, x)``, ``values`` before the rolling mean, or None where there is none.
     """
 
     time: np.datetime64
@@ -33,22 +39,40 @@ class Frame:
     mask: NDArray[np.uint8]
     provenance: dict[str, Any]
     c_factor: NDArray[np.float32] | None = None
+    unfiltered: NDArray[np.float32] | None = None
 
 
 @dataclass(frozen=True)
 class Frames:
-    """All frames of a cube, in time order, and what the cube lacks.
+    """The frames of a cube as they are loaded, and what the cube lacks.
 
     Attributes
     ----------
     frames
-        Strictly increasing in time.
+        Strictly increasing in time; made as they are asked for, so that a large cube is
+        never whole in memory.
     lacking
-        Scenes that the cube should hold and does not, and why.
+        Scenes that the cube should hold and does not, and why; complete after the last frame.
     """
 
-    frames: Sequence[Frame]
-    lacking: Sequence[str] = field(default_factory=list)
+    frames: Iterator[Frame]
+    lacking: list[str]
+
+
+def smoothed(frames: Iterable[Frame], window: int) -> Iterator[Frame]:
+    """Frames with the centred rolling mean over ``window`` of them, of which few are held."""
+    half = window // 2
+    coming = iter(frames)
+    held = deque(islice(coming, half + 1))
+    centre = 0
+    while centre < len(held):
+        mean = rolling_mean(np.stack([frame.values for frame in held]), window)[centre]
+        yield replace(held[centre], values=mean, unfiltered=held[centre].values)
+        held.extend(islice(coming, 1))
+        if centre < half:
+            centre += 1
+        else:
+            held.popleft()
 
 
 def joined(values: Sequence[Any]) -> str:

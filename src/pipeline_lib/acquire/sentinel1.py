@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Hashable, Sequence
+from collections.abc import Hashable, Iterator, Sequence
 from typing import Any
 
 import numpy as np
@@ -15,6 +15,9 @@ from pipeline_lib.acquire.patience import Lost
 from pipeline_lib.acquire.reading import AssetReader
 from pipeline_lib.config import CubeGrid, SensorSource
 from pipeline_lib.cubes import CLEAR, NO_DATA, Grid
+
+STEP_PX = 2**22
+"""Pixels of the passes held at once; bounds memory, changes no result."""
 
 
 def power_of(numbers: NDArray[np.float32]) -> NDArray[np.float32]:
@@ -44,41 +47,53 @@ def load_sentinel1(
     UserError
         If a server stays silent, or a scene is lost and the config says that this is fatal.
     """
-    lacking = []
-    loaded: dict[str, NDArray[np.float32]] = {}
+    lacking: list[str] = []
 
     def load(item: Item) -> NDArray[np.float32]:
         return power_of(reader.read(item, sensor.bands, grid, np.float32(np.nan)))
 
-    results = reader.each(items, load)
-    for item, values in results:
-        if isinstance(values, Lost):
-            lacking.append(f"item {item['id']}: {values}")
-        elif np.isfinite(values).any():
-            loaded[item["id"]] = values
-
     def order(item: Item) -> tuple[Any, ...]:
         return epsg_of(item) not in (None, grid.epsg), start_of(item), item["id"]
 
-    frames = []
-    for group in groups([item for item in items if item["id"] in loaded], _pass, order):
-        layers = np.stack([loaded[item["id"]] for item in group])
-        chosen = first_valid(np.asarray(np.isfinite(layers).all(axis=1)))
-        mask = np.where(chosen >= 0, CLEAR, NO_DATA).astype(np.uint8)
-        clear_share = float((mask == CLEAR).mean())
-        if clear_share == 0 or clear_share < sensor.min_clear:
-            continue
-        used = [item for index, item in enumerate(group) if (chosen == index).any()]
-        properties = used[0]["properties"]
-        provenance = {
-            "item": joined([item["id"] for item in used]),
-            "platform": str(properties.get("platform", "")),
-            "relative_orbit": int(properties.get("sat:relative_orbit", -1)),
-            "orbit_state": str(properties.get("sat:orbit_state", "")),
-        }
-        time = timestamp(min(start_of(item) for item in used))
-        frames.append(Frame(time, take(layers, chosen), mask, provenance))
-    return Frames(sorted(frames, key=lambda frame: frame.time), sorted(lacking))
+    passes = groups(items, _pass, order)
+    step = max(reader.catalog.requests, STEP_PX // (grid.height * grid.width))
+
+    def frames() -> Iterator[Frame]:
+        for start in range(0, len(passes), step):
+            part = passes[start : start + step]
+            loaded: dict[str, NDArray[np.float32]] = {}
+            for item, values in reader.each([item for one in part for item in one], load):
+                if isinstance(values, Lost):
+                    lacking.append(f"item {item['id']}: {values}")
+                elif np.isfinite(values).any():
+                    loaded[item["id"]] = values
+            for one in part:
+                present = [item for item in one if item["id"] in loaded]
+                layers = [loaded[item["id"]] for item in present]
+                frame = _frame(present, layers) if present else None
+                if frame is not None and (frame.mask == CLEAR).mean() >= sensor.min_clear:
+                    yield frame
+
+    return Frames(frames(), lacking)
+
+
+def _frame(items: Sequence[Item], layers: Sequence[NDArray[np.float32]]) -> Frame | None:
+    """Merge the slices of a pass; None if no pixel has all bands."""
+    stacked = np.stack(layers)
+    chosen = first_valid(np.asarray(np.isfinite(stacked).all(axis=1)))
+    mask = np.where(chosen >= 0, CLEAR, NO_DATA).astype(np.uint8)
+    used = [item for index, item in enumerate(items) if (chosen == index).any()]
+    if not used:
+        return None
+    properties = used[0]["properties"]
+    provenance = {
+        "item": joined([item["id"] for item in used]),
+        "platform": str(properties.get("platform", "")),
+        "relative_orbit": int(properties.get("sat:relative_orbit", -1)),
+        "orbit_state": str(properties.get("sat:orbit_state", "")),
+    }
+    time = timestamp(min(start_of(item) for item in used))
+    return Frame(time, take(stacked, chosen), mask, provenance)
 
 
 def _pass(item: Item) -> Hashable:

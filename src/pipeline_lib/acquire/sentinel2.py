@@ -140,31 +140,33 @@ def load_sentinel2(
 
     days = groups(items, lambda item: solar_day(start_of(item), lon), order)
     lacking: list[str] = []
-    frames: list[Frame] = []
     step = max(reader.catalog.requests, STEP_PX // (padded.height * padded.width))
-    for start in range(0, len(days), step):
-        part = days[start : start + step]
-        scenes = {
-            scene.item["id"]: scene
-            for scene in _load_scenes(
-                [item for day in part for item in day],
+
+    def frames() -> Iterator[Frame]:
+        for start in range(0, len(days), step):
+            part = days[start : start + step]
+            scenes = {
+                scene.item["id"]: scene
+                for scene in _load_scenes(
+                    [item for day in part for item in day],
+                    sensor=sensor,
+                    bands=read_bands,
+                    grid=grid,
+                    padded=padded,
+                    reader=reader,
+                    lacking=lacking,
+                )
+            }
+            present = [[scenes[i["id"]] for i in day if i["id"] in scenes] for day in part]
+            yield from _frames_of(
+                [day for day in present if day],
                 sensor=sensor,
-                bands=read_bands,
-                grid=grid,
-                padded=padded,
-                reader=reader,
-                lacking=lacking,
+                read_bands=read_bands,
+                context=context,
+                model=model,
             )
-        }
-        present = [[scenes[i["id"]] for i in day if i["id"] in scenes] for day in part]
-        frames += _frames_of(
-            [day for day in present if day],
-            sensor=sensor,
-            read_bands=read_bands,
-            context=context,
-            model=model,
-        )
-    return Frames(frames, sorted(lacking))
+
+    return Frames(frames(), lacking)
 
 
 def _load_scenes(
@@ -261,7 +263,9 @@ def _frames_of(
         clouds = list(model.classify(np.stack([m[shown] for m in mosaics]))[:, *inner])
     frames = []
     for day, chosen, mosaic, classes in zip(days, choices, mosaics, clouds, strict=True):
-        frame = _frame(day, chosen=chosen[inner], values=mosaic[:count, *inner], classes=classes)
+        # A copy, so that the frame does not keep the mosaic's context and other bands alive.
+        values = mosaic[:count, *inner].copy()
+        frame = _frame(day, chosen=chosen[inner], values=values, classes=classes)
         share = frame.provenance["clear_share"]
         if share >= sensor.min_clear and (frame.mask != NO_DATA).any():
             frames.append(frame)
@@ -287,7 +291,7 @@ def _frame(
     factors = [scene.c_factor for scene in day if scene.c_factor is not None]
     if factors:
         factor = take(np.stack(factors), chosen)
-        values = values * factor
+        values *= factor
         if (chosen != NOTHING).any():
             mean = np.nanmean(factor, axis=(1, 2), dtype=np.float64)
             mean_factor = np.asarray(mean, dtype=np.float32)

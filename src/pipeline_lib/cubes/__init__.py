@@ -9,10 +9,12 @@ from pipeline_lib.cubes.schema import (
     NO_DATA,
     THICK_CLOUD,
     THIN_CLOUD,
+    frames_per_part,
     grid_of,
     make_cube,
     read_cube,
     write_cube,
+    write_parts,
 )
 
 __all__ = [
@@ -23,6 +25,7 @@ __all__ = [
     "THIN_CLOUD",
     "CubeRequest",
     "Grid",
+    "frames_per_part",
     "grid_at",
     "grid_of",
     "ingest_cube",
@@ -32,4 +35,5 @@ __all__ = [
     "rolling_mean",
     "utm_epsg",
     "write_cube",
+    "write_parts",
 ]

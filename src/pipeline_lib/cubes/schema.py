@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import json
 import warnings
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -28,6 +28,9 @@ MASK_MEANINGS = "clear thick_cloud thin_cloud cloud_shadow no_data"
 REFLECTANCE_SCALE = 1e-4
 INTEGER_FILL = -32768
 TIME_CHUNK = 32
+SPACE_CHUNK = 256
+PART_PX = 2**23
+"""Pixels times frames that are written at once; bounds memory."""
 
 UNITS = {"reflectance": "1", "backscatter": "1"}
 LONG_NAMES = {
@@ -119,7 +122,7 @@ def make_cube(
             "quantity": quantity,
             "software": f"pipeline_lib {__version__}",
             "lacking": json.dumps(lacking),
-            "valid_counts": json.dumps([int(n) for n in (mask != NO_DATA).sum(axis=(1, 2))]),
+            "valid_counts": json.dumps(_valid_counts(mask)),
         },
     )
     return cube
@@ -141,22 +144,84 @@ def _grid_mapping(grid: Grid) -> dict[str, Any]:
     return mapping
 
 
+def frames_per_part(grid: Grid) -> int:
+    """Frames that are written at once, and lie in one chunk: fewer of a larger grid."""
+    return max(1, min(TIME_CHUNK, PART_PX // (grid.height * grid.width)))
+
+
 def write_cube(cube: xr.Dataset, path: str | Path) -> None:
     """Write a cube as one ``.zarr.zip``, atomically; equal cubes have equal bytes."""
+    step = frames_per_part(grid_of(cube))
+    starts = range(0, cube.sizes["time"], step)
+    write_parts((cube.isel(time=slice(start, start + step)) for start in starts), path)
+
+
+def write_parts(parts: Iterable[xr.Dataset], path: str | Path) -> None:
+    """Write a cube that comes in parts, as :func:`write_cube` would write it whole.
+
+    Parameters
+    ----------
+    parts
+        Consecutive frames of one cube, each of :func:`frames_per_part` of its grid, the last
+        one of that many or fewer. The attributes of the last part become the cube's.
+    path
+        The ``.zarr.zip``.
+
+    Raises
+    ------
+    ValueError
+        If time does not increase from part to part.
+    """
+    with atomic_path(path) as partial, scratch_folder(path) as folder, warnings.catch_warnings():
+        # Variable-length text has no final Zarr v3 specification yet; every reader
+        # that we promise (xarray, zarr-python, GDAL 3.13) reads it.
+        warnings.filterwarnings("ignore", message=".*Zarr V3 specification.*")
+        warnings.filterwarnings("ignore", message=".*does not have a Zarr.*")
+        store = folder / "cube.zarr"
+        counts: list[int] = []
+        last = np.datetime64("NaT")
+        for part in parts:
+            times = part["time"].values
+            if times[0] <= last:
+                raise ValueError("times must increase strictly")
+            last = times[-1]
+            counts += _valid_counts(part["mask"].values)
+            joined = _storable(part).assign_attrs(valid_counts=json.dumps(counts))
+            if store.exists():
+                joined.to_zarr(store, append_dim="time", consolidated=False)
+            else:
+                encoding = _encoding(part)
+                joined.to_zarr(store, zarr_format=3, consolidated=False, encoding=encoding)
+        pack(store, partial)
+
+
+def _valid_counts(mask: NDArray[np.uint8]) -> list[int]:
+    return [int(n) for n in (mask != NO_DATA).sum(axis=(1, 2))]
+
+
+def _storable(part: xr.Dataset) -> xr.Dataset:
+    """Reflectance beyond what the integers hold is saturated; it must not wrap around."""
+    if "reflectance" not in part:
+        return part
+    most = np.float32(REFLECTANCE_SCALE * (np.iinfo(np.int16).max - 1))
+    return part.assign(reflectance=part["reflectance"].clip(-most, most, keep_attrs=True))
+
+
+def _encoding(part: xr.Dataset) -> dict[str, dict[str, Any]]:
     from zarr.codecs import BloscCodec
 
-    quantity = cube.attrs["quantity"]
+    quantity = part.attrs["quantity"]
     codec = {"compressors": (BloscCodec(cname="zstd", clevel=5, shuffle="bitshuffle"),)}
-    chunk = min(TIME_CHUNK, max(1, cube.sizes["time"]))
-    shape = (chunk, cube.sizes["band"], cube.sizes["y"], cube.sizes["x"])
+    sides = [min(SPACE_CHUNK, part.sizes[name]) for name in ("y", "x")]
+    frames = part.sizes["time"]
     encoding: dict[str, dict[str, Any]] = {
         # Readers that know Zarr and not CF take fill_value as no data: GDAL does.
-        "mask": codec | {"chunks": (shape[0], *shape[2:]), "fill_value": NO_DATA},
+        "mask": codec | {"chunks": (frames, *sides), "fill_value": NO_DATA},
         "time": {"units": "seconds since 1970-01-01", "dtype": "float64"},
     }
     for name in (quantity, f"{quantity}_unfiltered"):
-        if name in cube:
-            encoding[name] = codec | {"chunks": shape}
+        if name in part:
+            encoding[name] = codec | {"chunks": (frames, part.sizes["band"], *sides)}
     if quantity == "reflectance":
         encoding[quantity] |= {
             "dtype": "int16",
@@ -165,15 +230,7 @@ def write_cube(cube: xr.Dataset, path: str | Path) -> None:
             "_FillValue": INTEGER_FILL,
             "fill_value": INTEGER_FILL,
         }
-    with atomic_path(path) as partial, scratch_folder(path) as folder:
-        store = folder / "cube.zarr"
-        with warnings.catch_warnings():
-            # Variable-length text has no final Zarr v3 specification yet; every reader
-            # that we promise (xarray, zarr-python) reads it.
-            warnings.filterwarnings("ignore", message=".*Zarr V3 specification.*")
-            warnings.filterwarnings("ignore", message=".*does not have a Zarr.*")
-            cube.to_zarr(store, zarr_format=3, consolidated=False, encoding=encoding)
-        pack(store, partial)
+    return encoding
 
 
 def read_cube(path: str | Path, *, load: bool = True) -> xr.Dataset:
@@ -204,8 +261,7 @@ def read_cube(path: str | Path, *, load: bool = True) -> xr.Dataset:
         if cube[name].dtype.kind == "T":
             cube[name] = cube[name].astype(object)
     if load:
-        found = [int(n) for n in (cube["mask"].values != NO_DATA).sum(axis=(1, 2))]
-        if found != counts:
+        if _valid_counts(cube["mask"].values) != counts:
             raise UserError(
                 f"{path}: damaged, valid pixels differ from what was written; "
                 "delete it and run again"
