@@ -24,6 +24,13 @@ def check_sites(result: dict[str, Any]) -> None:
     assert sum(result["periods_per_year"].values()) == 2 * result["sites"]
 
 
+def check_training(result: dict[str, Any]) -> None:
+    assert result["samples_per_peak_gflop"] == pytest.approx(
+        result["samples_per_s"] / result["peak_gflops"]
+    )
+    assert 0 < result["loader_share"] < 1
+
+
 def check_cube(result: dict[str, Any]) -> None:
     assert [(row["sensor"], row["size_px"]) for row in result["cubes"]] == [
         ("sentinel-2", 24),
@@ -63,6 +70,12 @@ CASES = (
         ("--sizes", "24", "--scene", "78", "--repeat", "2", "--end", "2021-01-20"),
         ("threads",),
         check_cube,
+    ),
+    Case(
+        "training",
+        ("--batch", "4", "--repeats", "1"),
+        ("samples_per_s", "peak_gflops", "patch_samples_per_s", "loader_share", "threads"),
+        check_training,
     ),
 )
 

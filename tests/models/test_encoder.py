@@ -7,6 +7,8 @@ from pipeline_lib.models import Autoencoder, SensorEncoder
 from pipeline_lib.models.encoder import kernel_sizes
 
 SMALL = Encoder(width=16, head_width=32, heads=4, decoder_width=16)
+PATCH = SMALL.model_copy(update={"kind": "patch"})
+KINDS = pytest.mark.parametrize("block", [SMALL, PATCH], ids=["dense", "patch"])
 
 
 def encoder(sensor=SENTINEL_2, context=None, block=SMALL):
@@ -25,7 +27,7 @@ def window(batch=3, size=15, frames=11, bands=10, seed=1):
     return values, valid, days - days[:, [frames // 2]]
 
 
-@pytest.mark.parametrize("block", [SMALL, Encoder()])
+@pytest.mark.parametrize("block", [SMALL, Encoder(), PATCH])
 def test_dense_equals_patchwise(block):
     model = encoder(block=block)
     values, valid, days = window(batch=1, size=21)
@@ -48,10 +50,11 @@ def test_dense_equals_patchwise(block):
     torch.testing.assert_close(dense, single, rtol=0, atol=1e-5)
 
 
+@KINDS
 @pytest.mark.parametrize("patch_px", [7, 9, 11, 15, 21])
-def test_receptive_field_is_exactly_the_patch(patch_px):
+def test_receptive_field_is_exactly_the_patch(patch_px, block):
     """By the gradient: each pixel of the patch matters, down to its corners, and none beyond."""
-    model = encoder(context=Context(patch_px=patch_px))
+    model = encoder(context=Context(patch_px=patch_px), block=block)
     assert model.receptive_field == patch_px
     values = torch.rand(1, 10, patch_px + 4, patch_px + 4, requires_grad=True)
     features = model.frame_features(values, torch.ones(1, *values.shape[2:], dtype=torch.bool))
@@ -69,8 +72,9 @@ def test_kernels_of_the_paper_and_fields_too_small():
         kernel_sizes(5)
 
 
-def test_embedding_does_not_depend_on_its_batch_mates():
-    model = encoder()
+@KINDS
+def test_embedding_does_not_depend_on_its_batch_mates(block):
+    model = encoder(block=block)
     values, valid, days = window(batch=6)
     with torch.no_grad():
         together = model(values, valid, days)
@@ -81,8 +85,9 @@ def test_embedding_does_not_depend_on_its_batch_mates():
     torch.testing.assert_close(together[order], shuffled, rtol=0, atol=1e-6)
 
 
-def test_what_stands_at_masked_pixels_changes_nothing():
-    model = encoder()
+@KINDS
+def test_what_stands_at_masked_pixels_changes_nothing(block):
+    model = encoder(block=block)
     values, valid, days = window()
     spoiled = torch.where(valid[:, :, None], values, torch.nan)
     gone = days.clone()
@@ -92,8 +97,9 @@ def test_what_stands_at_masked_pixels_changes_nothing():
         assert torch.equal(reference, model(spoiled, valid, gone))
 
 
-def test_validity_order_and_dates_matter():
-    model = encoder()
+@KINDS
+def test_validity_order_and_dates_matter(block):
+    model = encoder(block=block)
     values, valid, days = window()
     with torch.no_grad():
         reference = model(values, valid, days)
@@ -110,8 +116,9 @@ def test_validity_order_and_dates_matter():
         assert (other - reference).abs().max() > 1e-5, what
 
 
-def test_far_offsets_and_a_window_with_its_centre_alone_are_finite():
-    model = encoder()
+@KINDS
+def test_far_offsets_and_a_window_with_its_centre_alone_are_finite(block):
+    model = encoder(block=block)
     values, valid, days = window()
     alone = torch.zeros_like(valid)
     alone[:, 5] = valid[:, 5]

@@ -21,8 +21,10 @@ class Sequence(Block):
 class Encoder(Block):
     """Architecture and size of a sensor's autoencoder."""
 
-    kind: Literal["dense"] = Field(
-        "dense", description="dense: fully convolutional, receptive field of one patch"
+    kind: Literal["dense", "patch"] = Field(
+        "dense",
+        description="dense: fully convolutional, receptive field of one patch; "
+        "patch: the paper's, run on the patch around each pixel",
     )
     width: int = Field(64, ge=8, description="Channels of the frame encoder")
     head_width: int = Field(128, ge=8, description="Channels of the temporal transformer")

@@ -3,8 +3,8 @@
 CBAM: Woo et al. 2018, "CBAM: Convolutional Block Attention Module": channel attention, then
 spatial attention. The encoder's variant asks each pixel alone for its channel weights and
 uses valid convolutions, so that a block computes the same for a pixel whatever lies beyond
-its receptive field; the decoder, which always makes one whole patch, pools over it as CBAM
-does.
+its receptive field; the decoder and the patch encoder, which always have one whole patch, pool
+over it as CBAM does.
 """
 
 from __future__ import annotations
@@ -13,6 +13,7 @@ import torch
 from torch import Tensor, nn
 
 REDUCTION = 4
+SPATIAL_KERNEL = 3
 
 
 def crop(maps: Tensor, pixels: int) -> Tensor:
@@ -110,7 +111,7 @@ class MultiScale(nn.Module):
 
 
 class DenseBlock(nn.Module):
-    """Valid convolution, per-pixel CBAM and a residual skip: one block of the encoder.
+    """Valid convolution, per-pixel CBAM and a residual skip: one block of the dense encoder.
 
     Parameters
     ----------
@@ -137,3 +138,47 @@ class DenseBlock(nn.Module):
         refined = nn.functional.silu(self.convolve(maps))
         refined = self.spatial(self.channel(refined))
         return refined + self.skip(crop(maps, self.margin))
+
+
+class PatchBlock(nn.Module):
+    """Convolutions of several reaches side by side, CBAM and a residual skip; keeps the size.
+
+    A block of the decoder, and of the encoder that sees a patch as a whole.
+
+    Parameters
+    ----------
+    inputs, outputs
+        Channels.
+    reaches
+        Dilation of each 3 x 3 convolution; more than one: multi-scale. Dilated kernels see as
+        far as larger ones at a fraction of the cost.
+    """
+
+    def __init__(self, inputs: int, outputs: int, reaches: tuple[int, ...]) -> None:
+        super().__init__()
+        shares = [outputs // len(reaches)] * len(reaches)
+        shares[0] += outputs - sum(shares)
+        self.branches = nn.ModuleList(
+            nn.Conv2d(inputs, share, 3, padding=reach, dilation=reach)
+            for share, reach in zip(shares, reaches, strict=True)
+        )
+        self.channel = PatchChannelAttention(outputs)
+        self.spatial = SpatialAttention(SPATIAL_KERNEL, padded=True)
+        self.skip = nn.Conv2d(inputs, outputs, 1)
+
+    def forward(self, maps: Tensor) -> Tensor:
+        """``(N, inputs, H, W)`` to ``(N, outputs, H, W)``."""
+        return self.spatial(self._refined(maps)) + self.skip(maps)
+
+    def middle(self, maps: Tensor) -> Tensor:
+        """What `forward` makes of the middle pixel, ``(N, outputs, 1, 1)``, for odd sides."""
+        reach, middle = SPATIAL_KERNEL // 2, maps.shape[-1] // 2
+        around = slice(middle - reach, middle + reach + 1)
+        near = self.spatial(self._refined(maps)[..., around, around])
+        pixel = slice(middle, middle + 1)
+        return near[..., reach : reach + 1, reach : reach + 1] + self.skip(maps[..., pixel, pixel])
+
+    def _refined(self, maps: Tensor) -> Tensor:
+        refined = torch.cat([branch(maps) for branch in self.branches], dim=1)
+        channels: Tensor = self.channel(nn.functional.silu(refined))
+        return channels

@@ -2,57 +2,13 @@
 
 from __future__ import annotations
 
-import torch
 from torch import Tensor, nn
 
 from pipeline_lib.config import Context, Sensor
-from pipeline_lib.models.blocks import PatchChannelAttention, SpatialAttention
+from pipeline_lib.models.blocks import PatchBlock
 from pipeline_lib.models.positions import DayPositions
 
 ENLARGEMENT = 3
-SPATIAL_KERNEL = 3
-
-
-class PatchBlock(nn.Module):
-    """Convolutions of several reaches side by side, CBAM and a residual skip; keeps the size.
-
-    Parameters
-    ----------
-    inputs, outputs
-        Channels.
-    reaches
-        Dilation of each 3 x 3 convolution; more than one: multi-scale. Dilated kernels see as
-        far as larger ones at a fraction of the cost.
-    """
-
-    def __init__(self, inputs: int, outputs: int, reaches: tuple[int, ...]) -> None:
-        super().__init__()
-        shares = [outputs // len(reaches)] * len(reaches)
-        shares[0] += outputs - sum(shares)
-        self.branches = nn.ModuleList(
-            nn.Conv2d(inputs, share, 3, padding=reach, dilation=reach)
-            for share, reach in zip(shares, reaches, strict=True)
-        )
-        self.channel = PatchChannelAttention(outputs)
-        self.spatial = SpatialAttention(SPATIAL_KERNEL, padded=True)
-        self.skip = nn.Conv2d(inputs, outputs, 1)
-
-    def forward(self, maps: Tensor) -> Tensor:
-        """``(N, inputs, H, W)`` to ``(N, outputs, H, W)``."""
-        return self.spatial(self._refined(maps)) + self.skip(maps)
-
-    def middle(self, maps: Tensor) -> Tensor:
-        """What `forward` makes of the middle pixel, ``(N, outputs, 1, 1)``, for odd sides."""
-        reach, middle = SPATIAL_KERNEL // 2, maps.shape[-1] // 2
-        around = slice(middle - reach, middle + reach + 1)
-        near = self.spatial(self._refined(maps)[..., around, around])
-        pixel = slice(middle, middle + 1)
-        return near[..., reach : reach + 1, reach : reach + 1] + self.skip(maps[..., pixel, pixel])
-
-    def _refined(self, maps: Tensor) -> Tensor:
-        refined = torch.cat([branch(maps) for branch in self.branches], dim=1)
-        channels: Tensor = self.channel(nn.functional.silu(refined))
-        return channels
 
 
 class Decoder(nn.Module):

@@ -1,8 +1,9 @@
-"""The dense encoder of one sensor: frames to features, windows of frames to a latent.
+"""The encoder of one sensor: frames to features, windows of frames to a latent.
 
-Every operation on space is a valid convolution without stride, so that the features of a
-pixel are the same in a tile and in a patch of its own, and are computed once for all the
-windows that hold the frame.
+The features of a pixel are the same in a tile and in a patch of its own, and are computed once
+for all the windows that hold the frame. In the dense encoder every operation on space is a
+valid convolution without stride, so a tile costs little more than its pixels; the patch
+encoder, as the paper has it, is run on the patch around each pixel.
 """
 
 from __future__ import annotations
@@ -12,10 +13,13 @@ from torch import Tensor, nn
 
 from pipeline_lib.config import Context, Encoder, Sensor
 from pipeline_lib.errors import UserError
-from pipeline_lib.models.blocks import DenseBlock
+from pipeline_lib.models.blocks import DenseBlock, PatchBlock
 from pipeline_lib.models.positions import DayPositions
 
 BLOCKS = 3
+
+MULTI_SCALE_REACHES = (1, 2, 3)
+"""Dilations of the patch encoder's first block: it sees 3, 5 and 7 pixels wide."""
 
 
 def kernel_sizes(patch_px: int) -> tuple[tuple[int, ...], tuple[int, ...]]:
@@ -89,6 +93,80 @@ class CentreAttention(nn.Module):
         return centre + self.feed(centre)
 
 
+class DenseFrames(nn.Module):
+    """Frames to features by valid convolutions.
+
+    Parameters
+    ----------
+    bands
+        Channels of a frame, validity included.
+    width, features
+        Channels of the blocks and of the result.
+    patch_px
+        Receptive field.
+    """
+
+    def __init__(self, *, bands: int, width: int, features: int, patch_px: int) -> None:
+        super().__init__()
+        convolutions, attentions = kernel_sizes(patch_px)
+        scales = tuple(range(1, convolutions[0] + 1, 2))
+        self.blocks = nn.Sequential(
+            DenseBlock(bands, width, scales, attentions[0]),
+            DenseBlock(width, width, (convolutions[1],), attentions[1]),
+            DenseBlock(width, width, (convolutions[2],), attentions[2]),
+        )
+        self.project = nn.Conv2d(width, features, 1)
+
+    def forward(self, maps: Tensor) -> Tensor:
+        """``(N, bands, H, W)`` to ``(N, features, H - r + 1, W - r + 1)``."""
+        features: Tensor = self.project(self.blocks(maps))
+        return features
+
+
+class PatchFrames(nn.Module):
+    """Frames to features patch by patch: three CBAM blocks that pool over the whole patch.
+
+    The paper's encoder of a frame, whose first block is multi-scale. Its text does not say how
+    maps become a vector: here they are halved twice and read out by one linear layer.
+
+    Parameters
+    ----------
+    bands, width, features, patch_px
+        As of `DenseFrames`.
+    """
+
+    def __init__(self, *, bands: int, width: int, features: int, patch_px: int) -> None:
+        super().__init__()
+        self.patch_px = patch_px
+        self.blocks = nn.Sequential(
+            PatchBlock(bands, width, MULTI_SCALE_REACHES),
+            nn.AvgPool2d(2, ceil_mode=True),
+            PatchBlock(width, width, (1,)),
+            nn.AvgPool2d(2, ceil_mode=True),
+            PatchBlock(width, width, (1,)),
+        )
+        side = -(-patch_px // 4)
+        self.project = nn.Linear(width * side**2, features)
+
+    def forward(self, maps: Tensor) -> Tensor:
+        """``(N, bands, H, W)`` to ``(N, features, H - r + 1, W - r + 1)``."""
+        side = self.patch_px
+        # Row by row: all patches of a tile at once would be hundreds of times its size.
+        rows = [self._row(maps[:, :, top : top + side]) for top in range(maps.shape[2] - side + 1)]
+        return torch.stack(rows, dim=2)
+
+    def _row(self, maps: Tensor) -> Tensor:
+        """``(N, bands, r, W)`` to ``(N, features, W - r + 1)``."""
+        patches = maps.unfold(3, self.patch_px, 1).permute(0, 3, 1, 2, 4)
+        count, columns = patches.shape[:2]
+        features: Tensor = self.project(self.blocks(patches.flatten(0, 1)).flatten(1))
+        return features.view(count, columns, -1).transpose(1, 2)
+
+
+FRAMES = {"dense": DenseFrames, "patch": PatchFrames}
+"""Encoders of a frame, by the config's ``kind``."""
+
+
 class SensorEncoder(nn.Module):
     """Encoder of one sensor.
 
@@ -113,16 +191,14 @@ class SensorEncoder(nn.Module):
 
     def __init__(self, *, bands: int, latent: int, block: Encoder, context: Context) -> None:
         super().__init__()
-        convolutions, attentions = kernel_sizes(context.patch_px)
         self.receptive_field = context.patch_px
         self.features = block.head_width
-        scales = tuple(range(1, convolutions[0] + 1, 2))
-        self.blocks = nn.Sequential(
-            DenseBlock(bands + 1, block.width, scales, attentions[0]),
-            DenseBlock(block.width, block.width, (convolutions[1],), attentions[1]),
-            DenseBlock(block.width, block.width, (convolutions[2],), attentions[2]),
+        self.frames = FRAMES[block.kind](
+            bands=bands + 1,
+            width=block.width,
+            features=block.head_width,
+            patch_px=context.patch_px,
         )
-        self.project = nn.Conv2d(block.width, block.head_width, 1)
         self.positions = DayPositions(block.head_width)
         self.token_norm = nn.LayerNorm(block.head_width)
         self.layers = nn.ModuleList(
@@ -154,7 +230,8 @@ class SensorEncoder(nn.Module):
         """
         shown = valid[:, None]
         filled = torch.where(shown, values, torch.zeros((), dtype=values.dtype))
-        return self.project(self.blocks(torch.cat([filled, shown.to(values.dtype)], dim=1)))
+        features: Tensor = self.frames(torch.cat([filled, shown.to(values.dtype)], dim=1))
+        return features
 
     def presence(self, valid: Tensor) -> Tensor:
         """Whether the field around each pixel holds a valid one.
