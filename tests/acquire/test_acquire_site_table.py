@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from file_server import Answer, Fault, FileServer
+from file_server import BLOB_HOST, Answer, Fault, FileServer
 
 from pipeline_lib.acquire import draw_site_table, read_land_cover
 from pipeline_lib.config import Catalog, LandCover, Periods, Sites, Stratum
@@ -182,6 +182,30 @@ def test_a_tile_is_asked_for_again_after_a_busy_moment(tmp_path: Path, whole: Pa
         catalog = write_tiles(tmp_path / "catalog", f"{server.url}/catalog/", "NS")
         server.faults = [Fault("SE.tif", lambda answer: answer.status(503), times=2)]
         joined = read_land_cover(sites(), catalog)
+    np.testing.assert_array_equal(joined.codes, read_land_cover(sites(file=whole), FOLDER).codes)
+
+
+def test_a_tile_is_signed_again_when_its_token_has_expired(
+    tmp_path: Path, whole: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from planetary_computer.settings import Settings
+
+    with FileServer(tmp_path) as server:
+        monkeypatch.setenv("PC_SDK_SAS_URL", server.sas_url)
+        monkeypatch.setenv("http_proxy", server.url)
+        monkeypatch.setenv("no_proxy", "127.0.0.1")
+        Settings.get.cache_clear()
+        catalog = write_tiles(tmp_path / "catalog", f"http://{BLOB_HOST}/catalog/", "NS")
+        signing = catalog.model_copy(update={"signing": "planetary-computer"})
+        server.needs_token = True
+
+        def expire(answer: Answer) -> None:
+            server.expire_tokens()
+            answer.status(403)
+
+        server.faults = [Fault("SE.tif", expire, times=1)]
+        joined = read_land_cover(sites(), signing)
+        Settings.get.cache_clear()
     np.testing.assert_array_equal(joined.codes, read_land_cover(sites(file=whole), FOLDER).codes)
 
 

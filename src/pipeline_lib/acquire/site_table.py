@@ -124,7 +124,10 @@ def _read_raster(href: str, bounds: Bounds, catalog: Catalog) -> _Part | None:
 
     signer = signer_of(catalog)
 
+    signed = href
+
     def read() -> _Part | None:
+        nonlocal signed
         signed = signer.sign(href)
         try:
             with rasterio.Env(**gdal_options(catalog)), rasterio.open(signed) as file:
@@ -137,7 +140,7 @@ def _read_raster(href: str, bounds: Bounds, catalog: Catalog) -> _Part | None:
             read,
             what="land-cover map",
             retries=catalog.retries if is_url(href) else 0,
-            refresh=lambda: signer.forget(href),
+            refresh=lambda: signer.forget(signed),
         )
     except Lost as error:
         raise UserError(f"land-cover map: {error}; check sites.land_cover") from error
