@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import io
 import logging
+import re
 import sys
 import traceback
 from collections.abc import Iterator
@@ -11,6 +13,22 @@ from pathlib import Path
 from typing import Any
 
 from pipeline_lib.errors import UserError
+
+QUERY = re.compile(r"(https?://[^\s'\"?]+)\?[^\s'\"]*")
+"""A remote address with its query, which is where a signature stands."""
+
+
+def without_signatures(text: str) -> str:
+    """The text, with the queries of remote addresses left out."""
+    return QUERY.sub(r"\1?...", text)
+
+
+class _Log(io.TextIOWrapper):
+    """A log file without signatures: GDAL's messages and tracebacks hold whole addresses."""
+
+    def write(self, text: str) -> int:
+        super().write(without_signatures(text))
+        return len(text)
 
 
 @contextmanager
@@ -29,7 +47,11 @@ def job(snakemake: Any) -> Iterator[None]:
     """
     path = Path(str(snakemake.log[0]))
     path.parent.mkdir(parents=True, exist_ok=True)
-    with path.open("w", buffering=1) as log, redirect_stdout(log), redirect_stderr(log):
+    with (
+        _Log(path.open("wb"), encoding="utf-8", line_buffering=True) as log,
+        redirect_stdout(log),
+        redirect_stderr(log),
+    ):
         logging.basicConfig(stream=log, level=logging.INFO, force=True)
         try:
             yield
@@ -38,5 +60,5 @@ def job(snakemake: Any) -> Iterator[None]:
             known = isinstance(error, UserError)
             what = str(error) if known else f"unexpected {type(error).__name__}: {error}"
             line = f"{snakemake.rule}: {what} (traceback: {path})"
-            print(line, file=sys.__stderr__)
+            print(without_signatures(line), file=sys.__stderr__)
             sys.exit(1)
