@@ -7,7 +7,6 @@ pixels that it was not trained on. No real scene here has clouds that a person l
 
 from __future__ import annotations
 
-import argparse
 import sys
 from collections.abc import Sequence
 from dataclasses import dataclass, field
@@ -23,7 +22,15 @@ from matplotlib.figure import Figure
 from matplotlib.patches import Patch
 from measure import show
 from numpy.typing import NDArray
-from simulated import SENSOR, Demo, PinnedCube, Simulation, Truth, with_progress
+from simulated import (
+    SENSOR,
+    Demo,
+    PinnedCube,
+    Simulation,
+    Truth,
+    demo_arguments,
+    with_progress,
+)
 
 from pipeline_lib.acquire.clouds import CLOUD_BANDS, CloudModel, mask_of_scene_classes
 from pipeline_lib.cubes import CLEAR, CLOUD_SHADOW, NO_DATA, THICK_CLOUD, THIN_CLOUD
@@ -416,15 +423,11 @@ def few_colours(path: Path) -> None:
 
 def main() -> None:
     """Measure, draw, print."""
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--run", type=Path, default=Path("results/demo"))
-    parser.add_argument("--config", type=Path, default=Path("config/demo.yaml"))
+    parser = demo_arguments(__doc__.splitlines()[0])
     parser.add_argument("--real", type=Path, default=Path("../shared/data"))
-    parser.add_argument("--cubes", type=int, default=0, help="a seeded choice; 0: all")
     parser.add_argument(
         "--figure", type=Path, help="FILE.png; FILE-south-tyrol.png, FILE-small.png lie beside it"
     )
-    parser.add_argument("--json", action="store_true")
     arguments = parser.parse_args()
     demo = Demo(arguments.run, arguments.config, ["B02"])
     tallies, frames, overcast = measure_archive(demo, arguments.cubes)

@@ -8,7 +8,6 @@ coefficients.
 
 from __future__ import annotations
 
-import argparse
 import sys
 import warnings
 from collections import defaultdict
@@ -23,7 +22,7 @@ from defusedxml.ElementTree import fromstring
 from matplotlib.axes import Axes
 from measure import show
 from numpy.typing import NDArray
-from simulated import Demo, PinnedCube, Simulation, Truth, with_progress
+from simulated import Demo, PinnedCube, Simulation, Truth, demo_arguments, with_progress
 
 from pipeline_lib.acquire.angles import BANDS as BAND_IDS
 from pipeline_lib.acquire.angles import parse_angles
@@ -595,13 +594,9 @@ def tile_of(name: str) -> str:
 
 def main() -> None:
     """Measure, draw, print."""
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--run", type=Path, default=Path("results/demo"))
-    parser.add_argument("--config", type=Path, default=Path("config/demo.yaml"))
+    parser = demo_arguments(__doc__.splitlines()[0])
     parser.add_argument("--granules", type=Path, default=Path("../shared/data/metadata/granules"))
-    parser.add_argument("--cubes", type=int, default=0, help="a seeded choice; 0: all")
     parser.add_argument("--figure", type=Path)
-    parser.add_argument("--json", action="store_true")
     arguments = parser.parse_args()
     granules = [read_granule(p) for p in sorted(arguments.granules.glob("*/MTD_TL.xml"))]
     demo = Demo(arguments.run, arguments.config, BANDS)

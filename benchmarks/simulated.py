@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import argparse
 import sys
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -172,6 +173,16 @@ class Simulation:
             sun_zenith=angles.sun_zenith,
             sun_azimuth=angles.sun_azimuth,
         )
+
+
+def demo_arguments(description: str) -> argparse.ArgumentParser:
+    """The arguments of every script that looks at a finished demo run."""
+    parser = argparse.ArgumentParser(description=description)
+    parser.add_argument("--run", type=Path, default=Path("results/demo"))
+    parser.add_argument("--config", type=Path, default=Path("config/demo.yaml"))
+    parser.add_argument("--cubes", type=int, default=0, help="a seeded choice; 0: all")
+    parser.add_argument("--json", action="store_true")
+    return parser
 
 
 def with_progress(cubes: Sequence[PinnedCube]) -> Iterator[PinnedCube]:

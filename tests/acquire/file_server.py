@@ -205,9 +205,10 @@ class FileServer:
                 return fault
         return None
 
-    def expire_tokens(self) -> None:
-        """From now on only tokens that are handed out later are good."""
+    def expire_token(self, answer: Answer) -> None:
+        """Answer 403; from now on only tokens that are handed out later are good."""
         self.tokens += 1
+        answer.status(403)
 
     def __enter__(self) -> Self:
         threading.Thread(target=self._server.serve_forever, args=(0.02,), daemon=True).start()

@@ -24,10 +24,7 @@ from pipeline_lib.acquire.patience import (
 from pipeline_lib.acquire.reading import AssetReader
 from pipeline_lib.acquire.signing import PlanetaryComputerSigner, container_of
 from pipeline_lib.config import Catalog
-from pipeline_lib.cubes import Grid
 from pipeline_lib.errors import UserError
-
-GRID = Grid(32632, 600000, 5100000, 10, 20, 20)
 
 
 class Failing:

@@ -171,14 +171,6 @@ def busy_for(seconds: float) -> Callable[[Answer], None]:
     return answer
 
 
-def expire(world: World) -> Callable[[Answer], None]:
-    def answer(it: Answer) -> None:
-        world.server.expire_tokens()
-        it.status(403)
-
-    return answer
-
-
 def preview(world: World) -> Callable[[Answer], None]:
     def answer(it: Answer) -> None:
         it.content = (world.archive.folder.parent / "preview.tif").read_bytes()
@@ -190,7 +182,7 @@ def preview(world: World) -> Callable[[Answer], None]:
 CASES = {
     "none": Case(lambda w: []),
     "none, signed": Case(lambda w: [], signed=True),
-    "token expired in the middle": Case(lambda w: once(TIFF, expire(w)), signed=True),
+    "token expired in the middle": Case(lambda w: once(TIFF, w.server.expire_token), signed=True),
     "token endpoint: 503 twice": Case(lambda w: once(TOKEN_PATH, status(503), 2), signed=True),
     "token endpoint: 429, Retry-After 2": Case(
         lambda w: once(TOKEN_PATH, status(429, Retry_After="2")), signed=True

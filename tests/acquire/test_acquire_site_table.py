@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 import pytest
 from file_server import BLOB_HOST, Answer, Fault, FileServer
+from scenes import write_raster
 
 from pipeline_lib.acquire import draw_site_table, read_land_cover
 from pipeline_lib.config import Catalog, LandCover, Periods, Sites, Stratum
@@ -41,22 +42,7 @@ def sites(**land_cover: Any) -> Sites:
 
 
 def write_tif(path: Path, values: np.ndarray, west: float, north: float) -> None:
-    import rasterio
-    from rasterio.transform import from_origin
-
-    height, width = values.shape
-    with rasterio.open(
-        path,
-        "w",
-        driver="GTiff",
-        height=height,
-        width=width,
-        count=1,
-        dtype=values.dtype,
-        crs="EPSG:4326",
-        transform=from_origin(west, north, STEP, STEP),
-    ) as file:
-        file.write(values, 1)
+    write_raster(path, values, 4326, west, north, STEP, None)
 
 
 @pytest.fixture
@@ -198,12 +184,7 @@ def test_a_tile_is_signed_again_when_its_token_has_expired(
         catalog = write_tiles(tmp_path / "catalog", f"http://{BLOB_HOST}/catalog/", "NS")
         signing = catalog.model_copy(update={"signing": "planetary-computer"})
         server.needs_token = True
-
-        def expire(answer: Answer) -> None:
-            server.expire_tokens()
-            answer.status(403)
-
-        server.faults = [Fault("SE.tif", expire, times=1)]
+        server.faults = [Fault("SE.tif", server.expire_token, times=1)]
         joined = read_land_cover(sites(), signing)
         Settings.get.cache_clear()
     np.testing.assert_array_equal(joined.codes, read_land_cover(sites(file=whole), FOLDER).codes)

@@ -104,13 +104,11 @@ def _answers(catalog: Catalog, what: str) -> Iterator[None]:
     from pystac_client.errors import ClientTypeError
     from pystac_client.exceptions import APIError
 
+    # What valid JSON that is no STAC ends in, by what is wrong with it.
+    no_stac = (STACError, ClientTypeError, NotImplementedError, KeyError, TypeError)
     try:
         yield
-    # What is valid JSON and no STAC ends in any of the latter, by what is wrong with it.
-    except (
-        *(Lost, APIError, STACError),
-        *(ClientTypeError, NotImplementedError, KeyError, TypeError),
-    ) as error:
+    except (Lost, APIError, *no_stac) as error:
         raise UserError(
             f"{catalog.source}: {what} failed ({type(error).__name__}: {error}); check that "
             "catalog.source is the address of a STAC API"
