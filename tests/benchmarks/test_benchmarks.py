@@ -31,6 +31,22 @@ def check_training(result: dict[str, Any]) -> None:
     assert 0 < result["loader_share"] < 1
 
 
+def check_exactness(result: dict[str, Any]) -> None:
+    assert result["largest_invariant"] <= result["limit"] == 1e-5
+    assert result["smallest_contrast"] > 1e-4
+    found = {(row["encoder"], row["numbers"], row["change"]): row for row in result["changes"]}
+    kinds = {(encoder, numbers) for encoder, numbers, _ in found}
+    numbers = ("sentinel-1", "sentinel-2", "fused")
+    assert kinds == {(encoder, name) for encoder in ("dense", "patch") for name in numbers}
+    for kind in kinds:
+        for change in ("patchwise", "mates", "tiles", "offset", "batch"):
+            assert found[*kind, change]["largest"] <= 1e-5
+        for change in ("masked 1000", "masked nan"):
+            assert found[*kind, change]["largest"] == 0
+        for change in ("order", "dates", "bands"):
+            assert found[*kind, change]["largest"] > 1e-4
+
+
 def check_cube(result: dict[str, Any]) -> None:
     assert [(row["sensor"], row["size_px"]) for row in result["cubes"]] == [
         ("sentinel-2", 24),
@@ -76,6 +92,12 @@ CASES = (
         ("--batch", "4", "--repeats", "1"),
         ("samples_per_s", "peak_gflops", "patch_samples_per_s", "loader_share", "threads"),
         check_training,
+    ),
+    Case(
+        "exactness",
+        ("--seeds", "1", "--windows", "4", "--dense-px", "12", "--patch-px", "6"),
+        ("seconds", "peak_gb", "threads", "limit", "largest_invariant", "smallest_contrast"),
+        check_exactness,
     ),
 )
 

@@ -13,8 +13,20 @@ from pipeline_lib.errors import UserError
 from pipeline_lib.evaluate.reconstruction import evaluate_encoder, evaluate_fusion
 from pipeline_lib.evaluate.tables import encoder_tables, fusion_tables
 from pipeline_lib.files import write_csv
-from pipeline_lib.models import Autoencoder, save_encoder, save_fusion
+from pipeline_lib.models import (
+    Autoencoder,
+    load_encoder,
+    load_fusion,
+    save_encoder,
+    save_fusion,
+)
 from pipeline_lib.models import Fusion as FusionLayers
+from pipeline_lib.seeds import generator
+from pipeline_lib.training.fusions import load_fusion_source
+from pipeline_lib.training.groups import group_metrics, land_cover_of
+from pipeline_lib.training.sources import EncoderSource
+from pipeline_lib.training.tasks import EncoderTask, FusionTask
+from pipeline_lib.training.terms import METRICS
 
 CONTEXT = Context(patch_px=7, frames=3)
 SMALL = Encoder(width=8, head_width=16, heads=2, head_layers=1, decoder_width=8)
@@ -42,7 +54,9 @@ SITES = {
     "b": ("training", "urban"),
     "c": ("validation", "urban"),
     "d": ("test", "grassland"),
+    "e": ("training", "others"),
 }
+TOO_SHORT = ("d", "e")
 TRAINING = {
     "cubes": {"training": 2},
     "data_digest": "none",
@@ -54,7 +68,7 @@ TRAINING = {
 
 
 def _write_cube(path: Path, sensor, number: int, count: int) -> None:
-    """A smooth seasonal field; the cube of site d is too short to give a sample."""
+    """A smooth field over winter and spring; some cubes are too short to give a sample."""
     rng = np.random.default_rng(number)
     size = 13
     days = np.arange(count) * 6
@@ -66,7 +80,7 @@ def _write_cube(path: Path, sensor, number: int, count: int) -> None:
     cube = make_cube(
         values=values.astype(np.float32),
         mask=mask,
-        times=np.datetime64("2021-01-01") + days.astype("timedelta64[D]"),
+        times=np.datetime64("2021-02-10") + days.astype("timedelta64[D]"),
         bands=sensor.bands,
         grid=Grid(32631, 600000, 5600000, 10, size, size),
         quantity=sensor.quantity,
@@ -86,7 +100,7 @@ def world(tmp_path_factory: pytest.TempPathFactory) -> SimpleNamespace:
             if (site, name) == ("c", "radar"):
                 continue
             path = root / name / f"{site}.zarr.zip"
-            _write_cube(path, sensor, number, 2 if site == "d" else 8)
+            _write_cube(path, sensor, number, 2 if site in TOO_SHORT else 8)
             cubes[name].append(path)
     rows = [
         {"cube": site, "site": site, "land_cover": land_cover, "split": split}
@@ -144,7 +158,7 @@ def world(tmp_path_factory: pytest.TempPathFactory) -> SimpleNamespace:
         )
         return json.loads(output.read_text())
 
-    return SimpleNamespace(root=root, encoder=encoder, fusion=fusion)
+    return SimpleNamespace(root=root, cubes=cubes, encoder=encoder, fusion=fusion)
 
 
 def test_an_encoder_stands_beside_its_baselines_and_the_paper(
@@ -153,10 +167,18 @@ def test_an_encoder_stands_beside_its_baselines_and_the_paper(
     found = world.encoder(tmp_path / "optical.json")
     assert set(found["splits"]) == {"training", "validation"}
     assert "too few frames" in found["left_out"]["test"]
+    assert "no sample can be drawn" in found["left_out"]["training, others"]
     part = found["splits"]["training"]
     assert set(part["baselines"]) == {"nearest_date", "adjacent_pixel", "pca_2", "pca_3"}
-    assert set(part["land_cover"]) == {"grassland", "urban"}
+    assert list(part["land_cover"]) == ["grassland", "urban"]
+    assert list(part["seasons"]) == ["DJF", "MAM"]
     errors = part["model"]
+    everywhere = [part, *part["land_cover"].values(), *part["seasons"].values()]
+    for own in everywhere:
+        assert set(own["baselines"]) == set(part["baselines"])
+        for found_errors in (own["model"], *own["baselines"].values()):
+            assert set(found_errors) == {"loss", *METRICS, "samples"}
+            assert None not in found_errors.values()
     assert errors["centre_mae"] == pytest.approx(0.8 * errors["centre_mae_scaled"], rel=1e-5)
     assert part["baselines"]["pca_3"]["centre_mae"] < part["baselines"]["pca_2"]["centre_mae"]
     sensors = {row["sensor"] for row in found["paper"]}
@@ -173,6 +195,65 @@ def test_equal_seeds_give_equal_files_and_other_seeds_other_samples(
     assert first["splits"]["training"]["model"] != other["splits"]["training"]["model"]
 
 
+def weighted(parts: list[dict], name: str) -> float:
+    """Mean of a metric over groups that share no sample."""
+    samples = [part["samples"] for part in parts]
+    return float(np.average([part[name] for part in parts], weights=samples))
+
+
+def test_classes_and_seasons_hold_the_samples_of_the_whole(
+    world: SimpleNamespace, tmp_path: Path
+) -> None:
+    """Of the validation all samples are measured, and they are of one class."""
+    part = world.encoder(tmp_path / "optical.json")["splits"]["validation"]
+    assert part["land_cover"] == {"urban": {k: part[k] for k in ("model", "baselines")}}
+    seasons = list(part["seasons"].values())
+    assert len(seasons) == 2
+    for name, whole in {"model": part["model"], **part["baselines"]}.items():
+        found = [own["model"] if name == "model" else own["baselines"][name] for own in seasons]
+        assert sum(own["samples"] for own in found) == whole["samples"]
+        for metric in METRICS:
+            assert weighted(found, metric) == pytest.approx(whole[metric], rel=1e-9)
+
+
+def test_each_class_gets_its_share_of_the_samples(world: SimpleNamespace, tmp_path: Path) -> None:
+    part = world.encoder(tmp_path / "optical.json")["splits"]["training"]
+    assert part["model"]["samples"] == 40
+    assert all(own["model"]["samples"] >= 20 for own in part["land_cover"].values())
+
+
+def test_groups_of_a_card_are_those_of_the_evaluation(
+    world: SimpleNamespace, tmp_path: Path
+) -> None:
+    trained = load_encoder(world.root / "models" / "optical")
+    task = EncoderTask(trained.autoencoder, trained.sensor, trained.context, trained.normalisation)
+    cube = [path for path in world.cubes["optical"] if path.name.startswith("c")]
+    source = EncoderSource.load(cube, trained.sensor, trained.context, trained.normalisation)
+    drawn = source.draw(generator(5, "evaluation"), None, "test")
+    land_cover = land_cover_of(world.root / "split.csv")
+    found = group_metrics(task, source.batches(drawn, 7), source.index, land_cover)
+    part = world.encoder(tmp_path / "optical.json")["splits"]["validation"]
+    for kind in ("land_cover", "seasons"):
+        assert list(found[kind]) == list(part[kind])
+        for name, own in part[kind].items():
+            assert found[kind][name] == pytest.approx(own["model"])
+
+
+def test_the_groups_of_a_fusion_leave_out_sensors_that_are_absent(world: SimpleNamespace) -> None:
+    trained = {name: load_encoder(world.root / "models" / name) for name in SENSORS}
+    joined = load_fusion(world.root / "models" / "fusion")
+    cubes = {name: [p for p in world.cubes[name] if p.name[0] in "bc"] for name in SENSORS}
+    source = load_fusion_source(trained, cubes, "optical")
+    drawn = source.primary.draw(generator(5, "evaluation"), None, "test")
+    land_cover = {"b": "with radar", "c": "without"}
+    task = FusionTask(joined.fusion, joined.block, trained)
+    batches = source.batches(drawn, 7)
+    classes = group_metrics(task, batches, source.primary.index, land_cover)["land_cover"]
+    assert classes["with radar"]["radar.sam"] > 0
+    assert "radar.sam" not in classes["without"] and classes["without"]["radar.samples"] == 0
+    assert classes["without"]["optical.sam"] > 0
+
+
 def test_the_fusion_stands_beside_each_encoder_alone_on_the_same_samples(
     world: SimpleNamespace, tmp_path: Path
 ) -> None:
@@ -182,7 +263,11 @@ def test_the_fusion_stands_beside_each_encoder_alone_on_the_same_samples(
         beside = fused["splits"][split]["baselines"]["encoder_alone"]["optical"]
         expected = alone["splits"][split]["model"]
         assert beside == pytest.approx({key: expected[key] for key in beside}, rel=1e-5)
-    assert set(fused["splits"]["training"]["baselines"]) == {"encoder_alone", "pca_5"}
+    part = fused["splits"]["training"]
+    assert set(part["baselines"]) == {"encoder_alone", "pca_5"}
+    assert set(part["baselines"]["pca_5"]["radar"]) == {"loss", *METRICS, "samples"}
+    assert set(part["seasons"]["DJF"]["model"]) == set(SENSORS)
+    assert set(part["land_cover"]["urban"]["baselines"]) == {"encoder_alone", "pca_5"}
 
 
 def test_components_of_the_stacked_values_give_back_most_of_them(
@@ -204,9 +289,12 @@ def test_a_split_without_radar_has_no_radar_errors(world: SimpleNamespace, tmp_p
 
 def test_the_report_finds_its_rows(world: SimpleNamespace, tmp_path: Path) -> None:
     found = world.encoder(tmp_path / "optical.json")
-    encoder, *_ = encoder_tables("optical", found, "reflectance")
-    methods = {row[1] for row in encoder.rows}
-    assert methods >= {"this model", "nearest date", "3 principal components"}
+    encoder, by_class, by_season, _ = encoder_tables("optical", found, "reflectance")
+    methods = {"this model", "nearest date", "3 principal components"}
+    assert {row[1] for row in encoder.rows} >= methods
+    assert {row[2] for row in by_class.rows if row[1] == "urban"} >= methods
+    assert {row[2] for row in by_season.rows if row[1] == "MAM"} >= methods
+    assert not any("–" in row for table in (encoder, by_class, by_season) for row in table.rows)
     fusion, *_ = fusion_tables(world.fusion(tmp_path / "fusion.json"))
     assert {row[:2] for row in fusion.rows} >= {("training", "optical"), ("training", "radar")}
 

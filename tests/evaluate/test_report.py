@@ -47,6 +47,23 @@ def scores(rmse: float) -> dict[str, Any]:
     return {"overall": one, "per_vegetation": {"DBF": one}, "per_site": {"FR-Hes": one}}
 
 
+def probes(*targets: str) -> dict[str, Any]:
+    """Scores of probes of the test samples."""
+
+    def target(score: float, **about: Any) -> dict[str, Any]:
+        scores = {"spectrum": score, "embedding": score / 2, "spectrum+embedding": score + 0.001}
+        counts = {"samples": 321, "fit_samples": 654, "reason": None}
+        return {"metric": "r2", "scores": scores, **counts, **about}
+
+    cover = target(0.777, metric="balanced_accuracy", classes=5, unseen_classes=0)
+    found = {name: target(0.432) for name in targets} | {"land_cover": cover}
+    return {
+        "features": {"spectrum": 10, "embedding": 9, "spectrum+embedding": 19},
+        "splits": {"test": {"samples": 321, "targets": found}},
+        "left_out": {"validation": "no <cube>"},
+    }
+
+
 def write_inputs(folder: Path) -> dict[str, Any]:
     """Small files of every kind that the report reads."""
     encoders = {}
@@ -67,6 +84,8 @@ def write_inputs(folder: Path) -> dict[str, Any]:
         "leave_one_site_out": dict.fromkeys(methods, scores(4.5)),
     }
     write_json(folder / "gpp.json", gpp)
+    for sensor in SENSORS:
+        write_json(folder / f"probes-{sensor}.json", probes("surroundings_mean", "leaf_area"))
     manifest = folder / "embeddings" / "site-000-a" / "manifest.json"
     about = {"embeddings": [100, 44], "files": {"c/0": {"bytes": 2_500_000}}}
     write_json(manifest, {"model_digest": "0123456789abcdef00"} | about)
@@ -85,10 +104,15 @@ def write_inputs(folder: Path) -> dict[str, Any]:
     with drawing(figure, width=2, height=1) as drawn:
         drawn.subplots().plot([0, 1])
     return {
-        "figures": {"sites": figure, "optical-sentinel-2": figure},
+        "figures": {
+            "sites": figure,
+            "optical-sentinel-2": figure,
+            "probes-sentinel-2": figure,
+        },
         "cubes": [folder / "cube.zarr.zip"],
         "encoder_evaluations": encoders,
         "fusion_evaluation": folder / "fusion.json",
+        "probes": {sensor: folder / f"probes-{sensor}.json" for sensor in SENSORS},
         "embeddings": [manifest],
         "gpp_metrics": folder / "gpp.json",
     }
@@ -232,10 +256,32 @@ def test_what_evaluations_hold_reaches_the_page(inputs: dict[str, Any], tmp_path
     assert 'alt="Optical frames of one cube, sentinel-2"' in data
 
 
+def test_probes_are_shown_with_and_without_truth(inputs: dict[str, Any], tmp_path: Path) -> None:
+    def section(probed: dict[str, Path], config: Config) -> str:
+        text = report(inputs | {"probes": probed}, tmp_path / "report.html", config)
+        return text[text.index('id="context"') : text.index('id="embeddings"')]
+
+    shown = section(inputs["probes"], Config(run="demo", demo=Demo()))
+    assert "truth of the simulated archive" in shown and "NDVI stands" not in shown
+    assert 'alt="Scores of linear probes by target, sentinel-2"' in shown
+    assert shown.count(">0.432<") == 4 and shown.count(">0.433<") == 4
+    assert shown.count(">0.777<") == 2 and shown.count(">0.200<") == 2, "chance among five classes"
+    assert "no &lt;cube&gt;" in shown
+    write_json(tmp_path / "probes.json", probes("surroundings_mean", "ndvi_change"))
+    shown = section({"sentinel-2": tmp_path / "probes.json"}, Config())
+    assert "NDVI stands" in shown and "imulated" not in shown
+    assert "change to the next date" in shown and "leaf area" not in shown
+
+
 def test_an_encoder_is_shown_with_its_baselines() -> None:
     part = {"model": errors(1), "baselines": {"pca_9": {"centre_mae": 0.5, "samples": 7}}}
-    evaluation = {"splits": {"test": part, "training": part}, "left_out": {"validation": "empty"}}
-    table, by_class, left_out = encoder_tables("sentinel-2", evaluation, "reflectance")
+    grouped = part | {"seasons": {"DJF": part, "JJA": {"model": errors(2), "baselines": {}}}}
+    evaluation = {
+        "splits": {"test": grouped, "training": part},
+        "left_out": {"validation": "empty"},
+    }
+    tables = encoder_tables("sentinel-2", evaluation, "reflectance")
+    table, by_class, by_season, left_out = tables
     assert [row[:2] for row in table.rows] == [
         ("training", "this model"),
         ("training", "9 principal components"),
@@ -246,6 +292,13 @@ def test_an_encoder_is_shown_with_its_baselines() -> None:
     assert "spectral angle of the centre (rad)" not in table.columns
     assert table.rows[1][2:] == ("0.500", "–", "–", "7")
     assert by_class.rows == ()
+    assert [row[:4] for row in by_season.rows] == [
+        ("test", "DJF", "this model", "0.0123"),
+        ("test", "DJF", "9 principal components", "0.500"),
+        ("test", "JJA", "this model", "0.0246"),
+    ]
+    assert by_season.columns[:3] == ("split", "season", "method") and by_season.words == 3
+    assert [t.folded for t in tables] == [False, True, True, False]
     assert left_out.rows == (("validation", "empty"),)
 
 
@@ -253,15 +306,24 @@ def test_a_fusion_is_shown_by_sensor_beside_each_sensor_alone() -> None:
     part = {
         "model": {sensor: errors(1) for sensor in SENSORS},
         "baselines": {"encoder_alone": {"sentinel-2": errors(2)}},
-        "land_cover": {"urban": {"sentinel-1": errors(3)}},
+        "land_cover": {
+            "urban": {
+                "model": {"sentinel-1": errors(3)},
+                "baselines": {"pca_7": {"sentinel-1": errors(4)}},
+            }
+        },
     }
-    table, by_class = fusion_tables({"splits": {"test": part}})
+    table, by_class, by_season = fusion_tables({"splits": {"test": part}})
     assert [row[:4] for row in table.rows] == [
         ("test", "sentinel-1", "from the embedding", "0.0123"),
         ("test", "sentinel-2", "from the embedding", "0.0123"),
         ("test", "sentinel-2", "encoder alone", "0.0246"),
     ]
-    assert by_class.rows[0][:4] == ("test", "sentinel-1", "urban", "0.0369")
+    assert [row[:5] for row in by_class.rows] == [
+        ("test", "urban", "sentinel-1", "from the embedding", "0.0369"),
+        ("test", "urban", "sentinel-1", "7 principal components", "0.0492"),
+    ]
+    assert by_season.rows == ()
 
 
 def test_tables_bear_files_without_content() -> None:

@@ -1,17 +1,24 @@
+import hashlib
 import json
 import pickle
+import shutil
+import struct
 
 import numpy as np
 import pytest
 import torch
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
 
 from pipeline_lib.config import SENTINEL_1, Context, Encoder
 from pipeline_lib.config import Fusion as Block
 from pipeline_lib.dataset import Normalisation
 from pipeline_lib.errors import UserError
+from pipeline_lib.files import digest_of
 from pipeline_lib.models import (
     Autoencoder,
     Fusion,
+    artefact,
     load_encoder,
     load_fusion,
     save_encoder,
@@ -42,6 +49,10 @@ def save(folder, seed=0):
         autoencoder=Autoencoder(SENSOR, CONTEXT),
         normalisation=Normalisation(("vv", "vh"), np.float32([0, 0]), np.float32([0.3, 0.1])),
         metrics={"validation": {"centre_mae": 0.01}},
+        groups={
+            "land_cover": {"urban": {"sam": 0.5, "samples": 12}},
+            "seasons": {"DJF": {"sam": 0.25}, "JJA": {"sam": 0.125}},
+        },
         training=TRAINING,
         curves=[{"epoch": 0, "loss": 1.0}],
     )
@@ -63,6 +74,19 @@ def test_loaded_is_saved(tmp_path):
         trained.check_bands(("vh", "vv"), "cube")
     card = (tmp_path / "a" / "README.md").read_text()
     assert digest in card and "| centre_mae | 0.01 |" in card
+
+
+def test_the_card_tells_the_model_its_loss_and_its_results_by_group(tmp_path):
+    save(tmp_path / "a")
+    card = (tmp_path / "a" / "README.md").read_text()
+    count = sum(value.numel() for value in Autoencoder(SENSOR, CONTEXT).parameters())
+    assert "Kind: dense, fully convolutional" in card
+    assert f"7 x 7 pixels, 3 frames.\n- Numbers of a pixel and date: {SENSOR.latent}" in card
+    assert f"decoder included: {count:,}." in card
+    for name, value in SENSOR.loss.model_dump().items():
+        assert f"| {type(SENSOR.loss).model_fields[name].description} | {value:g} |" in card
+    assert "by land-cover class of the site\n\n| | urban |\n|---|---|\n| sam | 0.5 |" in card
+    assert "| | DJF | JJA |\n|---|---|---|\n| sam | 0.25 | 0.125 |" in card
 
 
 def test_digest_tells_models_apart_and_equal_ones_are_equal(tmp_path):
@@ -114,12 +138,12 @@ def test_damaged_models_are_refused_in_one_line(tmp_path, damage):
     assert "\n" not in str(caught.value)
 
 
-def test_fusion_is_not_taken_for_an_encoder(tmp_path):
+def save_joint(folder):
     block, latents = Block(width=16, heads=2, layers=1), {"sentinel-1": 2, "sentinel-2": 9}
     torch.manual_seed(0)
     model = Fusion(latents, block)
     digest = save_fusion(
-        tmp_path / "fusion",
+        folder,
         block=block,
         fusion=model,
         latents=latents,
@@ -128,6 +152,11 @@ def test_fusion_is_not_taken_for_an_encoder(tmp_path):
         training=TRAINING,
         curves=[{"epoch": 0}],
     )
+    return digest, block, model
+
+
+def test_fusion_is_not_taken_for_an_encoder(tmp_path):
+    digest, block, model = save_joint(tmp_path / "fusion")
     trained = load_fusion(tmp_path / "fusion")
     assert trained.digest == digest and trained.block == block
     assert torch.equal(trained.fusion.identity, model.identity)
@@ -136,3 +165,257 @@ def test_fusion_is_not_taken_for_an_encoder(tmp_path):
     save(tmp_path / "encoder")
     with pytest.raises(UserError, match="holds no fusion"):
         load_fusion(tmp_path / "encoder")
+
+
+@pytest.fixture(scope="module")
+def saved(tmp_path_factory):
+    """An encoder and a fusion as they were saved, and how they are loaded."""
+    root = tmp_path_factory.mktemp("saved")
+    save(root / "encoder")
+    save_joint(root / "fusion")
+    return {"encoder": (root / "encoder", load_encoder), "fusion": (root / "fusion", load_fusion)}
+
+
+def sign(folder, description, weights):
+    """A model whose digest fits, as anyone can make one."""
+    state = hashlib.sha256(weights)
+    state.update(digest_of(description).encode())
+    (folder / "model.safetensors").write_bytes(weights)
+    text = json.dumps({**description, "digest": state.hexdigest()})
+    (folder / "model.json").write_text(text)
+
+
+def refused_or_loaded(load, folder):
+    """Whether a folder is refused; anything but a refusal in one line fails."""
+    try:
+        load(folder)
+    except UserError as error:
+        assert str(folder) in str(error) and "\n" not in str(error)
+        return True
+    return False
+
+
+def copied(saved, kind, tmp_path):
+    folder, load = saved[kind]
+    target = tmp_path / "copy"
+    shutil.rmtree(target, ignore_errors=True)
+    shutil.copytree(folder, target)
+    return target, load
+
+
+fuzz = settings(
+    max_examples=60,
+    deadline=None,
+    derandomize=True,
+    suppress_health_check=[HealthCheck.function_scoped_fixture],
+)
+kinds = st.sampled_from(["encoder", "fusion"])
+
+
+@fuzz
+@given(kind=kinds, name=st.sampled_from(["model.json", "model.safetensors"]), data=st.data())
+def test_truncated_flipped_and_foreign_bytes_are_refused(saved, tmp_path, kind, name, data):
+    folder, load = copied(saved, kind, tmp_path)
+    content = (folder / name).read_bytes()
+    place = data.draw(st.integers(0, len(content) - 1))
+    damage = data.draw(st.sampled_from(["truncate", "flip", "replace"]))
+    if damage == "truncate":
+        content = content[:place]
+    elif damage == "flip":
+        bit = 1 << data.draw(st.integers(0, 7))
+        content = content[:place] + bytes([content[place] ^ bit]) + content[place + 1 :]
+    else:
+        content = data.draw(st.binary(max_size=40))
+    # A flip may turn a space of the JSON into a tab: the same content, and no damage.
+    same = name == "model.json" and damage == "flip" and parsed(content) is not None
+    same = same and parsed(content) == parsed((folder / name).read_bytes())
+    (folder / name).write_bytes(content)
+    assert refused_or_loaded(load, folder) or same
+
+
+def parsed(content):
+    try:
+        return json.loads(content)
+    except ValueError:
+        return None
+
+
+values = st.recursive(
+    st.none()
+    | st.booleans()
+    | st.integers(-(10**400), 10**400)
+    | st.sampled_from([0, 1, 7, 64, 10**6, 10**12])
+    | st.floats()
+    | st.text(max_size=5),
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=3), inner),
+    max_leaves=5,
+)
+
+
+def places(content, path=()):
+    """Every place of a nested value, from its root to its leaves."""
+    yield path
+    inner = content.items() if isinstance(content, dict) else ()
+    inner = enumerate(content) if isinstance(content, list) else inner
+    for key, value in inner:
+        yield from places(value, (*path, key))
+
+
+@settings(fuzz, max_examples=300)
+@given(kind=kinds, data=st.data())
+def test_signed_descriptions_of_any_content_are_refused_or_harmless(saved, tmp_path, kind, data):
+    folder, load = copied(saved, kind, tmp_path)
+    description = json.loads((folder / "model.json").read_text())
+    del description["digest"]
+    *path, last = data.draw(st.sampled_from([p for p in places(description) if p]))
+    inner = description
+    for key in path:
+        inner = inner[key]
+    if data.draw(st.booleans()):
+        inner[last] = data.draw(values)
+    else:
+        del inner[last]
+    sign(folder, description, (folder / "model.safetensors").read_bytes())
+    refused = refused_or_loaded(load, folder)
+    if (*path, last)[0] in ("normalisation", "latents", "encoders") and len(path) == 0:
+        assert refused
+
+
+headers = st.dictionaries(
+    st.sampled_from(["a", "encoder.bottleneck.weight", "__metadata__"]),
+    values
+    | st.fixed_dictionaries(
+        {
+            "dtype": st.sampled_from(["F32", "F16", "BF16", "I64", "BOOL", "F8_E4M3", "F4", "x"]),
+            "shape": st.lists(st.integers(0, 2**63) | st.integers(0, 4), max_size=3),
+            "data_offsets": st.lists(st.integers(0, 64), min_size=2, max_size=2),
+        }
+    ),
+    max_size=2,
+)
+
+
+@settings(fuzz, max_examples=150)
+@given(header=headers, claimed=st.none() | st.integers(0, 2**64 - 1), body=st.binary(max_size=64))
+def test_signed_weights_of_any_content_are_refused(saved, tmp_path, header, claimed, body):
+    folder, load = copied(saved, "encoder", tmp_path)
+    text = json.dumps(header).encode()
+    length = len(text) if claimed is None else claimed
+    description = json.loads((folder / "model.json").read_text())
+    del description["digest"]
+    sign(folder, description, struct.pack("<Q", length) + text + body)
+    assert refused_or_loaded(load, folder)
+
+
+@pytest.mark.parametrize(
+    ("key", "value"),
+    [
+        ("metrics", [["validation", {"sam": 1.0}]]),
+        ("metrics", "validation"),
+        ("metrics", {"validation": {"sam": float("nan")}}),
+        ("sensor_name", ["sentinel-1"]),
+        ("normalisation", {"bands": ["vh", "vv"], "lower": [0, 0], "upper": [1, 1]}),
+        ("normalisation", {"bands": ["vv", "vh"], "lower": [0, 0], "upper": [1, float("inf")]}),
+        ("normalisation", {"bands": ["vv", "vh"], "lower": [0, 0], "upper": [1, 10**400]}),
+        ("context", {"patch_px": 10**9 + 1, "frames": 3}),
+        ("context", {"patch_px": 3, "frames": 3}),
+        ("sensor", SENSOR.model_dump(mode="json") | {"latent": 10**12}),
+        (
+            "sensor",
+            SENSOR.model_dump(mode="json")
+            | {"encoder": SENSOR.encoder.model_dump() | {"head_layers": 10**9}},
+        ),
+    ],
+)
+def test_signed_descriptions_that_cannot_be_true_are_refused(tmp_path, key, value):
+    save(tmp_path / "a")
+    description = json.loads((tmp_path / "a" / "model.json").read_text())
+    del description["digest"]
+    weights = (tmp_path / "a" / "model.safetensors").read_bytes()
+    sign(tmp_path / "a", description | {key: value}, weights)
+    assert refused_or_loaded(load_encoder, tmp_path / "a")
+
+
+@pytest.mark.parametrize(
+    ("dtype", "shape", "count"),
+    [("F4", [2], 1), ("F8_E4M3", [1], 1), ("F32", [0, 2**62, 4], 0), ("F32", [0, 2**63], 0)],
+)
+def test_signed_weights_that_torch_cannot_hold_are_refused(saved, tmp_path, dtype, shape, count):
+    folder, load = copied(saved, "encoder", tmp_path)
+    description = json.loads((folder / "model.json").read_text())
+    del description["digest"]
+    about = {"dtype": dtype, "shape": shape, "data_offsets": [0, count]}
+    header = json.dumps({"encoder.bottleneck.weight": about}).encode()
+    sign(folder, description, struct.pack("<Q", len(header)) + header + bytes(count))
+    assert refused_or_loaded(load, folder)
+
+
+@pytest.mark.parametrize("size", [{"head_layers": 2000}, {"width": 10**6, "decoder_width": 10**6}])
+def test_models_larger_than_their_weights_are_not_even_built(saved, tmp_path, monkeypatch, size):
+    folder, load = copied(saved, "encoder", tmp_path)
+    description = json.loads((folder / "model.json").read_text())
+    del description["digest"]
+    description["sensor"]["encoder"] |= size
+    sign(folder, description, (folder / "model.safetensors").read_bytes())
+
+    def built(*_):
+        raise AssertionError("built")
+
+    monkeypatch.setattr(artefact, "Autoencoder", built)
+    assert refused_or_loaded(load, folder)
+
+
+def test_models_too_large_for_any_memory_are_refused(saved, tmp_path):
+    from safetensors.torch import save as serialise
+
+    folder, load = copied(saved, "encoder", tmp_path)
+    description = json.loads((folder / "model.json").read_text())
+    del description["digest"]
+    huge = {"kind": "patch", "width": 10**6, "head_width": 1000, "head_layers": 1}
+    description["sensor"]["encoder"] |= huge
+    description["context"]["patch_px"] = 10**6 - 1
+    sign(folder, description, serialise({"a": torch.zeros(10**6)}))
+    assert refused_or_loaded(load, folder)
+
+
+def test_latents_as_a_list_and_other_encoders_are_refused(saved, tmp_path):
+    for change in (
+        {"latents": [["sentinel-1", 2], ["sentinel-2", 9]]},
+        {"latents": {}, "encoders": {}},
+        {"encoders": {"sentinel-1": "x"}},
+        {"latents": {"sentinel-1": 2, "sentinel-2": 8}},
+        {"fusion": Block(width=16, heads=2, layers=1, reference="x").model_dump(mode="json")},
+    ):
+        folder, load = copied(saved, "fusion", tmp_path)
+        description = json.loads((folder / "model.json").read_text())
+        del description["digest"]
+        sign(folder, description | change, (folder / "model.safetensors").read_bytes())
+        assert refused_or_loaded(load, folder)
+
+
+def test_weights_that_are_not_finite_or_of_another_type_are_refused(saved, tmp_path):
+    from safetensors.torch import load as parse
+    from safetensors.torch import save as serialise
+
+    for change in (lambda v: v * torch.nan, lambda v: v.double(), lambda v: v[None]):
+        folder, load = copied(saved, "encoder", tmp_path)
+        description = json.loads((folder / "model.json").read_text())
+        del description["digest"]
+        weights = parse((folder / "model.safetensors").read_bytes())
+        name = "encoder.bottleneck.weight"
+        changed = weights | {name: change(weights[name]).contiguous()}
+        sign(folder, description, serialise(changed))
+        assert refused_or_loaded(load, folder)
+
+
+def test_folders_that_are_none_and_endless_nesting_are_refused(saved, tmp_path):
+    (tmp_path / "file").write_text("no folder")
+    assert refused_or_loaded(load_encoder, tmp_path / "file")
+    folder, load = copied(saved, "encoder", tmp_path)
+    (folder / "model.json").write_text('{"kind": ' + "[" * 10**5)
+    assert refused_or_loaded(load, folder)
+    (folder / "model.json").write_text('{"kind": ' + "9" * 10**5 + "}")
+    assert refused_or_loaded(load, folder)
+    (folder / "model.json").unlink()
+    (folder / "model.json").mkdir()
+    assert refused_or_loaded(load, folder)

@@ -1,5 +1,9 @@
+import math
+
 import pytest
 import torch
+from hypothesis import example, given, settings
+from hypothesis import strategies as st
 
 from pipeline_lib.config import SENTINEL_1, SENTINEL_2, Context, Encoder
 from pipeline_lib.errors import UserError
@@ -8,7 +12,10 @@ from pipeline_lib.models.encoder import kernel_sizes
 
 SMALL = Encoder(width=16, head_width=32, heads=4, decoder_width=16)
 PATCH = SMALL.model_copy(update={"kind": "patch"})
-KINDS = pytest.mark.parametrize("block", [SMALL, PATCH], ids=["dense", "patch"])
+WITH_COMPONENTS = Encoder(width=16, head_width=32, heads=4, decoder_width=16, components=1)
+KINDS = pytest.mark.parametrize(
+    "block", [SMALL, PATCH, WITH_COMPONENTS], ids=["dense", "patch", "components"]
+)
 
 
 def encoder(sensor=SENTINEL_2, context=None, block=SMALL):
@@ -27,10 +34,15 @@ def window(batch=3, size=15, frames=11, bands=10, seed=1):
     return values, valid, days - days[:, [frames // 2]]
 
 
-@pytest.mark.parametrize("block", [SMALL, Encoder(), PATCH])
-def test_dense_equals_patchwise(block):
-    model = encoder(block=block)
-    values, valid, days = window(batch=1, size=21)
+@pytest.mark.parametrize("sensor", [SENTINEL_1, SENTINEL_2], ids=["radar", "optical"])
+@pytest.mark.parametrize(
+    "block",
+    [SMALL, PATCH, WITH_COMPONENTS, Encoder(), Encoder(kind="patch")],
+    ids=["dense", "patch", "components", "default", "default patch"],
+)
+def test_dense_equals_patchwise(block, sensor):
+    model = encoder(sensor, block=block)
+    values, valid, days = window(batch=1, size=21, bands=len(sensor.bands))
     with torch.no_grad():
         features = model.frame_features(values[0], valid[0])
         present = model.presence(valid[0])
@@ -86,15 +98,45 @@ def test_embedding_does_not_depend_on_its_batch_mates(block):
 
 
 @KINDS
-def test_what_stands_at_masked_pixels_changes_nothing(block):
+@settings(max_examples=10, deadline=None)
+@given(top=st.integers(0, 7), left=st.integers(0, 7), height=st.integers(15, 22), data=st.data())
+def test_features_depend_neither_on_the_tile_nor_on_its_offset(block, top, left, height, data):
     model = encoder(block=block)
-    values, valid, days = window()
-    spoiled = torch.where(valid[:, :, None], values, torch.nan)
-    gone = days.clone()
-    gone[:, 3] = torch.nan
+    values, valid, _ = window(batch=1, size=22, frames=5)
+    height, width = min(height, 22 - top), data.draw(st.integers(15, 22 - left))
+    tile = (..., slice(top, top + height), slice(left, left + width))
+    inner = (..., slice(top, top + height - 14), slice(left, left + width - 14))
+    with torch.no_grad():
+        whole = model.frame_features(values[0], valid[0])[inner]
+        part = model.frame_features(values[0][tile], valid[0][tile])
+        assert torch.equal(model.presence(valid[0])[inner], model.presence(valid[0][tile]))
+    torch.testing.assert_close(whole, part, rtol=0, atol=1e-5)
+
+
+@KINDS
+@settings(max_examples=20, deadline=None)
+@given(
+    seed=st.integers(0, 2**32),
+    share=st.floats(0, 1),
+    value=st.floats(width=32),
+    absent=st.integers(0, 10),
+)
+@example(seed=0, share=0.6, value=math.nan, absent=3)
+@example(seed=1, share=0.6, value=math.inf, absent=5)
+def test_what_stands_at_masked_pixels_changes_nothing(block, seed, share, value, absent):
+    """To the last bit; whatever the mask, even where it hides the centre."""
+    model = encoder(block=block)
+    values, _, days = window(batch=2, seed=seed)
+    valid = torch.rand(2, 11, 15, 15) < share
+    valid[:, absent] = False
+    changed = ~valid[:, :, None] & (torch.rand_like(values) < 0.5)
+    undated = torch.where(valid.any(dim=(2, 3)), days, torch.nan)
+    undated[:, 5] = 0
     with torch.no_grad():
         reference = model(values, valid, days)
-        assert torch.equal(reference, model(spoiled, valid, gone))
+        again = model(torch.where(changed, value, values), valid, undated)
+    assert reference.isfinite().all()
+    assert torch.equal(reference, again)
 
 
 @KINDS
@@ -114,6 +156,37 @@ def test_validity_order_and_dates_matter(block):
         }
     for what, other in others.items():
         assert (other - reference).abs().max() > 1e-5, what
+
+
+@KINDS
+def test_the_date_of_every_frame_matters_unless_it_shows_nothing(block):
+    model = encoder(block=block)
+    values, valid, days = window()
+    with torch.no_grad():
+        reference = model(values, valid, days)
+        for frame in (0, 1, 2, 3, 4, 6, 7, 8, 9, 10):
+            later = days.clone()
+            later[:, frame] += 1
+            moved = (model(values, valid, later) - reference).abs().amax(dim=1)
+            assert (moved == 0).all() if frame == 3 else (moved > 1e-5).all(), frame
+
+
+@KINDS
+@settings(max_examples=15, deadline=None)
+@given(
+    order=st.permutations([0, 1, 2, 4, 6, 7, 8, 9, 10]).filter(lambda order: order != sorted(order))
+)
+def test_frames_in_another_order_differ_unless_their_dates_go_along(block, order):
+    """The dates alone tell frames apart; around the centre, the slots do not."""
+    model = encoder(block=block)
+    values, valid, days = window()
+    order = torch.tensor([*order[:3], 3, order[3], 5, *order[4:]])
+    with torch.no_grad():
+        reference = model(values, valid, days)
+        along = model(values[:, order], valid[:, order], days[:, order])
+        other = model(values[:, order], valid[:, order], days)
+    torch.testing.assert_close(reference, along, rtol=0, atol=1e-6)
+    assert (other - reference).abs().max() > 1e-5
 
 
 @KINDS
@@ -181,9 +254,9 @@ def test_decoded_frames_follow_their_dates():
     latent, days = torch.rand(2, 9), torch.arange(-5.0, 6.0).expand(2, 11)
     with torch.no_grad():
         whole = model.decoder(latent, days)
-        single = model.decoder(latent, days[:, 7:8])
+        fewer = model.decoder(latent, days[:, [3, 5, 7]])
     assert (whole[:, 7] - whole[:, 8]).abs().max() > 1e-5
-    torch.testing.assert_close(whole[:, 7:8], single, rtol=0, atol=1e-6)
+    torch.testing.assert_close(whole[:, [3, 5, 7]], fewer, rtol=0, atol=1e-6)
 
 
 @pytest.mark.parametrize("patch_px", [7, 15])

@@ -5,6 +5,7 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from torchmetrics.functional import mean_absolute_error
 from torchmetrics.functional.image import (
     spectral_angle_mapper,
     structural_similarity_index_measure,
@@ -15,6 +16,7 @@ from pipeline_lib.models.losses import (
     context_weights,
     spectral_angle,
     structural_similarity,
+    surroundings,
     weighted_mae,
 )
 
@@ -61,19 +63,30 @@ def test_weighted_mae_against_numpy():
         assert found[row].item() == pytest.approx(np.average(error, weights=share))
 
 
-def test_similarity_of_whole_patches_is_that_of_torchmetrics():
+def test_mae_of_equal_weights_is_that_of_torchmetrics_over_the_valid_pixels():
+    prediction, target, valid = patches()
+    found = weighted_mae(prediction, target, valid, torch.full((3, 15, 15), 0.3).double())
+    for row in range(2):
+        shown = (a[row].movedim(1, -1)[valid[row]].flatten() for a in (prediction, target))
+        assert found[row].item() == pytest.approx(mean_absolute_error(*shown).item())
+
+
+@pytest.mark.parametrize("hidden", [(), (0,), (0, 2)], ids=["none", "first", "first and last"])
+def test_similarity_is_that_of_torchmetrics_over_the_frames_that_are_shown(hidden):
     prediction, target, _ = patches()
     valid = torch.ones(2, 3, 15, 15, dtype=torch.bool)
+    valid[:, hidden] = False
+    shown = [frame for frame in range(3) if frame not in hidden]
     # torchmetrics derives the window from sigma: 7 pixels for 0.9.
     found = structural_similarity(prediction, target, valid, window=7, sigma=0.9)
     theirs = structural_similarity_index_measure(
-        *(part.reshape(-1, 1, 15, 15) for part in (prediction, target)),
+        *(part[:, shown].reshape(-1, 1, 15, 15) for part in (prediction, target)),
         sigma=0.9,
         data_range=1.0,
         reduction="none",
         return_full_image=True,
     )[1]
-    expected = theirs[..., 3:-3, 3:-3].reshape(2, 3, 4, 9, 9).mean(dim=(1, 3, 4))
+    expected = theirs[..., 3:-3, 3:-3].reshape(2, len(shown), 4, 9, 9).mean(dim=(1, 3, 4))
     torch.testing.assert_close(found, expected, rtol=0, atol=1e-6)
 
 
@@ -101,20 +114,79 @@ def test_similarity_of_masked_patches_against_plain_windows():
     assert found.item() == pytest.approx(total / weight, abs=1e-6)
 
 
-def test_equal_patches_are_similar_and_masked_pixels_do_not_count():
-    prediction, target, valid = patches()
-    full = torch.ones_like(structural_similarity(target, target, valid))
-    torch.testing.assert_close(structural_similarity(target, target, valid), full)
-    spoiled = torch.where(valid[:, :, None], prediction, 7.0)
-    torch.testing.assert_close(
-        structural_similarity(spoiled, target, valid),
-        structural_similarity(prediction, target, valid),
+def test_equal_patches_are_similar():
+    _, target, valid = patches()
+    found = structural_similarity(target, target, valid)
+    torch.testing.assert_close(found, torch.ones_like(found))
+
+
+def terms_and_gradient(prediction, target, valid):
+    prediction = prediction.clone().requires_grad_()
+    weights = context_weights(Context(patch_px=15, frames=3), Loss(ring_factor=0.8)).double()
+    mae = weighted_mae(prediction, target, valid, weights)
+    similarity = structural_similarity(prediction, target, valid)
+    (mae.sum() + similarity.sum()).backward()
+    return mae.detach(), similarity.detach(), prediction.grad
+
+
+@settings(max_examples=25, deadline=None)
+@given(
+    seed=st.integers(0, 2**32),
+    share=st.floats(0.05, 1),
+    made=st.floats(-1e6, 1e6),
+    true=st.floats(-1e6, 1e6),
+)
+def test_masked_values_change_neither_the_terms_nor_their_gradients(seed, share, made, true):
+    """To the last bit, in the prediction as in the target; and no gradient reaches them."""
+    prediction, target, valid = patches(share=share, seed=seed)
+    shown = valid[:, :, None]
+    reference = terms_and_gradient(prediction, target, valid)
+    others = terms_and_gradient(
+        torch.where(shown, prediction, made), torch.where(shown, target, true), valid
     )
-    weights = torch.ones(3, 15, 15).double()
-    torch.testing.assert_close(
-        weighted_mae(spoiled, target, valid, weights),
-        weighted_mae(prediction, target, valid, weights),
+    for found, other in zip(reference, others, strict=True):
+        assert torch.equal(found, other)
+    assert (reference[2].masked_fill(shown, 0) == 0).all()
+
+
+def test_gradients_are_those_of_finite_differences():
+    prediction, target, valid = patches(batch=1, frames=2, bands=2, size=8)
+    prediction.requires_grad_()
+    weights = torch.rand(2, 8, 8).double()
+    assert torch.autograd.gradcheck(
+        lambda made: structural_similarity(made, target, valid), prediction
     )
+    assert torch.autograd.gradcheck(
+        lambda made: weighted_mae(made, target, valid, weights), prediction
+    )
+    assert torch.autograd.gradcheck(
+        spectral_angle, (prediction[0, :, :, 0, 0], target[0, :, :, 0, 0])
+    )
+
+
+@pytest.mark.parametrize("share", [0.3, 0.7, 1.0])
+def test_surroundings_against_numpy(share):
+    _, target, valid = patches(batch=4, share=share)
+    valid[3, 1, 2:] = False
+    valid[3, 1, :2, 10:] = False
+    moments, enough = surroundings(target, valid)
+    spoilt, _ = surroundings(torch.where(valid[:, :, None], target, 1e6), valid)
+    assert torch.equal(moments, spoilt)
+    assert enough.tolist() == [True, True, True, bool(valid[3, 1].sum() >= 20)]
+    for row in range(4):
+        shown = valid[row, 1].numpy().copy()
+        shown[7, 7] = False
+        pixels = target[row, 1].numpy()[:, shown]
+        expected = np.stack([pixels.mean(axis=1), pixels.std(axis=1)]) * bool(enough[row])
+        np.testing.assert_allclose(moments[row].numpy(), expected, atol=1e-12)
+
+
+def test_the_centre_is_no_part_of_its_surroundings():
+    _, target, valid = patches()
+    other = target.clone()
+    other[:, 1, :, 7, 7] += 1
+    for found, moved in zip(surroundings(target, valid), surroundings(other, valid), strict=True):
+        assert torch.equal(found, moved)
 
 
 def test_spectral_angle_against_torchmetrics_and_a_known_one():

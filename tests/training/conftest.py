@@ -106,10 +106,12 @@ def world(tmp_path_factory):
             output=scalings[name],
         )
 
-    def train(name, output, state, *, training=TRAINING, seed=7):
+    def train(name, output, state, *, training=TRAINING, seed=7, kind="dense"):
+        sensor = sensors[name]
+        encoder = sensor.encoder.model_copy(update={"kind": kind})
         train_encoder(
             sensor_name=name,
-            sensor=sensors[name],
+            sensor=sensor.model_copy(update={"encoder": encoder}),
             context=CONTEXT,
             training=training,
             seed=seed,
@@ -141,6 +143,7 @@ def world(tmp_path_factory):
         cubes=cubes,
         table=table,
         training=TRAINING,
+        fusion=FUSION,
         train=train,
         fuse=fuse,
     )

@@ -1,14 +1,21 @@
 import csv
+import io
+import re
 import shutil
+import threading
 
 import numpy as np
 import pytest
 import torch
+from rich.console import Console
 from safetensors.torch import load_file
 
+from pipeline_lib.dataset import stacks
 from pipeline_lib.errors import UserError
 from pipeline_lib.models import load_encoder
-from pipeline_lib.training import baseline_metrics, loop, sample_metrics
+from pipeline_lib.training import encoder_evaluation, encoders, loop, runs
+from pipeline_lib.training.evaluation import centre_spectra
+from pipeline_lib.training.tasks import CRITERION
 
 
 def weights(folder):
@@ -28,51 +35,73 @@ def test_training_learns_and_says_so(world):
     assert trained.metrics["validation"]["centre_mae_scaled"] < 0.25
     card = (folder / "README.md").read_text()
     assert trained.digest in card and "Limits" in card.title()
+    assert "by land-cover class of the site\n\n| | others |\n" in card
+    assert "| samples |" in card.split("by season", 1)[1]
     assert not (world.root / "state" / "optical").exists()
 
 
-def test_one_seed_gives_one_model_and_another_gives_another(world, tmp_path):
+@pytest.mark.parametrize("kind", ["dense", "patch"])
+def test_one_seed_gives_one_model_and_another_gives_another(world, tmp_path, kind):
     short = world.training.model_copy(update={"max_epochs": 1})
     for name, seed in (("a", 3), ("b", 3), ("c", 4)):
-        world.train("radar", tmp_path / name, tmp_path / "state", training=short, seed=seed)
+        world.train(
+            "radar", tmp_path / name, tmp_path / "state", training=short, seed=seed, kind=kind
+        )
     same = load_encoder(tmp_path / "a").digest == load_encoder(tmp_path / "b").digest
     assert same and load_encoder(tmp_path / "a").digest != load_encoder(tmp_path / "c").digest
 
 
-@pytest.mark.parametrize("killed_in", [0, 1, 2])
-def test_killed_and_resumed_equals_uninterrupted(world, tmp_path, monkeypatch, killed_in):
+@pytest.fixture(scope="module")
+def whole(world):
+    """Folders of uninterrupted trainings, by kind of encoder."""
+    folder = world.root / "models" / "optical patch"
+    world.train("optical", folder, world.root / "state" / "patch", kind="patch")
+    return {"dense": world.root / "models" / "optical", "patch": folder}
+
+
+@pytest.mark.parametrize(
+    ("kind", "killed_in"), [("dense", 0), ("dense", 1), ("dense", 2), ("patch", 1)]
+)
+def test_killed_and_resumed_equals_uninterrupted(
+    world, whole, tmp_path, monkeypatch, kind, killed_in
+):
     """Killed in an epoch's middle, before the first checkpoint as well as after the second."""
 
     class Killed(Exception):
         pass
 
     original = loop._Module.training_step
-    steps = []
+    state = tmp_path / "state"
 
     def dying(self, batch, batch_idx):
-        steps.append(batch_idx)
         if self.current_epoch == killed_in and batch_idx == 1:
             raise Killed
         return original(self, batch, batch_idx)
 
     monkeypatch.setattr(loop._Module, "training_step", dying)
+    threads = threading.active_count()
     with pytest.raises(Killed):
-        world.train("optical", tmp_path / "model", tmp_path / "state")
+        world.train("optical", tmp_path / "model", state, kind=kind)
     assert not (tmp_path / "model").exists()
+    assert threading.active_count() == threads
     monkeypatch.undo()
-    world.train("optical", tmp_path / "model", tmp_path / "state")
-    resumed, whole = weights(tmp_path / "model"), weights(world.root / "models" / "optical")
-    for key in whole:
-        torch.testing.assert_close(resumed[key], whole[key], rtol=0, atol=1e-6)
+    # A state copied elsewhere is as good, and its cubes are not read again.
+    kept = state.rename(tmp_path / "elsewhere")
+    monkeypatch.setattr(stacks, "_pack", None)
+    world.train("optical", tmp_path / "model", kept, kind=kind)
+    assert not kept.exists()
+    resumed, uninterrupted = weights(tmp_path / "model"), weights(whole[kind])
+    for key in uninterrupted:
+        torch.testing.assert_close(resumed[key], uninterrupted[key], rtol=0, atol=1e-6)
     curves = "curves.csv"
-    assert (tmp_path / "model" / curves).read_text() == (
-        world.root / "models" / "optical" / curves
-    ).read_text()
+    assert (tmp_path / "model" / curves).read_text() == (whole[kind] / curves).read_text()
+
+
+def test_the_kind_of_encoder_makes_another_model(whole):
+    assert weights(whole["dense"]).keys() != weights(whole["patch"]).keys()
 
 
 def test_killed_after_the_last_epoch_trains_no_further(world, tmp_path, monkeypatch):
-    from pipeline_lib.training import encoders
-
     def killed(*_, **__):
         raise KeyboardInterrupt
 
@@ -87,16 +116,29 @@ def test_killed_after_the_last_epoch_trains_no_further(world, tmp_path, monkeypa
 
 
 def test_the_state_of_another_training_is_not_resumed(world, tmp_path, monkeypatch):
-    from pipeline_lib.training import encoders
-
     short = world.training.model_copy(update={"max_epochs": 1})
     with monkeypatch.context() as patch:
         patch.setattr(encoders, "save_encoder", lambda *_, **__: None)
-        patch.setattr(encoders, "rmtree", lambda *_: None)
+        patch.setattr(runs, "rmtree", lambda *_: None)
         world.train("radar", tmp_path / "a", tmp_path / "state", training=short, seed=1)
     world.train("radar", tmp_path / "b", tmp_path / "state", training=short, seed=2)
     world.train("radar", tmp_path / "c", tmp_path / "fresh", training=short, seed=2)
     assert load_encoder(tmp_path / "b").digest == load_encoder(tmp_path / "c").digest
+
+
+def test_a_terminal_shows_progress_and_a_log_does_not(world, tmp_path, monkeypatch, capsys):
+    short = world.training.model_copy(update={"max_epochs": 2})
+    world.train("radar", tmp_path / "a", tmp_path / "state", training=short)
+    assert capsys.readouterr().err == ""
+    screen = io.StringIO()
+    terminal = Console(file=screen, force_terminal=True, color_system=None, width=150)
+    monkeypatch.setattr(loop, "Console", lambda stderr: terminal)
+    world.train("radar", tmp_path / "b", tmp_path / "state", training=short)
+    with (tmp_path / "b" / "curves.csv").open() as handle:
+        rows = list(csv.DictReader(handle))
+    best = float(rows[1][CRITERION])
+    shown = rf"epoch 1, step {rows[-1]['step']}, \d+ samples/s, best {CRITERION} {best:.5f} "
+    assert re.search(shown, screen.getvalue())
 
 
 def test_a_loss_that_is_not_finite_names_its_batch(world, tmp_path):
@@ -123,21 +165,27 @@ def test_no_validation_cube_is_refused_in_one_line(world, tmp_path):
         world.table.write_text(table)
 
 
-def test_sample_metrics_are_repeatable_and_comparable_to_baselines(world):
+def test_metrics_are_repeatable_and_comparable_to_baselines(world):
     trained = load_encoder(world.root / "models" / "optical")
     held_out = [path for path in world.cubes["optical"] if "site-3" in path.name]
     training = [path for path in world.cubes["optical"] if path not in held_out]
-    first = sample_metrics(trained, held_out, seed=5, max_samples=40)
-    assert first == sample_metrics(trained, held_out, seed=5, max_samples=40)
+    spectra = centre_spectra(trained, training, seed=5, max_samples=40)
+
+    def measure():
+        return encoder_evaluation(
+            trained,
+            held_out,
+            spectra=spectra,
+            components=(1, 3),
+            land_cover={"site-3": "others"},
+            seed=5,
+            max_samples=40,
+        )
+
+    found = measure()
+    assert found == measure()
+    first, others = found["model"], found["baselines"]
     assert first["samples"] <= 40
-    others = baseline_metrics(
-        trained,
-        held_out,
-        training_cubes=training,
-        components=(1, 3),
-        seed=5,
-        max_samples=40,
-    )
     assert set(others) == {"nearest_date", "adjacent_pixel", "pca_1", "pca_3"}
     assert others["pca_3"]["centre_mae"] < 1e-6, "three components hold three bands"
     assert others["pca_1"]["centre_mae"] < others["nearest_date"]["centre_mae"]
@@ -151,4 +199,4 @@ def test_other_bands_are_refused(world, tmp_path):
     shutil.copy(world.cubes["radar"][0], foreign)
     trained = load_encoder(world.root / "models" / "optical")
     with pytest.raises(UserError, match="vv vh"):
-        sample_metrics(trained, [foreign], seed=5, max_samples=4)
+        centre_spectra(trained, [foreign], seed=5, max_samples=4)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import re
 from collections import Counter
 from pathlib import Path
@@ -103,12 +104,22 @@ def test_the_period_of_one_site_reruns_its_own_cubes(project_root: Path, finishe
     assert not {"sample_sites", "demo_tower", "gpp_targets"} & set(rerun)
 
 
-def test_no_rule_reads_the_truth(finished: Path) -> None:
-    run = finished / "results" / "tiny"
-    assert list((run / "truth").iterdir())
-    for log in (run / "logs").rglob("*.log"):
-        if not log.parent.name.startswith("demo"):
-            assert "truth" not in log.read_text()
+def test_nothing_is_learnt_from_the_truth(project_root: Path, finished: Path, dry_run) -> None:
+    for site in ("site-000", "DE-Gra"):
+        truth = finished / "results" / "tiny" / "truth" / f"{site}.npz"
+        before, times = truth.read_bytes(), truth.stat()
+        truth.write_bytes(before + b"another")
+        try:
+            rerun = set(dry_run())
+        finally:
+            truth.write_bytes(before)
+            os.utime(truth, ns=(times.st_atime_ns, times.st_mtime_ns))
+        # A tower's cube is no learning cube, so nothing is probed there.
+        probes = {"probe_encoder", "figure_probes", "report", "all"}
+        assert rerun == (probes if site == "site-000" else set()), site
+    scripts = (project_root / "workflow" / "scripts").glob("*.py")
+    readers = {script.stem for script in scripts if "truth" in script.read_text()}
+    assert readers == {"demo_site", "probe_encoder"}
 
 
 def test_a_report_needs_no_network(finished: Path) -> None:

@@ -55,6 +55,7 @@ if C.demo:
             canopy=rules.demo_canopy.output[0],
         output:
             f"{RUN}/archive/items/{{site}}.json",
+            f"{RUN}/truth/{{site}}.npz",
         log:
             f"{RUN}/logs/demo_site/{{site}}.log",
         benchmark:
@@ -83,6 +84,7 @@ if C.demo:
             canopy=rules.demo_canopy.output[0],
         output:
             f"{RUN}/archive/items/{{tower}}.json",
+            f"{RUN}/truth/{{tower}}.npz",
             f"{FLUXNET}/{TOWER_FILE}",
         log:
             f"{RUN}/logs/demo_tower/{{tower}}.log",

@@ -2,6 +2,9 @@
 
 LEARN = library_digest(["cubes", "dataset", "models", "training"])
 
+# The number of devices changes a model by rounding only: like the keys of the transport it
+# reaches the scripts through the config, where an edit of it reruns nothing.
+
 
 rule train_encoder:
     input:
@@ -14,15 +17,15 @@ rule train_encoder:
         f"{RUN}/logs/train_encoder/{{sensor}}.log",
     benchmark:
         f"{RUN}/benchmarks/train_encoder/{{sensor}}.tsv"
-    threads: C.training.threads
+    threads: C.training.threads * C.training.devices
     resources:
         mem_mb=16000,
         runtime=24 * 60,
-        gpu=GPU,
+        gpu=GPU * C.training.devices,
     params:
         sensor=lambda w: learner_of(w.sensor),
         context=plain(C.context),
-        training=plain(C.training),
+        training=C.training.model_dump(mode="json", exclude={"devices"}),
         seed=C.seed,
         state=f"{STATE}/{{sensor}}",
         code=LEARN,
@@ -43,15 +46,15 @@ rule train_fusion:
         f"{RUN}/logs/train_fusion.log",
     benchmark:
         f"{RUN}/benchmarks/train_fusion.tsv"
-    threads: C.fusion.training.threads
+    threads: C.fusion.training.threads * C.fusion.training.devices
     resources:
         mem_mb=24000,
         runtime=24 * 60,
-        gpu=GPU,
+        gpu=GPU * C.fusion.training.devices,
     params:
         cubes={s: [cube_file(s, cube) for cube in learning_cubes(s)] for s in C.sensors},
         encoders={sensor: f"{RUN}/models/{sensor}" for sensor in C.sensors},
-        fusion=plain(C.fusion),
+        fusion=C.fusion.model_dump(mode="json", exclude={"training": {"devices"}}),
         context=plain(C.context),
         seed=C.seed,
         state=f"{STATE}/fusion",
@@ -84,6 +87,37 @@ rule evaluate_encoder:
         "Measuring the {wildcards.sensor} reconstruction"
     script:
         f"{SCRIPTS}/evaluate_encoder.py"
+
+
+def truth_of_cubes():
+    """What the simulated archive knows of the cubes' sites. Nothing is learnt from it."""
+    return {cube: f"{RUN}/truth/{site_of(cube)}.npz" for cube in SITE_CUBES if C.demo}
+
+
+rule probe_encoder:
+    input:
+        cubes=lambda w: [cube_file(w.sensor, cube) for cube in learning_cubes(w.sensor)],
+        split=rules.split_sites.output[0],
+        model=lambda w: model_files(w.sensor),
+        truth=sorted(set(truth_of_cubes().values())),
+    output:
+        f"{RUN}/evaluation/probes-{{sensor}}.json",
+    log:
+        f"{RUN}/logs/probe_encoder/{{sensor}}.log",
+    benchmark:
+        f"{RUN}/benchmarks/probe_encoder/{{sensor}}.tsv"
+    resources:
+        mem_mb=16000,
+        runtime=60,
+    params:
+        truth=truth_of_cubes(),
+        samples=C.evaluation_samples,
+        seed=C.seed,
+        code=rules.evaluate_encoder.params.code,
+    message:
+        "Probing what the {wildcards.sensor} embeddings know of their context"
+    script:
+        f"{SCRIPTS}/probe_encoder.py"
 
 
 rule evaluate_fusion:

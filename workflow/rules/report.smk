@@ -126,6 +126,26 @@ rule figure_gpp:
         f"{SCRIPTS}/figure_gpp.py"
 
 
+rule figure_probes:
+    input:
+        f"{RUN}/evaluation/probes-{{sensor}}.json",
+    output:
+        f"{RUN}/figures/probes-{{sensor}}.png",
+    log:
+        f"{RUN}/logs/figure_probes/{{sensor}}.log",
+    benchmark:
+        f"{RUN}/benchmarks/figure_probes/{{sensor}}.tsv"
+    resources:
+        mem_mb=1000,
+        runtime=10,
+    params:
+        code=EVALUATE,
+    message:
+        "Drawing the probes of the {wildcards.sensor} embeddings"
+    script:
+        f"{SCRIPTS}/figure_probes.py"
+
+
 rule figure_pca:
     input:
         manifests=embeddings(),
@@ -157,6 +177,7 @@ def figures():
         f"optical-{s}": f"{RUN}/figures/optical-{s}.png" for s in optical_sensors()
     }
     found |= {f"radar-{s}": f"{RUN}/figures/radar-{s}.png" for s in radar_sensors()}
+    found |= {f"probes-{s}": f"{RUN}/figures/probes-{s}.png" for s in C.sensors}
     found |= {"curves": f"{RUN}/figures/curves.png", "pca": f"{RUN}/figures/pca.png"}
     return found | ({"gpp": f"{RUN}/figures/gpp.png"} if TOWERS else {})
 
@@ -171,6 +192,7 @@ rule report:
         ],
         encoders=[f"{RUN}/evaluation/{sensor}.json" for sensor in C.sensors],
         fusion=rules.evaluate_fusion.output[0],
+        probes=[f"{RUN}/evaluation/probes-{sensor}.json" for sensor in C.sensors],
         embeddings=embeddings(),
         gpp=f"{RUN}/gpp/metrics.json" if TOWERS else [],
     output:

@@ -15,6 +15,7 @@ with job(snakemake):
         cubes=[Path(path) for path in given.cubes],
         encoder_evaluations={Path(path).stem: Path(path) for path in given.encoders},
         fusion_evaluation=Path(given.fusion),
+        probes={Path(path).stem.removeprefix("probes-"): Path(path) for path in given.probes},
         embeddings=[Path(path) for path in given.embeddings],
         gpp_metrics=Path(given.gpp) if given.gpp else None,
         output=Path(snakemake.output[0]),

@@ -55,8 +55,11 @@ class Training(Block):
     plateau_patience: Count = Field(5, description="Epochs without progress before that")
     stop_patience: Count = Field(15, description="Epochs without progress before the end")
     gradient_clip: Positive = Field(1.0, description="Largest norm of the gradient")
+    devices: Count = Field(1, description="GPUs of one training; processes where there is none")
     threads: Count = Field(
-        4, description="CPU threads; fixed, since the last digits of a sum depend on them"
+        4,
+        description="CPU threads of each process; fixed, since the last digits of a sum depend on "
+        "them",
     )
 
 

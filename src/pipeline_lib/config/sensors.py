@@ -30,6 +30,12 @@ class Encoder(Block):
     head_width: int = Field(128, ge=8, description="Channels of the temporal transformer")
     head_layers: Count = Field(2, description="Layers of the temporal transformer")
     heads: Count = Field(4, description="Attention heads")
+    components: int = Field(
+        0,
+        ge=0,
+        description="First numbers of the latent that are principal components of the centre's "
+        "spectrum; the others are learned (0: all, as in the paper)",
+    )
     decoder_width: int = Field(32, ge=8, description="Channels of the decoder")
 
     @model_validator(mode="after")
@@ -43,6 +49,14 @@ class Loss(Block):
     """Weights of the training loss."""
 
     mae: NonNegative = Field(1.0, description="Weight of the weighted MAE, on bands scaled to 0..1")
+    centre: NonNegative = Field(
+        0.0, description="Weight of the MAE of the centre alone, beside its share of the other"
+    )
+    surroundings: NonNegative = Field(
+        0.0,
+        description="Weight of the MAE of what is linearly read from the latent: mean and spread "
+        "of the centre frame around the centre",
+    )
     ssim: NonNegative = Field(0.0, description="Weight of 1 - SSIM")
     sam: NonNegative = Field(0.0, description="Weight of the spectral angle at the centre, rad")
     time_factor: Share = Field(
@@ -99,6 +113,11 @@ class Sensor(SensorSource):
     def _consistent(self) -> Self:
         if self.quantiles[0] >= self.quantiles[1]:
             raise ValueError("the lower quantile must lie below the upper one")
+        if self.encoder.components >= min(self.latent, len(self.bands)):
+            raise ValueError("encoder.components must be fewer than the bands and than latent")
+        loss = self.loss
+        if not any((loss.mae, loss.centre, loss.surroundings, loss.ssim, loss.sam)):
+            raise ValueError("loss: at least one weight must be above 0")
         unknown = set(self.rgb or ()) - set(self.bands)
         if unknown:
             raise ValueError(f"rgb names unknown bands: {', '.join(sorted(unknown))}")
@@ -120,7 +139,17 @@ SENTINEL_2 = Sensor(
     min_clear=0.03,
     latent=9,
     sequence=Sequence(frames=20, stride_time=17, stride_space=9),
-    loss=Loss(mae=0.23, ssim=0.03, sam=0.74),
+    encoder=Encoder(components=5),
+    loss=Loss(
+        mae=1.0,
+        centre=1.0,
+        surroundings=0.5,
+        ssim=0.03,
+        sam=0.74,
+        time_factor=0.8,
+        first_ring_factor=0.05,
+        ring_factor=0.95,
+    ),
 )
 
 SENTINEL_1 = Sensor(

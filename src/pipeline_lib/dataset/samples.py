@@ -1,4 +1,4 @@
-"""Training samples: patches of frames drawn from sequences, cut from memory."""
+"""Training samples: patches of frames drawn from sequences, cut from arrays."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pipeline_lib.config import Context, Sequence
-from pipeline_lib.dataset.stacks import QUANTUM, CubeArrays
+from pipeline_lib.dataset.stacks import CubeArrays
 
 TRIES = 16
 
@@ -57,14 +57,15 @@ class Samples:
     Parameters
     ----------
     values
-        ``(sample, frame, band, y, x)``, scaled to 0..1; 0 where invalid.
+        ``(sample, frame, band, y, x)``, uint16: scaled values in steps of `stacks.QUANTUM`; 0
+        where invalid.
     valid
         ``(sample, frame, y, x)``.
     days
         ``(sample, frame)``: days since the middle frame.
     """
 
-    values: NDArray[np.float32]
+    values: NDArray[np.uint16]
     valid: NDArray[np.bool_]
     days: NDArray[np.float32]
 
@@ -202,17 +203,17 @@ def cut_patches(
 ) -> Samples:
     """Cut patches of some bands out of a stack; frames that are not present are invalid."""
     size = context.patch_px
-    packed = np.empty((len(drawn), context.frames, bands, size, size), np.uint16)
+    values = np.empty((len(drawn), context.frames, bands, size, size), np.uint16)
     valid = np.empty((len(drawn), context.frames, size, size), bool)
     days = np.empty((len(drawn), context.frames), np.int64)
     for row in range(len(drawn)):
         cube = stack[drawn.cube[row]]
         frames = drawn.frames[row]
         y, x = drawn.top[row], drawn.left[row]
-        packed[row] = cube.values[:, :, y : y + size, x : x + size][frames]
+        values[row] = cube.values[:, :, y : y + size, x : x + size][frames]
         valid[row] = cube.valid[:, y : y + size, x : x + size][frames]
         days[row] = cube.days[frames]
     valid &= drawn.present[:, :, None, None]
-    packed *= valid[:, :, None]
+    values *= valid[:, :, None]
     centred = days - days[:, [context.frames // 2]]
-    return Samples(packed.astype(np.float32) * QUANTUM, valid, centred.astype(np.float32))
+    return Samples(values, valid, centred.astype(np.float32))

@@ -19,9 +19,6 @@ from pipeline_lib.dataset import closest_frame, window_frames, window_step
 from pipeline_lib.embed.arrays import Embeddings, Frames, Tile, count_valid, tiles
 from pipeline_lib.models import TrainedEncoder, TrainedFusion
 
-DECODED_TOGETHER = 256
-"""Patches decoded at once: more maps than these fall out of the processor's cache."""
-
 
 @dataclass(frozen=True)
 class _Paired:
@@ -122,7 +119,7 @@ def embed_tile(
     error = torch.full(centres.shape, torch.nan)
     for date, pixel in _batches(centres, batch):
         fused = fusion.fusion.fuse(*_tokens(paired, encoders, date, pixel))
-        decoded = _decode_centre(encoders[name], fusion.fusion.split(fused)[name])
+        decoded = encoders[name].autoencoder.decoder.centre(fusion.fusion.split(fused)[name])
         embedding[date, pixel] = fused
         error[date, pixel] = ((decoded - observed[date, :, pixel]).abs() * span).mean(dim=1)
 
@@ -208,12 +205,6 @@ def _tokens(
             days[sensor] = torch.from_numpy(given.days[date])
             present[sensor] = torch.from_numpy(given.usable[date, pixel])
     return latents, days, present
-
-
-def _decode_centre(trained: TrainedEncoder, latents: torch.Tensor) -> torch.Tensor:
-    """Scaled values ``(window, band)`` of the centre pixel of the centre frame."""
-    parts = torch.split(latents, DECODED_TOGETHER)
-    return torch.cat([trained.autoencoder.decoder.centre(part) for part in parts])
 
 
 def _days(given: _Paired | None, shape: tuple[int, ...]) -> NDArray[np.float32]:

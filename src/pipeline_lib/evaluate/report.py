@@ -16,6 +16,7 @@ from pipeline_lib import __version__
 from pipeline_lib.config import Config
 from pipeline_lib.errors import UserError
 from pipeline_lib.evaluate.paper import METRICS
+from pipeline_lib.evaluate.probe_report import probe_tables
 from pipeline_lib.evaluate.tables import (
     SPLITS,
     Table,
@@ -49,6 +50,12 @@ FIGURES = {
         "Metrics by epoch of each training",
         "Training and validation metrics by epoch (the paper's Fig. 5). Dotted: the paper's "
         "validation value, where the unit is the same.",
+    ),
+    "probes": (
+        "Scores of linear probes by target",
+        "How well a linear model of each set of features tells the targets, on cubes that it was "
+        "not fitted on: the closer to 1 the better. Dotted: chance. A bar cut off "
+        "below has its value above it.",
     ),
     "pca": (
         "Principal components of the embeddings beside true colour",
@@ -96,6 +103,7 @@ def write_report(
     cubes: Sequence[Path],
     encoder_evaluations: Mapping[str, Path],
     fusion_evaluation: Path,
+    probes: Mapping[str, Path],
     embeddings: Sequence[Path],
     gpp_metrics: Path | None,
     output: Path,
@@ -113,6 +121,8 @@ def write_report(
         Cube files, whose attributes and coordinates are read.
     encoder_evaluations, fusion_evaluation
         Reconstruction metrics per sensor, and of the fusion.
+    probes
+        Scores of the probes per sensor.
     embeddings
         Manifests of the exported embeddings, each in the folder of its cube.
     gpp_metrics
@@ -131,6 +141,7 @@ def write_report(
     pictures = {name: _picture(name, path, simulated) for name, path in figures.items()}
     encoders = {name: read_json(path) for name, path in encoder_evaluations.items()}
     fusion = read_json(fusion_evaluation)
+    probed = {name: read_json(path) for name, path in probes.items()}
     gpp = None if gpp_metrics is None else read_json(gpp_metrics)
     manifests = [(path.parent.name, read_json(path)) for path in embeddings]
     sections = [
@@ -144,6 +155,7 @@ def write_report(
             tables=facts_of_cubes(cubes, config.sensors),
         ),
         _training_section(config, pictures, encoders, fusion),
+        _context_section(config, pictures, probed),
         Section(
             "embeddings",
             "Embeddings",
@@ -315,6 +327,34 @@ def _training_section(
     )
 
 
+def _context_section(
+    config: Config, pictures: Mapping[str, Picture], probed: Mapping[str, Mapping[str, Any]]
+) -> Section:
+    told = (
+        "Leaf area, and the land cover of a pixel, are the truth of the simulated archive; nothing "
+        "is trained on it."
+        if config.demo is not None
+        else "This run has no truth of the ground: NDVI stands for the vegetation, and the land "
+        "cover is that of a whole cube."
+    )
+    return Section(
+        "context",
+        "What the context is worth",
+        text=(
+            "An embedding earns its place by what it tells beyond the spectrum of its own pixel "
+            "and date. Linear models are fitted on training samples to predict what lies around "
+            "the pixel and what comes next, and scored on cubes they have not seen. Where spectrum "
+            "and embedding together score no higher than the spectrum, a linear model finds "
+            "nothing of the context in the embedding.",
+            told,
+        ),
+        figures=_of_kind(pictures, "probes"),
+        tables=tuple(
+            table for name, found in probed.items() for table in probe_tables(name, found)
+        ),
+    )
+
+
 def _gpp_section(
     config: Config, pictures: Mapping[str, Picture], gpp: Mapping[str, Any] | None
 ) -> Section | None:
@@ -361,6 +401,23 @@ _DEFINITIONS = (
         "a neighbour in the same frame. Principal components: of the bands of the centre, fitted "
         "on training sites; they know the centre and nothing around it. Encoder alone: the sensor "
         "by its own encoder and decoder, on the samples of the fusion.",
+    ),
+    (
+        "linear probes",
+        "Ridge regression on standardised features, its strength by leave-one-out on the samples "
+        "of the fit; R² on the held-out samples, mean over bands. For land cover, "
+        "logistic regression and balanced accuracy, the mean recall of the classes. In brackets: "
+        "the number of features. Chance: the mean of the held-out samples, or always one class.",
+    ),
+    (
+        "surroundings",
+        "Mean and standard deviation of each band over the valid pixels of the patch in the centre "
+        "frame, the centre left out, where half of them are valid.",
+    ),
+    (
+        "change to the next date",
+        "Value at the pixel's next valid date, at most 30 days on, minus the value now. An "
+        "embedding has seen frames before and after its date, so this is no forecast.",
     ),
     (
         "NRMSE",

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections import Counter, defaultdict
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -102,9 +102,15 @@ def facts_of_cubes(cubes: Iterable[Path], sensors: Mapping[str, Sensor]) -> tupl
 _Errors = tuple[tuple[str, ...], Mapping[str, Any]]
 """What a row is about, and its errors."""
 
+_GROUPS = {
+    "land_cover": ("land cover", "land-cover class of the site"),
+    "seasons": ("season", "season of the centre frame (DJF: December to February, and so on)"),
+}
+"""Kind of group in an evaluation -> head of its column, and what the groups are."""
+
 
 def encoder_tables(name: str, evaluation: Mapping[str, Any], quantity: str) -> tuple[Table, ...]:
-    """Errors of a trained model and of its baselines by split, then by land cover.
+    """Errors of a trained model and of its baselines by split, by land cover and by season.
 
     Parameters
     ----------
@@ -115,74 +121,69 @@ def encoder_tables(name: str, evaluation: Mapping[str, Any], quantity: str) -> t
     quantity
         What the sensor measures.
     """
-    methods: list[_Errors] = []
-    classes: list[_Errors] = []
-    for split, part in _by_split(evaluation):
+
+    def rows_of(part: Mapping[str, Any]) -> list[_Errors]:
         named = {"this model": part.get("model", {}), **part.get("baselines", {})}
-        methods += [((split, _spelt(label)), errors) for label, errors in named.items()]
-        classes += [((split, label), e) for label, e in part.get("land_cover", {}).items()]
-    return (
-        _errors_table(
-            f"Reconstruction by the encoder and decoder of {name}, and by simple baselines.",
-            ("split", "method"),
-            methods,
-            quantity=quantity,
-        ),
-        _errors_table(
-            f"Reconstruction by the encoder and decoder of {name}, by land cover.",
-            ("split", "land cover"),
-            classes,
-            quantity=quantity,
-            folded=True,
-        ),
-        *_left_out(evaluation),
-    )
+        return [((_spelt(label),), errors) for label, errors in named.items()]
+
+    caption = f"Reconstruction by the encoder and decoder of {name}, and by simple baselines"
+    return _reconstruction_tables(evaluation, caption, ("method",), rows_of, quantity)
 
 
 def fusion_tables(evaluation: Mapping[str, Any]) -> tuple[Table, ...]:
-    """Errors of what each sensor gets back from the embedding, by split, then by land cover.
+    """Errors of what each sensor gets back from the embedding, as `encoder_tables`.
 
     Parameters
     ----------
     evaluation
         ``evaluation/fusion.json``: as an encoder's, with the sensor one level below.
     """
-    methods: list[_Errors] = []
-    classes: list[_Errors] = []
-    for split, part in _by_split(evaluation):
+
+    def rows_of(part: Mapping[str, Any]) -> list[_Errors]:
         named = {"from the embedding": part.get("model", {}), **part.get("baselines", {})}
-        methods += [
-            ((split, sensor, _spelt(label)), by_sensor[sensor])
+        return [
+            ((sensor, _spelt(label)), by_sensor[sensor])
             for sensor in part.get("model", {})
             for label, by_sensor in named.items()
             if sensor in by_sensor
         ]
-        classes += [
-            ((split, sensor, label), errors)
-            for label, by_sensor in part.get("land_cover", {}).items()
-            for sensor, errors in by_sensor.items()
-        ]
-    return (
-        _errors_table(
-            "Reconstruction of each sensor from the embedding alone, by the sensor's own encoder, "
-            "and by simple baselines.",
-            ("split", "sensor", "method"),
-            methods,
-        ),
-        _errors_table(
-            "Reconstruction of each sensor from the embedding alone, by land cover.",
-            ("split", "sensor", "land cover"),
-            classes,
-            folded=True,
-        ),
-        *_left_out(evaluation),
+
+    caption = (
+        "Reconstruction of each sensor from the embedding alone, by the sensor's own encoder, "
+        "and by simple baselines"
     )
+    return _reconstruction_tables(evaluation, caption, ("sensor", "method"), rows_of)
 
 
-def _by_split(evaluation: Mapping[str, Any]) -> list[tuple[str, Mapping[str, Any]]]:
+def _reconstruction_tables(
+    evaluation: Mapping[str, Any],
+    caption: str,
+    heads: tuple[str, ...],
+    rows_of: Callable[[Mapping[str, Any]], list[_Errors]],
+    quantity: str | None = None,
+) -> tuple[Table, ...]:
+    """One table of all samples, one of each kind of group, and one of what was left out."""
     splits = evaluation.get("splits", {})
-    known = [split for split in SPLITS if split in splits]
-    return [(split, splits[split]) for split in known]
+    known = [(split, splits[split]) for split in SPLITS if split in splits]
+    whole = [((split, *about), errors) for split, part in known for about, errors in rows_of(part)]
+    tables = [_errors_table(f"{caption}.", ("split", *heads), whole, quantity=quantity)]
+    for kind, (head, text) in _GROUPS.items():
+        rows = [
+            ((split, group, *about), errors)
+            for split, part in known
+            for group, own in part.get(kind, {}).items()
+            for about, errors in rows_of(own)
+        ]
+        tables.append(
+            _errors_table(
+                f"{caption}, by {text}.",
+                ("split", head, *heads),
+                rows,
+                quantity=quantity,
+                folded=True,
+            )
+        )
+    return (*tables, *_left_out(evaluation))
 
 
 def _spelt(label: str) -> str:

@@ -1,24 +1,28 @@
 """Trained models on disk: weights as safetensors, everything else as JSON, and a card.
 
-Nothing in the files is executed when they are loaded. The digest covers the weights and what
-`model.json` says, so that a damaged or edited model is refused.
+Nothing in the files is executed when they are loaded: JSON is parsed, closed blocks of the config
+check what it says, and safetensors holds numbers only. The digest covers the weights and what
+`model.json` says, so that a damaged or edited model is refused. A digest proves nothing of who
+wrote a file; so a model is built only if its sizes are those of the weights beside it.
 """
 
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal, TypeVar
 
+import numpy as np
 import torch
-from pydantic import ValidationError
+from pydantic import Field, ValidationError
 from torch import Tensor, nn
 
 from pipeline_lib import __version__
 from pipeline_lib.config import Context, Sensor
 from pipeline_lib.config import Fusion as FusionBlock
+from pipeline_lib.config.base import Block, Count
 from pipeline_lib.dataset import Normalisation
 from pipeline_lib.errors import UserError
 from pipeline_lib.files import atomic_path, digest_of, read_json, write_csv, write_json
@@ -30,6 +34,34 @@ WEIGHTS = "model.safetensors"
 DESCRIPTION = "model.json"
 CURVES = "curves.csv"
 CARD = "README.md"
+
+Metrics = Mapping[str, Mapping[str, float]]
+"""Split or group -> metric -> value."""
+ModelType = TypeVar("ModelType", bound=nn.Module)
+
+
+class _Description(Block):
+    """What ``model.json`` says of any model, but for the digest."""
+
+    metrics: dict[str, dict[str, float]]
+    groups: dict[str, dict[str, dict[str, float]]] = Field({})
+    training: dict[str, Any]
+    library: str
+
+
+class _EncoderDescription(_Description):
+    kind: Literal["encoder"]
+    sensor_name: str
+    sensor: Sensor
+    context: Context
+    normalisation: dict[str, Any]
+
+
+class _FusionDescription(_Description):
+    kind: Literal["fusion"]
+    fusion: FusionBlock
+    latents: dict[str, Count]
+    encoders: dict[str, str]
 
 
 @dataclass(frozen=True)
@@ -58,7 +90,7 @@ class TrainedEncoder:
     autoencoder: Autoencoder
     normalisation: Normalisation
     digest: str
-    metrics: dict[str, Any]
+    metrics: dict[str, dict[str, float]]
 
     def check_bands(self, bands: Sequence[str], where: str) -> None:
         """Refuse data whose bands are not the model's, in order; `where` names the data."""
@@ -85,7 +117,7 @@ class TrainedFusion:
     fusion: Fusion
     encoders: dict[str, str]
     digest: str
-    metrics: dict[str, Any]
+    metrics: dict[str, dict[str, float]]
 
     def check_encoders(self, encoders: Mapping[str, TrainedEncoder]) -> None:
         """Refuse encoders other than those the fusion was trained on.
@@ -113,7 +145,8 @@ def save_encoder(
     context: Context,
     autoencoder: Autoencoder,
     normalisation: Normalisation,
-    metrics: Mapping[str, Any],
+    metrics: Metrics,
+    groups: Mapping[str, Metrics] | None = None,
     training: Mapping[str, Any],
     curves: Sequence[Mapping[str, Any]],
 ) -> str:
@@ -123,6 +156,10 @@ def save_encoder(
     ----------
     folder
         Where ``model.safetensors``, ``model.json``, ``curves.csv`` and ``README.md`` go.
+    metrics
+        Split -> metric -> value, of the best epoch.
+    groups
+        Results by land-cover class and by season (`training.groups.group_metrics`).
     training
         What it was trained on and how: digests, cubes, seed, epochs.
     curves
@@ -140,10 +177,11 @@ def save_encoder(
         "context": context.model_dump(mode="json"),
         "normalisation": normalisation.to_json(),
         "metrics": metrics,
+        "groups": groups or {},
         "training": training,
         "library": f"pipeline_lib {__version__}",
     }
-    return _save(folder, description, autoencoder, curves, encoder_card(description))
+    return _save(folder, description, autoencoder, curves, encoder_card)
 
 
 def save_fusion(
@@ -153,7 +191,8 @@ def save_fusion(
     fusion: Fusion,
     latents: Mapping[str, int],
     encoders: Mapping[str, str],
-    metrics: Mapping[str, Any],
+    metrics: Metrics,
+    groups: Mapping[str, Metrics] | None = None,
     training: Mapping[str, Any],
     curves: Sequence[Mapping[str, Any]],
 ) -> str:
@@ -164,10 +203,11 @@ def save_fusion(
         "latents": dict(sorted(latents.items())),
         "encoders": dict(sorted(encoders.items())),
         "metrics": metrics,
+        "groups": groups or {},
         "training": training,
         "library": f"pipeline_lib {__version__}",
     }
-    return _save(folder, description, fusion, curves, fusion_card(description))
+    return _save(folder, description, fusion, curves, fusion_card)
 
 
 def _save(
@@ -175,7 +215,7 @@ def _save(
     description: dict[str, Any],
     model: nn.Module,
     curves: Sequence[Mapping[str, Any]],
-    card: str,
+    card: Callable[[Mapping[str, Any], int], str],
 ) -> str:
     from safetensors.torch import save
 
@@ -186,7 +226,8 @@ def _save(
         (partial / WEIGHTS).write_bytes(weights)
         write_json(partial / DESCRIPTION, {**description, "digest": digest})
         write_csv(partial / CURVES, curves)
-        (partial / CARD).write_text(f"{card}\nDigest: `{digest}`\n")
+        parameters = sum(value.numel() for value in model.parameters())
+        (partial / CARD).write_text(f"{card(description, parameters)}\nDigest: `{digest}`\n")
     return digest
 
 
@@ -198,36 +239,95 @@ def _digest(weights: bytes, description: Mapping[str, Any]) -> str:
 
 def _read(folder: Path, kind: str) -> tuple[dict[str, Any], dict[str, Tensor], str]:
     """Description, weights and digest of a model, checked against each other."""
-    from safetensors import SafetensorError
-    from safetensors.torch import load
-
-    description = read_json(folder / DESCRIPTION)
-    if not isinstance(description, dict) or description.get("kind") != kind:
-        raise UserError(f"{folder}: holds no {kind} of this library; name the folder of one")
     try:
+        description = read_json(folder / DESCRIPTION)
+        if not isinstance(description, dict) or description.get("kind") != kind:
+            raise UserError(f"{folder}: holds no {kind} of this library; name the folder of one")
         content = (folder / WEIGHTS).read_bytes()
+        digest = description.pop("digest", None)
+        whole = _digest(content, description) == digest
     except FileNotFoundError:
         raise UserError(f"{folder / WEIGHTS}: no such file; train the model again") from None
-    digest = description.pop("digest", "")
-    if _digest(content, description) != digest:
+    except (OSError, ValueError, RecursionError) as error:
+        raise UserError(f"{folder}: cannot be read ({_in_a_line(error)})") from error
+    if not whole:
         raise UserError(
             f"{folder}: damaged or edited, its content does not match its digest; "
             "train the model again"
         )
-    try:
-        return description, load(content), digest
-    except SafetensorError as error:
-        raise UserError(f"{folder / WEIGHTS}: not a safetensors file ({error})") from error
+    return description, _weights(content, folder), str(digest)
 
 
-def _fill(model: nn.Module, weights: dict[str, Tensor], folder: Path) -> None:
+def _weights(content: bytes, folder: Path) -> dict[str, Tensor]:
+    from safetensors import SafetensorError
+    from safetensors.torch import load
+
     try:
-        model.load_state_dict(weights)
-    except RuntimeError as error:
+        return load(content)
+    except (SafetensorError, KeyError, RuntimeError, TypeError) as error:
         raise UserError(
-            f"{folder}: the weights do not fit this version of the library; train the model again"
+            f"{folder / WEIGHTS}: not a safetensors file that this library reads "
+            f"({_in_a_line(error)})"
         ) from error
-    model.eval().requires_grad_(False)
+
+
+def _in_a_line(error: Exception) -> str:
+    return " ".join(str(error).split())
+
+
+def _filled(
+    build: Callable[[], ModelType],
+    *,
+    layers: int,
+    sizes: Iterable[int],
+    weights: Mapping[str, Tensor],
+    folder: Path,
+) -> ModelType:
+    """A model with the weights, in evaluation mode.
+
+    Parameters
+    ----------
+    build
+        Makes the model, of weights that are replaced.
+    layers, sizes
+        Of the model, as its description states them. Each layer has tensors and each size has
+        numbers of its own, so that greater ones cannot be true and are not built.
+    weights
+        By name.
+    folder
+        For messages.
+
+    Raises
+    ------
+    UserError
+        If the weights are not the model's in name, shape and type, or not finite.
+    """
+    refusal = UserError(
+        f"{folder}: the weights do not fit this version of the library; train the model again"
+    )
+    if layers > len(weights) or max(sizes) > sum(values.numel() for values in weights.values()):
+        raise refusal
+    with torch.random.fork_rng(devices=[]):
+        try:
+            with torch.device("meta"):
+                wanted = build().state_dict()
+        except (UserError, RuntimeError) as error:
+            raise refusal from error
+        if _shapes(wanted) != _shapes(weights):
+            raise refusal
+        model = build()
+    if not all(bool(torch.isfinite(values).all()) for values in weights.values()):
+        raise UserError(f"{folder / WEIGHTS}: holds weights that are not finite; train again")
+    model.load_state_dict(weights)
+    return model.eval().requires_grad_(False)
+
+
+def _shapes(weights: Mapping[str, Tensor]) -> dict[str, tuple[torch.Size, torch.dtype]]:
+    return {name: (values.shape, values.dtype) for name, values in weights.items()}
+
+
+def _integers(block: Block) -> list[int]:
+    return [value for value in block.model_dump().values() if isinstance(value, int)]
 
 
 def load_encoder(folder: str | Path) -> TrainedEncoder:
@@ -239,18 +339,25 @@ def load_encoder(folder: str | Path) -> TrainedEncoder:
         If the folder holds none, or it is damaged or foreign.
     """
     folder = Path(folder)
-    description, weights, digest = _read(folder, "encoder")
+    content, weights, digest = _read(folder, "encoder")
     try:
-        sensor = Sensor.model_validate(description["sensor"])
-        context = Context.model_validate(description["context"])
-        normalisation = Normalisation.from_json(description["normalisation"], str(folder))
-        name, metrics = str(description["sensor_name"]), dict(description["metrics"])
-    except (KeyError, ValidationError) as error:
+        told = _EncoderDescription.model_validate(content)
+        scaling = Normalisation.from_json(told.normalisation, str(folder))
+    except (ValidationError, OverflowError) as error:
         raise _foreign(folder) from error
-    with torch.random.fork_rng(devices=[]):
-        autoencoder = Autoencoder(sensor, context)
-    _fill(autoencoder, weights, folder)
-    return TrainedEncoder(name, sensor, context, autoencoder, normalisation, digest, metrics)
+    sensor, context = told.sensor, told.context
+    if scaling.bands != sensor.bands or not np.isfinite([scaling.lower, scaling.upper]).all():
+        raise _foreign(folder)
+    autoencoder = _filled(
+        lambda: Autoencoder(sensor, context),
+        layers=sensor.encoder.head_layers,
+        sizes=[sensor.latent, *_integers(sensor.encoder), *_integers(context)],
+        weights=weights,
+        folder=folder,
+    )
+    return TrainedEncoder(
+        told.sensor_name, sensor, context, autoencoder, scaling, digest, told.metrics
+    )
 
 
 def load_fusion(folder: str | Path) -> TrainedFusion:
@@ -262,18 +369,22 @@ def load_fusion(folder: str | Path) -> TrainedFusion:
         If the folder holds none, or it is damaged or foreign.
     """
     folder = Path(folder)
-    description, weights, digest = _read(folder, "fusion")
+    content, weights, digest = _read(folder, "fusion")
     try:
-        block = FusionBlock.model_validate(description["fusion"])
-        latents = {str(name): int(size) for name, size in description["latents"].items()}
-        encoders = {str(name): str(value) for name, value in description["encoders"].items()}
-        metrics = dict(description["metrics"])
-    except (KeyError, ValidationError) as error:
+        told = _FusionDescription.model_validate(content)
+    except ValidationError as error:
         raise _foreign(folder) from error
-    with torch.random.fork_rng(devices=[]):
-        fusion = Fusion(latents, block)
-    _fill(fusion, weights, folder)
-    return TrainedFusion(block, fusion, encoders, digest, metrics)
+    block, latents = told.fusion, told.latents
+    if set(told.encoders) != set(latents) or block.reference not in latents:
+        raise _foreign(folder)
+    fusion = _filled(
+        lambda: Fusion(latents, block),
+        layers=block.layers,
+        sizes=[*latents.values(), *_integers(block)],
+        weights=weights,
+        folder=folder,
+    )
+    return TrainedFusion(block, fusion, told.encoders, digest, told.metrics)
 
 
 def _foreign(folder: Path) -> UserError:

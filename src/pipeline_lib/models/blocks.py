@@ -168,17 +168,6 @@ class PatchBlock(nn.Module):
 
     def forward(self, maps: Tensor) -> Tensor:
         """``(N, inputs, H, W)`` to ``(N, outputs, H, W)``."""
-        return self.spatial(self._refined(maps)) + self.skip(maps)
-
-    def middle(self, maps: Tensor) -> Tensor:
-        """What `forward` makes of the middle pixel, ``(N, outputs, 1, 1)``, for odd sides."""
-        reach, middle = SPATIAL_KERNEL // 2, maps.shape[-1] // 2
-        around = slice(middle - reach, middle + reach + 1)
-        near = self.spatial(self._refined(maps)[..., around, around])
-        pixel = slice(middle, middle + 1)
-        return near[..., reach : reach + 1, reach : reach + 1] + self.skip(maps[..., pixel, pixel])
-
-    def _refined(self, maps: Tensor) -> Tensor:
         refined = torch.cat([branch(maps) for branch in self.branches], dim=1)
-        channels: Tensor = self.channel(nn.functional.silu(refined))
-        return channels
+        refined = self.channel(nn.functional.silu(refined))
+        return self.spatial(refined) + self.skip(maps)

@@ -5,9 +5,24 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
+from pipeline_lib.config import Loss
 
-def encoder_card(description: Mapping[str, Any]) -> str:
-    """Markdown card of a sensor's encoder, from its description."""
+KINDS = {
+    "dense": "fully convolutional: applied to a tile, it gives each pixel the numbers that it "
+    "gives the patch around it",
+    "patch": "the paper's, which pools over a whole patch: run on the patch around each pixel",
+}
+"""Kind of encoder -> what it is."""
+
+_GROUPS = {
+    "land_cover": "Validation, by land-cover class of the site",
+    "seasons": "Validation, by season of the centre frame (DJF: December to February, and so on)",
+}
+"""Kind of group -> heading of its results."""
+
+
+def encoder_card(description: Mapping[str, Any], parameters: int) -> str:
+    """Markdown card of a sensor's encoder, from its description and its number of parameters."""
     name, sensor = description["sensor_name"], description["sensor"]
     context, training = description["context"], description["training"]
     return "\n".join(
@@ -19,8 +34,14 @@ def encoder_card(description: Mapping[str, Any]) -> str:
             f"{', '.join(sensor['bands'])}) into {sensor['latent']} numbers for the centre pixel "
             "and the date of the middle frame.",
             "",
+            "## Model",
+            *_architecture(sensor, context, parameters),
+            "",
             "## Data",
             *_data(training),
+            "",
+            "## Training loss",
+            *_loss(sensor["loss"]),
             "",
             "## Use and limits",
             "Made to be applied densely to cubes of the same collection, processed by the same "
@@ -34,13 +55,14 @@ def encoder_card(description: Mapping[str, Any]) -> str:
             "training quantiles (0..1), SAM in radians; best epoch.",
             "",
             *_table(description["metrics"]),
+            *_groups(description["groups"]),
             "",
         ]
     )
 
 
-def fusion_card(description: Mapping[str, Any]) -> str:
-    """Markdown card of a fusion, from its description."""
+def fusion_card(description: Mapping[str, Any], parameters: int) -> str:
+    """Markdown card of a fusion, from its description and its number of parameters."""
     block, training = description["fusion"], description["training"]
     inputs = ", ".join(f"{name} ({size})" for name, size in description["latents"].items())
     encoders = [f"- {name}: `{digest}`" for name, digest in description["encoders"].items()]
@@ -51,23 +73,68 @@ def fusion_card(description: Mapping[str, Any]) -> str:
             f"Joins the latents of {inputs} into {block['features']} numbers per pixel and date "
             f"of {block['reference']}.",
             "",
+            "## Model",
+            "A transformer over one token per sensor.",
+            "",
+            f"- Layers: {block['layers']}, channels: {block['width']}.",
+            f"- Numbers of an embedding: {block['features']}.",
+            f"- Parameters: {parameters:,}.",
+            "",
             "## Data",
             *_data(training),
+            "",
+            "## Training loss",
+            "Per sensor the weighted MAE, the MAE of the centre and of its surroundings as the "
+            "sensor's own loss weighs them, and the spectral angle at the centre where that loss "
+            "has one; the centre's weight in the weighted MAE is multiplied by "
+            f"{_factors(block['centre_weights'], description['latents'])}. Added to it, times "
+            f"{block['joint_weight']:g}: 1 - SSIM and the spectral angle over all sensors "
+            "together.",
             "",
             "## Encoders it belongs to",
             *encoders,
             "",
             "## Use and limits",
             "Only valid with exactly these encoders. A sensor that is absent is masked out; what "
-            "that costs depends on how often it was absent in training.",
+            "that costs depends on how often it was absent in training. Nothing is known of its "
+            "behaviour outside the climates, land covers and years of its training sites.",
             "",
             "## Results",
             "Per sensor as in the cards of the encoders; best epoch.",
             "",
             *_table(description["metrics"]),
+            *_groups(description["groups"]),
             "",
         ]
     )
+
+
+def _architecture(
+    sensor: Mapping[str, Any], context: Mapping[str, Any], parameters: int
+) -> list[str]:
+    encoder = sensor["encoder"]
+    return [
+        f"- Kind: {encoder['kind']}, {KINDS[encoder['kind']]}.",
+        f"- Receptive field: {context['patch_px']} x {context['patch_px']} pixels, "
+        f"{context['frames']} frames.",
+        f"- Numbers of a pixel and date: {sensor['latent']}{_fixed(encoder)}.",
+        f"- Parameters, decoder included: {parameters:,}.",
+    ]
+
+
+def _fixed(encoder: Mapping[str, Any]) -> str:
+    count = encoder["components"]
+    return f", the first {count} of them principal components of the spectrum" if count else ""
+
+
+def _loss(loss: Mapping[str, float]) -> list[str]:
+    fields = Loss.model_fields
+    rows = [f"| {fields[name].description} | {value:g} |" for name, value in loss.items()]
+    return ["| | value |", "|---|---|", *rows]
+
+
+def _factors(weights: Mapping[str, float], sensors: Mapping[str, int]) -> str:
+    return ", ".join(f"{weights.get(name, 1.0):g} ({name})" for name in sensors)
 
 
 def _data(training: Mapping[str, Any]) -> list[str]:
@@ -79,14 +146,19 @@ def _data(training: Mapping[str, Any]) -> list[str]:
     ]
 
 
-def _table(metrics: Mapping[str, Any]) -> list[str]:
-    splits = list(metrics)
-    names = list(dict.fromkeys(name for split in splits for name in metrics[split]))
+def _groups(groups: Mapping[str, Mapping[str, Mapping[str, float]]]) -> list[str]:
+    parts = [["", f"### {_GROUPS[kind]}", "", *_table(found)] for kind, found in groups.items()]
+    return [line for part in parts for line in part]
+
+
+def _table(metrics: Mapping[str, Mapping[str, float]]) -> list[str]:
+    columns = list(metrics)
+    names = list(dict.fromkeys(name for column in columns for name in metrics[column]))
     rows = [
-        f"| {name} | " + " | ".join(_number(metrics[split].get(name)) for split in splits) + " |"
+        f"| {name} | " + " | ".join(_number(metrics[column].get(name)) for column in columns) + " |"
         for name in names
     ]
-    return [f"| | {' | '.join(splits)} |", "|---" * (len(splits) + 1) + "|", *rows]
+    return [f"| | {' | '.join(columns)} |", "|---" * (len(columns) + 1) + "|", *rows]
 
 
 def _number(value: float | None) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import torch
 from torch import Tensor, nn
 
 from pipeline_lib.config import Context, Sensor
@@ -14,11 +15,13 @@ ENLARGEMENT = 3
 class Decoder(nn.Module):
     """Decoder of one sensor.
 
-    Each frame starts from a vector made of the latent and the frame's date, from which follow
-    one spectrum for the whole patch and a coarse map. Two attention blocks refine the map, it
-    is enlarged threefold, and a multi-scale block adds the spatial pattern to the spectrum.
-    The spectrum has a part that is linear in the latent, as the encoder's skips make the latent
-    partly linear in the centre's spectrum: training starts out from a linear autoencoder.
+    The centre follows from the latent alone: a part that is linear in it, and a small network.
+    Every other pixel is the centre plus a difference. For each frame a vector is made of the
+    latent and the frame's date, from which follow one spectrum for the whole patch and a coarse
+    map. Two attention blocks refine the map, it is enlarged threefold, and a multi-scale block
+    adds the spatial pattern to the spectrum. What this makes of the centre is subtracted from
+    it, so that the context cannot draw the centre away from what the latent tells of it, and
+    the centre alone costs next to nothing.
 
     Parameters
     ----------
@@ -36,16 +39,19 @@ class Decoder(nn.Module):
         self.width = width
         self.coarse = -(-patch_px // ENLARGEMENT)
         fine, vector = max(width // 2, 8), 2 * width
+        self.linear = nn.Linear(latent, bands)
+        self.bend = nn.Sequential(nn.Linear(latent, vector), nn.SiLU())
+        self.bent = nn.Linear(vector, bands)
         self.positions = DayPositions(vector)
         self.begin = nn.Linear(latent, vector)
         self.frame = nn.Sequential(nn.SiLU(), nn.Linear(vector, vector), nn.SiLU())
-        self.spectrum = nn.Linear(vector, bands)
-        self.linear = nn.Linear(latent, bands, bias=False)
+        self.spectrum = nn.Linear(vector, bands, bias=False)
         self.seed = nn.Linear(vector, width * self.coarse**2)
         self.blocks = nn.Sequential(PatchBlock(width, width, (1,)), PatchBlock(width, width, (1,)))
         self.enlarge = nn.ConvTranspose2d(width, fine, ENLARGEMENT, stride=ENLARGEMENT)
         self.last = PatchBlock(fine, fine, (1, 2))
-        self.bands = nn.Conv2d(fine, bands, 1)
+        self.bands = nn.Conv2d(fine, bands, 1, bias=False)
+        self.moments = nn.Linear(latent, 2 * bands)
 
     @classmethod
     def of(cls, sensor: Sensor, context: Context) -> Decoder:
@@ -57,6 +63,22 @@ class Decoder(nn.Module):
             patch_px=context.patch_px,
         )
 
+    def begin_at(self, mean: Tensor, axes: Tensor) -> None:
+        """Begin with a patch of one spectrum that is linear in the first numbers of the latent.
+
+        Parameters
+        ----------
+        mean, axes
+            ``(bands,)`` and ``(bands, n)``: spectrum of a latent of zeros, and what each of its
+            first n numbers adds to it.
+        """
+        nn.init.zeros_(self.linear.weight)
+        self.linear.weight[:, : axes.shape[1]].copy_(axes)
+        self.linear.bias.copy_(mean)
+        for layer in (self.bent, self.spectrum, self.bands):
+            for parameter in layer.parameters():
+                nn.init.zeros_(parameter)
+
     def forward(self, latent: Tensor, days: Tensor) -> Tensor:
         """Reconstruct all frames.
 
@@ -65,7 +87,7 @@ class Decoder(nn.Module):
         latent
             ``(B, latent)``.
         days
-            ``(B, T)``: days since the centre frame.
+            ``(B, T)``: days since the centre frame, which is frame ``T // 2``.
 
         Returns
         -------
@@ -73,15 +95,19 @@ class Decoder(nn.Module):
             ``(B, T, bands, P, P)``, scaled to 0..1 as the training data, not clipped.
         """
         count, frames = days.shape
-        vector, maps = self._maps(latent, days)
-        patches = self.bands(self.last(maps)) + self.spectrum(vector)[..., None, None]
+        vector = self.begin(latent)[:, None] + self.positions(days)
+        vector = self.frame(vector).flatten(0, 1)
+        maps = self.seed(vector).view(-1, self.width, self.coarse, self.coarse)
+        maps = nn.functional.silu(self.enlarge(self.blocks(maps)))
+        maps = self.last(maps[..., : self.patch_px, : self.patch_px])
+        patches = self.bands(maps) + self.spectrum(vector)[..., None, None]
         patches = patches.view(count, frames, *patches.shape[1:])
-        return patches + self.linear(latent)[:, None, :, None, None]
+        middle = self.patch_px // 2
+        made = patches[:, frames // 2, :, middle, middle]
+        return patches + (self.centre(latent) - made)[:, None, :, None, None]
 
     def centre(self, latent: Tensor) -> Tensor:
-        """Reconstruct the middle pixel of the centre frame alone.
-
-        The same numbers as in `forward`: each frame is made from the latent and its own date.
+        """Reconstruct the middle pixel of the centre frame alone, as `forward` does.
 
         Parameters
         ----------
@@ -93,15 +119,23 @@ class Decoder(nn.Module):
         Tensor
             ``(B, bands)``, scaled to 0..1 as the training data, not clipped.
         """
-        vector, maps = self._maps(latent, latent.new_zeros(len(latent), 1))
-        pixel = self.bands(self.last.middle(maps))[..., 0, 0]
-        spectrum: Tensor = pixel + self.spectrum(vector) + self.linear(latent)
+        # In bf16 the spectrum would be rounded to less than a sensor's noise.
+        with torch.autocast(latent.device.type, enabled=False):
+            latent = latent.float()
+            spectrum: Tensor = self.linear(latent) + self.bent(self.bend(latent))
         return spectrum
 
-    def _maps(self, latent: Tensor, days: Tensor) -> tuple[Tensor, Tensor]:
-        """Vectors ``(B * T, V)`` of the frames, and maps ``(B * T, C, P, P)`` from them."""
-        vector = self.begin(latent)[:, None] + self.positions(days.to(latent.dtype))
-        vector = self.frame(vector).flatten(0, 1)
-        maps = self.seed(vector).view(-1, self.width, self.coarse, self.coarse)
-        maps = nn.functional.silu(self.enlarge(self.blocks(maps)))
-        return vector, maps[..., : self.patch_px, : self.patch_px]
+    def surroundings(self, latent: Tensor) -> Tensor:
+        """Mean and spread around the centre, linear in the latent.
+
+        Parameters
+        ----------
+        latent
+            ``(B, latent)``.
+
+        Returns
+        -------
+        Tensor
+            ``(B, 2, bands)``, as `losses.surroundings`.
+        """
+        return self.moments(latent).unflatten(-1, (2, -1))

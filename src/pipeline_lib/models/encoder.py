@@ -4,6 +4,10 @@ The features of a pixel are the same in a tile and in a patch of its own, and ar
 for all the windows that hold the frame. In the dense encoder every operation on space is a
 valid convolution without stride, so a tile costs little more than its pixels; the patch
 encoder, as the paper has it, is run on the patch around each pixel.
+
+The first numbers of a latent may be the principal components of the centre's spectrum. They
+tell the centre whatever the loss asks of the others, which are then free to tell its context:
+an encoder that has to find both in the same numbers gives one of them up.
 """
 
 from __future__ import annotations
@@ -13,7 +17,7 @@ from torch import Tensor, nn
 
 from pipeline_lib.config import Context, Encoder, Sensor
 from pipeline_lib.errors import UserError
-from pipeline_lib.models.blocks import DenseBlock, PatchBlock
+from pipeline_lib.models.blocks import DenseBlock, PatchBlock, crop
 from pipeline_lib.models.positions import DayPositions
 
 BLOCKS = 3
@@ -186,13 +190,23 @@ class SensorEncoder(nn.Module):
     receptive_field
         Side of the square of pixels that a latent depends on.
     features
-        Length ``D`` of a frame's feature vector.
+        Length ``D`` of a frame's feature vector: what the head reads, and the scores of the
+        pixel's own spectrum.
+    spectrum_mean, spectrum_axes
+        ``(bands,)`` and ``(bands, components)``: what the scores are taken by, set by
+        `Autoencoder.begin_at`.
     """
+
+    spectrum_mean: Tensor
+    spectrum_axes: Tensor
 
     def __init__(self, *, bands: int, latent: int, block: Encoder, context: Context) -> None:
         super().__init__()
         self.receptive_field = context.patch_px
-        self.features = block.head_width
+        self.head_width = block.head_width
+        self.features = block.head_width + block.components
+        self.register_buffer("spectrum_mean", torch.zeros(bands))
+        self.register_buffer("spectrum_axes", torch.eye(bands)[:, : block.components].clone())
         self.frames = FRAMES[block.kind](
             bands=bands + 1,
             width=block.width,
@@ -204,7 +218,7 @@ class SensorEncoder(nn.Module):
         self.layers = nn.ModuleList(
             CentreAttention(block.head_width, block.heads) for _ in range(block.head_layers)
         )
-        self.bottleneck = nn.Linear(block.head_width, latent)
+        self.bottleneck = nn.Linear(block.head_width, latent - block.components)
 
     @classmethod
     def of(cls, sensor: Sensor, context: Context) -> SensorEncoder:
@@ -231,7 +245,11 @@ class SensorEncoder(nn.Module):
         shown = valid[:, None]
         filled = torch.where(shown, values, torch.zeros((), dtype=values.dtype))
         features: Tensor = self.frames(torch.cat([filled, shown.to(values.dtype)], dim=1))
-        return features
+        own = crop(filled, self.receptive_field // 2).movedim(1, -1)
+        # In bf16 the scores would be rounded to less than a sensor's noise.
+        with torch.autocast(values.device.type, enabled=False):
+            scores = (own.float() - self.spectrum_mean) @ self.spectrum_axes
+        return torch.cat([features.float(), scores.movedim(-1, 1)], dim=1)
 
     def presence(self, valid: Tensor) -> Tensor:
         """Whether the field around each pixel holds a valid one.
@@ -268,7 +286,8 @@ class SensorEncoder(nn.Module):
             ``(B, latent)``.
         """
         middle = features.shape[1] // 2
-        dated = features + self.positions(days.to(features.dtype))
+        seen, scores = features[..., : self.head_width], features[:, middle, self.head_width :]
+        dated = seen + self.positions(days)
         tokens = self.token_norm(dated)
         bias = torch.zeros(present.shape, dtype=tokens.dtype, device=tokens.device)
         bias = bias.masked_fill(~present, float("-inf"))
@@ -277,7 +296,7 @@ class SensorEncoder(nn.Module):
         centre = dated[:, middle]
         for layer in self.layers:
             centre = layer(centre, tokens, bias[:, None])
-        return self.bottleneck(centre)
+        return torch.cat([scores, self.bottleneck(centre).float()], dim=-1)
 
     def forward(self, values: Tensor, valid: Tensor, days: Tensor) -> Tensor:
         """Latents of single patches: the same function as the dense path.

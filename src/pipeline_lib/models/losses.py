@@ -1,7 +1,7 @@
 """Terms of the training loss, masked, one number per sample.
 
-All take patches scaled to 0..1 as ``(sample, frame, band, y, x)`` and validity as
-``(sample, frame, y, x)``.
+All take patches scaled to 0..1 as ``(sample, frame, band, y, x)``, finite also where they are not
+valid, and validity as ``(sample, frame, y, x)``.
 """
 
 from __future__ import annotations
@@ -14,6 +14,9 @@ from torch import Tensor
 from pipeline_lib.config import Context, Loss
 
 SSIM_C1, SSIM_C2 = 0.01**2, 0.03**2
+
+LEAST_SURROUNDINGS = 20
+"""Valid pixels around the centre below which their mean and spread say little."""
 
 
 def context_weights(context: Context, loss: Loss, centre_factor: float = 1.0) -> Tensor:
@@ -67,6 +70,37 @@ def weighted_mae(prediction: Tensor, target: Tensor, valid: Tensor, weights: Ten
     share = weights * valid
     error = (prediction - target).abs().mean(dim=2)
     return (share * error).sum(dim=(1, 2, 3)) / share.sum(dim=(1, 2, 3))
+
+
+def surroundings(values: Tensor, valid: Tensor) -> tuple[Tensor, Tensor]:
+    """Mean and spread of the centre frame around the centre pixel, which is left out.
+
+    Of a target, not of what is learned: the gradient of a spread of 0 is not finite.
+
+    Parameters
+    ----------
+    values, valid
+        See the module.
+
+    Returns
+    -------
+    moments
+        ``(sample, 2, band)``: mean, and standard deviation (of the population), over the valid
+        pixels; 0 where ``enough`` is False.
+    enough
+        ``(sample,)``, bool: whether at least `LEAST_SURROUNDINGS` pixels are valid.
+    """
+    frame, middle = values.shape[1] // 2, values.shape[-1] // 2
+    shown = valid[:, frame].clone()
+    shown[:, middle, middle] = False
+    count = shown.sum(dim=(1, 2))
+    enough = count >= LEAST_SURROUNDINGS
+    share = (shown / count.clamp(min=1)[:, None, None])[:, None].to(values.dtype)
+    around = values[:, frame]
+    mean = (share * around).sum(dim=(2, 3))
+    variance = (share * (around - mean[..., None, None]).square()).sum(dim=(2, 3))
+    moments = torch.stack([mean, variance.sqrt()], dim=1)
+    return torch.where(enough[:, None, None], moments, 0.0), enough
 
 
 def _blur_matrix(size: int, window: int, sigma: float, like: Tensor) -> Tensor:

@@ -37,5 +37,5 @@ class DayPositions(nn.Module):
 
     def forward(self, days: Tensor) -> Tensor:
         """Vectors ``(..., width)`` of offsets ``(...)``; a missing offset counts as 0."""
-        phase = torch.nan_to_num(days)[..., None] * self.angular
+        phase = torch.nan_to_num(days.float())[..., None] * self.angular
         return self.project(torch.cat([phase.sin(), phase.cos()], dim=-1))

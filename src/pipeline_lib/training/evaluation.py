@@ -2,31 +2,45 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from torch import Tensor
 
-from pipeline_lib.dataset import Draw
 from pipeline_lib.models import TrainedEncoder, TrainedFusion
-from pipeline_lib.models.losses import spectral_angle
 from pipeline_lib.seeds import generator
 from pipeline_lib.training.batches import Batch
 from pipeline_lib.training.fusions import load_fusion_source
-from pipeline_lib.training.loop import Means
-from pipeline_lib.training.sources import EncoderSource
-from pipeline_lib.training.tasks import CRITERION, EncoderTask, FusionTask, Task
+from pipeline_lib.training.groups import BATCH, Chosen, Errors, Rows, choose, means, measure
+from pipeline_lib.training.sources import EncoderSource, FusionBatch, FusionSource
+from pipeline_lib.training.tasks import EncoderTask, FusionTask
+from pipeline_lib.training.terms import METRICS, centre_of, repeated_terms
 
-BATCH = 256
+Spectra = NDArray[np.float64]
+Evaluation = dict[str, Any]
 
 
-def sample_metrics(
-    trained: TrainedEncoder, cubes: Sequence[Path], *, seed: int, max_samples: int | None
-) -> dict[str, float]:
-    """Errors of a trained encoder on fixed samples of some cubes.
+def encoder_evaluation(
+    trained: TrainedEncoder,
+    cubes: Sequence[Path],
+    *,
+    spectra: Spectra,
+    components: Sequence[int],
+    land_cover: Mapping[str, str],
+    seed: int,
+    max_samples: int | None,
+) -> Evaluation:
+    """Errors of a trained encoder and of what needs no network, on the same samples.
+
+    A baseline knows one spectrum and nothing around it: its reconstruction of a sample is that
+    spectrum at every pixel of every frame, measured by the same functions as the model's.
+    ``nearest_date`` is the centre pixel in the sample's other frame closest in time where it is
+    valid, ``adjacent_pixel`` a valid direct neighbour in the centre's frame, and ``pca_<n>``
+    the centre's spectrum itself, given back from its first n principal components.
 
     Parameters
     ----------
@@ -34,40 +48,102 @@ def sample_metrics(
         The encoder.
     cubes
         Files of its sensor's cubes.
+    spectra
+        Scaled spectra ``(sample, band)`` that the components are fitted on: `centre_spectra`
+        of the training cubes.
+    components
+        Numbers of principal components.
+    land_cover
+        Class of each cube.
     seed, max_samples
-        They and the cubes decide which samples are drawn, the same as in `baseline_metrics`.
+        They and the cubes decide which samples are drawn.
 
     Returns
     -------
     dict
-        ``loss``, ``centre_mae`` and ``context_mae`` (physical units), ``centre_mae_scaled``
-        (0..1), ``sam`` (radians), ``ssim_loss``, and ``samples``.
+        ``model`` -> metric -> mean; ``baselines`` -> baseline -> metric -> mean; ``land_cover``
+        -> class -> ``model`` and ``baselines``; ``seasons`` -> season -> the same. The metrics
+        are ``loss``, ``centre_mae`` and ``context_mae`` (physical units), ``centre_mae_scaled``
+        (0..1), ``sam`` (radians), ``ssim_loss`` and ``samples``, the number of samples where
+        the method exists. A baseline that exists nowhere is left out.
 
     Raises
     ------
     UserError
         If no sample can be drawn.
     """
-    source, drawn = _samples(trained, cubes, seed, max_samples)
-    task = EncoderTask(trained.autoencoder, trained.sensor, trained.context, trained.normalisation)
-    return {**_means(task, source.batches(drawn, BATCH)).take(), "samples": len(drawn)}
+    source = _encoder_source(trained, cubes)
+    drawn = source.draw(generator(seed, "evaluation"), None, f"evaluation of {trained.name}")
+    chosen = choose(drawn, source.index, land_cover, max_samples)
+    task = _task(trained)
+    mean, axes = _components(spectra)
+
+    def repeated(spectrum: Callable[[Batch], Tensor]) -> Callable[[Batch], dict[str, Tensor]]:
+        return lambda batch: repeated_terms(
+            spectrum(batch), batch, task.weights, task.scale, task.sensor
+        )
+
+    def projected(count: int) -> Callable[[Batch], Tensor]:
+        return lambda batch: _project(centre_of(batch.values), mean, axes[:count])
+
+    methods: dict[str, Callable[[Batch], dict[str, Tensor]]] = {
+        "model": task,
+        "nearest_date": repeated(nearest_date),
+        "adjacent_pixel": repeated(adjacent_pixel),
+        **{f"pca_{count}": repeated(projected(count)) for count in components},
+    }
+    return _summary(measure(source.batches(chosen.drawn, BATCH), methods), chosen, means)
 
 
-def fusion_metrics(
+def centre_spectra(
+    trained: TrainedEncoder, cubes: Sequence[Path], *, seed: int, max_samples: int | None
+) -> Spectra:
+    """Scaled spectra ``(sample, band)`` at the centres of samples drawn from some cubes.
+
+    Raises
+    ------
+    UserError
+        If no sample can be drawn.
+    """
+    source = _encoder_source(trained, cubes)
+    rng = generator(seed, "evaluation")
+    drawn = source.draw(rng, max_samples, f"principal components of {trained.name}")
+    return source.spectra(drawn).double().numpy()
+
+
+def fusion_evaluation(
     trained: TrainedFusion,
     encoders: Mapping[str, TrainedEncoder],
     cubes: Mapping[str, Sequence[Path]],
     *,
+    spectra: Spectra,
+    land_cover: Mapping[str, str],
     seed: int,
     max_samples: int | None,
-) -> dict[str, float]:
-    """Errors of the reconstructions from fused embeddings, on fixed samples.
+) -> Evaluation:
+    """Errors of the reconstructions from fused embeddings, and of two baselines.
+
+    The baselines, on the same samples: ``encoder_alone``, a sensor by its own encoder and
+    decoder, and ``pca_<n>``, the stacked centre spectra of all sensors from as many principal
+    components as an embedding has numbers, where all sensors are present. As in
+    `encoder_evaluation`, the latter knows nothing but the centre.
+
+    Parameters
+    ----------
+    trained, encoders
+        The fusion and its encoders, by sensor.
+    cubes
+        Sensor -> files of its cubes.
+    spectra
+        Stacked spectra that the components are fitted on: `joint_spectra` of the training cubes.
+    land_cover, seed, max_samples
+        As in `encoder_evaluation`.
 
     Returns
     -------
     dict
-        ``loss``, ``centre_mae_scaled`` (sum over sensors), ``<sensor>.<metric>`` with the metrics
-        of `sample_metrics` over the ``<sensor>.samples`` that have this sensor, and ``samples``.
+        As of `encoder_evaluation`, with one more level below ``model`` and below each baseline:
+        the sensor, over those of the samples that have it.
 
     Raises
     ------
@@ -76,115 +152,172 @@ def fusion_metrics(
     """
     trained.check_encoders(encoders)
     own = {name: encoders[name] for name in trained.encoders}
-    source = load_fusion_source(
-        own, {name: sorted(cubes[name]) for name in own}, trained.block.reference
-    )
-    rng = generator(seed, "evaluation")
-    drawn = source.primary.draw(rng, max_samples, "evaluation of the fusion")
-    task = FusionTask(trained.fusion, trained.block, own)
-    means = _means(task, source.batches(drawn, BATCH))
-    counts = means.counts()
-    samples = {f"{name}.samples": counts[f"{name}.{CRITERION}"] for name in own}
-    return {**means.take(), **samples, "samples": len(drawn)}
+    source = _fusion_source(trained, own, cubes)
+    where = "evaluation of the fusion"
+    drawn = source.primary.draw(generator(seed, "evaluation"), None, where)
+    chosen = choose(drawn, source.primary.index, land_cover, max_samples)
+    tasks = {name: _task(encoder) for name, encoder in own.items()}
+    methods: dict[str, Callable[[FusionBatch], dict[str, Tensor]]] = {
+        "model": FusionTask(trained.fusion, trained.block, own).eval(),
+        "encoder_alone": lambda batch: _alone(tasks, batch),
+    }
+    count = trained.block.features
+    if count < spectra.shape[1] and count <= len(spectra):
+        mean, axes = _components(spectra)
+        methods[f"pca_{count}"] = lambda batch: _joint(tasks, batch, mean, axes[:count])
+    errors = measure(source.batches(chosen.drawn, BATCH), methods)
+    return _summary(errors, chosen, lambda found, rows: _by_sensor(means(found, rows), own))
 
 
-def baseline_metrics(
-    trained: TrainedEncoder,
-    cubes: Sequence[Path],
+def joint_spectra(
+    trained: TrainedFusion,
+    encoders: Mapping[str, TrainedEncoder],
+    cubes: Mapping[str, Sequence[Path]],
     *,
-    training_cubes: Sequence[Path],
-    components: Sequence[int],
     seed: int,
     max_samples: int | None,
-) -> dict[str, dict[str, float]]:
-    """Errors at the centre of what needs no network, on the samples of `sample_metrics`.
+) -> Spectra:
+    """Scaled centre spectra of all sensors side by side, of samples where all are present.
 
-    Parameters
-    ----------
-    trained
-        Says which sensor, context and scaling.
-    cubes, seed, max_samples
-        As in `sample_metrics`.
-    training_cubes
-        Files that the principal components are fitted on.
-    components
-        Numbers of principal components of the centre's spectrum.
-
-    Returns
-    -------
-    dict
-        ``nearest_date`` (the same pixel in the sample's other frame closest in time),
-        ``adjacent_pixel`` (a direct neighbour in the same frame) and ``pca_<n>``; each with
-        ``centre_mae``, ``centre_mae_scaled``, ``sam`` and ``samples``, the number of samples
-        where it exists.
+    Raises
+    ------
+    UserError
+        If no sample can be drawn.
     """
-    source, drawn = _samples(trained, cubes, seed, max_samples)
-    found = [_copies(batch) for batch in source.batches(drawn, BATCH)]
-    truth, nearest, adjacent = (np.concatenate(parts) for parts in zip(*found, strict=True))
-    fitting, chosen = _samples(trained, training_cubes, seed, max_samples)
-    spectra = np.concatenate([_copies(batch)[0] for batch in fitting.batches(chosen, BATCH)])
-    guesses = {"nearest_date": nearest, "adjacent_pixel": adjacent}
+    source = _fusion_source(trained, encoders, cubes)
+    where = "principal components of all sensors"
+    drawn = source.primary.draw(generator(seed, "evaluation"), max_samples, where)
+    found = []
+    for batch in source.batches(drawn, BATCH):
+        stacked, everywhere = _stacked(batch, list(trained.encoders))
+        found.append(stacked[everywhere].double().numpy())
+    return np.concatenate(found)
+
+
+def nearest_date(batch: Batch) -> Tensor:
+    """Spectra ``(B, C)`` of the centre pixel in the valid frame closest in time to the centre's.
+
+    NaN where the pixel is valid in no other frame.
+    """
+    frame, middle = batch.values.shape[1] // 2, batch.values.shape[-1] // 2
+    here = batch.valid[:, :, middle, middle].clone()
+    here[:, frame] = False
+    closest = batch.days.abs().masked_fill(~here, torch.inf).argmin(dim=1)
+    rows = torch.arange(len(closest))
+    spectra = batch.values[rows, closest, :, middle, middle]
+    return spectra.masked_fill(~here.any(dim=1)[:, None], torch.nan)
+
+
+def adjacent_pixel(batch: Batch) -> Tensor:
+    """Spectra ``(B, C)`` of a valid direct neighbour in the centre's frame; NaN without one."""
+    frame, middle = batch.values.shape[1] // 2, batch.values.shape[-1] // 2
+    spectra = torch.full_like(batch.values[:, frame, :, middle, middle], torch.nan)
+    for dy, dx in ((0, 1), (1, 0), (0, -1), (-1, 0)):
+        y, x = middle + dy, middle + dx
+        shown = batch.valid[:, frame, y, x, None]
+        spectra = torch.where(shown, batch.values[:, frame, :, y, x], spectra)
+    return spectra
+
+
+def _encoder_source(trained: TrainedEncoder, cubes: Iterable[Path]) -> EncoderSource:
+    return EncoderSource.load(sorted(cubes), trained.sensor, trained.context, trained.normalisation)
+
+
+def _fusion_source(
+    trained: TrainedFusion,
+    encoders: Mapping[str, TrainedEncoder],
+    cubes: Mapping[str, Sequence[Path]],
+) -> FusionSource:
+    own = {name: encoders[name] for name in trained.encoders}
+    return load_fusion_source(
+        own, {name: sorted(cubes[name]) for name in own}, trained.block.reference
+    )
+
+
+def _task(trained: TrainedEncoder) -> EncoderTask:
+    task = EncoderTask(trained.autoencoder, trained.sensor, trained.context, trained.normalisation)
+    return task.eval()
+
+
+def _summary(
+    errors: Mapping[str, Errors],
+    chosen: Chosen,
+    average: Callable[[Errors, Rows], dict[str, Any]],
+) -> Evaluation:
+    """Means over all samples, and over each group, of the model and of its baselines."""
+
+    def over(rows: Rows) -> Evaluation:
+        baselines = {
+            name: average(found, rows)
+            for name, found in errors.items()
+            if name != "model" and any(np.isfinite(values[rows]).any() for values in found.values())
+        }
+        return {"model": average(errors["model"], rows), "baselines": baselines}
+
+    groups = {
+        kind: {name: over(rows) for name, rows in found.items()}
+        for kind, found in chosen.groups.items()
+    }
+    return {**over(chosen.whole), **groups}
+
+
+def _by_sensor(found: Mapping[str, float], sensors: Iterable[str]) -> dict[str, dict[str, float]]:
+    """Sensor -> metric -> mean, from names that begin with the sensor."""
+    return {
+        sensor: {
+            name.removeprefix(f"{sensor}."): value
+            for name, value in found.items()
+            if name.startswith(f"{sensor}.")
+        }
+        for sensor in sensors
+    }
+
+
+def _components(spectra: Spectra) -> tuple[Tensor, Tensor]:
+    """Mean ``(band,)`` and principal axes ``(axis, band)``, the strongest first."""
     mean = spectra.mean(axis=0)
     axes = np.linalg.svd(spectra - mean, full_matrices=False)[2]
-    for count in components:
-        basis = axes[:count]
-        guesses[f"pca_{count}"] = mean + (truth - mean) @ basis.T @ basis
-    return {name: _errors(trained, truth, guess) for name, guess in guesses.items()}
+    return torch.from_numpy(mean), torch.from_numpy(axes)
 
 
-def _samples(
-    trained: TrainedEncoder, cubes: Iterable[Path], seed: int, max_samples: int | None
-) -> tuple[EncoderSource, Draw]:
-    source = EncoderSource.load(
-        sorted(cubes), trained.sensor, trained.context, trained.normalisation
-    )
-    rng = generator(seed, "evaluation")
-    return source, source.draw(rng, max_samples, f"evaluation of {trained.name}")
+def _project(spectra: Tensor, mean: Tensor, axes: Tensor) -> Tensor:
+    apart = spectra.double() - mean
+    return (mean + apart @ axes.T @ axes).float()
 
 
-def _means(task: Task, batches: Iterable[Any]) -> Means:
-    means = Means()
-    task.eval()
-    with torch.inference_mode():
-        for batch in batches:
-            means.add(task(batch))
-    return means
+def _alone(tasks: Mapping[str, EncoderTask], batch: FusionBatch) -> dict[str, Tensor]:
+    """Errors of each sensor's own autoencoder, NaN where the sensor is absent."""
+    terms: dict[str, Tensor] = {}
+    for sensor, task in tasks.items():
+        own = batch[sensor]
+        here = own["present"]
+        found: dict[str, Tensor] = {}
+        if here.any():
+            found = task(Batch(own["values"][here], own["valid"][here], own["days"][here]))
+        for metric in ("loss", *METRICS):
+            terms[f"{sensor}.{metric}"] = values = torch.full((len(here),), torch.nan)
+            if found:
+                values[here] = found[metric]
+    return terms
 
 
-Spectra = NDArray[np.float64]
+def _joint(
+    tasks: Mapping[str, EncoderTask], batch: FusionBatch, mean: Tensor, axes: Tensor
+) -> dict[str, Tensor]:
+    """Errors of principal components of all sensors' centres, NaN where one is absent."""
+    stacked, everywhere = _stacked(batch, list(tasks))
+    guess = _project(stacked, mean, axes).masked_fill(~everywhere[:, None], torch.nan)
+    sizes = [batch[sensor]["values"].shape[2] for sensor in tasks]
+    terms: dict[str, Tensor] = {}
+    for (sensor, task), part in zip(tasks.items(), torch.split(guess, sizes, dim=1), strict=True):
+        own = Batch(*(batch[sensor][field] for field in Batch._fields))
+        found = repeated_terms(part, own, task.weights, task.scale, task.sensor)
+        terms |= {f"{sensor}.{metric}": values for metric, values in found.items()}
+    return terms
 
 
-def _copies(batch: Batch) -> tuple[Spectra, Spectra, Spectra]:
-    """Spectra ``(B, C)`` of centre, nearest date and neighbour; NaN where there is none."""
-    values, valid = batch.values.double().numpy(), batch.valid.numpy()
-    apart = np.abs(batch.days.double().numpy())
-    frame, middle = values.shape[1] // 2, values.shape[-1] // 2
-    rows = np.arange(len(values))
-    here = valid[:, :, middle, middle].copy()
-    here[:, frame] = False
-    closest = np.where(here, apart, np.inf).argmin(axis=1)
-    nearest = values[rows, closest, :, middle, middle]
-    nearest[~here.any(axis=1)] = np.nan
-    adjacent = np.full_like(nearest, np.nan)
-    for dy, dx in ((-1, 0), (0, -1), (1, 0), (0, 1)):
-        y, x = middle + dy, middle + dx
-        free = np.isnan(adjacent[:, 0]) & valid[:, frame, y, x]
-        adjacent[free] = values[free, frame, :, y, x]
-    return values[:, frame, :, middle, middle], nearest, adjacent
-
-
-def _errors(trained: TrainedEncoder, truth: Spectra, guess: Spectra) -> dict[str, float]:
-    exists = ~np.isnan(guess).any(axis=1)
-    truth, guess = truth[exists], guess[exists]
-    lower = trained.normalisation.lower.astype(np.float64)
-    extent = trained.normalisation.upper.astype(np.float64) - lower
-    error = np.abs(guess - truth)
-    angle = spectral_angle(
-        torch.from_numpy(lower + guess * extent), torch.from_numpy(lower + truth * extent)
-    )
-    return {
-        "centre_mae": float((error * extent).mean()) if len(error) else float("nan"),
-        "centre_mae_scaled": float(error.mean()) if len(error) else float("nan"),
-        "sam": float(angle.mean()),
-        "samples": int(exists.sum()),
-    }
+def _stacked(batch: FusionBatch, sensors: Sequence[str]) -> tuple[Tensor, Tensor]:
+    """Centre spectra of all sensors side by side ``(B, C)``, and where all are present ``(B,)``."""
+    centres = [centre_of(batch[sensor]["values"]) for sensor in sensors]
+    present = [batch[sensor]["present"] for sensor in sensors]
+    return torch.cat(centres, dim=1), torch.stack(present).all(dim=0)

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
+from functools import partial
 from pathlib import Path
-from shutil import rmtree
 
 import torch
 
@@ -14,10 +14,8 @@ from pipeline_lib.dataset import cubes_of, load_stack
 from pipeline_lib.errors import UserError
 from pipeline_lib.files import digest_of
 from pipeline_lib.models import Fusion, TrainedEncoder, load_encoder, save_fusion
-from pipeline_lib.seeds import generator
-from pipeline_lib.training.encoders import splits_of, validation_count, weights_seed
-from pipeline_lib.training.loop import fit
-from pipeline_lib.training.sources import FusionBatch, FusionSource, data_digest
+from pipeline_lib.training.runs import CUBES, Draws, splits_of, train_and_save, weights_seed
+from pipeline_lib.training.sources import FusionSource, data_digest
 from pipeline_lib.training.tasks import FusionTask
 
 NAME = "fusion"
@@ -61,83 +59,62 @@ def train_fusion(
     UserError
         If an encoder was trained with another context, or as `train_encoder`.
     """
+    state = Path(state)
     trained = {name: _encoder(encoders[name], context) for name in sorted(encoders)}
     chosen = splits_of(list(cubes[fusion.reference]), split_table, fusion.reference)
-    sources = {
-        split: load_fusion_source(
-            trained,
-            {name: cubes_of(list(cubes[name]), split_table, split) for name in trained},
-            fusion.reference,
-        )
+    used = {
+        split: {name: cubes_of(list(cubes[name]), split_table, split) for name in trained}
         for split in chosen
     }
-    used = [
-        digest
-        for name in trained
-        for split in chosen
-        for digest in [data_digest(cubes_of(list(cubes[name]), split_table, split))]
-    ]
-    data = digest_of({"cubes": used, "split": data_digest([], split_table)})
+    sources = {
+        split: load_fusion_source(trained, paths, fusion.reference, state / CUBES / split)
+        for split, paths in used.items()
+    }
+    data = [data_digest(used[split][name]) for name in trained for split in chosen]
     latents = {name: encoder.sensor.latent for name, encoder in trained.items()}
+    digests = {name: encoder.digest for name, encoder in trained.items()}
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(weights_seed(seed, NAME))
         task = FusionTask(Fusion(latents, fusion), fusion, trained)
-    block = fusion.training
-
-    def train(epoch: int) -> Iterable[FusionBatch]:
-        rng = generator(seed, f"{NAME} training", epoch)
-        source = sources["training"]
-        drawn = source.primary.draw(rng, block.max_samples, f"training of the {NAME}")
-        return source.batches(drawn, block.batch_size)
-
-    validation = sources["validation"]
-    held_out = validation.primary.draw(
-        generator(seed, f"{NAME} validation"),
-        validation_count(block),
-        f"validation of the {NAME}",
-    )
-    digests = {name: encoder.digest for name, encoder in trained.items()}
-    outcome = fit(
+    train_and_save(
         task,
-        block=block,
-        train=train,
-        validation=validation.batches(held_out, block.batch_size),
-        state=Path(state),
-        identity=digest_of(
-            {
-                "fusion": fusion.model_dump(mode="json"),
-                "encoders": digests,
-                "seed": seed,
-                "data": data,
-            }
+        Draws(NAME, seed, fusion.training, sources),
+        chosen=chosen,
+        split_table=split_table,
+        held_out=sources["validation"].primary.index,
+        identity={
+            "fusion": fusion.model_dump(mode="json", exclude={"training"}),
+            "encoders": digests,
+        },
+        data_digest=digest_of({"cubes": data, "split": data_digest([], split_table)}),
+        config_digest=config_digest,
+        state=state,
+        save=partial(
+            save_fusion,
+            output,
+            block=fusion,
+            fusion=task.model,
+            latents=latents,
+            encoders=digests,
         ),
     )
-    save_fusion(
-        output,
-        block=fusion,
-        fusion=task.model,
-        latents=latents,
-        encoders=digests,
-        metrics=outcome.metrics,
-        training={
-            "cubes": {split: len(paths) for split, paths in chosen.items()},
-            "data_digest": data,
-            "config_digest": config_digest,
-            "seed": seed,
-            "epochs": outcome.epochs,
-            "best_epoch": outcome.best_epoch,
-        },
-        curves=outcome.curves,
-    )
-    rmtree(state)
 
 
 def load_fusion_source(
-    encoders: Mapping[str, TrainedEncoder], cubes: Mapping[str, list[Path]], reference: str
+    encoders: Mapping[str, TrainedEncoder],
+    cubes: Mapping[str, list[Path]],
+    reference: str,
+    folder: Path | None = None,
 ) -> FusionSource:
-    """Read the cubes of all sensors into memory, scaled as the encoders want them."""
+    """Read the cubes of all sensors, scaled as the encoders want them.
+
+    They are read into memory, or into a folder of each sensor in ``folder`` (see `load_stack`).
+    """
     return FusionSource(
-        {name: load_stack(cubes[name], encoders[name].normalisation) for name in encoders},
+        {
+            name: load_stack(cubes[name], encoder.normalisation, folder and folder / name)
+            for name, encoder in encoders.items()
+        },
         sensors={name: encoder.sensor for name, encoder in encoders.items()},
         reference=reference,
         context=encoders[reference].context,

@@ -26,9 +26,13 @@ from pipeline_lib.dataset import (
 )
 from pipeline_lib.errors import UserError
 from pipeline_lib.files import digest_file, digest_of
-from pipeline_lib.training.batches import Batch, Batches
+from pipeline_lib.training.batches import Batch, Batches, scaled
+from pipeline_lib.training.terms import centre_of
 
 FusionBatch = dict[str, dict[str, Tensor]]
+
+PART = 256
+"""Samples that are cut at once where only their centres are kept."""
 
 
 def data_digest(paths: Sequence[Path], *tables: Path) -> str:
@@ -45,10 +49,15 @@ class EncoderSource:
 
     @classmethod
     def load(
-        cls, cubes: Sequence[Path], sensor: Sensor, context: Context, normalisation: Normalisation
+        cls,
+        cubes: Sequence[Path],
+        sensor: Sensor,
+        context: Context,
+        normalisation: Normalisation,
+        folder: Path | None = None,
     ) -> EncoderSource:
-        """Read cubes into memory and index their sequences."""
-        stack = load_stack(cubes, normalisation)
+        """Read cubes, into memory or a folder (see `load_stack`), and index their sequences."""
+        stack = load_stack(cubes, normalisation, folder)
         return cls(SequenceIndex(stack, sequence=sensor.sequence, context=context))
 
     def draw(self, rng: np.random.Generator, count: int | None, where: str) -> Draw:
@@ -70,7 +79,14 @@ class EncoderSource:
 
     def batches(self, drawn: Draw, size: int) -> Batches[Batch]:
         """Batches of drawn samples."""
-        return Batches(drawn, size, lambda part: Batch.of(self.index.cut(part)))
+        return Batches(drawn, size, self._cut, Batch.scaled)
+
+    def spectra(self, drawn: Draw) -> Tensor:
+        """Scaled spectra ``(sample, band)`` of the centres of drawn samples."""
+        return torch.cat([centre_of(batch.values) for batch in self.batches(drawn, PART)])
+
+    def _cut(self, drawn: Draw) -> Batch:
+        return Batch.packed(self.index.cut(drawn))
 
 
 class FusionSource:
@@ -122,13 +138,17 @@ class FusionSource:
                         "them on one grid"
                     )
 
+    def draw(self, rng: np.random.Generator, count: int | None, where: str) -> Draw:
+        """Draw samples of the reference sensor; see `EncoderSource.draw`."""
+        return self.primary.draw(rng, count, where)
+
     def batches(self, drawn: Draw, size: int) -> Batches[FusionBatch]:
         """Batches of drawn samples of the reference sensor, with their partners."""
-        return Batches(drawn, size, self._cut)
+        return Batches(drawn, size, self._cut, _scaled)
 
     def _cut(self, drawn: Draw) -> FusionBatch:
         count = len(drawn)
-        primary = Batch.of(self.primary.index.cut(drawn))
+        primary = Batch.packed(self.primary.index.cut(drawn))
         batch = {
             self.reference: {
                 **primary._asdict(),
@@ -163,12 +183,16 @@ class FusionSource:
             context=self.context,
             bands=self.bands[name],
         )
-        values = np.zeros((len(drawn), *found.values.shape[1:]), np.float32)
+        values = np.zeros((len(drawn), *found.values.shape[1:]), np.uint16)
         valid = np.zeros((len(drawn), *found.valid.shape[1:]), bool)
         days_apart = np.zeros((len(drawn), frames), np.float32)
         values[rows], valid[rows], days_apart[rows] = found.values, found.valid, found.days
         return {
-            **Batch.of(Samples(values, valid, days_apart))._asdict(),
+            **Batch.packed(Samples(values, valid, days_apart))._asdict(),
             "offset": torch.from_numpy(offset),
             "present": torch.from_numpy(valid[:, middle, side, side].copy()),
         }
+
+
+def _scaled(batch: FusionBatch) -> FusionBatch:
+    return {name: own | {"values": scaled(own["values"])} for name, own in batch.items()}

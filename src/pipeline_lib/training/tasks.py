@@ -62,7 +62,15 @@ class EncoderTask(Task):
 
     def forward(self, batch: Batch) -> dict[str, Tensor]:
         """``loss`` and metrics, each ``(B,)``."""
-        terms = reconstruction_terms(self.model(*batch), batch, self.weights, self.scale)
+        latent = self.model.encoder(*batch)
+        decoder = self.model.decoder
+        terms = reconstruction_terms(
+            decoder(latent, batch.days),
+            decoder.surroundings(latent),
+            batch,
+            self.weights,
+            self.scale,
+        )
         return {"loss": encoder_loss(terms, self.sensor)} | {name: terms[name] for name in METRICS}
 
 
@@ -70,9 +78,10 @@ class FusionTask(Task):
     """Reconstruction of all sensors from one fused embedding; only the fusion learns.
 
     The loss of a sample is the sum of: per sensor the weighted MAE, its centre weighing more
-    by ``centre_weights``, and the spectral angle at the centre where the sensor's own loss has
-    one; and, times ``joint_weight``, ``1 - SSIM`` plus spectral angle over the scaled bands of
-    all present sensors together.
+    by ``centre_weights``, the MAE of the centre and of the surroundings as the sensor's own loss
+    weighs them, and the spectral angle at the centre where the sensor's own loss has one; and,
+    times ``joint_weight``, ``1 - SSIM`` plus spectral angle over the scaled bands of all present
+    sensors together.
 
     Parameters
     ----------
@@ -140,10 +149,16 @@ class FusionTask(Task):
             # zeros, so that they and their gradients are finite, and then left out.
             whole = patches[name]._replace(valid=patches[name].valid | ~here[:, None, None, None])
             terms = reconstruction_terms(
-                prediction, whole, getattr(self, f"weights_{number}"), cast(Scale, scale)
+                prediction,
+                model.decoder.surroundings(back[name]),
+                whole,
+                getattr(self, f"weights_{number}"),
+                cast(Scale, scale),
             )
-            own = terms["weighted_mae"]
-            if self.sensors[name].loss.sam > 0:
+            block = self.sensors[name].loss
+            own = terms["weighted_mae"] + block.centre * terms["centre_mae_scaled"]
+            own = own + block.surroundings * terms["surroundings_mae"]
+            if block.sam > 0:
                 own = own + terms["sam"]
             loss = loss + torch.where(here, own, 0.0)
             criterion = criterion + torch.where(here, terms[CRITERION], 0.0)

@@ -7,7 +7,12 @@ from torch import Tensor
 
 from pipeline_lib.config import Sensor
 from pipeline_lib.dataset import Normalisation
-from pipeline_lib.models.losses import spectral_angle, structural_similarity, weighted_mae
+from pipeline_lib.models.losses import (
+    spectral_angle,
+    structural_similarity,
+    surroundings,
+    weighted_mae,
+)
 from pipeline_lib.training.batches import Batch
 
 METRICS = ("centre_mae", "centre_mae_scaled", "context_mae", "sam", "ssim_loss")
@@ -37,25 +42,40 @@ def centre_of(patches: Tensor) -> Tensor:
 
 
 def reconstruction_terms(
-    prediction: Tensor, batch: Batch, weights: Tensor, scale: Scale
+    prediction: Tensor, moments: Tensor, batch: Batch, weights: Tensor, scale: Scale
 ) -> dict[str, Tensor]:
     """Loss terms and metrics of one sensor's reconstruction.
+
+    Parameters
+    ----------
+    prediction, moments
+        Patches, and mean and spread of the surroundings (`losses.surroundings`), both scaled.
+    batch
+        The truth.
+    weights
+        Of `losses.weighted_mae`.
+    scale
+        Returns to physical units.
 
     Returns
     -------
     dict
-        Each ``(B,)``: ``weighted_mae`` (scaled), ``sam`` (radians, in physical units at the
-        centre) and ``ssim_loss`` carry gradients; ``centre_mae``, ``context_mae`` (physical, the
-        latter over all valid pixels alike) and ``centre_mae_scaled`` do not. Further
-        ``ssim_bands`` ``(B, C)``.
+        Each ``(B,)``: ``weighted_mae``, ``centre_mae_scaled`` and ``surroundings_mae`` (scaled; 0
+        for a sample without enough surroundings), ``sam`` (radians, in physical units at the
+        centre) and ``ssim_loss`` carry gradients; ``centre_mae`` and ``context_mae`` (physical,
+        the latter over all valid pixels alike) do not. Further ``ssim_bands`` ``(B, C)``.
     """
     # In bf16 the local variances of SSIM would drown in rounding.
     with torch.autocast(prediction.device.type, enabled=False):
         prediction = prediction.float()
         centre, truth = centre_of(prediction), centre_of(batch.values)
         similarity = structural_similarity(prediction, batch.values, batch.valid)
+        around, enough = surroundings(batch.values, batch.valid)
+        missed = (moments.float() - around).abs().mean(dim=(1, 2))
         terms = {
             "weighted_mae": weighted_mae(prediction, batch.values, batch.valid, weights),
+            "centre_mae_scaled": (centre - truth).abs().mean(dim=1),
+            "surroundings_mae": torch.where(enough, missed, 0.0),
             "sam": spectral_angle(scale(centre), scale(truth)),
             "ssim_loss": 1 - similarity.mean(dim=1),
             "ssim_bands": similarity,
@@ -64,17 +84,45 @@ def reconstruction_terms(
         error = (centre - truth).abs()
         apart = (prediction - batch.values).abs() * batch.valid[:, :, None]
         bands = apart.sum(dim=(1, 3, 4)) / batch.valid.sum(dim=(1, 2, 3))[:, None]
-        terms["centre_mae_scaled"] = error.mean(dim=1)
         terms["centre_mae"] = (error * scale.extent).mean(dim=1)
         terms["context_mae"] = (bands * scale.extent).mean(dim=1)
     return terms
 
 
 def encoder_loss(terms: dict[str, Tensor], sensor: Sensor) -> Tensor:
-    """Loss ``(B,)`` of a sensor's autoencoder: MAE, SSIM and SAM as its config weighs them."""
-    loss = sensor.loss.mae * terms["weighted_mae"]
-    if sensor.loss.ssim > 0:
-        loss = loss + sensor.loss.ssim * terms["ssim_loss"]
-    if sensor.loss.sam > 0:
-        loss = loss + sensor.loss.sam * terms["sam"]
-    return loss
+    """Loss ``(B,)`` of a sensor's autoencoder: the terms as its config weighs them."""
+    block = sensor.loss
+    weights = {
+        "weighted_mae": block.mae,
+        "centre_mae_scaled": block.centre,
+        "surroundings_mae": block.surroundings,
+        "ssim_loss": block.ssim,
+        "sam": block.sam,
+    }
+    weighed = [weight * terms[name] for name, weight in weights.items() if weight > 0]
+    return torch.stack(weighed).sum(dim=0)
+
+
+def repeated_terms(
+    spectra: Tensor, batch: Batch, weights: Tensor, scale: Scale, sensor: Sensor
+) -> dict[str, Tensor]:
+    """Loss and metrics of a reconstruction that is one spectrum at every pixel of every frame.
+
+    Parameters
+    ----------
+    spectra
+        ``(B, C)``, scaled; NaN where there is none, which makes all numbers of the sample NaN.
+    batch, weights, scale
+        As in `reconstruction_terms`.
+    sensor
+        Weighs the loss.
+
+    Returns
+    -------
+    dict
+        ``loss`` and `METRICS`, each ``(B,)``.
+    """
+    everywhere = spectra[:, None, :, None, None].expand_as(batch.values)
+    moments = torch.stack([spectra, torch.zeros_like(spectra)], dim=1)
+    terms = reconstruction_terms(everywhere, moments, batch, weights, scale)
+    return {"loss": encoder_loss(terms, sensor)} | {name: terms[name] for name in METRICS}

@@ -1,0 +1,204 @@
+"""Samples measured one by one, and their means over all, by land-cover class and by season."""
+
+from __future__ import annotations
+
+import csv
+import math
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any, TypeVar
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from pipeline_lib.dataset import Draw, SequenceIndex, read_split
+from pipeline_lib.training.batches import Batches
+from pipeline_lib.training.tasks import CRITERION, Task
+
+BATCH = 256
+CARD_SAMPLES = 2048
+"""Samples at most that a model card's results by group are taken from: one CPU reads them in
+seconds, and a class that holds a twentieth of them still has a hundred."""
+
+SEASONS = ("DJF", "MAM", "JJA", "SON")
+"""Meteorological seasons, by the initials of their months."""
+
+Rows = NDArray[np.int64]
+Errors = dict[str, NDArray[np.float64]]
+"""Metric -> ``(sample,)``, NaN where it does not apply."""
+Groups = dict[str, dict[str, dict[str, float]]]
+"""``land_cover`` and ``seasons`` -> group -> metric -> mean."""
+BatchType = TypeVar("BatchType")
+
+
+@dataclass(frozen=True)
+class Chosen:
+    """Samples to be measured, and which of them stand for what.
+
+    Parameters
+    ----------
+    drawn
+        The samples.
+    whole
+        Rows of ``drawn`` that stand for all.
+    groups
+        ``land_cover`` and ``seasons`` -> group -> rows of ``drawn`` that stand for it.
+    """
+
+    drawn: Draw
+    whole: Rows
+    groups: dict[str, dict[str, Rows]]
+
+
+def season_of(days: NDArray[np.int64]) -> NDArray[np.str_]:
+    """Season, one of `SEASONS`, of days since 1970-01-01."""
+    months = days.astype("datetime64[D]").astype("datetime64[M]").astype(np.int64) % 12
+    return np.array(SEASONS)[(months + 1) % 12 // 3]
+
+
+def land_cover_of(split_table: Path) -> dict[str, str]:
+    """Land-cover class of each cube, from the file of `dataset.write_split`.
+
+    Raises
+    ------
+    UserError
+        If the file is absent or is not such a table.
+    """
+    read_split(split_table)
+    with Path(split_table).open(newline="") as handle:
+        return {row["cube"]: row["land_cover"] for row in csv.DictReader(handle)}
+
+
+def choose(
+    drawn: Draw, index: SequenceIndex, land_cover: Mapping[str, str], count: int | None
+) -> Chosen:
+    """Choose from samples in random order those that stand for all, each class and each season.
+
+    The first ``count`` stand for all. A class is stood for by its samples among these; where
+    they are fewer than an equal share of ``count``, by the first ones of the class up to that
+    share; so is a season. Rare groups thus get numbers worth reading, and none of the means is
+    biased towards another kind of group.
+
+    Parameters
+    ----------
+    drawn, index
+        The samples, in random order, and the index they were drawn from.
+    land_cover
+        Cube -> class.
+    count
+        None: all stand for all.
+    """
+    count = len(drawn) if count is None else min(count, len(drawn))
+    classes, seasons = _labels(drawn, index, land_cover)
+    groups = {
+        "land_cover": _first(classes, sorted(set(classes)), count),
+        "seasons": _first(seasons, [name for name in SEASONS if name in seasons], count),
+    }
+    several = [rows for found in groups.values() for rows in found.values()]
+    kept = np.unique(np.concatenate([np.arange(count), *several]))
+    return Chosen(
+        drawn.take(kept),
+        np.arange(count),
+        {
+            kind: {name: np.searchsorted(kept, rows) for name, rows in found.items()}
+            for kind, found in groups.items()
+        },
+    )
+
+
+@torch.inference_mode()
+def measure(
+    batches: Iterable[BatchType],
+    methods: Mapping[str, Callable[[BatchType], dict[str, Tensor]]],
+) -> dict[str, Errors]:
+    """Errors of each method, sample by sample.
+
+    Parameters
+    ----------
+    batches
+        The samples.
+    methods
+        Name -> what gives the errors ``(B,)`` of a batch, by metric.
+    """
+    parts: dict[str, list[dict[str, Tensor]]] = {name: [] for name in methods}
+    for batch in batches:
+        for name, method in methods.items():
+            parts[name].append(method(batch))
+    return {
+        name: {key: torch.cat([part[key] for part in found]).double().numpy() for key in found[0]}
+        for name, found in parts.items()
+    }
+
+
+def means(errors: Errors, rows: Rows) -> dict[str, float]:
+    """Means over the samples that a metric applies to, NaN where there is none.
+
+    Wherever a name ends with that of the criterion, ``samples`` in its place is their number.
+    """
+    found: dict[str, float] = {}
+    counts: dict[str, int] = {}
+    for name, values in errors.items():
+        applies = values[rows][~np.isnan(values[rows])]
+        found[name] = float(applies.mean()) if len(applies) else math.nan
+        if name.endswith(CRITERION):
+            counts[f"{name.removesuffix(CRITERION)}samples"] = len(applies)
+    return found | counts
+
+
+def group_metrics(
+    task: Task, batches: Batches[Any], index: SequenceIndex, land_cover: Mapping[str, str]
+) -> Groups:
+    """Metrics of a model by land-cover class and by season, for its card.
+
+    Parameters
+    ----------
+    task
+        With the weights to be measured, on the CPU.
+    batches
+        Of samples in random order; the first `CARD_SAMPLES` of them are measured.
+    index
+        That they were drawn from.
+    land_cover
+        Cube -> class.
+
+    Returns
+    -------
+    dict
+        ``land_cover`` -> class -> metric -> mean, and ``seasons`` likewise; a metric that
+        applies to no sample of a group is left out.
+    """
+    first = replace(batches, drawn=batches.drawn.take(slice(CARD_SAMPLES)))
+    chosen = choose(first.drawn, index, land_cover, None)
+    # Not the call of the module, which may be compiled for another device.
+    errors = measure(first, {"model": task.eval().forward})["model"]
+    return {
+        kind: {name: _finite(means(errors, rows)) for name, rows in found.items()}
+        for kind, found in chosen.groups.items()
+    }
+
+
+def _first(labels: Sequence[str], names: Sequence[str], count: int) -> dict[str, Rows]:
+    """Rows of each name: those below ``count``, or the first ones up to an equal share of it."""
+    share = math.ceil(count / max(1, len(names)))
+    members = {name: np.flatnonzero(np.asarray(labels) == name) for name in names}
+    return {name: rows[: max(int((rows < count).sum()), share)] for name, rows in members.items()}
+
+
+def _labels(
+    drawn: Draw, index: SequenceIndex, land_cover: Mapping[str, str]
+) -> tuple[list[str], list[str]]:
+    """Class and season of samples."""
+    middle = drawn.frames.shape[1] // 2
+    days = [
+        index.stack[cube].days[frame]
+        for cube, frame in zip(drawn.cube, drawn.frames[:, middle], strict=True)
+    ]
+    classes = [land_cover[index.stack[cube].name] for cube in drawn.cube]
+    return classes, season_of(np.array(days, dtype=np.int64)).tolist()
+
+
+def _finite(found: Mapping[str, float]) -> dict[str, float]:
+    return {name: value for name, value in found.items() if math.isfinite(value)}

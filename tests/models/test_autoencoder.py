@@ -1,0 +1,86 @@
+"""The start from principal components, and what the decoder says of the centre."""
+
+import numpy as np
+import pytest
+import torch
+
+from pipeline_lib.config import SENTINEL_2, Context, Encoder
+from pipeline_lib.models import Autoencoder
+
+CONTEXT = Context(patch_px=9, frames=5)
+COMPONENTS = 4
+BANDS = len(SENTINEL_2.bands)
+
+
+def started(kind: str) -> tuple[Autoencoder, torch.Tensor]:
+    """An autoencoder that begins at the components of some spectra, and the spectra."""
+    block = Encoder(
+        kind=kind,
+        width=16,
+        head_width=16,
+        heads=2,
+        head_layers=1,
+        decoder_width=16,
+        components=COMPONENTS,
+    )
+    torch.manual_seed(3)
+    model = Autoencoder(SENTINEL_2.model_copy(update={"encoder": block}), CONTEXT).eval()
+    spectra = (
+        0.3 + 0.2 * torch.randn(300, 3) @ torch.randn(3, BANDS) + 0.01 * torch.randn(300, BANDS)
+    )
+    model.begin_at(spectra)
+    return model, spectra
+
+
+def patches(spectra: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+    """Random patches whose centres have the given spectra."""
+    values = torch.rand(len(spectra), 5, BANDS, 9, 9)
+    values[:, 2, :, 4, 4] = spectra
+    valid = torch.rand(len(spectra), 5, 9, 9) > 0.3
+    valid[:, 2, 4, 4] = True
+    return values, valid, torch.tensor([[-20.0, -5, 0, 10, 25]]).expand(len(spectra), 5)
+
+
+def projected(spectra: torch.Tensor) -> np.ndarray:
+    """The spectra from their first components, by numpy's covariance."""
+    x = spectra.double().numpy()
+    _, axes = np.linalg.eigh(np.cov(x.T))
+    basis = axes[:, ::-1][:, :COMPONENTS]
+    return x.mean(0) + (x - x.mean(0)) @ basis @ basis.T
+
+
+@pytest.mark.parametrize("kind", ["dense", "patch"])
+@torch.inference_mode()
+def test_training_begins_at_the_principal_components_of_the_centre(kind):
+    model, spectra = started(kind)
+    values, valid, days = patches(spectra)
+    made = model(values, valid, days)
+    np.testing.assert_allclose(made[:, 2, :, 4, 4].numpy(), projected(spectra), atol=2e-6)
+    torch.testing.assert_close(made, made[:, 2:3, :, 4:5, 4:5].expand_as(made))
+
+
+@pytest.mark.parametrize("kind", ["dense", "patch"])
+@torch.inference_mode()
+def test_the_first_numbers_tell_the_centre_alone(kind):
+    model, spectra = started(kind)
+    values, valid, days = patches(spectra)
+    others = torch.rand_like(values)
+    others[:, 2, :, 4, 4] = spectra
+    here, there = model.encoder(values, valid, days), model.encoder(others, valid, days)
+    assert torch.equal(here[:, :COMPONENTS], there[:, :COMPONENTS])
+    assert (here[:, COMPONENTS:] != there[:, COMPONENTS:]).all()
+
+
+def test_the_components_are_not_trained():
+    model, _ = started("dense")
+    names = {name for name, _ in model.named_parameters()}
+    assert not {"encoder.spectrum_mean", "encoder.spectrum_axes"} & names
+    assert {"encoder.spectrum_mean", "encoder.spectrum_axes"} <= set(model.state_dict())
+
+
+@torch.inference_mode()
+def test_equal_spectra_in_any_order_begin_alike():
+    model, spectra = started("dense")
+    before = model.encoder.spectrum_axes.clone()
+    model.begin_at(spectra.flip(0))
+    torch.testing.assert_close(model.encoder.spectrum_axes, before, atol=1e-5, rtol=0)

@@ -1,0 +1,213 @@
+"""Several processes train the model that one trains, and end together."""
+
+import csv
+import multiprocessing
+import time
+from dataclasses import dataclass
+
+import numpy as np
+import pytest
+import torch
+import torch.distributed as dist
+from safetensors.torch import load_file
+
+from pipeline_lib.config import Training
+from pipeline_lib.dataset import Draw
+from pipeline_lib.errors import UserError
+from pipeline_lib.models import load_encoder
+from pipeline_lib.training import loop
+from pipeline_lib.training.batches import Batches
+from pipeline_lib.training.processes import run_together
+from pipeline_lib.training.tasks import CRITERION, Task
+
+TOLERANCE = 1e-5
+WITHOUT_EFFECT = (
+    "decoder.last.skip.bias",
+    "self_attn.in_proj_bias",
+)
+"""What the decoder adds and takes away again, and the keys' bias, which all scores have alike:
+their gradients are rounding and no more, but Adam makes steps of that all the same."""
+
+
+@pytest.fixture(autouse=True)
+def nothing_is_left():
+    yield
+    assert not multiprocessing.active_children()
+    assert not dist.is_initialized()
+
+
+@pytest.fixture(scope="module")
+def uneven(world):
+    """The last batch of each epoch has one sample, which leaves a second process none."""
+    return world.training.model_copy(update={"max_samples": 61, "batch_size": 15})
+
+
+@pytest.fixture(scope="module")
+def alone(world, uneven):
+    folder = world.root / "alone"
+    world.train("optical", folder, world.root / "state" / "alone", training=uneven)
+    return folder
+
+
+def rows_of(folder):
+    with (folder / "curves.csv").open() as handle:
+        return list(csv.DictReader(handle))
+
+
+def assert_same_model(folder, expected):
+    for own, other in zip(rows_of(folder), rows_of(expected), strict=True):
+        assert (own["epoch"], own["step"], own["split"]) == (
+            other["epoch"],
+            other["step"],
+            other["split"],
+        )
+        for name in own.keys() - {"epoch", "step", "split"}:
+            assert float(own[name]) == pytest.approx(float(other[name]), rel=TOLERANCE), name
+    weights, truth = (load_file(path / "model.safetensors") for path in (folder, expected))
+    assert weights.keys() == truth.keys()
+    for key in truth:
+        if not key.endswith(WITHOUT_EFFECT):
+            torch.testing.assert_close(weights[key], truth[key], rtol=0, atol=TOLERANCE)
+
+
+def reconstruction(folder):
+    generator = torch.Generator().manual_seed(0)
+    values = torch.rand((4, 5, 3, 9, 9), generator=generator)
+    days = torch.tensor([-20.0, -10.0, 0.0, 5.0, 15.0]).expand(4, 5)
+    return load_encoder(folder).autoencoder(values, torch.ones(4, 5, 9, 9, dtype=bool), days)
+
+
+def test_two_processes_train_what_one_trains(world, uneven, alone, tmp_path):
+    steps = {int(row["step"]) for row in rows_of(alone)}
+    assert steps == {5, 10, 15}, "61 samples in batches of 15"
+    both = uneven.model_copy(update={"devices": 2})
+    world.train("optical", tmp_path / "model", tmp_path / "state", training=both)
+    assert_same_model(tmp_path / "model", alone)
+    torch.testing.assert_close(
+        reconstruction(tmp_path / "model"), reconstruction(alone), rtol=0, atol=TOLERANCE
+    )
+    assert not (tmp_path / "state").exists()
+
+
+@pytest.mark.parametrize("devices", [1, 2])
+def test_killed_and_resumed_with_any_number_of_processes(
+    world, uneven, alone, tmp_path, monkeypatch, devices
+):
+    class Killed(Exception):
+        pass
+
+    original = loop._Module.training_step
+
+    def dying(self, batch, batch_idx):
+        if self.current_epoch == 1 and batch_idx == 2:
+            raise Killed
+        return original(self, batch, batch_idx)
+
+    # The other process does not die, and finds itself alone.
+    monkeypatch.setattr(loop._Module, "training_step", dying)
+    monkeypatch.setattr("pipeline_lib.training.processes.GRACE_S", 0.1)
+    both = uneven.model_copy(update={"devices": 2})
+    with pytest.raises(Killed):
+        world.train("optical", tmp_path / "model", tmp_path / "state", training=both)
+    monkeypatch.undo()
+    epochs = []
+    monkeypatch.setattr(
+        loop._Keeper,
+        "on_train_epoch_start",
+        lambda self, trainer, module: epochs.append(trainer.current_epoch),
+    )
+    resumed = uneven.model_copy(update={"devices": devices})
+    world.train("optical", tmp_path / "model", tmp_path / "state", training=resumed)
+    assert epochs == [1, 2]
+    assert_same_model(tmp_path / "model", alone)
+
+
+def test_fusion_in_two_processes(world, tmp_path):
+    for devices in (1, 2):
+        short = world.training.model_copy(update={"max_epochs": 1, "devices": devices})
+        block = world.fusion.model_copy(update={"training": short})
+        world.fuse(tmp_path / str(devices), tmp_path / "state", block=block)
+    assert_same_model(tmp_path / "2", tmp_path / "1")
+
+
+class Toy(Task):
+    """Learns to make 1 of each number; a part of it learns nothing."""
+
+    def __init__(self):
+        super().__init__()
+        self.model = torch.nn.ModuleList([torch.nn.Linear(1, 1), torch.nn.Linear(1, 1)])
+
+    def forward(self, batch):
+        loss = (self.model[0](batch)[:, 0] - 1) ** 2
+        return {"loss": loss, CRITERION: loss.detach()}
+
+
+@dataclass(frozen=True)
+class Numbers:
+    """Batches of 32 random numbers, of which one may be broken."""
+
+    broken: int | None = None
+
+    def __call__(self, epoch):
+        zeros = np.zeros((80, 1), np.int64)
+        drawn = Draw(np.arange(80), zeros, zeros.astype(bool), zeros[:, 0], zeros[:, 0])
+        return Batches(drawn, 32, self.cut, abs)
+
+    def cut(self, drawn):
+        values = torch.from_numpy(np.random.default_rng(0).random((80, 1), np.float32))
+        values[torch.arange(80) == self.broken] = torch.inf
+        return values[torch.from_numpy(drawn.cube)]
+
+
+def fit(state, *, devices, broken=None, **keys):
+    block = Training(devices=devices, threads=1, **keys)
+    torch.manual_seed(0)
+    task = Toy()
+    outcome = loop.fit(
+        task,
+        block=block,
+        train=Numbers(broken),
+        validation=Numbers()(0),
+        state=state,
+        identity="toy",
+    )
+    return outcome, task
+
+
+@pytest.mark.parametrize("devices", [1, 2])
+def test_a_loss_that_is_not_finite_in_one_process_is_named_in_all(tmp_path, devices):
+    """The sample is the sixth one of the second batch, which the second process has."""
+    with pytest.raises(UserError, match="not finite in epoch 0, batch 1, sample 5;"):
+        fit(tmp_path / "state", devices=devices, broken=37)
+
+
+def test_a_time_limit_ends_all_processes(tmp_path):
+    outcome, _ = fit(tmp_path / "state", devices=2, max_epochs=10**6, max_minutes=1 / 60)
+    assert 1 <= outcome.epochs < 10**6
+
+
+def test_a_part_without_gradient_stays_as_it_was(tmp_path):
+    keys = {"max_epochs": 4, "learning_rate": 0.1, "warmup_steps": 0}
+    (_, one), (_, two) = (
+        fit(tmp_path / str(devices), devices=devices, **keys) for devices in (1, 2)
+    )
+    torch.manual_seed(0)
+    untouched = Toy().model
+    for number, name in ((0, "weight"), (0, "bias"), (1, "weight"), (1, "bias")):
+        mine, theirs = (getattr(task.model[number], name).detach() for task in (one, two))
+        torch.testing.assert_close(theirs, mine, rtol=TOLERANCE, atol=0)
+        same = torch.equal(mine, getattr(untouched[number], name))
+        assert same == (number == 1)
+
+
+def failing(rank):
+    if rank == 1:
+        raise ValueError("the second process has failed")
+    dist.all_reduce(torch.zeros(1))
+
+
+def test_the_failure_of_another_process_is_told_at_once():
+    begin = time.monotonic()
+    with pytest.raises(Exception, match="the second process has failed"):
+        run_together(2, failing)
+    assert time.monotonic() - begin < 60
