@@ -54,6 +54,7 @@ VARIANTS: dict[str, dict[str, Any]] = {
 }
 """What differs from the run's config. The config's own lambda is the gentlest."""
 
+DEFAULTS = Path(__file__).parents[1] / "config" / "config.yaml"
 METRICS = ("centre_mae", "centre_mae_scaled", "sam", "ssim_loss", "context_mae")
 
 
@@ -79,7 +80,7 @@ class Job:
 
     def parsed(self) -> Config:
         """The run's config, as the workflow merges it."""
-        content = yaml.safe_load(Path("config/config.yaml").read_text())
+        content = yaml.safe_load(DEFAULTS.read_text())
         update_config(content, yaml.safe_load(Path(self.config).read_text()))
         return parse_config(content)
 
@@ -201,6 +202,87 @@ def groups_of(found: Found, split: str) -> Iterator[tuple[str, str]]:
             yield kind, name
 
 
+def values_of(found: Found, split: str, metric: str) -> dict[str, list[float]]:
+    """Variant or baseline -> an error of each seed."""
+    first = next(iter(found.values()))[0]["splits"][split]["baselines"]
+    own = {
+        variant: [content["splits"][split]["model"][metric] for content in contents]
+        for variant, contents in found.items()
+    }
+    return own | {
+        name.replace("_", " ").replace("pca ", "PCA, "): [values[metric]]
+        for name, values in first.items()
+        if values.get(metric) is not None
+    }
+
+
+def scores_of(contents: Sequence[Mapping[str, Any]], split: str, target: str, of: str) -> list[Any]:
+    """Score of a probe for each seed, where it could be made."""
+    targets = [content["splits"][split]["targets"][target]["scores"] for content in contents]
+    return [scores[of] for scores in targets if scores.get(of) is not None]
+
+
+def draw(evaluations: Found, probes: Found, split: str, output: Path) -> None:
+    """Centre and context errors of all, and what the probes find; a dot for each seed."""
+    from pipeline_lib.evaluate.style import COLOURS, INK, MUTED, drawing
+
+    colours = dict(zip(evaluations, COLOURS, strict=False))
+    panels = {
+        "centre_mae": "MAE at the centre, sensor's unit",
+        "context_mae": "MAE of the context, sensor's unit",
+    }
+    targets = list(next(iter(probes.values()))[0]["splits"][split]["targets"])
+    height = 1.3 + 0.26 * (len(evaluations) + 4)
+    with drawing(output, width=7.4, height=height + 1.2 + 0.42 * len(targets)) as figure:
+        above, below = figure.subfigures(2, 1, height_ratios=[height, 1.2 + 0.42 * len(targets)])
+        for number, (axes, (metric, label)) in enumerate(
+            zip(above.subplots(1, 2, sharey=True), panels.items(), strict=True)
+        ):
+            rows = values_of(evaluations, split, metric)
+            for y, (name, values) in enumerate(rows.items()):
+                axes.plot(values, [y] * len(values), "o", ms=5, color=colours.get(name, MUTED))
+            axes.set_yticks(range(len(rows)), list(rows))
+            axes.set_ylim(len(rows) - 0.5, -0.5)
+            axes.set_xscale("log")
+            axes.set_xlabel(label)
+            axes.set_title("ab"[number], loc="left", fontweight="bold")
+            axes.grid(axis="x")
+        axes = below.subplots()
+        lanes = len(probes) + 1
+        for y, target in enumerate(targets):
+            first = next(iter(probes.values()))
+            alone = scores_of(first[:1], split, target, "spectrum")
+            axes.vlines(alone, y - 0.42, y + 0.42, color=INK, lw=1.6)
+            for lane, (variant, contents) in enumerate(probes.items(), start=1):
+                place = y - 0.5 + lane / lanes
+                for features, filled in (("embedding", True), ("spectrum+embedding", False)):
+                    values = scores_of(contents, split, target, features)
+                    axes.plot(
+                        values,
+                        [place] * len(values),
+                        "o" if filled else "D",
+                        ms=4.5,
+                        color=colours[variant],
+                        mfc=colours[variant] if filled else "none",
+                    )
+        axes.set_yticks(range(len(targets)), [target.replace("_", " ") for target in targets])
+        axes.set_ylim(len(targets) - 0.5, -0.5)
+        axes.set_xlim(left=max(-1.0, axes.get_xlim()[0]))
+        axes.set_xlabel("score on held-out sites: R², or balanced accuracy of land cover")
+        axes.set_title("c", loc="left", fontweight="bold")
+        axes.grid(axis="x")
+        handles = [
+            axes.plot([], [], "|", color=INK, ms=11, mew=1.6, label="centre spectrum alone")[0],
+            axes.plot([], [], "o", color=MUTED, ms=4.5, label="embedding")[0],
+            axes.plot([], [], "D", color=MUTED, ms=4.5, mfc="none", label="both together")[0],
+            *(
+                axes.plot([], [], "s", color=colour, ms=5, label=variant)[0]
+                for variant, colour in colours.items()
+            ),
+        ]
+        below.legend(handles=handles, loc="outside lower center", ncols=3)
+
+
 def main(arguments: Sequence[str] | None = None) -> None:
     """Compare variants and print their tables."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
@@ -210,6 +292,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("--seeds", type=int, default=3, help="number of seeds")
     parser.add_argument("--split", default="test", help="split that the tables tell")
     parser.add_argument("--processes", type=int, default=2, help="trainings side by side")
+    parser.add_argument("--figure", type=Path, help="PNG file to draw")
     parser.add_argument("--json", action="store_true", help="print one JSON object")
     given = parser.parse_args(arguments)
     one_thread()
@@ -229,6 +312,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
         }
 
     evaluations, probes = read("evaluation"), read("probes")
+    if given.figure:
+        draw(evaluations, probes, given.split, given.figure)
     tables: dict[str, list[dict[str, str]]] = {
         f"reconstruction, {given.split}": errors_table(evaluations, given.split),
         f"probes, {given.split}": probes_table(probes, given.split),

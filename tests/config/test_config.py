@@ -59,6 +59,20 @@ def test_contradictions_are_told(change: dict[str, object], told: str) -> None:
         parse(change)
 
 
+@pytest.mark.parametrize(
+    ("key", "value", "told"),
+    [
+        ("encoder", {"components": 9}, "components must be fewer than the bands and than latent"),
+        ("loss", {"mae": 0, "sam": 0}, "loss: at least one weight must be above 0"),
+    ],
+)
+def test_contradictions_of_a_sensor_are_told(key: str, value: dict[str, object], told: str) -> None:
+    content = Config().model_dump(mode="json")
+    content["sensors"]["sentinel-2"][key] = value
+    with pytest.raises(UserError, match=told):
+        parse(content)
+
+
 def test_own_cubes_must_name_every_band() -> None:
     cube = {"site": "a", "files": {"sentinel-1": {"file": ".", "bands": {"vv": "VV"}}}}
     with pytest.raises(UserError, match=r"own_cubes.a.files.sentinel-1.bands: not named: vh"):

@@ -353,6 +353,17 @@ def mixed(count: int) -> Origin:
     return origin_of(np.arange(count) % 5)
 
 
+def test_the_site_of_a_cube_is_that_of_the_split_table(tmp_path: Path) -> None:
+    from pipeline_lib.evaluate.probes import _sites_of
+
+    rows = [
+        {"cube": f"site-000-{period}", "site": "site-000", "land_cover": "x", "split": "training"}
+        for period in "ab"
+    ]
+    write_csv(tmp_path / "split.csv", rows)
+    assert _sites_of(tmp_path / "split.csv") == {"site-000-a": "site-000", "site-000-b": "site-000"}
+
+
 def test_sites_are_left_out_whole_and_many_are_pooled() -> None:
     for count, groups in ((3, 3), (25, MAX_GROUPS)):
         site = np.repeat(np.arange(count), 8)

@@ -29,7 +29,7 @@ OPTICAL = SENTINEL_2.model_copy(
         "latent": 3,
         "quantiles": (0.01, 0.99),
         "sequence": Sequence(frames=9, stride_time=6, stride_space=2),
-        "encoder": SMALL,
+        "encoder": SMALL.model_copy(update={"components": 2}),
     }
 )
 RADAR = SENTINEL_1.model_copy(

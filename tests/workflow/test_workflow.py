@@ -5,6 +5,8 @@ from __future__ import annotations
 import json
 import os
 import re
+import subprocess
+import sys
 from collections import Counter
 from pathlib import Path
 
@@ -152,3 +154,26 @@ def test_a_broken_config_starts_nothing(project_root: Path, tmp_path: Path) -> N
     for part in ("5 mistake(s)", "sampling", "seed", "stride_space", "latent", "nowhere"):
         assert part in text
     assert "Traceback" not in text and not (tmp_path / "results").exists()
+
+
+def test_encoders_are_compared_on_the_cubes_of_a_run(project_root: Path, finished: Path) -> None:
+    script = project_root / "benchmarks" / "encoders.py"
+    variants = ["dense", "dense, steep lambda"]
+    arguments = ["--config", str(TINY), "--variants", *variants, "--seeds", "1", "--json"]
+    for _ in range(2):
+        shown = subprocess.run(
+            [sys.executable, str(script), *arguments],
+            cwd=finished,
+            capture_output=True,
+            text=True,
+            check=False,
+        )
+        assert shown.returncode == 0, shown.stderr
+    tables = json.loads(shown.stdout)
+    told = {row["what"] for row in tables["reconstruction, test"]}
+    assert {*variants, "nearest_date", "adjacent_pixel", "pca_2", "pca_9"} <= told
+    probed = {(row["what"], row["from"]) for row in tables["probes, test"]}
+    assert {("no network", "spectrum"), ("dense", "embedding")} <= probed
+    assert any("land cover" in title for title in tables)
+    trained = finished / "results" / "tiny" / "variants"
+    assert len(list(trained.rglob("model.safetensors"))) == len(variants)

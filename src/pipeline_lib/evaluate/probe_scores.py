@@ -131,8 +131,7 @@ def ridge_guesses(x: Array, y: Array, x_new: Array) -> Array:
     x, x_new, mean = scaler.transform(x), scaler.transform(x_new), y.mean(axis=0)
     variances, axes = np.linalg.eigh(x.T @ x / len(x))
     along = axes.T @ (x.T @ (y - mean) / len(x))
-    # Rounding makes the least variances of collinear features negative.
-    shrunk = along / (variances.clip(0)[:, None] + RIDGE_STRENGTHS[:, None, None])
+    shrunk = along / (variances[:, None] + RIDGE_STRENGTHS[:, None, None])
     return (x_new @ axes) @ shrunk + mean
 
 

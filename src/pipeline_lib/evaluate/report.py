@@ -397,17 +397,19 @@ _DEFINITIONS = (
     ),
     (
         "baselines",
-        "Nearest date: the same pixel in the frame of the sample closest in time. Adjacent pixel: "
-        "a neighbour in the same frame. Principal components: of the bands of the centre, fitted "
-        "on training sites; they know the centre and nothing around it. Encoder alone: the sensor "
-        "by its own encoder and decoder, on the samples of the fusion.",
+        "Each knows one spectrum and nothing around it: its reconstruction of a sample is that "
+        "spectrum at every pixel of every frame, measured as the model's is. Nearest date: the "
+        "centre pixel in the frame of the sample closest in time where it is valid. Adjacent "
+        "pixel: a valid direct neighbour in the centre's frame. Principal components: the "
+        "centre's own spectrum from its first components, fitted on training sites. Encoder "
+        "alone: the sensor by its own encoder and decoder, on the samples of the fusion.",
     ),
     (
         "linear probes",
-        "Ridge regression on standardised features, its strength by leave-one-out on the samples "
-        "of the fit; R² on the held-out samples, mean over bands. For land cover, "
-        "logistic regression and balanced accuracy, the mean recall of the classes. In brackets: "
-        "the number of features. Chance: the mean of the held-out samples, or always one class.",
+        "Ridge regression on standardised features, its strength chosen on training sites that are "
+        "left out in turn; R² on the held-out samples, mean over bands. For land cover, logistic "
+        "regression, its strength chosen likewise by log loss, and balanced accuracy, the mean "
+        "recall of the classes. In brackets: the number of features. Chance: the mean of the held-out samples, or always one class.",
     ),
     (
         "surroundings",
