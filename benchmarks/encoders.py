@@ -48,9 +48,6 @@ VARIANTS: dict[str, dict[str, Any]] = {
         "loss": {"time_factor": 0.45, "first_ring_factor": 0.03, "ring_factor": 0.5}
     },
     "dense, without surroundings": {"loss": {"surroundings": 0.0}},
-    "dense, MAE at the authors' weight": {
-        "loss": {"mae": 0.23, "centre": 0.23, "surroundings": 0.115}
-    },
 }
 """What differs from the run's config. The config's own lambda is the gentlest."""
 

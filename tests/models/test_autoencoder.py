@@ -84,3 +84,36 @@ def test_equal_spectra_in_any_order_begin_alike():
     before = model.encoder.spectrum_axes.clone()
     model.begin_at(spectra.flip(0))
     torch.testing.assert_close(model.encoder.spectrum_axes, before, atol=1e-5, rtol=0)
+
+
+def test_centre_and_context_do_not_compete():
+    model, _ = started("dense")
+    for parameter in model.decoder.parameters():
+        torch.nn.init.normal_(parameter, std=0.1)
+    days = torch.tensor([[-20.0, -5, 0, 10, 25]])
+
+    def gradients(of: str) -> tuple[torch.Tensor, torch.Tensor]:
+        latent = torch.rand(1, SENTINEL_2.latent, requires_grad=True)
+        model.zero_grad()
+        made = model.decoder(latent, days)
+        centre = made[:, 2, :, 4, 4].sum()
+        (centre if of == "centre" else made.sum() - centre).backward()
+        linear = model.decoder.linear.weight.grad
+        return latent.grad[0], torch.zeros(1) if linear is None else linear
+
+    latent, linear = gradients("centre")
+    assert (latent[:COMPONENTS] != 0).all() and (latent[COMPONENTS:] == 0).all()
+    assert linear.any(), "the centre may still be told by all numbers"
+    latent, linear = gradients("context")
+    assert (latent != 0).all()
+    # The centre was subtracted from the sum of all: rounding is what is left.
+    assert linear.abs().max() < 1e-4
+
+
+def test_without_components_the_centre_has_all_numbers():
+    torch.manual_seed(3)
+    block = Encoder(width=16, head_width=16, heads=2, head_layers=1, decoder_width=16)
+    model = Autoencoder(SENTINEL_2.model_copy(update={"encoder": block}), CONTEXT)
+    latent = torch.rand(1, SENTINEL_2.latent, requires_grad=True)
+    model.decoder.centre(latent).sum().backward()
+    assert (latent.grad != 0).all()

@@ -85,7 +85,7 @@ def test_a_timeout_reruns_no_cube(dry_run) -> None:
 
 
 def test_one_sensor_is_retrained_without_the_other(dry_run) -> None:
-    rerun = dry_run(sensors__sentinel_2__latent=5)
+    rerun = dry_run(sensors__sentinel_2__latent=7)
     assert rerun["train_encoder"] == 1 and rerun["train_fusion"] == 1
     assert not rerun["build_cube"] and not rerun["fit_normalisation"]
 

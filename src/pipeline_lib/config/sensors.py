@@ -141,9 +141,9 @@ SENTINEL_2 = Sensor(
     sequence=Sequence(frames=20, stride_time=17, stride_space=9),
     encoder=Encoder(components=5),
     loss=Loss(
-        mae=1.0,
-        centre=1.0,
-        surroundings=0.5,
+        mae=0.23,
+        centre=0.23,
+        surroundings=0.1,
         ssim=0.03,
         sam=0.74,
         time_factor=0.8,

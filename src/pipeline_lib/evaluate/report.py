@@ -409,7 +409,8 @@ _DEFINITIONS = (
         "Ridge regression on standardised features, its strength chosen on training sites that are "
         "left out in turn; R² on the held-out samples, mean over bands. For land cover, logistic "
         "regression, its strength chosen likewise by log loss, and balanced accuracy, the mean "
-        "recall of the classes. In brackets: the number of features. Chance: the mean of the held-out samples, or always one class.",
+        "recall of the classes. In brackets: the number of features. Chance: the mean of the "
+        "held-out samples, or always one class.",
     ),
     (
         "surroundings",

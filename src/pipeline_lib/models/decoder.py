@@ -20,21 +20,30 @@ class Decoder(nn.Module):
     latent and the frame's date, from which follow one spectrum for the whole patch and a coarse
     map. Two attention blocks refine the map, it is enlarged threefold, and a multi-scale block
     adds the spatial pattern to the spectrum. What this makes of the centre is subtracted from
-    it, so that the context cannot draw the centre away from what the latent tells of it, and
-    the centre alone costs next to nothing.
+    it, and the centre alone costs next to nothing.
+
+    Centre and context do not compete in training: an error of the context does not reach the
+    centre's spectrum, and an error of the centre does not reach the numbers that come after the
+    components. (Without the second, these become further components of the centre, however
+    gently the loss weighs it.) Where there are no components, the centre has all numbers.
 
     Parameters
     ----------
     bands, latent
         Bands of a frame; numbers of the latent.
+    components
+        First numbers of the latent, which are components of the centre's spectrum.
     width
         Channels of the maps.
     patch_px
         Side of the patch.
     """
 
-    def __init__(self, *, bands: int, latent: int, width: int, patch_px: int) -> None:
+    def __init__(
+        self, *, bands: int, latent: int, components: int, width: int, patch_px: int
+    ) -> None:
         super().__init__()
+        self.components = components
         self.patch_px = patch_px
         self.width = width
         self.coarse = -(-patch_px // ENLARGEMENT)
@@ -59,6 +68,7 @@ class Decoder(nn.Module):
         return cls(
             bands=len(sensor.bands),
             latent=sensor.latent,
+            components=sensor.encoder.components,
             width=sensor.encoder.decoder_width,
             patch_px=context.patch_px,
         )
@@ -104,7 +114,10 @@ class Decoder(nn.Module):
         patches = patches.view(count, frames, *patches.shape[1:])
         middle = self.patch_px // 2
         made = patches[:, frames // 2, :, middle, middle]
-        return patches + (self.centre(latent) - made)[:, None, :, None, None]
+        centre = self.centre(latent)
+        patches = patches + (centre.detach() - made)[:, None, :, None, None]
+        patches[:, frames // 2, :, middle, middle] = centre
+        return patches
 
     def centre(self, latent: Tensor) -> Tensor:
         """Reconstruct the middle pixel of the centre frame alone, as `forward` does.
@@ -122,6 +135,9 @@ class Decoder(nn.Module):
         # In bf16 the spectrum would be rounded to less than a sensor's noise.
         with torch.autocast(latent.device.type, enabled=False):
             latent = latent.float()
+            if self.components:
+                own, learned = latent.tensor_split([self.components], dim=1)
+                latent = torch.cat([own, learned.detach()], dim=1)
             spectrum: Tensor = self.linear(latent) + self.bent(self.bend(latent))
         return spectrum
 
