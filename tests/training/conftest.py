@@ -106,9 +106,9 @@ def world(tmp_path_factory):
             output=scalings[name],
         )
 
-    def train(name, output, state, *, training=TRAINING, seed=7, kind="dense"):
+    def train(name, output, state, *, training=TRAINING, seed=7, **changes):
         sensor = sensors[name]
-        encoder = sensor.encoder.model_copy(update={"kind": kind})
+        encoder = sensor.encoder.model_copy(update=changes)
         train_encoder(
             sensor_name=name,
             sensor=sensor.model_copy(update={"encoder": encoder}),

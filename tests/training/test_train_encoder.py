@@ -22,22 +22,39 @@ def weights(folder):
     return load_file(folder / "model.safetensors")
 
 
-def test_training_learns_and_says_so(world):
-    folder = world.root / "models" / "optical"
+def losses(folder, split):
+    with (folder / "curves.csv").open() as handle:
+        return [float(row["loss"]) for row in csv.DictReader(handle) if row["split"] == split]
+
+
+def test_training_learns_and_says_so(world, tmp_path):
+    folder = tmp_path / "model"
+    world.train("optical", folder, tmp_path / "state", components=0)
     with (folder / "curves.csv").open() as handle:
         rows = list(csv.DictReader(handle))
     assert [(row["epoch"], row["split"]) for row in rows] == [
         (str(epoch), split) for epoch in range(3) for split in ("train", "validation")
     ]
-    losses = [float(row["loss"]) for row in rows if row["split"] == "train"]
-    assert losses[-1] < 0.8 * losses[0]
+    assert losses(folder, "train")[-1] < 0.8 * losses(folder, "train")[0]
     trained = load_encoder(folder)
     assert trained.metrics["validation"]["centre_mae_scaled"] < 0.25
     card = (folder / "README.md").read_text()
     assert trained.digest in card and "Limits" in card.title()
     assert "by land-cover class of the site\n\n| | others |\n" in card
     assert "| samples |" in card.split("by season", 1)[1]
-    assert not (world.root / "state" / "optical").exists()
+    assert not (tmp_path / "state").exists()
+
+
+def test_components_are_a_start_that_training_improves(world, tmp_path):
+    world.train("optical", tmp_path / "model", tmp_path / "state", components=0)
+    begun = world.root / "models" / "optical"
+    assert losses(begun, "validation")[0] < losses(tmp_path / "model", "validation")[-1]
+    assert losses(begun, "validation")[-1] < losses(begun, "validation")[0]
+    trained = load_encoder(begun)
+    assert trained.metrics["validation"]["loss"] == min(losses(begun, "validation"))
+    assert trained.sensor.encoder.components == 2
+    axes = trained.autoencoder.encoder.spectrum_axes
+    torch.testing.assert_close(axes.T @ axes, torch.eye(2), atol=1e-5, rtol=0)
 
 
 @pytest.mark.parametrize("kind", ["dense", "patch"])

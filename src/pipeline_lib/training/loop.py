@@ -32,7 +32,7 @@ from pipeline_lib.files import atomic_path, read_json, write_json
 from pipeline_lib.training.batches import Batches, Share, Shares
 from pipeline_lib.training.patience import Patience, learning_rate
 from pipeline_lib.training.processes import Parallel, Place, run_together
-from pipeline_lib.training.tasks import CRITERION, Task
+from pipeline_lib.training.tasks import Task
 
 LOG = logging.getLogger("pipeline_lib.training")
 
@@ -232,10 +232,11 @@ class _Keeper(lightning.Callback):
             history.curves.append(
                 {"epoch": epoch, "step": trainer.global_step, "split": split, **values}
             )
-        value = rows["validation"][CRITERION]
+        criterion = module.task.criterion
+        value = rows["validation"][criterion]
         if not math.isfinite(value):
             raise UserError(
-                f"{CRITERION} of the validation is not finite in epoch {epoch}; lower the learning "
+                f"{criterion} of the validation is not finite in epoch {epoch}; lower the learning "
                 "rate or look for broken values in the validation cubes"
             )
         best = history.patience.update(value, epoch, module.block)
@@ -251,7 +252,7 @@ class _Keeper(lightning.Callback):
                 trainer.global_step,
                 rows["train"]["loss"],
                 rows["validation"]["loss"],
-                CRITERION,
+                criterion,
                 value,
                 history.patience.best,
                 history.patience.best_epoch,
@@ -287,7 +288,7 @@ class _Display(lightning.Callback):
         rate = self.samples / (time.monotonic() - self.started)
         text = (
             f"epoch {trainer.current_epoch}, step {trainer.global_step}, {rate:.0f} samples/s, "
-            f"best {CRITERION} {pl_module.history.patience.best:.5f}"
+            f"best {pl_module.task.criterion} {pl_module.history.patience.best:.5f}"
         )
         self.bar.update(self.row, advance=1, description=text)
 

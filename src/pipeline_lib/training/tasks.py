@@ -28,15 +28,21 @@ CRITERION = "centre_mae_scaled"
 class Task(nn.Module):
     """A module that learns, with the loss and metrics of what it makes of a batch.
 
+    ``criterion`` is the metric whose least validation value tells the best weights.
+
     Called on a batch it gives ``loss``, `CRITERION` and metrics, each ``(B,)``; a metric is NaN
     for a sample that it does not apply to.
     """
 
     model: nn.Module
+    criterion: str = CRITERION
 
 
 class EncoderTask(Task):
     """Reconstruction by one autoencoder.
+
+    The best weights are those of the least error at the centre, as in the paper; where
+    components tell the centre, which training then hardly moves, those of the least loss.
 
     Parameters
     ----------
@@ -58,6 +64,7 @@ class EncoderTask(Task):
         self.model = autoencoder
         self.sensor = sensor
         self.scale = Scale(normalisation)
+        self.criterion = "loss" if sensor.encoder.components else CRITERION
         self.register_buffer("weights", context_weights(context, sensor.loss), persistent=False)
 
     def forward(self, batch: Batch) -> dict[str, Tensor]:
