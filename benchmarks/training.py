@@ -17,7 +17,7 @@ import numpy as np
 import torch
 from measure import measured, one_thread, show
 
-from pipeline_lib.config import SENTINEL_2, Context, Encoder, Training
+from pipeline_lib.config import SENTINEL_2, Context, Training
 from pipeline_lib.dataset import CubeArrays, Normalisation, SequenceIndex
 from pipeline_lib.models import Autoencoder
 from pipeline_lib.training.batches import Batch
@@ -62,7 +62,8 @@ def train(kind: str, batch_size: int, repeats: int) -> dict[str, float]:
     torch.set_num_threads(1)
     torch.manual_seed(0)
     context, block = Context(), Training()
-    sensor = SENTINEL_2.model_copy(update={"encoder": Encoder(kind=kind)})
+    block_of = SENTINEL_2.encoder.model_copy(update={"kind": kind})
+    sensor = SENTINEL_2.model_copy(update={"encoder": block_of})
     bands = len(sensor.bands)
     scaling = Normalisation(sensor.bands, np.zeros(bands), np.ones(bands))
     task = EncoderTask(Autoencoder(sensor, context), sensor, context, scaling)

@@ -1,5 +1,6 @@
 import math
 
+import numpy as np
 import pytest
 import torch
 from hypothesis import example, given, settings
@@ -8,7 +9,7 @@ from hypothesis import strategies as st
 from pipeline_lib.config import SENTINEL_1, SENTINEL_2, Context, Encoder
 from pipeline_lib.errors import UserError
 from pipeline_lib.models import Autoencoder, SensorEncoder
-from pipeline_lib.models.encoder import kernel_sizes
+from pipeline_lib.models.encoder import DenseFrames, kernel_sizes
 
 SMALL = Encoder(width=16, head_width=32, heads=4, decoder_width=16)
 PATCH = SMALL.model_copy(update={"kind": "patch"})
@@ -271,3 +272,20 @@ def test_the_centre_alone_is_the_centre_of_the_whole(patch_px: int) -> None:
     with torch.inference_mode():
         whole = decoder(latent, days)[:, 1, :, middle, middle]
         torch.testing.assert_close(decoder.centre(latent), whole, atol=1e-6, rtol=0)
+
+
+@torch.inference_mode()
+def test_the_dense_encoder_surveys_its_whole_field():
+    frames = DenseFrames(bands=4, width=8, features=8, patch_px=7)
+    generator = torch.Generator().manual_seed(1)
+    values = torch.rand((2, 3, 10, 12), generator=generator)
+    valid = torch.rand((2, 1, 10, 12), generator=generator) > 0.4
+    valid[0, :, :7, :7] = False
+    found = frames._field(torch.cat([values * valid, valid.float()], dim=1)).numpy()
+    for n, y, x in ((0, 0, 0), (0, 2, 5), (1, 3, 0), (1, 1, 4)):
+        shown = valid[n, 0, y : y + 7, x : x + 7].numpy()
+        pixels = values[n, :, y : y + 7, x : x + 7].numpy()[:, shown]
+        mean = pixels.mean(axis=1) if shown.any() else np.zeros(3)
+        variance = pixels.var(axis=1) if shown.any() else np.zeros(3)
+        np.testing.assert_allclose(found[n, :3, y, x], mean, atol=1e-6)
+        np.testing.assert_allclose(found[n, 3:, y, x], np.sqrt(variance + 1e-4), atol=1e-5)

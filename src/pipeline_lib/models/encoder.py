@@ -22,6 +22,8 @@ from pipeline_lib.models.positions import DayPositions
 
 BLOCKS = 3
 
+LEAST_VARIANCE = 1e-4
+
 MULTI_SCALE_REACHES = (1, 2, 3)
 """Dilations of the patch encoder's first block: it sees 3, 5 and 7 pixels wide."""
 
@@ -98,12 +100,14 @@ class CentreAttention(nn.Module):
 
 
 class DenseFrames(nn.Module):
-    """Frames to features by valid convolutions.
+    """Frames to features by valid convolutions, and by mean and spread of the whole field.
+
+    Convolutions as small as a field of 15 pixels allows hardly see it as a whole.
 
     Parameters
     ----------
     bands
-        Channels of a frame, validity included.
+        Channels of a frame, validity, which is the last one, included.
     width, features
         Channels of the blocks and of the result.
     patch_px
@@ -114,17 +118,31 @@ class DenseFrames(nn.Module):
         super().__init__()
         convolutions, attentions = kernel_sizes(patch_px)
         scales = tuple(range(1, convolutions[0] + 1, 2))
+        self.patch_px = patch_px
         self.blocks = nn.Sequential(
             DenseBlock(bands, width, scales, attentions[0]),
             DenseBlock(width, width, (convolutions[1],), attentions[1]),
             DenseBlock(width, width, (convolutions[2],), attentions[2]),
         )
         self.project = nn.Conv2d(width, features, 1)
+        self.survey = nn.Conv2d(2 * (bands - 1), features, 1, bias=False)
 
     def forward(self, maps: Tensor) -> Tensor:
         """``(N, bands, H, W)`` to ``(N, features, H - r + 1, W - r + 1)``."""
-        features: Tensor = self.project(self.blocks(maps))
+        features: Tensor = self.project(self.blocks(maps)) + self.survey(self._field(maps))
         return features
+
+    def _field(self, maps: Tensor) -> Tensor:
+        """Mean and standard deviation of each band over the valid pixels of each field."""
+        values, shown = maps[:, :-1], maps[:, -1:]
+        sums = torch.cat([values, values.square(), shown], dim=1)
+        for window in ((self.patch_px, 1), (1, self.patch_px)):
+            sums = nn.functional.avg_pool2d(sums, window, stride=1)
+        totals, share = sums[:, :-1], sums[:, -1:].clamp(min=0.5 / self.patch_px**2)
+        mean, square = (totals / share).chunk(2, dim=1)
+        # Away from 0, where rounding would grow under the root.
+        spread = ((square - mean.square()).clamp(min=0) + LEAST_VARIANCE).sqrt()
+        return torch.cat([mean, spread], dim=1)
 
 
 class PatchFrames(nn.Module):
