@@ -240,7 +240,8 @@ def draw(evaluations: Found, probes: Found, split: str, output: Path) -> None:
                 axes.plot(values, [y] * len(values), "o", ms=5, color=colours.get(name, MUTED))
             axes.set_yticks(range(len(rows)), list(rows))
             axes.set_ylim(len(rows) - 0.5, -0.5)
-            axes.set_xscale("log")
+            if metric == "centre_mae":
+                axes.set_xscale("log")
             axes.set_xlabel(label)
             axes.set_title("ab"[number], loc="left", fontweight="bold")
             axes.grid(axis="x")
