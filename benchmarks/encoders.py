@@ -242,6 +242,8 @@ def draw(evaluations: Found, probes: Found, split: str, output: Path) -> None:
             axes.set_ylim(len(rows) - 0.5, -0.5)
             if metric == "centre_mae":
                 axes.set_xscale("log")
+            else:
+                axes.locator_params(axis="x", nbins=5)
             axes.set_xlabel(label)
             axes.set_title("ab"[number], loc="left", fontweight="bold")
             axes.grid(axis="x")
