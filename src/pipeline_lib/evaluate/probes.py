@@ -23,8 +23,10 @@ from pipeline_lib.evaluate.probe_targets import Array, Targets, Truth, context_t
 from pipeline_lib.files import write_json
 from pipeline_lib.models import TrainedEncoder, load_encoder
 from pipeline_lib.seeds import generator
+from pipeline_lib.training.evaluation import encoder_source, principal_components
 from pipeline_lib.training.groups import land_cover_of
 from pipeline_lib.training.sources import EncoderSource
+from pipeline_lib.training.terms import centre_of
 
 FITTED_ON = "training"
 SCORED_ON = ("validation", "test")
@@ -86,15 +88,13 @@ def probed_samples(
     UserError
         If no sample can be drawn, or as `context_targets`.
     """
-    source = EncoderSource.load(
-        sorted(cubes), trained.sensor, trained.context, trained.normalisation
-    )
+    source = encoder_source(trained, cubes)
     drawn = _distinct(source, trained, rng, max_samples)
-    frame, middle = trained.context.frames // 2, trained.context.patch_px // 2
+    frame = trained.context.frames // 2
     spectra, embeddings = [], []
     with torch.inference_mode():
         for batch in source.batches(drawn, BATCH):
-            spectra.append(batch.values[:, frame, :, middle, middle].double().numpy())
+            spectra.append(centre_of(batch.values).double().numpy())
             embeddings.append(trained.autoencoder.encoder(*batch).double().numpy())
     targets = context_targets(
         source.index.stack,
@@ -245,9 +245,8 @@ def _features(fit: Probed, held_out: Probed) -> dict[str, Array]:
     count = fit.embedding.shape[1]
     sets = {"spectrum": held_out.spectrum}
     if count < fit.spectrum.shape[1]:
-        mean = fit.spectrum.mean(axis=0)
-        axes = np.linalg.svd(fit.spectrum - mean, full_matrices=False)[2][:count]
-        sets[f"pca_{count}"] = (held_out.spectrum - mean) @ axes.T
+        mean, axes = (part.numpy() for part in principal_components(fit.spectrum))
+        sets[f"pca_{count}"] = (held_out.spectrum - mean) @ axes[:count].T
     sets["embedding"] = held_out.embedding
     sets["spectrum+embedding"] = np.concatenate([held_out.spectrum, held_out.embedding], axis=1)
     return sets

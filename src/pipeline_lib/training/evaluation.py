@@ -72,11 +72,11 @@ def encoder_evaluation(
     UserError
         If no sample can be drawn.
     """
-    source = _encoder_source(trained, cubes)
+    source = encoder_source(trained, cubes)
     drawn = source.draw(generator(seed, "evaluation"), None, f"evaluation of {trained.name}")
     chosen = choose(drawn, source.index, land_cover, max_samples)
     task = _task(trained)
-    mean, axes = _components(spectra)
+    mean, axes = principal_components(spectra)
 
     def repeated(spectrum: Callable[[Batch], Tensor]) -> Callable[[Batch], dict[str, Tensor]]:
         return lambda batch: repeated_terms(
@@ -105,7 +105,7 @@ def centre_spectra(
     UserError
         If no sample can be drawn.
     """
-    source = _encoder_source(trained, cubes)
+    source = encoder_source(trained, cubes)
     rng = generator(seed, "evaluation")
     drawn = source.draw(rng, max_samples, f"principal components of {trained.name}")
     return source.spectra(drawn).double().numpy()
@@ -163,7 +163,7 @@ def fusion_evaluation(
     }
     count = trained.block.features
     if count < spectra.shape[1] and count <= len(spectra):
-        mean, axes = _components(spectra)
+        mean, axes = principal_components(spectra)
         methods[f"pca_{count}"] = lambda batch: _joint(tasks, batch, mean, axes[:count])
     errors = measure(source.batches(chosen.drawn, BATCH), methods)
     return _summary(errors, chosen, lambda found, rows: _by_sensor(means(found, rows), own))
@@ -219,7 +219,8 @@ def adjacent_pixel(batch: Batch) -> Tensor:
     return spectra
 
 
-def _encoder_source(trained: TrainedEncoder, cubes: Iterable[Path]) -> EncoderSource:
+def encoder_source(trained: TrainedEncoder, cubes: Iterable[Path]) -> EncoderSource:
+    """Samples of some cubes, as an encoder wants them, in memory."""
     return EncoderSource.load(sorted(cubes), trained.sensor, trained.context, trained.normalisation)
 
 
@@ -273,7 +274,7 @@ def _by_sensor(found: Mapping[str, float], sensors: Iterable[str]) -> dict[str, 
     }
 
 
-def _components(spectra: Spectra) -> tuple[Tensor, Tensor]:
+def principal_components(spectra: Spectra) -> tuple[Tensor, Tensor]:
     """Mean ``(band,)`` and principal axes ``(axis, band)``, the strongest first."""
     mean = spectra.mean(axis=0)
     axes = np.linalg.svd(spectra - mean, full_matrices=False)[2]
