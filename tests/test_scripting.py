@@ -38,3 +38,16 @@ def test_no_signature_stands_in_a_log(tmp_path: Path) -> None:
     log = Path(rule.log[0]).read_text()
     assert "cret" not in log and "sig=" not in log
     assert log.count("https://account.blob.core.windows.net/container/B02.tif?...") == 4
+
+
+def test_a_job_that_ended_leaves_no_handler_on_its_closed_log(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    root = logging.getLogger()
+    before = root.level, list(root.handlers)
+    with job(SimpleNamespace(log=[str(tmp_path / "rule.log")], rule="build_cube")):
+        logging.getLogger("pipeline_lib").info("inside")
+    logging.getLogger("pipeline_lib").warning("outside")
+    assert (root.level, root.handlers) == before
+    assert (tmp_path / "rule.log").read_text() == "INFO:pipeline_lib:inside\n"
+    assert capsys.readouterr().err == ""

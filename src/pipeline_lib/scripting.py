@@ -32,6 +32,22 @@ class _Log(io.TextIOWrapper):
 
 
 @contextmanager
+def _logging(stream: _Log) -> Iterator[None]:
+    """Messages of INFO and above to a stream, and to it no longer once it may be closed."""
+    root = logging.getLogger()
+    level = root.level
+    handler = logging.StreamHandler(stream)
+    handler.setFormatter(logging.Formatter(logging.BASIC_FORMAT))
+    root.addHandler(handler)
+    root.setLevel(logging.INFO)
+    try:
+        yield
+    finally:
+        root.setLevel(level)
+        root.removeHandler(handler)
+
+
+@contextmanager
 def job(snakemake: Any) -> Iterator[None]:
     """Send what a job prints to its log, and end a failed job with one line.
 
@@ -51,8 +67,8 @@ def job(snakemake: Any) -> Iterator[None]:
         _Log(path.open("wb"), encoding="utf-8", line_buffering=True) as log,
         redirect_stdout(log),
         redirect_stderr(log),
+        _logging(log),
     ):
-        logging.basicConfig(stream=log, level=logging.INFO, force=True)
         try:
             yield
         except Exception as error:
