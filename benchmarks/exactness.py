@@ -31,7 +31,7 @@ from pipeline_lib.config import SENTINEL_1, SENTINEL_2, Context, Encoder
 from pipeline_lib.config import Fusion as FusionBlock
 from pipeline_lib.dataset import Normalisation
 from pipeline_lib.embed.arrays import Frames, Tile, tiles
-from pipeline_lib.embed.dense import embed_tile
+from pipeline_lib.embed.dense import crops_of, embed_crops
 from pipeline_lib.errors import UserError
 from pipeline_lib.evaluate.style import ABSENT, COLOURS, INK, MASKED, MUTED, drawing
 from pipeline_lib.models import Autoencoder, Fusion, TrainedEncoder, TrainedFusion, load_encoder
@@ -42,7 +42,7 @@ LEAST = 1e-8
 KINDS = ("dense", "patch")
 SENSORS = {"sentinel-1": SENTINEL_1, "sentinel-2": SENTINEL_2}
 FUSED = "fused"
-BATCH = 2048
+BATCH = 256
 """Windows of one step where nothing else is said: the default of the export."""
 
 CHANGES = {
@@ -187,9 +187,8 @@ def dense(
     models: Models, frames: Mapping[str, Frames], tile: Tile, batch: int = BATCH
 ) -> NDArray[np.float32]:
     """The exported numbers of a tile, ``(date, y, x, number)``."""
-    found = embed_tile(
-        frames=frames, encoders=models.encoders, fusion=models.fusion, tile=tile, batch=batch
-    )
+    crops = crops_of(frames, models.encoders, tile)
+    found = embed_crops(crops=crops, encoders=models.encoders, fusion=models.fusion, batch=batch)
     return np.moveaxis(found.embedding, 1, -1)
 
 

@@ -130,6 +130,7 @@ def field(tmp_path_factory: pytest.TempPathFactory) -> SimpleNamespace:
         cubes: dict[str, Path] = cubes,
         block: Embed | None = None,
         state: Path | None = None,
+        workers: int = 1,
     ) -> None:
         embed_cube(
             cube="field",
@@ -140,6 +141,7 @@ def field(tmp_path_factory: pytest.TempPathFactory) -> SimpleNamespace:
             state=state or output.with_name(f"{output.name}-state"),
             output=output,
             config_digest="config",
+            workers=workers,
         )
 
     return SimpleNamespace(

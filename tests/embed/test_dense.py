@@ -7,10 +7,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from pipeline_lib.config import Embed
-from pipeline_lib.cubes import read_cube
-from pipeline_lib.embed.arrays import Embeddings, Frames, count_valid, tiles
-from pipeline_lib.embed.cube import usable_frames
+from pipeline_lib.embed.arrays import Embeddings, Frames, Tile, count_valid, tiles
 from pipeline_lib.embed.dense import embed_arrays
+from pipeline_lib.embed.streaming import CubeFrames
 from pipeline_lib.models import load_encoder, load_fusion
 
 
@@ -18,12 +17,17 @@ from pipeline_lib.models import load_encoder, load_fusion
 def parts(field: SimpleNamespace) -> SimpleNamespace:
     encoders = {name: load_encoder(field.models[name]) for name in field.cubes}
     frames = {
-        name: usable_frames(read_cube(path), encoders[name].normalisation)
+        name: _in_memory(CubeFrames.open(path, encoders[name].normalisation))
         for name, path in field.cubes.items()
     }
     return SimpleNamespace(
         frames=frames, encoders=encoders, fusion=load_fusion(field.models["fusion"])
     )
+
+
+def _in_memory(source: CubeFrames) -> Frames:
+    whole = source.crop(Tile(0, 0, *source.shape), 0)
+    return Frames(whole.values, whole.valid, source.times)
 
 
 def _run(parts: SimpleNamespace, frames: dict[str, Frames], **embed: int) -> Embeddings:

@@ -52,6 +52,7 @@ def test_dense_equals_patchwise(block, sensor):
             features.permute(2, 3, 0, 1).reshape(49, 11, -1),
             days,
             present.permute(1, 2, 0).reshape(49, 11),
+            middle=5,
         )
         patches = [
             (values[:, :, :, y : y + 15, x : x + 15], valid[:, :, y : y + 15, x : x + 15])
@@ -207,14 +208,26 @@ def test_common_dates_may_be_given_once():
     features, present = torch.rand(5, 11, model.features), torch.ones(5, 11, dtype=torch.bool)
     days = torch.arange(-5.0, 6.0)[None]
     with torch.no_grad():
-        once = model.latent(features, days, present)
-        each = model.latent(features, days.expand(5, 11), present)
+        once = model.latent(features, days, present, 5)
+        each = model.latent(features, days.expand(5, 11), present, 5)
     torch.testing.assert_close(once, each, rtol=0, atol=1e-6)
 
 
+def test_absent_frames_may_be_left_out():
+    model = encoder()
+    features, present = torch.rand(5, 11, model.features), torch.ones(5, 11, dtype=torch.bool)
+    days = torch.arange(-5.0, 6.0)[None]
+    present[:, [0, 1, 2, 10]] = False
+    with torch.no_grad():
+        whole = model.latent(features, days, present, 5)
+        kept = slice(3, 10)
+        fewer = model.latent(features[:, kept], days[:, kept], present[:, kept], 2)
+    torch.testing.assert_close(whole, fewer, rtol=0, atol=1e-6)
+
+
 def test_centre_attention_is_multi_head_attention():
-    """Against torch's own, with the same projections and the centre's query."""
-    from pipeline_lib.models.encoder import CentreAttention
+    """Against torch's own, on normalised tokens, with the same projections and query."""
+    from pipeline_lib.models.encoder import CentreAttention, Tokens
 
     torch.manual_seed(0)
     width, heads = 16, 4
@@ -228,11 +241,16 @@ def test_centre_attention_is_multi_head_attention():
         theirs.in_proj_bias[:width] = layer.query.bias
         theirs.out_proj.weight.copy_(layer.join.weight)
         theirs.out_proj.bias.copy_(layer.join.bias)
-    tokens, centre = torch.rand(5, 7, width).double(), torch.rand(5, width).double()
+    norm = torch.nn.LayerNorm(width).double()
+    with torch.no_grad():
+        norm.weight.uniform_(0.5, 2)
+        norm.bias.uniform_(-1, 1)
+    given, centre = torch.rand(5, 7, width).double(), torch.rand(5, width).double()
     absent = torch.rand(5, 7) < 0.4
     absent[:, 3] = False
-    bias = torch.zeros(5, 1, 7).double().masked_fill(absent[:, None], -torch.inf)
-    ours = layer(centre, tokens, bias)
+    bias = torch.zeros(5, 7, 1).double().masked_fill(absent[..., None], -torch.inf)
+    ours = layer(centre, Tokens.of(given - given.mean(-1, keepdim=True), norm), bias)
+    tokens = norm(given)
     attended, _ = theirs(layer.norm(centre)[:, None], tokens, tokens, key_padding_mask=absent)
     expected = centre + attended[:, 0]
     torch.testing.assert_close(ours, expected + layer.feed(expected))

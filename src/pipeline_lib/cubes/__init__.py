@@ -1,6 +1,6 @@
 """The grid, the schema and the files of cubes."""
 
-from pipeline_lib.cubes.grid import CubeRequest, Grid, grid_at, utm_epsg
+from pipeline_lib.cubes.grid import CubeRequest, Grid, grid_at, grid_over, utm_epsg
 from pipeline_lib.cubes.ingest import ingest_cube, merge_days
 from pipeline_lib.cubes.rolling import rolling_mean
 from pipeline_lib.cubes.schema import (
@@ -9,6 +9,8 @@ from pipeline_lib.cubes.schema import (
     NO_DATA,
     THICK_CLOUD,
     THIN_CLOUD,
+    clear_counts,
+    decode,
     frames_per_part,
     grid_of,
     make_cube,
@@ -25,9 +27,12 @@ __all__ = [
     "THIN_CLOUD",
     "CubeRequest",
     "Grid",
+    "clear_counts",
+    "decode",
     "frames_per_part",
     "grid_at",
     "grid_of",
+    "grid_over",
     "ingest_cube",
     "make_cube",
     "merge_days",

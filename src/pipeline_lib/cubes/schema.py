@@ -249,7 +249,6 @@ def read_cube(path: str | Path, *, load: bool = True) -> xr.Dataset:
     try:
         store = ZipStore(path, mode="r")
         raw = xr.open_zarr(store, consolidated=False, mask_and_scale=False, chunks=None)
-        quantity = raw.attrs["quantity"]
         counts = json.loads(raw.attrs["valid_counts"])
         cube = raw.load() if load else raw
     except Exception as error:
@@ -262,14 +261,44 @@ def read_cube(path: str | Path, *, load: bool = True) -> xr.Dataset:
             cube[name] = cube[name].astype(object)
     if load:
         if _valid_counts(cube["mask"].values) != counts:
-            raise UserError(
-                f"{path}: damaged, valid pixels differ from what was written; "
-                "delete it and run again"
-            )
-        for name in (quantity, f"{quantity}_unfiltered"):
-            if name in cube:
-                cube[name] = _decode(cube[name])
+            raise _miscounted(path)
+        cube = decode(cube)
     return cube
+
+
+def decode(cube: xr.Dataset) -> xr.Dataset:
+    """Read a cube opened with ``load=False``, or a part of it: float32, NaN where there is none."""
+    cube = cube.load()
+    for name in (cube.attrs["quantity"], f"{cube.attrs['quantity']}_unfiltered"):
+        if name in cube:
+            cube[name] = _decode(cube[name])
+    return cube
+
+
+def clear_counts(cube: xr.Dataset, path: str | Path) -> NDArray[np.int64]:
+    """Clear pixels of each frame of a cube opened with ``load=False``, ``(time,)``.
+
+    The mask is read strip by strip.
+
+    Raises
+    ------
+    UserError
+        If valid pixels differ from what was written: the file of this path is damaged.
+    """
+    valid = clear = np.zeros(cube.sizes["time"], np.int64)
+    for row in range(0, cube.sizes["y"], SPACE_CHUNK):
+        strip = cube["mask"][:, row : row + SPACE_CHUNK].values
+        valid = valid + _valid_counts(strip)
+        clear = clear + (strip == CLEAR).sum(axis=(1, 2))
+    if valid.tolist() != json.loads(cube.attrs["valid_counts"]):
+        raise _miscounted(path)
+    return clear
+
+
+def _miscounted(path: str | Path) -> UserError:
+    return UserError(
+        f"{path}: damaged, valid pixels differ from what was written; delete it and run again"
+    )
 
 
 def _decode(variable: xr.DataArray) -> xr.DataArray:

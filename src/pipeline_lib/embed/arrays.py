@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Protocol
 
 import numpy as np
 from numpy.typing import NDArray
@@ -43,8 +44,69 @@ def tiles(height: int, width: int, side: int) -> list[Tile]:
 
 
 @dataclass(frozen=True)
+class Crop:
+    """One sensor's frames of a tile, with pixels around it, as the models take them.
+
+    Attributes
+    ----------
+    values
+        ``(time, band, y + 2 margin, x + 2 margin)``, 0..1, exactly 0 where not valid.
+    valid
+        ``(time, y + 2 margin, x + 2 margin)``.
+    days
+        ``(time,)``, calendar day of each frame, counted from 1970, increasing.
+    margin
+        Pixels around the tile on every side.
+    """
+
+    values: NDArray[np.float32]
+    valid: NDArray[np.bool_]
+    days: NDArray[np.int64]
+    margin: int
+
+    @property
+    def own_valid(self) -> NDArray[np.bool_]:
+        """Validity of the tile's own pixels, ``(time, pixel)``."""
+        return self.valid[(..., *self._inner)].reshape(len(self.valid), -1)
+
+    @property
+    def own_values(self) -> NDArray[np.float32]:
+        """Values of the tile's own pixels, ``(time, band, pixel)``."""
+        return self.values[(..., *self._inner)].reshape(*self.values.shape[:2], -1)
+
+    @property
+    def shape(self) -> tuple[int, int]:
+        """Rows and columns of the tile."""
+        rows, columns = self.valid.shape[1:]
+        return rows - 2 * self.margin, columns - 2 * self.margin
+
+    @property
+    def _inner(self) -> tuple[slice, slice]:
+        rows, columns = self.shape
+        return slice(self.margin, self.margin + rows), slice(self.margin, self.margin + columns)
+
+
+class Source(Protocol):
+    """Where one sensor's frames come from, tile by tile."""
+
+    @property
+    def times(self) -> NDArray[np.datetime64]:
+        """``(time,)``, increasing. Every frame has a valid pixel somewhere in the cube."""
+
+    @property
+    def shape(self) -> tuple[int, int]:
+        """Rows and columns of the cube."""
+
+    def crop(self, tile: Tile, margin: int) -> Crop:
+        """Frames of a tile with ``margin`` more pixels on every side.
+
+        What lies outside the cube is invalid, as it is for a patch at the cube's edge.
+        """
+
+
+@dataclass(frozen=True)
 class Frames:
-    """One sensor's frames as the models take them.
+    """One sensor's frames in memory: a `Source`.
 
     Attributes
     ----------
@@ -63,29 +125,55 @@ class Frames:
     @property
     def days(self) -> NDArray[np.int64]:
         """Calendar day of each frame, counted from 1970, ``(time,)``."""
-        return self.times.astype("datetime64[D]").astype(np.int64)
+        return days_of(self.times)
 
     @property
     def shape(self) -> tuple[int, int]:
         """Rows and columns of the cube."""
         return self.valid.shape[1], self.valid.shape[2]
 
-    def crop(self, tile: Tile, margin: int) -> tuple[NDArray[np.float32], NDArray[np.bool_]]:
-        """Values and validity of a tile with ``margin`` more pixels on every side.
+    def crop(self, tile: Tile, margin: int) -> Crop:
+        """Frames of a tile, as of a `Source`."""
+        inside, beyond = reach(self.shape, tile, margin)
+        values = self.values[(..., *inside)]
+        return padded(values, self.valid[(..., *inside)], beyond, self.days, margin)
 
-        What lies outside the cube is invalid, as it is for a patch at the cube's edge.
-        """
-        height, width = self.shape
-        top, left = tile.row - margin, tile.column - margin
-        bottom, right = tile.row + tile.height + margin, tile.column + tile.width + margin
-        inside = (..., slice(max(top, 0), bottom), slice(max(left, 0), right))
-        beyond = (
-            (max(-top, 0), max(bottom - height, 0)),
-            (max(-left, 0), max(right - width, 0)),
-        )
-        values = np.pad(self.values[inside], ((0, 0), (0, 0), *beyond))
-        valid = np.pad(self.valid[inside], ((0, 0), *beyond))
-        return values, valid
+
+Sides = tuple[tuple[int, int], tuple[int, int]]
+
+
+def reach(shape: tuple[int, int], tile: Tile, margin: int) -> tuple[tuple[slice, slice], Sides]:
+    """Rows and columns of a cube that a tile with a margin shows, and what it lacks.
+
+    Returns
+    -------
+    inside
+        Rows and columns within the cube.
+    beyond
+        Pixels that reach beyond it: above and below, left and right.
+    """
+    spans = ((tile.row, tile.height), (tile.column, tile.width))
+    bounds = [(first - margin, first + count + margin) for first, count in spans]
+    inside = [slice(max(a, 0), min(b, size)) for (a, b), size in zip(bounds, shape, strict=True)]
+    beyond = [(max(-a, 0), max(b - size, 0)) for (a, b), size in zip(bounds, shape, strict=True)]
+    return (inside[0], inside[1]), (beyond[0], beyond[1])
+
+
+def padded(
+    values: NDArray[np.float32],
+    valid: NDArray[np.bool_],
+    beyond: Sides,
+    days: NDArray[np.int64],
+    margin: int,
+) -> Crop:
+    """A crop of what lies within the cube, and of invalid pixels beyond it."""
+    values = np.pad(values, ((0, 0), (0, 0), *beyond))
+    return Crop(values, np.pad(valid, ((0, 0), *beyond)), days, margin)
+
+
+def days_of(times: NDArray[np.datetime64]) -> NDArray[np.int64]:
+    """Calendar day of each time, counted from 1970."""
+    return times.astype("datetime64[D]").astype(np.int64)
 
 
 @dataclass(frozen=True)

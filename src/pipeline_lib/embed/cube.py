@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+from collections import deque
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -14,13 +15,12 @@ from rich.progress import track
 
 from pipeline_lib import __version__
 from pipeline_lib.config import Embed, Sensor
-from pipeline_lib.cubes import grid_of, read_cube
-from pipeline_lib.dataset import Normalisation, valid_pixels
-from pipeline_lib.embed.arrays import Frames
+from pipeline_lib.cubes import grid_of
 from pipeline_lib.embed.item import embedding_item
 from pipeline_lib.embed.store import Layout, TileStore
+from pipeline_lib.embed.streaming import CubeFrames, streamed
 from pipeline_lib.errors import UserError
-from pipeline_lib.files import digest_file, digest_of, library_digest
+from pipeline_lib.files import digest_file, library_digest
 
 
 def embed_cube(
@@ -33,8 +33,11 @@ def embed_cube(
     state: Path,
     output: Path,
     config_digest: str,
+    workers: int = 1,
 ) -> None:
     """Embed every pixel and usable date of a cube, resuming where a killed run stopped.
+
+    Tiles are read, computed and written side by side; with a GPU they are computed there.
 
     Parameters
     ----------
@@ -55,6 +58,9 @@ def embed_cube(
         ``manifest.json``.
     config_digest
         Digest of the config keys that the product depends on.
+    workers
+        Tiles that are computed side by side, each by one core; no value depends on it. A GPU
+        takes one at a time.
 
     Raises
     ------
@@ -63,7 +69,9 @@ def embed_cube(
         different grids, or if the fusion was trained with other encoders.
     """
     # Torch is loaded here, so that those who only read embeddings do without it.
-    from pipeline_lib.embed.dense import embed_tile
+    import torch
+
+    from pipeline_lib.embed.dense import crops_of, embed_crops
     from pipeline_lib.models import load_encoder, load_fusion
 
     joined = load_fusion(fusion)
@@ -74,25 +82,22 @@ def embed_cube(
     reference = joined.block.reference
     if reference not in cubes:
         raise UserError(f"{cube}: has no cube of {reference}, whose dates the embeddings have")
-    data = {sensor: read_cube(path) for sensor, path in cubes.items() if sensor in trained}
+    frames = {
+        sensor: CubeFrames.open(path, trained[sensor].normalisation)
+        for sensor, path in cubes.items()
+        if sensor in trained
+    }
+    data = {sensor: opened.cube for sensor, opened in frames.items()}
     for sensor, other in data.items():
-        trained[sensor].check_bands(
-            [str(band) for band in other["band"].values], str(cubes[sensor])
-        )
         if grid_of(other) != grid_of(data[reference]):
             raise UserError(
                 f"{cubes[sensor]}: lies on another grid than {cubes[reference]}; "
                 "bring both to one grid"
             )
-    frames = {sensor: usable_frames(data[sensor], trained[sensor].normalisation) for sensor in data}
     if not len(frames[reference].times):
         raise UserError(f"{cubes[reference]}: no date has a valid pixel; there is nothing to embed")
 
-    models = {sensor: model.digest for sensor, model in trained.items()}
-    digests = {
-        "model_digest": digest_of({"fusion": joined.digest, "encoders": models}),
-        "config_digest": config_digest,
-    }
+    digests = {"model_digest": joined.model_digest, "config_digest": config_digest}
     origin = {
         "cube": cube,
         **digests,
@@ -102,7 +107,7 @@ def embed_cube(
         "code": library_digest(["cubes", "dataset", "models", "embed"]),
     }
     layout = Layout(
-        template=_template(data[reference], frames[reference], joined.block.features, digests),
+        template=_template(frames[reference], joined.block.features, digests),
         sensors=tuple(sensor for sensor in trained if sensor != reference),
         reference=reference,
         units=data[reference][data[reference].attrs["quantity"]].attrs["units"],
@@ -110,21 +115,35 @@ def embed_cube(
         tile_px=embed.tile_px,
     )
     store = TileStore(state, origin, layout)
-    terminal = Console(stderr=True)
+    device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    for model in (joined.fusion, *(each.autoencoder for each in trained.values())):
+        model.to(device)
     pending = store.pending()
-    for tile in track(pending, cube, console=terminal, disable=not terminal.is_terminal):
-        part = embed_tile(
-            frames=frames, encoders=trained, fusion=joined, tile=tile, batch=embed.batch
-        )
-        store.write(tile, part)
+    written = streamed(
+        pending,
+        read=lambda tile: crops_of(frames, trained, tile),
+        compute=lambda crops: embed_crops(
+            crops=crops, encoders=trained, fusion=joined, batch=embed.batch
+        ),
+        write=store.write,
+        workers=workers if device.type == "cpu" else 1,
+    )
+    terminal = Console(stderr=True)
+    shown = track(written, cube, len(pending), console=terminal, disable=not terminal.is_terminal)
+    threads = torch.get_num_threads()
+    # One core each: a sum that several share depends in its last digits on how many they are.
+    torch.set_num_threads(1)
+    try:
+        deque(shown, maxlen=0)
+    finally:
+        torch.set_num_threads(threads)
     item = embedding_item(
         cube=cube,
         grid=grid_of(data[reference]),
-        times=frames[reference].times,
-        dtype=embed.dtype,
+        layout=layout,
         parameters={
             **digests,
-            "encoders": models,
+            "encoders": joined.encoders,
             "temporal_resolution": "single_acquisition",
             "dimensions": joined.block.features,
             "reference": reference,
@@ -142,19 +161,9 @@ def embed_cube(
     store.finish(output, item)
 
 
-def usable_frames(cube: xr.Dataset, normalisation: Normalisation) -> Frames:
-    """The frames of a cube that have a valid pixel, scaled as the encoder wants them."""
-    valid = valid_pixels(cube)
-    usable = valid.any(axis=(1, 2))
-    values = normalisation.apply(cube[cube.attrs["quantity"]].values[usable])
-    values[~np.broadcast_to(valid[usable][:, None], values.shape)] = 0
-    return Frames(values, valid[usable], cube["time"].values[usable])
-
-
-def _template(
-    cube: xr.Dataset, frames: Frames, features: int, digests: Mapping[str, str]
-) -> xr.Dataset:
+def _template(frames: CubeFrames, features: int, digests: Mapping[str, str]) -> xr.Dataset:
     """Coordinates and attributes of the store."""
+    cube = frames.cube
     kept = ("site", "land_cover", "license", "source")
     return xr.Dataset(
         coords={
@@ -169,7 +178,7 @@ def _template(
             **{key: cube.attrs[key] for key in kept if key in cube.attrs},
             **digests,
             "software": f"pipeline_lib {__version__}",
-            "source_items": json.dumps(_items(cube.sel(time=frames.times))),
+            "source_items": json.dumps(_items(cube.isel(time=frames.usable))),
         },
     )
 

@@ -2,7 +2,8 @@
 
 Frame features are computed once per frame, gathered per window, and the temporal head
 runs over batches of windows. A tile is computed from its pixels and a halo of half a
-patch, so that the result does not depend on how a cube is tiled.
+patch, so that the result does not depend on how a cube is tiled. The models decide where
+it is computed: on the device that holds them.
 """
 
 from __future__ import annotations
@@ -16,8 +17,17 @@ from numpy.typing import NDArray
 
 from pipeline_lib.config import Embed
 from pipeline_lib.dataset import closest_frame, window_frames, window_step
-from pipeline_lib.embed.arrays import Embeddings, Frames, Tile, count_valid, tiles
+from pipeline_lib.embed.arrays import Crop, Embeddings, Source, Tile, count_valid, tiles
 from pipeline_lib.models import TrainedEncoder, TrainedFusion
+
+FRAME_PX = {"cpu": 2**14, "cuda": 2**21}
+"""Pixels of frames whose features are computed at once, by device."""
+
+FUSED_BATCHES = 8
+"""Batches of windows that are fused at once: the fusion has few and narrow tokens."""
+
+BATCHES = {"cpu": 1, "cuda": 64}
+"""Batches of windows in one step, by device: on a CPU they shall stay in its cache."""
 
 
 @dataclass(frozen=True)
@@ -33,7 +43,7 @@ class _Paired:
     usable
         ``(date, pixel)``, whether that frame is valid at the pixel.
     latents
-        ``(frame, pixel, number)``, where some date wants them; zeros elsewhere.
+        ``(frame * pixel, number)``; only where some date wants them do they hold anything.
     """
 
     frame: NDArray[np.int64]
@@ -44,12 +54,12 @@ class _Paired:
 
 def embed_arrays(
     *,
-    frames: Mapping[str, Frames],
+    frames: Mapping[str, Source],
     encoders: Mapping[str, TrainedEncoder],
     fusion: TrainedFusion,
     embed: Embed,
 ) -> Embeddings:
-    """Embed a cube that lies in memory.
+    """Embed a whole cube into memory.
 
     Parameters
     ----------
@@ -77,9 +87,8 @@ def embed_arrays(
         np.empty(shape, np.float32),
     )
     for tile in tiles(*reference.shape, embed.tile_px):
-        part = embed_tile(
-            frames=frames, encoders=encoders, fusion=fusion, tile=tile, batch=embed.batch
-        )
+        crops = crops_of(frames, encoders, tile)
+        part = embed_crops(crops=crops, encoders=encoders, fusion=fusion, batch=embed.batch)
         area = (..., tile.rows, tile.columns)
         whole.embedding[area] = part.embedding
         whole.context_share[area] = part.context_share
@@ -89,70 +98,94 @@ def embed_arrays(
     return whole
 
 
-@torch.inference_mode()
-def embed_tile(
-    *,
-    frames: Mapping[str, Frames],
-    encoders: Mapping[str, TrainedEncoder],
-    fusion: TrainedFusion,
-    tile: Tile,
-    batch: int,
-) -> Embeddings:
-    """Embed one tile of a cube; parameters and result as for :func:`embed_arrays`.
-
-    Other sensors are paired by the frame closest in time. Where that frame is not valid at
-    the pixel, the sensor is absent from the fusion there: nothing is invented for it.
-    """
-    name = fusion.block.reference
-    reference = frames[name]
-    shape = (len(reference.times), tile.height, tile.width)
-    centres = _flat(reference.valid, tile)
-    paired = {
-        sensor: _pair(frames[sensor], encoders[sensor], reference.days, centres, tile, batch)
-        for sensor in encoders
+def crops_of(
+    frames: Mapping[str, Source], encoders: Mapping[str, TrainedEncoder], tile: Tile
+) -> dict[str, Crop]:
+    """What the models have to see of each sensor that has frames, to embed a tile."""
+    return {
+        sensor: frames[sensor].crop(tile, trained.context.patch_px // 2)
+        for sensor, trained in encoders.items()
         if sensor in frames and len(frames[sensor].times)
     }
 
-    observed = torch.from_numpy(reference.crop(tile, 0)[0].reshape(shape[0], -1, tile.pixels))
-    span = torch.from_numpy(encoders[name].normalisation.upper - encoders[name].normalisation.lower)
-    embedding = torch.full((*centres.shape, fusion.block.features), torch.nan)
-    error = torch.full(centres.shape, torch.nan)
-    for date, pixel in _batches(centres, batch):
-        fused = fusion.fusion.fuse(*_tokens(paired, encoders, date, pixel))
-        decoded = encoders[name].autoencoder.decoder.centre(fusion.fusion.split(fused)[name])
-        embedding[date, pixel] = fused
-        error[date, pixel] = ((decoded - observed[date, :, pixel]).abs() * span).mean(dim=1)
 
-    share = _context_share(reference, encoders[name], tile)
+@torch.inference_mode()
+def embed_crops(
+    *,
+    crops: Mapping[str, Crop],
+    encoders: Mapping[str, TrainedEncoder],
+    fusion: TrainedFusion,
+    batch: int,
+) -> Embeddings:
+    """Embed a tile.
+
+    Other sensors are paired by the frame closest in time. Where that frame is not valid at
+    the pixel, the sensor is absent from the fusion there: nothing is invented for it.
+
+    Parameters
+    ----------
+    crops
+        The tile and what is around it, by sensor, as `crops_of` gives it.
+    encoders, fusion
+        As in `embed_arrays`.
+    batch
+        Windows of one step of the temporal head.
+
+    Returns
+    -------
+    embeddings
+        Of the tile.
+    """
+    name = fusion.block.reference
+    reference, trained = crops[name], encoders[name]
+    device = _device_of(trained)
+    shape = (len(reference.days), *reference.shape)
+    centres = reference.own_valid
+    batch *= BATCHES[device.type]
+    paired = {
+        sensor: _pair(crop, encoders[sensor], reference.days, centres, batch)
+        for sensor, crop in crops.items()
+    }
+
+    observed = torch.from_numpy(reference.own_values).to(device).movedim(1, 2).flatten(0, 1)
+    span = torch.from_numpy(trained.normalisation.upper - trained.normalisation.lower).to(device)
+    embedding = torch.full((centres.size, fusion.block.features), torch.nan, device=device)
+    error = torch.full((centres.size,), torch.nan, device=device)
+    for date, pixel in _batches(centres, FUSED_BATCHES * batch):
+        fused = fusion.fusion.fuse(*_tokens(paired, encoders, date, pixel))
+        decoded = trained.autoencoder.decoder.centre(fusion.fusion.split(fused)[name])
+        places = torch.from_numpy(date * centres.shape[1] + pixel).to(device)
+        missed = (decoded - observed.index_select(0, places)).abs() * span
+        embedding.index_copy_(0, places, fused)
+        error.index_copy_(0, places, missed.mean(dim=1))
+
+    share = _context_share(reference, trained)
     return Embeddings(
-        embedding=embedding.movedim(1, 2).reshape(shape[0], -1, *shape[1:]).numpy(),
+        embedding=embedding.view(*shape, -1).movedim(-1, 1).cpu().numpy(),
         context_share=np.where(centres, share, np.float32(np.nan)).reshape(shape),
         days={
             sensor: _days(paired.get(sensor), centres.shape).reshape(shape)
             for sensor in encoders
             if sensor != name
         },
-        reconstruction_error=error.reshape(shape).numpy(),
+        reconstruction_error=error.reshape(shape).cpu().numpy(),
     )
 
 
-def windows(count: int, trained: TrainedEncoder) -> tuple[NDArray[np.int64], NDArray[np.bool_]]:
-    """Frames of the window around every frame of a record, ``(frame, window)`` each.
-
-    Returns
-    -------
-    indices, present
-        Beyond the record's ends nothing is present.
-    """
+def windows(count: int, trained: TrainedEncoder) -> list[range]:
+    """Frames of the window around every frame of a record; those beyond its ends are left out."""
     length = trained.context.frames
     step = window_step(trained.sensor.sequence.frames, length)
-    found = [window_frames(count, centre, length, step) for centre in range(count)]
-    return np.stack([indices for indices, _ in found]), np.stack([there for _, there in found])
+    found = []
+    for centre in range(count):
+        indices, present = window_frames(count, centre, length, step)
+        inside = indices[present]
+        found.append(range(int(inside[0]), int(inside[-1]) + 1, step))
+    return found
 
 
-def _flat(valid: NDArray[np.bool_], tile: Tile) -> NDArray[np.bool_]:
-    """Validity of a tile's own pixels, ``(time, pixel)``."""
-    return valid[:, tile.rows, tile.columns].reshape(len(valid), -1)
+def _device_of(trained: TrainedEncoder) -> torch.device:
+    return next(trained.autoencoder.parameters()).device
 
 
 def _batches(
@@ -165,24 +198,23 @@ def _batches(
 
 
 def _pair(
-    frames: Frames,
+    crop: Crop,
     trained: TrainedEncoder,
     dates: NDArray[np.int64],
     centres: NDArray[np.bool_],
-    tile: Tile,
     batch: int,
 ) -> _Paired:
     """Pair dates (days since 1970) with a sensor's frames and compute the latents they want."""
-    frame = np.array([closest_frame(frames.days, day) for day in dates])
-    valid = _flat(frames.valid, tile)
+    frame = np.array([closest_frame(crop.days, day) for day in dates])
+    valid = crop.own_valid
     usable = centres & valid[frame]
     wanted = np.zeros_like(valid)
     np.logical_or.at(wanted, frame, usable)
     return _Paired(
         frame=frame,
-        days=(frames.days[frame] - dates).astype(np.float32),
+        days=(crop.days[frame] - dates).astype(np.float32),
         usable=usable,
-        latents=_latents(frames, trained, wanted, tile, batch),
+        latents=_latents(crop, trained, wanted, batch),
     )
 
 
@@ -195,15 +227,17 @@ def _tokens(
     """Latents, days and presence of every sensor of the fusion."""
     latents, days, present = {}, {}, {}
     for sensor, trained in encoders.items():
+        device = _device_of(trained)
         given = paired.get(sensor)
         if given is None:
-            latents[sensor] = torch.zeros(len(date), trained.sensor.latent)
-            days[sensor] = torch.zeros(len(date))
-            present[sensor] = torch.zeros(len(date), dtype=torch.bool)
+            latents[sensor] = torch.zeros(len(date), trained.sensor.latent, device=device)
+            days[sensor] = torch.zeros(len(date), device=device)
+            present[sensor] = torch.zeros(len(date), dtype=torch.bool, device=device)
         else:
-            latents[sensor] = given.latents[given.frame[date], pixel]
-            days[sensor] = torch.from_numpy(given.days[date])
-            present[sensor] = torch.from_numpy(given.usable[date, pixel])
+            places = torch.from_numpy(given.frame[date] * given.usable.shape[1] + pixel)
+            latents[sensor] = given.latents.index_select(0, places.to(device))
+            days[sensor] = torch.from_numpy(given.days[date]).to(device)
+            present[sensor] = torch.from_numpy(given.usable[date, pixel]).to(device)
     return latents, days, present
 
 
@@ -213,54 +247,58 @@ def _days(given: _Paired | None, shape: tuple[int, ...]) -> NDArray[np.float32]:
     return np.where(given.usable, given.days[:, None], np.float32(np.nan))
 
 
-def _context_share(frames: Frames, trained: TrainedEncoder, tile: Tile) -> NDArray[np.float32]:
+def _context_share(crop: Crop, trained: TrainedEncoder) -> NDArray[np.float32]:
     """Share of valid pixels in the context of every frame and pixel, ``(time, pixel)``."""
     patch = trained.context.patch_px
-    _, valid = frames.crop(tile, patch // 2)
-    counts = count_valid(valid, patch).reshape(len(valid), -1)
-    indices, present = windows(len(valid), trained)
-    seen = [counts[row[there]].sum(axis=0) for row, there in zip(indices, present, strict=True)]
+    counts = count_valid(crop.valid, patch).reshape(len(crop.valid), -1)
+    seen = [counts[list(window)].sum(axis=0) for window in windows(len(counts), trained)]
     return (np.stack(seen) / (trained.context.frames * patch**2)).astype(np.float32)
 
 
 def _latents(
-    frames: Frames, trained: TrainedEncoder, wanted: NDArray[np.bool_], tile: Tile, batch: int
+    crop: Crop, trained: TrainedEncoder, wanted: NDArray[np.bool_], batch: int
 ) -> torch.Tensor:
-    """Latents of the wanted centres, ``(frame, pixel, number)``; zeros elsewhere."""
+    """Latents of the wanted centres, ``(frame * pixel, number)``."""
     encoder = trained.autoencoder.encoder
-    values, valid = frames.crop(tile, trained.context.patch_px // 2)
-    seen = count_valid(valid, trained.context.patch_px).reshape(wanted.shape) > 0
-    features = _frame_features(trained, values, valid, batch)
-    latents = torch.zeros(*wanted.shape, trained.sensor.latent)
-    indices, present = windows(len(valid), trained)
-    for centre in np.flatnonzero(wanted.any(axis=1)):
-        window, inside = indices[centre], present[centre]
-        days = torch.from_numpy(frames.days[window] - frames.days[centre])[None]
-        places = np.flatnonzero(wanted[centre])
-        for start in range(0, len(places), batch):
-            place = places[start : start + batch]
-            rows = torch.from_numpy(window * tile.pixels + place[:, None])
-            gathered = features.index_select(0, rows.flatten()).view(*rows.shape, -1)
-            there = torch.from_numpy(seen[window][:, place].T & inside)
-            latents[centre, place] = encoder.latent(gathered, days, there)
+    device = _device_of(trained)
+    count, pixels = wanted.shape
+    seen = count_valid(crop.valid, trained.context.patch_px).reshape(wanted.shape) > 0
+    features = _frame_features(crop, trained)
+    latents = torch.zeros(wanted.size, trained.sensor.latent, device=device)
+    around = windows(count, trained)
+    # All dates of few pixels, then the next pixels: their features stay in the cache.
+    for first in range(0, pixels, batch):
+        block = features[first : first + batch]
+        rows = block.flatten(0, 1)
+        for centre in np.flatnonzero(wanted[:, first : first + batch].any(axis=1)).tolist():
+            window = around[centre]
+            frames = np.asarray(window)
+            place = np.flatnonzero(wanted[centre, first : first + batch])
+            if len(place) == len(block):
+                gathered = block[:, window.start : window.stop : window.step]
+            else:
+                index = torch.from_numpy(place[:, None] * count + frames).to(device)
+                gathered = rows.index_select(0, index.flatten()).view(*index.shape, -1)
+            days = torch.from_numpy(crop.days[frames] - crop.days[centre])[None].to(device)
+            there = torch.from_numpy(seen[frames][:, first + place].T).to(device)
+            found = encoder.latent(gathered, days, there, window.index(centre))
+            own = torch.from_numpy(centre * pixels + first + place).to(device)
+            latents.index_copy_(0, own, found)
     return latents
 
 
-def _frame_features(
-    trained: TrainedEncoder,
-    values: NDArray[np.float32],
-    valid: NDArray[np.bool_],
-    batch: int,
-) -> torch.Tensor:
-    """Features of a tile's frames, ``(frame * pixel, feature)``; zeros for empty frames."""
+def _frame_features(crop: Crop, trained: TrainedEncoder) -> torch.Tensor:
+    """Features of a tile's frames, ``(pixel, frame, feature)``."""
     encoder = trained.autoencoder.encoder
-    halo = trained.context.patch_px - 1
-    pixels = (valid.shape[1] - halo) * (valid.shape[2] - halo)
-    features = torch.zeros(len(valid), pixels, encoder.features)
-    chosen = np.flatnonzero(valid.any(axis=(1, 2)))
-    together = max(1, batch // pixels)
+    device = _device_of(trained)
+    pixels = crop.shape[0] * crop.shape[1]
+    features = torch.zeros(pixels, len(crop.valid), encoder.features, device=device)
+    chosen = np.flatnonzero(crop.valid.any(axis=(1, 2)))
+    together = max(1, FRAME_PX[device.type] // pixels)
     for start in range(0, len(chosen), together):
         part = chosen[start : start + together]
-        maps = encoder.frame_features(torch.from_numpy(values[part]), torch.from_numpy(valid[part]))
-        features[part] = maps.flatten(2).movedim(1, 2)
-    return features.flatten(0, 1)
+        values, valid = (torch.from_numpy(a[part]).to(device) for a in (crop.values, crop.valid))
+        maps = encoder.frame_features(values, valid)
+        for frame, found in zip(part, maps, strict=True):
+            features[:, frame] = found.flatten(1).T
+    return features

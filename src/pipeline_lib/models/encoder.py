@@ -12,6 +12,8 @@ an encoder that has to find both in the same numbers gives one of them up.
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+
 import torch
 from torch import Tensor, nn
 
@@ -59,6 +61,37 @@ def kernel_sizes(patch_px: int) -> tuple[tuple[int, ...], tuple[int, ...]]:
     return tuple(convolutions), tuple(attentions)
 
 
+@dataclass(frozen=True)
+class Tokens:
+    """Tokens normalised over their channels (Ba et al. 2016, eq. 4), which are never formed.
+
+    Attention is computed from the tokens as they came, one number per token, and projections
+    that take the normalisation's gain and shift in: the same function, without further passes
+    over the widest array of the head.
+
+    Attributes
+    ----------
+    apart
+        ``(B, T, W)``, less the mean of each token.
+    scale
+        ``(B, T, 1)``, the inverse of its spread.
+    gain, shift
+        ``(W,)``, what is done to a token of mean 0 and spread 1.
+    """
+
+    apart: Tensor
+    scale: Tensor
+    gain: Tensor
+    shift: Tensor
+
+    @classmethod
+    def of(cls, apart: Tensor, norm: nn.LayerNorm) -> Tokens:
+        """Tokens from ``(B, T, W)`` whose means are 0."""
+        length = torch.linalg.vector_norm(apart, dim=-1, keepdim=True)
+        scale = (length.square() / apart.shape[-1] + norm.eps).rsqrt()
+        return cls(apart, scale, norm.weight, norm.bias)
+
+
 class CentreAttention(nn.Module):
     """A pre-norm transformer layer in which only the centre token queries.
 
@@ -88,14 +121,18 @@ class CentreAttention(nn.Module):
         nn.init.uniform_(self.key, -bound, bound)
         nn.init.uniform_(self.value, -bound, bound)
 
-    def forward(self, centre: Tensor, tokens: Tensor, bias: Tensor) -> Tensor:
-        """Update the centre ``(B, W)`` from tokens ``(B, T, W)``; bias ``(B, 1, T)`` on scores."""
+    def forward(self, centre: Tensor, tokens: Tokens, bias: Tensor) -> Tensor:
+        """Update the centre ``(B, W)`` from tokens; bias ``(B, T, 1)`` on their scores."""
         count, width = centre.shape
-        query = self.query(self.norm(centre)).view(count, self.heads, -1).transpose(0, 1)
-        query = (query @ self.key).transpose(0, 1) * (width // self.heads) ** -0.5
-        weights = torch.softmax(query @ tokens.transpose(1, 2) + bias, dim=-1)
-        mean = (weights @ tokens).transpose(0, 1) @ self.value
-        centre = centre + self.join(mean.transpose(0, 1).reshape(count, width))
+        query = self.query(self.norm(centre)) * (width // self.heads) ** -0.5
+        query = query.view(count, self.heads, -1).transpose(0, 1) @ (self.key * tokens.gain)
+        scores = tokens.scale * (tokens.apart @ query.permute(1, 2, 0))
+        # Over the second dimension: over a last one as short as a window it is far slower.
+        weights = torch.softmax(scores + bias, dim=1) * tokens.scale
+        mean = (weights.transpose(1, 2) @ tokens.apart).transpose(0, 1)
+        value = mean @ (tokens.gain[:, None] * self.value)
+        value = value + (tokens.shift @ self.value)[:, None]
+        centre = centre + self.join(value.transpose(0, 1).reshape(count, width))
         return centre + self.feed(centre)
 
 
@@ -208,8 +245,8 @@ class SensorEncoder(nn.Module):
     receptive_field
         Side of the square of pixels that a latent depends on.
     features
-        Length ``D`` of a frame's feature vector: what the head reads, and the scores of the
-        pixel's own spectrum.
+        Length ``D`` of a frame's feature vector: what the head reads, in two parts, its channels
+        less their mean and the mean; and the scores of the pixel's own spectrum.
     spectrum_mean, spectrum_axes
         ``(bands,)`` and ``(bands, components)``: what the scores are taken by, set by
         `Autoencoder.begin_at`.
@@ -222,7 +259,7 @@ class SensorEncoder(nn.Module):
         super().__init__()
         self.receptive_field = context.patch_px
         self.head_width = block.head_width
-        self.features = block.head_width + block.components
+        self.features = block.head_width + 1 + block.components
         self.register_buffer("spectrum_mean", torch.zeros(bands))
         self.register_buffer("spectrum_axes", torch.eye(bands)[:, : block.components].clone())
         self.frames = FRAMES[block.kind](
@@ -267,7 +304,9 @@ class SensorEncoder(nn.Module):
         # In bf16 the scores would be rounded to less than a sensor's noise.
         with torch.autocast(values.device.type, enabled=False):
             scores = (own.float() - self.spectrum_mean) @ self.spectrum_axes
-        return torch.cat([features.float(), scores.movedim(-1, 1)], dim=1)
+        features = features.float()
+        mean = features.mean(dim=1, keepdim=True)
+        return torch.cat([features - mean, mean, scores.movedim(-1, 1)], dim=1)
 
     def presence(self, valid: Tensor) -> Tensor:
         """Whether the field around each pixel holds a valid one.
@@ -285,7 +324,7 @@ class SensorEncoder(nn.Module):
         field = self.receptive_field
         return nn.functional.max_pool2d(valid[:, None].float(), field, stride=1)[:, 0] > 0
 
-    def latent(self, features: Tensor, days: Tensor, present: Tensor) -> Tensor:
+    def latent(self, features: Tensor, days: Tensor, present: Tensor, middle: int) -> Tensor:
         """Latents of windows of frames.
 
         Parameters
@@ -294,26 +333,30 @@ class SensorEncoder(nn.Module):
             ``(B, T, D)``, the frames' features at one pixel per window.
         days
             ``(B, T)``, or ``(1, T)`` if all windows have the same dates: days since the centre
-            frame, which is frame ``T // 2``. Ignored where a frame is absent.
+            frame. Ignored where a frame is absent.
         present
             ``(B, T)``, bool. The centre frame is used whatever stands there.
+        middle
+            Index of the centre frame: half of T, unless absent frames are left out.
 
         Returns
         -------
         Tensor
             ``(B, latent)``.
         """
-        middle = features.shape[1] // 2
-        seen, scores = features[..., : self.head_width], features[:, middle, self.head_width :]
-        dated = seen + self.positions(days)
-        tokens = self.token_norm(dated)
-        bias = torch.zeros(present.shape, dtype=tokens.dtype, device=tokens.device)
+        seen = features[..., : self.head_width]
+        level, scores = features[:, middle, self.head_width :].tensor_split([1], dim=1)
+        positions = self.positions(days)
+        mean = positions.mean(dim=-1, keepdim=True)
+        apart = seen + (positions - mean)
+        tokens = Tokens.of(apart, self.token_norm)
+        bias = torch.zeros(present.shape, dtype=apart.dtype, device=apart.device)
         bias = bias.masked_fill(~present, float("-inf"))
         bias[:, middle] = 0.0
         # Not normalised, here and at the end: brightness is what a latent has to tell first.
-        centre = dated[:, middle]
+        centre = apart[:, middle] + (level + mean[:, middle])
         for layer in self.layers:
-            centre = layer(centre, tokens, bias[:, None])
+            centre = layer(centre, tokens, bias[..., None])
         return torch.cat([scores, self.bottleneck(centre).float()], dim=-1)
 
     def forward(self, values: Tensor, valid: Tensor, days: Tensor) -> Tensor:
@@ -331,4 +374,5 @@ class SensorEncoder(nn.Module):
         """
         count, frames = days.shape
         features = self.frame_features(values.flatten(0, 1), valid.flatten(0, 1))
-        return self.latent(features.view(count, frames, self.features), days, valid.any(dim=(2, 3)))
+        features = features.view(count, frames, self.features)
+        return self.latent(features, days, valid.any(dim=(2, 3)), frames // 2)
