@@ -10,20 +10,30 @@ configfile: f"{workflow.basedir}/config/config.yaml"
 
 include: "workflow/rules/common.smk"
 include: "workflow/rules/demo.smk"
-include: "workflow/rules/sites.smk"
 include: "workflow/rules/cubes.smk"
-include: "workflow/rules/dataset.smk"
-include: "workflow/rules/models.smk"
 include: "workflow/rules/embed.smk"
-include: "workflow/rules/gpp.smk"
-include: "workflow/rules/report.smk"
+
+
+# A run that uses trained models draws no sites, trains nothing and compares nothing.
+if not C.models:
+
+    include: "workflow/rules/sites.smk"
+    include: "workflow/rules/dataset.smk"
+    include: "workflow/rules/models.smk"
+    include: "workflow/rules/gpp.smk"
+    include: "workflow/rules/report.smk"
+
+    rule models:
+        input:
+            fusion_files(),
 
 
 rule all:
     default_target: True
     input:
-        f"{RUN}/report.html",
+        [] if C.models else f"{RUN}/report.html",
         embeddings(),
+        geotiffs,
 
 
 rule cubes:
@@ -31,11 +41,7 @@ rule cubes:
         [cube_file(sensor, cube) for sensor in C.sensors for cube in cubes_of(sensor)],
 
 
-rule models:
-    input:
-        fusion_files(),
-
-
 rule embed:
     input:
         embeddings(),
+        geotiffs,

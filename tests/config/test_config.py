@@ -8,6 +8,7 @@ import yaml
 from pipeline_lib.config import Config, parse
 from pipeline_lib.config.generate import generated_files
 from pipeline_lib.errors import UserError
+from pipeline_lib.files import read_json, write_json
 
 
 def test_generated_files_are_in_step_with_the_blocks(project_root: Path) -> None:
@@ -83,3 +84,110 @@ def test_the_keys_of_learning_do_not_decide_cubes() -> None:
     sensor = Config().sensors["sentinel-2"]
     other = sensor.model_copy(update={"latent": 3, "rgb": None})
     assert sensor.source() == other.source()
+
+
+AREA = {"bounds": [11.0, 48.0, 11.2, 48.1], "start": "2021-03-01", "end": "2021-10-31"}
+
+
+@pytest.fixture
+def models(tmp_path: Path) -> Path:
+    """What trained models say of themselves, by another choice of sensors than the default."""
+    folder = tmp_path / "results" / "paper" / "models"
+    sensors = Config().sensors
+    names = {"optical": sensors["sentinel-2"], "sentinel-1": sensors["sentinel-1"]}
+    for name, sensor in names.items():
+        told = {"kind": "encoder", "sensor_name": name, "digest": f"digest of {name}"}
+        told |= {"sensor": sensor.model_dump(mode="json"), "context": {"frames": 7}}
+        write_json(folder / name / "model.json", told)
+    told = {"kind": "fusion", "digest": "of the fusion", "fusion": {"reference": "optical"}}
+    encoders = {name: f"digest of {name}" for name in names}
+    write_json(folder / "fusion" / "model.json", told | {"encoders": encoders})
+    return folder
+
+
+def use(models: Path, **more: object) -> Config:
+    """A user's few lines, merged with the defaults as Snakemake merges them."""
+    content = Config().model_dump(mode="json") | {"run": "mine", "models": str(models)}
+    return parse(content | more, models.parents[2])
+
+
+def test_a_run_with_trained_models_takes_their_sensors(models: Path) -> None:
+    config = use(models, areas={"valley": AREA})
+    assert list(config.sensors) == ["optical", "sentinel-1"]
+    assert config.sensors["optical"] == Config().sensors["sentinel-2"]
+    assert config.fusion.reference == "optical" and config.context.frames == 7
+    assert config.sites is None and config.gpp is None
+    width, height = config.areas["valley"].sides_km
+    assert width == pytest.approx(14.9, rel=0.01) and height == pytest.approx(11.1, rel=0.01)
+
+
+@pytest.mark.parametrize(
+    ("more", "told"),
+    [
+        ({}, "models: there is nothing to embed with them; name `areas` or `own_cubes`"),
+        ({"areas": {"a": AREA | {"bounds": [12, 48, 11, 49]}}}, "areas.a.bounds: bounds must be"),
+        ({"areas": {"a": AREA | {"end": "2021-02-28"}}}, "areas.a: end lies before start"),
+        ({"areas": {"a": AREA | {"bounds": [11, 48, 12, 48.1]}}}, "areas.a: 74 x 11 km are too"),
+        ({"areas": {"a": AREA | {"bounds": [11, -1, 11.1, 1]}}}, "areas.a: 11 x 223 km are too"),
+        (
+            {"areas": {"a": {"bounds": AREA["bounds"], "end": "2021-10-31"}}},
+            "a.start: Field required",
+        ),
+        ({"areas": {"a/b": AREA}}, "areas.a/b"),
+        ({"areas": {"a": AREA}, "run": "paper"}, "run: 'paper' is the run of the models"),
+        ({"areas": {"a": AREA}, "sensors": {}}, "sensors: are those that the models"),
+        ({"areas": {"a": AREA}, "own_cubes": {"a": {"site": "a", "files": {}}}}, "areas.a: also a"),
+        ({"own_cubes": {"a": {"site": "a", "files": {}}}}, "own_cubes.a.files: lacks optical"),
+    ],
+)
+def test_mistakes_in_the_use_of_models_are_told(
+    models: Path, more: dict[str, object], told: str
+) -> None:
+    with pytest.raises(UserError, match=told) as raised:
+        use(models, **more)
+    assert "1 mistake(s)" in str(raised.value)
+
+
+def test_all_mistakes_of_a_use_are_told_at_once(models: Path) -> None:
+    wrong = {"a": AREA | {"bounds": [12, 48, 11, 49]}, "b": AREA | {"start": "2022-01-01"}}
+    with pytest.raises(UserError) as raised:
+        use(models.with_name("nowhere"), areas=wrong, run="../mine")
+    text = str(raised.value)
+    for part in ("4 mistake(s)", "models: there is no folder", "areas.a", "areas.b", "run: "):
+        assert part in text
+
+
+def test_areas_need_trained_models() -> None:
+    with pytest.raises(UserError, match="areas: are embedded with trained models; name"):
+        parse({"areas": {"a": AREA}})
+
+
+@pytest.mark.parametrize(
+    ("sensor", "change", "told"),
+    [
+        ("fusion", None, "there is no .*fusion/model.json; name the folder `models`"),
+        ("optical", None, "there is no .*optical/model.json; name the folder `models`"),
+        ("optical", {"digest": "another"}, "optical: not the encoder that the fusion was trained"),
+        ("optical", {"kind": "fusion"}, r"not written by this version of the library \(kind\)"),
+        ("optical", {"sensor": {"lens": 1}}, r"not written by this version .* \(sensor"),
+        ("fusion", {"fusion": {"reference": "x"}}, "names no encoder of its reference sensor"),
+        ("fusion", {"encoders": {"../optical": "d"}}, r"\(encoders.../optical"),
+    ],
+)
+def test_models_that_are_none_are_told(
+    models: Path, sensor: str, change: dict[str, object] | None, told: str
+) -> None:
+    path = models / sensor / "model.json"
+    if change is None:
+        path.unlink()
+    else:
+        write_json(path, read_json(path) | change)
+    with pytest.raises(UserError, match=f"models: .*{told}"):
+        use(models, areas={"valley": AREA})
+
+
+def test_the_examples_of_areas_are_valid(project_root: Path, models: Path) -> None:
+    for name in ("area.yaml", "demo-area.yaml"):
+        content = yaml.safe_load((project_root / "config" / name).read_text())
+        config = parse(content | {"models": str(models)}, models.parents[2])
+        assert config.areas and bool(config.demo) == name.startswith("demo")

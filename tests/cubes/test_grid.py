@@ -1,14 +1,16 @@
 """Cubes lie on the pixel grid of Sentinel-2."""
 
+import json
 from datetime import date
 
+import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 from pyproj import Transformer
 
 from pipeline_lib.config import CubeGrid
-from pipeline_lib.cubes import CubeRequest, grid_at, utm_epsg
+from pipeline_lib.cubes import CubeRequest, grid_at, grid_over, utm_epsg
 
 
 @given(st.floats(0, 30), st.floats(42, 62), st.sampled_from([48, 90, 91]))
@@ -40,3 +42,50 @@ def test_padding_keeps_the_pixels_where_they_are() -> None:
 def test_a_request_survives_its_row() -> None:
     request = CubeRequest("c", "s", "urban", 1.5, 50.25, date(2020, 1, 1), date(2020, 12, 31))
     assert CubeRequest.from_row(request.to_row()) == request
+
+
+@given(
+    st.floats(-179, 178),
+    st.floats(-75, 80),
+    st.floats(0.001, 0.6),
+    st.floats(0.001, 0.4),
+    st.sampled_from([10.0, 30.0]),
+)
+@example(8.7, 50.0, 0.6, 0.1, 10.0)
+@example(8.7, -50.0, 0.6, 0.1, 10.0)
+def test_the_grid_of_an_area_is_the_smallest_that_holds_it(
+    west: float, south: float, width: float, height: float, resolution: float
+) -> None:
+    bounds = (west, south, west + width, south + height)
+    grid = grid_over(bounds, CubeGrid(resolution_m=resolution))
+    assert grid.epsg == utm_epsg(west + width / 2, south + height / 2)
+    assert grid.left % 60 == 0 and grid.top % 60 == 0
+    lon, lat = np.meshgrid(np.linspace(west, bounds[2], 97), np.linspace(south, bounds[3], 97))
+    east, north = Transformer.from_crs(4326, grid.epsg, always_xy=True).transform(lon, lat)
+    left, bottom, right, top = grid.bounds
+    inner = (east.min() - left, north.min() - bottom, right - east.max(), top - north.max())
+    # A centimetre for what lies between the points that the edges are followed by.
+    assert min(inner) > -0.01
+    assert inner[0] < 60 and inner[3] < 60
+    # Seen from 97 points an arc of the edge may look up to this much lower than it is.
+    sagitta = 2
+    assert inner[1] < resolution + sagitta and inner[2] < resolution + sagitta
+
+
+def test_an_area_across_two_zones_lies_in_the_zone_of_its_centre() -> None:
+    bounds = (11.9, 48.0, 12.05, 48.1)
+    grid = grid_over(bounds, CubeGrid())
+    assert grid.epsg == 32632
+    west, south, east, north = grid.lonlat_bounds()
+    assert west <= bounds[0] and south <= bounds[1] and east >= bounds[2] and north >= bounds[3]
+
+
+def test_a_request_of_an_area_survives_its_row_and_keeps_its_grid() -> None:
+    bounds = (11.0, 48.0, 11.008, 48.004)
+    days = date(2020, 1, 1), date(2020, 12, 31)
+    area = CubeRequest("c", "c", "others", 11.004, 48.002, *days, bounds)
+    assert CubeRequest.from_row(json.loads(json.dumps(area.to_row()))) == area
+    cube = CubeGrid(size_px=48)
+    assert area.grid(cube) == grid_over(bounds, cube)
+    place = CubeRequest("c", "c", "others", 11.004, 48.002, *days)
+    assert place.grid(cube) == grid_at(11.004, 48.002, cube)

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import re
 import subprocess
 import sys
+from collections import Counter
 from pathlib import Path
 
 TINY = Path(__file__).with_name("tiny.yaml")
@@ -20,3 +22,9 @@ def snakemake(root: Path, folder: Path, *arguments: str) -> subprocess.Completed
     return subprocess.run(
         command(root, folder, *arguments), capture_output=True, text=True, check=False, timeout=900
     )
+
+
+def jobs(shown: str) -> Counter[str]:
+    """Rule -> number of jobs, from a dry run's table."""
+    table = shown.split("Job stats:")[1].split("total")[0] if "Job stats:" in shown else ""
+    return Counter({m[1]: int(m[2]) for m in re.finditer(r"^(\w+) +(\d+)$", table, re.MULTILINE)})

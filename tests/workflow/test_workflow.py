@@ -12,15 +12,9 @@ from pathlib import Path
 
 import pytest
 import yaml
-from running import TINY, snakemake
+from running import TINY, jobs, snakemake
 
 pytestmark = [pytest.mark.workflow, pytest.mark.xdist_group("workflow")]
-
-
-def jobs(shown: str) -> Counter[str]:
-    """Rule -> number of jobs, from a dry run's table."""
-    table = shown.split("Job stats:")[1].split("total")[0] if "Job stats:" in shown else ""
-    return Counter({m[1]: int(m[2]) for m in re.finditer(r"^(\w+) +(\d+)$", table, re.MULTILINE)})
 
 
 @pytest.fixture

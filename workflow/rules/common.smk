@@ -4,8 +4,10 @@ import shutil
 from pathlib import Path
 
 from snakemake.exceptions import WorkflowError
+from snakemake.logging import logger
 
 from pipeline_lib.config import parse as parse_config
+from pipeline_lib.config import trained_blocks
 from pipeline_lib.errors import UserError
 from pipeline_lib.files import digest_of, library_digest
 from pipeline_lib.locks import hold_folder
@@ -20,6 +22,11 @@ HELD = hold_folder(Path(".snakemake")) if workflow.is_main_process else None
 
 SCRIPTS = "../scripts"
 RUN = f"results/{C.run}"
+MODELS = str(C.models or f"{RUN}/models")
+# Models that were not trained here may be replaced by older files.
+MODEL_DIGEST = trained_blocks(C.models).digest if C.models else None
+if C.models and workflow.is_main_process:
+    logger.info(f"Nothing is trained: the models are {MODELS}; targets: cubes, embed.")
 STATE = f"{RUN}/state"
 REFERENCE = C.fusion.reference
 GPU = int(shutil.which("nvidia-smi") is not None)
@@ -47,6 +54,7 @@ SITE_CUBES = [
 # GPP is compared where tower files are known.
 TOWERS = {tower.name: tower for tower in C.gpp.towers} if C.gpp and FLUXNET else {}
 OWN_CUBES = dict(C.own_cubes)
+AREAS = dict(C.areas)
 
 
 def any_of(names):
@@ -56,14 +64,14 @@ def any_of(names):
 
 wildcard_constraints:
     sensor=any_of(C.sensors),
-    site=any_of(SITES),
+    site=any_of([*SITES, *AREAS]),
     tower=any_of(TOWERS),
 
 
 def cubes_of(sensor):
     """Every cube of a sensor."""
     own = [cube for cube, block in OWN_CUBES.items() if sensor in block.files]
-    return SITE_CUBES + list(TOWERS) + own
+    return SITE_CUBES + list(TOWERS) + list(AREAS) + own
 
 
 def learning_cubes(sensor):
@@ -85,7 +93,7 @@ def cube_file(sensor, cube):
 
 
 def model_files(sensor):
-    return [f"{RUN}/models/{sensor}/{name}" for name in MODEL_FILES]
+    return [f"{MODELS}/{sensor}/{name}" for name in MODEL_FILES]
 
 
 MODEL_FILES = ["model.safetensors", "model.json", "curves.csv", "README.md"]
@@ -113,8 +121,27 @@ def site_table_first(wildcards):
     return []
 
 
+def megapixels(cube):
+    """Millions of pixels of an area; the cubes of sites are small."""
+    if cube not in AREAS:
+        return 0
+    width, height = AREAS[cube].sides_km
+    return width * height / C.cube.resolution_m**2
+
+
+def pixel_years(cube):
+    """The same, times years."""
+    return megapixels(cube) * AREAS[cube].years if cube in AREAS else 0
+
+
 def requests_of(cubes):
     """What each of these cubes shall hold, as rows of text."""
+    if cubes[0] in AREAS:
+        area = plain(AREAS[cubes[0]])
+        west, south, east, north = area["bounds"]
+        place = {"lon": (west + east) / 2, "lat": (south + north) / 2}
+        named = {"cube": cubes[0], "site": cubes[0], "land_cover": "others"}
+        return [named | place | area]
     if cubes[0] in TOWERS:
         tower = TOWERS[cubes[0]]
         period = plain(C.gpp.period)

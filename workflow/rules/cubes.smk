@@ -39,11 +39,11 @@ rule build_cube:
     benchmark:
         f"{RUN}/benchmarks/build_cube/{{sensor}}/{{cube}}.tsv"
     wildcard_constraints:
-        cube=any_of([*SITE_CUBES, *TOWERS]),
+        cube=any_of([*SITE_CUBES, *TOWERS, *AREAS]),
     retries: 0 if C.demo else 3
     resources:
-        mem_mb=4000,
-        runtime=120,
+        mem_mb=lambda w: 4000 + round(3000 * megapixels(w.cube)),
+        runtime=lambda w: 120 + round(60 * pixel_years(w.cube)),
     params:
         sensor=lambda w: source_of(w.sensor),
         cube=plain(C.cube),

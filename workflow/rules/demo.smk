@@ -11,26 +11,28 @@ if C.demo:
         else "{tower}.csv"
     )
 
-    rule demo_land_cover:
-        output:
-            f"{RUN}/archive/items/{C.sites.land_cover.collection}.json",
-        log:
-            f"{RUN}/logs/demo_land_cover.log",
-        benchmark:
-            f"{RUN}/benchmarks/demo_land_cover.tsv"
-        resources:
-            mem_mb=2000,
-            runtime=10,
-        params:
-            sites=plain(C.sites),
-            demo=plain(C.demo),
-            seed=C.seed,
-            folder=f"{RUN}/archive",
-            code=library_digest(["demo"]),
-        message:
-            "Simulating a land-cover map"
-        script:
-            f"{SCRIPTS}/demo_land_cover.py"
+    if C.sites:
+
+        rule demo_land_cover:
+            output:
+                f"{RUN}/archive/items/{C.sites.land_cover.collection}.json",
+            log:
+                f"{RUN}/logs/demo_land_cover.log",
+            benchmark:
+                f"{RUN}/benchmarks/demo_land_cover.tsv"
+            resources:
+                mem_mb=2000,
+                runtime=10,
+            params:
+                sites=plain(C.sites),
+                demo=plain(C.demo),
+                seed=C.seed,
+                folder=f"{RUN}/archive",
+                code=library_digest(["demo"]),
+            message:
+                "Simulating a land-cover map"
+            script:
+                f"{SCRIPTS}/demo_land_cover.py"
 
     rule demo_canopy:
         output:
@@ -65,7 +67,7 @@ if C.demo:
             runtime=20,
         params:
             requests=lambda w: requests_of(
-                [c for c in SITE_CUBES if site_of(c) == w.site]
+                [c for c in [*SITE_CUBES, *AREAS] if site_of(c) == w.site]
             ),
             tower=None,
             cube=plain(C.cube),

@@ -5,6 +5,17 @@ def sensors_with(cube):
     return [sensor for sensor in C.sensors if cube in cubes_of(sensor)]
 
 
+def tiles_at_once(cube):
+    """Tiles of a cube that may be computed side by side, one per core."""
+    return max(1, min(8, round(1e6 * megapixels(cube) / C.embed.tile_px**2)))
+
+
+# Which dates become GeoTIFFs does not change the embeddings.
+GEOTIFFS = C.embed.model_dump(
+    mode="json", include={"geotiff_dates", "geotiff_tolerance_days"}
+)
+
+
 rule embed_cube:
     input:
         cubes=lambda w: [cube_file(sensor, w.cube) for sensor in sensors_with(w.cube)],
@@ -16,16 +27,78 @@ rule embed_cube:
         f"{RUN}/logs/embed_cube/{{cube}}.log",
     benchmark:
         f"{RUN}/benchmarks/embed_cube/{{cube}}.tsv"
+    threads: lambda w: tiles_at_once(w.cube)
     resources:
-        mem_mb=8000,
-        runtime=120,
+        mem_mb=lambda w, threads: 4000 + 2000 * threads,
+        runtime=lambda w, threads: 60 + round(120 * pixel_years(w.cube) / threads),
+        gpu=GPU,
     params:
         cubes=lambda w: {s: cube_file(s, w.cube) for s in sensors_with(w.cube)},
-        encoders=rules.train_fusion.params.encoders,
-        embed=plain(C.embed),
+        encoders={sensor: f"{MODELS}/{sensor}" for sensor in C.sensors},
+        model=MODEL_DIGEST,
+        embed=C.embed.model_dump(mode="json", exclude=set(GEOTIFFS)),
         state=f"{STATE}/embed/{{cube}}",
         code=library_digest(["cubes", "dataset", "models", "embed"]),
     message:
         "Embedding {wildcards.cube}"
     script:
         f"{SCRIPTS}/embed_cube.py"
+
+
+rule geotiff:
+    input:
+        f"{RUN}/embeddings/{{cube}}/manifest.json",
+    output:
+        geotiff=f"{RUN}/embeddings/{{cube}}/geotiff/{{date}}.tif",
+        item=f"{RUN}/embeddings/{{cube}}/geotiff/{{date}}.json",
+    log:
+        f"{RUN}/logs/geotiff/{{cube}}/{{date}}.log",
+    benchmark:
+        f"{RUN}/benchmarks/geotiff/{{cube}}/{{date}}.tsv"
+    wildcard_constraints:
+        cube=any_of(embedded_cubes()),
+        date=r"\d{4}-\d\d-\d\d",
+    resources:
+        mem_mb=2000,
+        runtime=30,
+    params:
+        code=library_digest(["cubes", "embed"]),
+    message:
+        "GeoTIFF of {wildcards.cube}, {wildcards.date}"
+    script:
+        f"{SCRIPTS}/geotiff.py"
+
+
+checkpoint closest_dates:
+    input:
+        embeddings(),
+    output:
+        f"{RUN}/embeddings/geotiff_dates.csv",
+    log:
+        f"{RUN}/logs/closest_dates.log",
+    benchmark:
+        f"{RUN}/benchmarks/closest_dates.tsv"
+    resources:
+        mem_mb=1000,
+        runtime=10,
+    params:
+        **GEOTIFFS,
+        code=library_digest(["embed"]),
+    message:
+        "Dates of the GeoTIFFs"
+    script:
+        f"{SCRIPTS}/closest_dates.py"
+
+
+def geotiffs(wildcards):
+    """The GeoTIFFs that the config asks for: of each cube's own dates, by their names."""
+    if not C.embed.geotiff_dates:
+        return []
+    with open(checkpoints.closest_dates.get().output[0], newline="") as handle:
+        return sorted(
+            {
+                f"{RUN}/embeddings/{row['cube']}/geotiff/{row['closest']}.tif"
+                for row in csv.DictReader(handle)
+                if row["close_enough"] == "True"
+            }
+        )

@@ -18,4 +18,5 @@ with job(snakemake):
         state=Path(params.state),
         output=Path(snakemake.output[0]).parent,
         config_digest=digest_of(params.embed),
+        workers=snakemake.threads,
     )

@@ -1,6 +1,7 @@
 """Typed blocks of the config; defaults file, schema and table are generated from them."""
 
 from pipeline_lib.config.acquisition import (
+    Area,
     Catalog,
     CubeGrid,
     LandCover,
@@ -32,10 +33,12 @@ from pipeline_lib.config.sensors import (
     SensorSource,
     Sequence,
 )
+from pipeline_lib.config.trained import TrainedBlocks, trained_blocks
 
 __all__ = [
     "SENTINEL_1",
     "SENTINEL_2",
+    "Area",
     "Catalog",
     "Config",
     "Context",
@@ -59,6 +62,8 @@ __all__ = [
     "Split",
     "Stratum",
     "Tower",
+    "TrainedBlocks",
     "Training",
     "parse",
+    "trained_blocks",
 ]

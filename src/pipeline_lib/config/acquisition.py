@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import math
 from datetime import date
 from pathlib import Path
-from typing import Literal, Self
+from typing import Annotated, Literal, Self
 
-from pydantic import Field, model_validator
+from pydantic import AfterValidator, Field, model_validator
 
 from pipeline_lib.config.base import (
     Block,
@@ -18,6 +19,22 @@ from pipeline_lib.config.base import (
     Positive,
     Share,
 )
+
+AREA_KM = 50
+"""Longest side of an area that is embedded. Its cubes are built from whole days, which takes up
+to 3 kB of memory per pixel: 75 GB for this size, 3 GB for 10 km. What is larger is cut into
+several areas."""
+DEGREE_KM = 111.3
+
+
+def _ordered(bounds: tuple[float, float, float, float]) -> tuple[float, float, float, float]:
+    west, south, east, north = bounds
+    if west >= east or south >= north:
+        raise ValueError("bounds must be west, south, east, north, in this order")
+    return bounds
+
+
+Bounds = Annotated[tuple[Longitude, Latitude, Longitude, Latitude], AfterValidator(_ordered)]
 
 
 class Catalog(Block):
@@ -86,9 +103,7 @@ class Sites(Block):
     """Drawing of the training sites."""
 
     count: Count = Field(250, description="Number of sites")
-    bounds: tuple[Longitude, Latitude, Longitude, Latitude] = Field(
-        (0, 42, 30, 62), description="Domain: west, south, east, north, degrees"
-    )
+    bounds: Bounds = Field((0, 42, 30, 62), description="Domain: west, south, east, north, degrees")
     min_distance_km: NonNegative = Field(
         50, description="Least distance between two sites on the ellipsoid, km"
     )
@@ -113,9 +128,6 @@ class Sites(Block):
         names = [stratum.name for stratum in self.strata]
         if len(set(names)) < len(names):
             raise ValueError("two strata have the same name")
-        west, south, east, north = self.bounds
-        if west >= east or south >= north:
-            raise ValueError("bounds must be west, south, east, north, in this order")
         return self
 
 
@@ -202,3 +214,32 @@ class Period(Block):
         if self.end < self.start:
             raise ValueError("end lies before start")
         return self
+
+
+class Area(Period):
+    """An area that is embedded with trained models, over a period."""
+
+    bounds: Bounds = Field(description="West, south, east, north, degrees")
+
+    @model_validator(mode="after")
+    def _small_enough(self) -> Self:
+        width, height = self.sides_km
+        if max(width, height) > AREA_KM:
+            raise ValueError(
+                f"{width:.0f} x {height:.0f} km are too large for one cube, whose sides are at "
+                f"most {AREA_KM} km; name several areas"
+            )
+        return self
+
+    @property
+    def sides_km(self) -> tuple[float, float]:
+        """Width and height, km, to a hundredth of them."""
+        west, south, east, north = self.bounds
+        nearest = min(abs(south), abs(north))
+        width = (east - west) * DEGREE_KM * math.cos(math.radians(nearest))
+        return width, (north - south) * DEGREE_KM
+
+    @property
+    def years(self) -> float:
+        """Length of the period."""
+        return (self.end - self.start).days / 365

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from datetime import date
 from pathlib import Path
 from typing import Literal, Self
 
@@ -75,24 +76,45 @@ class Fusion(Block):
     heads: Count = Field(4, description="Attention heads")
     centre_weights: dict[str, Positive] = Field(
         {"sentinel-1": 1.5, "sentinel-2": 1.75},
-        description="Factor of the centre's weight in a sensor's MAE; 1 for a sensor not named",
+        description="Factor of the centre's weight in a sensor's own loss; 1 for a sensor not "
+        "named",
     )
-    joint_weight: NonNegative = Field(1.0, description="Weight of the joint SSIM + SAM term")
+    surroundings_weight: NonNegative = Field(
+        8.0, description="Factor of the weight of the surroundings in a sensor's own loss"
+    )
+    joint_weight: NonNegative = Field(0.1, description="Weight of the joint SSIM + SAM term")
+    absent_share: Share = Field(
+        0.15,
+        description="Share of the training samples that each sensor but the reference is left out "
+        "of, so that the fusion learns to do without it",
+    )
     training: Training = Field(Training(), description="Optimisation")
 
     @model_validator(mode="after")
-    def _divisible(self) -> Self:
+    def _consistent(self) -> Self:
         if self.width % self.heads:
             raise ValueError("width must be a multiple of heads")
+        if self.width < self.features:
+            raise ValueError("width must not be less than features")
         return self
 
 
 class Embed(Block):
     """Export of embeddings."""
 
-    dtype: Literal["float16", "float32"] = Field("float16", description="Stored type")
+    dtype: Literal["int8", "float16", "float32"] = Field(
+        "float16", description="Stored type; int8 in steps of 1/16, up to 7.94 either way"
+    )
     tile_px: Count = Field(128, description="Side of a tile, pixels")
-    batch: Count = Field(2048, description="Windows of one step of the temporal head")
+    batch: Count = Field(
+        256, description="Windows of one step of the temporal head; a GPU takes 64 times as many"
+    )
+    geotiff_dates: tuple[date, ...] = Field(
+        (), description="Dates of which every cube's closest one becomes a GeoTIFF"
+    )
+    geotiff_tolerance_days: int = Field(
+        5, ge=0, description="Most days from such a date; beyond, a cube has no GeoTIFF for it"
+    )
 
 
 class Regressor(Block):

@@ -8,11 +8,12 @@ from typing import Any, Self
 
 from pydantic import Field, ValidationError, model_validator
 
-from pipeline_lib.config.acquisition import Catalog, CubeGrid, OwnCube, Sites
+from pipeline_lib.config.acquisition import Area, Catalog, CubeGrid, OwnCube, Sites
 from pipeline_lib.config.base import Block, Count, Name
 from pipeline_lib.config.demo import Demo
 from pipeline_lib.config.learning import Context, Embed, Fusion, Gpp, Split, Training
 from pipeline_lib.config.sensors import SENTINEL_1, SENTINEL_2, Sensor
+from pipeline_lib.config.trained import trained_blocks
 from pipeline_lib.errors import UserError
 
 
@@ -21,6 +22,14 @@ class Config(Block):
 
     run: Name = Field("paper", description="Name of the run; its products lie in results/<run>/")
     seed: int = Field(42, ge=0, description="Seed of everything that is drawn")
+    models: Path | None = Field(
+        None,
+        description="Folder of trained models, whose sensors, context and fusion are taken: only "
+        "`areas` and `own_cubes` are embedded; null: models are trained",
+    )
+    areas: dict[Name, Area] = Field(
+        {}, description="Areas that are embedded with trained models, by name"
+    )
     catalog: Catalog = Field(Catalog(), description="Catalog")
     sites: Sites | None = Field(Sites(), description="Training sites; null: none are drawn")
     cube: CubeGrid = Field(CubeGrid(), description="Grid of the cubes")
@@ -41,13 +50,11 @@ class Config(Block):
 
     @model_validator(mode="after")
     def _consistent(self) -> Self:
-        problems = []
+        problems = self._purpose()
         if not self.sensors:
             problems.append("sensors: at least one sensor is needed")
         if self.fusion.reference not in self.sensors:
             problems.append(f"fusion.reference: there is no sensor {self.fusion.reference!r}")
-        if self.sites is None and not self.own_cubes:
-            problems.append("sites is null and own_cubes is empty: there is nothing to train on")
         for cube, block in self.own_cubes.items():
             for key in sorted(set(block.files) - set(self.sensors)):
                 problems.append(f"own_cubes.{cube}.files: there is no sensor {key!r}")
@@ -69,6 +76,27 @@ class Config(Block):
             raise ValueError("; ".join(problems))
         return self
 
+    def _purpose(self) -> list[str]:
+        """What is wrong with the cubes for training, or for the use of trained models."""
+        if self.models is None:
+            problems = []
+            if self.sites is None and not self.own_cubes:
+                problems += ["sites is null and own_cubes is empty: there is nothing to train on"]
+            if self.areas:
+                problems += ["areas: are embedded with trained models; name their folder: `models`"]
+            return problems
+        embedded = {cube: block for cube, block in self.own_cubes.items() if block.embed}
+        problems = [
+            f"areas.{name}: also a name of own_cubes" for name in self.areas if name in embedded
+        ]
+        if not self.areas and not embedded:
+            problems += ["models: there is nothing to embed with them; name `areas` or `own_cubes`"]
+        return problems + [
+            f"own_cubes.{cube}.files: lacks {self.fusion.reference}, whose dates embeddings have"
+            for cube, block in embedded.items()
+            if self.fusion.reference not in block.files
+        ]
+
 
 def parse(content: Mapping[str, Any], base: Path = Path()) -> Config:
     """Check a whole config and the files it names.
@@ -85,11 +113,11 @@ def parse(content: Mapping[str, Any], base: Path = Path()) -> Config:
     UserError
         With one line per mistake, all of them at once.
     """
-    mistakes = []
+    content, mistakes = _with_models(content, base)
     try:
         config = Config.model_validate(content)
     except ValidationError as error:
-        mistakes = [_describe(detail) for detail in error.errors()]
+        mistakes += [_describe(detail) for detail in error.errors()]
     mistakes += [
         f"{key}: there is no file {path}; mend the path"
         for key, path in _paths(content)
@@ -99,6 +127,34 @@ def parse(content: Mapping[str, Any], base: Path = Path()) -> Config:
         lines = "\n".join(f"  {mistake}" for mistake in mistakes)
         raise UserError(f"the config has {len(mistakes)} mistake(s):\n{lines}")
     return config
+
+
+def _with_models(content: Mapping[str, Any], base: Path) -> tuple[Mapping[str, Any], list[str]]:
+    """The config with the blocks of the models that it names, and what is wrong with them."""
+    folder = content.get("models")
+    if not isinstance(folder, str):
+        return content, []
+    try:
+        trained = trained_blocks(base / folder)
+    except UserError as error:
+        return {**content, "sites": None, "gpp": None}, [f"models: {error}"]
+    mistakes = []
+    sensors = {name: sensor.model_dump(mode="json") for name, sensor in trained.sensors.items()}
+    defaults = Config().model_dump(mode="json")["sensors"]
+    if content.get("sensors", defaults) not in (defaults, sensors):
+        mistakes.append("sensors: are those that the models were trained with; leave them out")
+    products = base / "results" / str(content.get("run"))
+    if (base / folder).resolve().is_relative_to(products.resolve()):
+        mistakes.append(f"run: {content['run']!r} is the run of the models; choose another name")
+    # Nothing is drawn, learned or compared in such a run.
+    return {
+        **content,
+        "sensors": trained.sensors,
+        "context": trained.context,
+        "fusion": trained.fusion,
+        "sites": None,
+        "gpp": None,
+    }, mistakes
 
 
 def _describe(detail: Any) -> str:

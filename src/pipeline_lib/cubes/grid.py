@@ -102,9 +102,38 @@ def grid_at(lon: float, lat: float, cube: CubeGrid) -> Grid:
     return Grid(epsg, left, top, cube.resolution_m, cube.size_px, cube.size_px)
 
 
+def grid_over(bounds: tuple[float, float, float, float], cube: CubeGrid) -> Grid:
+    """Smallest grid that holds an area, on the pixel grid of Sentinel-2.
+
+    Parameters
+    ----------
+    bounds
+        West, south, east, north, degrees. The grid lies in the UTM zone of their centre, also
+        where the area reaches into another one.
+    cube
+        Resolution.
+    """
+    from pyproj import Transformer
+
+    west, south, east, north = bounds
+    epsg = utm_epsg((west + east) / 2, (south + north) / 2)
+    to_utm = Transformer.from_crs(4326, epsg, always_xy=True)
+    # Parallels are arcs in UTM: between points this close they rise by less than a centimetre.
+    left, bottom, right, top = to_utm.transform_bounds(*bounds, densify_pts=200)
+    left = math.floor(left / SNAP_M) * SNAP_M
+    top = math.ceil(top / SNAP_M) * SNAP_M
+    height = math.ceil((top - bottom) / cube.resolution_m)
+    width = math.ceil((right - left) / cube.resolution_m)
+    return Grid(epsg, left, top, cube.resolution_m, height, width)
+
+
 @dataclass(frozen=True)
 class CubeRequest:
-    """What a cube shall hold: a place and a period, both days included."""
+    """What a cube shall hold: a place and a period, both days included.
+
+    With ``bounds`` (west, south, east, north, degrees) the cube holds this area, whose centre is
+    ``lon``, ``lat``; otherwise it is a square around the place.
+    """
 
     cube: str
     site: str
@@ -113,6 +142,13 @@ class CubeRequest:
     lat: float
     start: date
     end: date
+    bounds: tuple[float, float, float, float] | None = None
+
+    def grid(self, cube: CubeGrid) -> Grid:
+        """The pixels that the cube shall have."""
+        if self.bounds is None:
+            return grid_at(self.lon, self.lat, cube)
+        return grid_over(self.bounds, cube)
 
     @classmethod
     def from_row(cls, row: Mapping[str, Any]) -> Self:
@@ -125,11 +161,13 @@ class CubeRequest:
             lat=float(row["lat"]),
             start=date.fromisoformat(str(row["start"])),
             end=date.fromisoformat(str(row["end"])),
+            bounds=tuple(row["bounds"]) if row.get("bounds") else None,
         )
 
     def to_row(self) -> dict[str, Any]:
         """The fields as plain text and numbers."""
-        return {
+        bounds = {} if self.bounds is None else {"bounds": list(self.bounds)}
+        return bounds | {
             "cube": self.cube,
             "site": self.site,
             "land_cover": self.land_cover,

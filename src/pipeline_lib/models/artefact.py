@@ -119,6 +119,11 @@ class TrainedFusion:
     digest: str
     metrics: dict[str, dict[str, float]]
 
+    @property
+    def model_digest(self) -> str:
+        """Digest of the fusion and its encoders together: of whatever decides an embedding."""
+        return digest_of({"fusion": self.digest, "encoders": self.encoders})
+
     def check_encoders(self, encoders: Mapping[str, TrainedEncoder]) -> None:
         """Refuse encoders other than those the fusion was trained on.
 

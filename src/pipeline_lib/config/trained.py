@@ -1,0 +1,101 @@
+"""What a folder of trained models tells a run that uses them; weights are not read here."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal, TypeVar
+
+from pydantic import BaseModel, ValidationError
+
+from pipeline_lib.config.base import Name
+from pipeline_lib.config.learning import Context, Fusion
+from pipeline_lib.config.sensors import Sensor
+from pipeline_lib.errors import UserError
+from pipeline_lib.files import read_json
+
+ADVICE = "name the folder `models` of a finished run"
+
+
+class _Encoder(BaseModel):
+    kind: Literal["encoder"]
+    sensor: Sensor
+    context: Context
+    digest: str
+
+
+class _Fusion(BaseModel):
+    kind: Literal["fusion"]
+    fusion: Fusion
+    encoders: dict[Name, str]
+    digest: str
+
+
+Description = TypeVar("Description", _Encoder, _Fusion)
+
+
+@dataclass(frozen=True)
+class TrainedBlocks:
+    """The blocks of the config that trained models come with.
+
+    Attributes
+    ----------
+    sensors
+        The sensors of the fusion, by name.
+    context, fusion
+        Of the reference sensor's encoder; of the fusion.
+    digest
+        Of the fusion; it covers the digests of the encoders.
+    """
+
+    sensors: dict[str, Sensor]
+    context: Context
+    fusion: Fusion
+    digest: str
+
+
+def trained_blocks(folder: Path) -> TrainedBlocks:
+    """Read what trained models say of themselves.
+
+    Parameters
+    ----------
+    folder
+        With ``fusion/model.json`` and ``<sensor>/model.json`` for each sensor of the fusion.
+
+    Raises
+    ------
+    UserError
+        If the folder holds no models, or an encoder is not the one that the fusion was
+        trained with.
+    """
+    if not folder.is_dir():
+        raise UserError(f"there is no folder {folder}; {ADVICE}")
+    fusion = _read(folder / "fusion", _Fusion)
+    encoders = {name: _read(folder / name, _Encoder) for name in fusion.encoders}
+    for name, digest in fusion.encoders.items():
+        if encoders[name].digest != digest:
+            raise UserError(
+                f"{folder / name}: not the encoder that the fusion was trained with (digest "
+                f"{encoders[name].digest[:12]}, not {digest[:12]}); {ADVICE}"
+            )
+    if fusion.fusion.reference not in encoders:
+        raise UserError(f"{folder / 'fusion'}: names no encoder of its reference sensor; {ADVICE}")
+    return TrainedBlocks(
+        sensors={name: encoder.sensor for name, encoder in encoders.items()},
+        context=encoders[fusion.fusion.reference].context,
+        fusion=fusion.fusion,
+        digest=fusion.digest,
+    )
+
+
+def _read(folder: Path, kind: type[Description]) -> Description:
+    path = folder / "model.json"
+    if not path.is_file():
+        raise UserError(f"there is no {path}; {ADVICE}")
+    try:
+        return kind.model_validate(read_json(path))
+    except ValidationError as error:
+        wrong = ".".join(str(part) for part in error.errors()[0]["loc"]) or "content"
+        raise UserError(
+            f"{path}: not written by this version of the library ({wrong}); {ADVICE}"
+        ) from error

@@ -1,0 +1,231 @@
+"""Embedding of a user's arrays in Python: the same numbers as by files and workflow."""
+
+import json
+import re
+import subprocess
+import sys
+from pathlib import Path
+from types import SimpleNamespace
+
+import numpy as np
+import pytest
+import xarray as xr
+
+from pipeline_lib.config import Embed, OwnCube, trained_blocks
+from pipeline_lib.cubes import ingest_cube
+from pipeline_lib.embed import read_embedding
+from pipeline_lib.embed.own import embed_xarray
+from pipeline_lib.errors import UserError
+
+SIZE = (18, 23)
+DATES = {"optical": 9, "radar": 14}
+# Quality layers are stored in compact types.
+ROUNDING = {
+    "context_share": {"rtol": 0, "atol": 0.0021},
+    "reconstruction_error": {"rtol": 0.008, "atol": 1e-6},
+}
+
+
+def user_array(name: str, bands: tuple[str, ...]) -> xr.DataArray:
+    """What a user may have: gaps, a corner without data, dates of which little or nothing shows."""
+    rng = np.random.default_rng(len(bands))
+    count = DATES[name]
+    # Steps of 1e-4, which cube files hold exactly.
+    steps = rng.integers(1, 6000, (count, len(bands), *SIZE))
+    values = steps.astype(np.float32) * np.float32(1e-4)
+    missing = rng.random((count, *SIZE)) < 0.3
+    missing[:, :6, :7] = True
+    missing[2] = True
+    missing[5] = True
+    missing[5, 9, 9] = name == "radar"
+    values[np.broadcast_to(missing[:, None], values.shape)] = np.nan
+    values[1, 0, 12, 12] = np.nan
+    days = np.cumsum(rng.integers(2, 8, count)) * np.timedelta64(1, "D")
+    return xr.DataArray(
+        values,
+        dims=("time", "band", "y", "x"),
+        coords={
+            "time": np.datetime64("2022-04-01", "s") + days,
+            "band": list(bands),
+            "y": 5600035.0 - 10 * np.arange(SIZE[0]),
+            "x": 600005.0 + 10 * np.arange(SIZE[1]),
+            "spatial_ref": xr.DataArray(0, attrs={"crs_wkt": "EPSG:32631"}),
+            "weight": ("band", np.ones(len(bands))),
+        },
+        name="values",
+    )
+
+
+@pytest.fixture(scope="module")
+def own(field: SimpleNamespace) -> SimpleNamespace:
+    """The arrays of two sensors, the folder of the models, and their sensors."""
+    from pipeline_lib.models import load_encoder
+
+    folder = field.models["fusion"].parent
+    sensors = {name: load_encoder(folder / name).sensor for name in DATES}
+    cubes = {name: user_array(name, sensor.bands) for name, sensor in sensors.items()}
+    return SimpleNamespace(cubes=cubes, models=folder, sensors=sensors)
+
+
+@pytest.fixture(scope="module")
+def embedding(own: SimpleNamespace) -> xr.Dataset:
+    return embed_xarray(own.cubes, own.models)
+
+
+def test_python_and_workflow_give_the_same(
+    own: SimpleNamespace, embedding: xr.Dataset, field: SimpleNamespace, tmp_path: Path
+) -> None:
+    paths = {}
+    for name, array in own.cubes.items():
+        file = tmp_path / f"{name}.nc"
+        array.drop_vars(["spatial_ref", "weight"]).to_netcdf(file)
+        told = {"file": file, "variable": "values", "crs": "EPSG:32631"}
+        paths[name] = tmp_path / f"{name}.zarr.zip"
+        ingest_cube(
+            name="field",
+            sensor_name=name,
+            sensor=own.sensors[name].source(),
+            own=OwnCube.model_validate({"site": "field", "files": {name: told}}),
+            config_digest="config",
+            output=paths[name],
+        )
+    field.embed(tmp_path / "out", cubes=paths, block=Embed(dtype="float32", tile_px=8))
+    stored = read_embedding(tmp_path / "out")
+    assert set(embedding.data_vars) == set(stored.data_vars)
+    assert embedding.sizes == stored.sizes
+    assert np.isfinite(stored["embedding"]).any()
+    for layer in stored.data_vars:
+        assert embedding[layer].dims == stored[layer].dims and embedding[layer].dtype == np.float32
+        assert embedding[layer].attrs["units"] == stored[layer].attrs["units"]
+        rounding = ROUNDING.get(layer, {"rtol": 0, "atol": 2e-6})
+        np.testing.assert_allclose(embedding[layer], stored[layer], **rounding)
+    np.testing.assert_array_equal(embedding["time"], stored["time"])
+    assert embedding.attrs["model_digest"] == stored.attrs["model_digest"]
+
+
+def test_place_and_names_are_carried_over(own: SimpleNamespace, embedding: xr.Dataset) -> None:
+    optical = own.cubes["optical"]
+    # Two of nine dates show nothing.
+    np.testing.assert_array_equal(embedding["time"], np.delete(optical["time"].values, [2, 5]))
+    for side in ("x", "y"):
+        np.testing.assert_array_equal(embedding[side], optical[side])
+    assert embedding["spatial_ref"].attrs == optical["spatial_ref"].attrs
+    assert embedding["embedding"].attrs["grid_mapping"] == "spatial_ref"
+    assert "weight" not in embedding.coords and "band" not in embedding.coords
+
+
+def test_a_cube_without_place_lazy_and_in_another_order_gives_the_same_numbers(
+    own: SimpleNamespace, embedding: xr.Dataset
+) -> None:
+    bare = {
+        name: array.drop_vars(["x", "y", "spatial_ref"]).transpose("y", "x", "time", "band").chunk()
+        for name, array in own.cubes.items()
+    }
+    found = embed_xarray(bare, str(own.models))
+    np.testing.assert_array_equal(found["embedding"], embedding["embedding"])
+    assert "grid_mapping" not in found["embedding"].attrs
+
+
+def test_the_reference_sensor_alone_is_enough(own: SimpleNamespace, embedding: xr.Dataset) -> None:
+    found = embed_xarray({"optical": own.cubes["optical"]}, own.models)
+    shown = np.isfinite(embedding["embedding"])
+    np.testing.assert_array_equal(np.isfinite(found["embedding"]), shown)
+    assert np.isnan(found["days_to_radar"]).all()
+    assert np.abs(found["embedding"] - embedding["embedding"]).max() > 1e-3
+
+
+def test_values_without_meaning_do_not_count(own: SimpleNamespace, embedding: xr.Dataset) -> None:
+    optical = own.cubes["optical"].copy()
+    gone = optical.isnull().any("band")
+    found = embed_xarray(own.cubes | {"optical": optical.where(~gone, np.inf)}, own.models)
+    np.testing.assert_array_equal(found["embedding"], embedding["embedding"])
+
+
+@pytest.mark.parametrize(
+    ("sensor", "change", "told"),
+    [
+        ("optical", lambda a: a.isel(band=[1, 0, 2]), "has the bands B08 B04 B11, but B04 B08 B11"),
+        ("optical", lambda a: a.isel(band=[0, 1]), "has the bands B04 B08, but"),
+        ("optical", lambda a: a.drop_vars("band"), "has no coordinate 'band'"),
+        ("optical", lambda a: a.drop_vars("time"), "has no coordinate 'time'"),
+        ("optical", lambda a: a.rename(y="lat"), "rename them to time, band, y, x"),
+        ("optical", lambda a: a.isel(time=0), "has the dimensions band, y, x"),
+        ("optical", lambda a: a.to_dataset("band"), "is a Dataset; give one DataArray"),
+        ("optical", lambda a: a.isel(time=[1, 0, 2]), "time does not increase after 2022-04"),
+        ("radar", lambda a: a.isel(time=[0, 1, 1]), "time does not increase after 2022-04"),
+        ("optical", lambda a: a.assign_coords(time=range(9)), "make them datetime64"),
+        ("optical", lambda a: a.isel(y=slice(None, None, -1)), "y must fall"),
+        ("radar", lambda a: a.assign_coords(x=a["x"] + 10), "another grid than optical"),
+        ("radar", lambda a: a.isel(y=slice(1, None)), "another grid than optical"),
+        ("optical", lambda a: a * 10000, r"no reflectance \(0..1\); apply the scale"),
+        ("radar", lambda a: 10 * np.log10(a), "linear power is needed"),
+        ("optical", lambda a: a.where(False), "no date has a valid pixel"),
+    ],
+)
+def test_what_cannot_be_embedded_is_told_in_one_line(
+    own: SimpleNamespace, sensor: str, change: object, told: str
+) -> None:
+    with pytest.raises(UserError, match=rf"^{sensor}: .*{told}") as raised:
+        embed_xarray(own.cubes | {sensor: change(own.cubes[sensor])}, own.models)
+    assert "\n" not in str(raised.value)
+
+
+def test_unknown_sensors_and_a_lacking_one_are_told(own: SimpleNamespace) -> None:
+    with pytest.raises(UserError, match=r"thermal: no sensor of .*; those are optical, radar"):
+        embed_xarray(own.cubes | {"thermal": own.cubes["radar"]}, own.models)
+    with pytest.raises(UserError, match="optical: is lacking"):
+        embed_xarray({"radar": own.cubes["radar"]}, own.models)
+
+
+def test_coordinates_written_as_single_precision_are_the_same_grid(own: SimpleNamespace) -> None:
+    radar = own.cubes["radar"]
+    single = radar.assign_coords(y=radar["y"].astype(np.float32), x=radar["x"].astype(np.float32))
+    embed_xarray(own.cubes | {"radar": single}, own.models)
+
+
+def test_a_folder_without_models_is_told(own: SimpleNamespace, tmp_path: Path) -> None:
+    with pytest.raises(UserError, match="no such file"):
+        embed_xarray(own.cubes, tmp_path)
+
+
+def test_saved_models_are_all_that_a_run_on_an_area_needs(
+    own: SimpleNamespace, project_root: Path, tmp_path: Path
+) -> None:
+    trained = trained_blocks(own.models)
+    assert trained.sensors == own.sensors
+    assert trained.fusion.reference == "optical" and trained.context.frames == 5
+
+    area = {"bounds": [11.0, 48.0, 11.01, 48.01], "start": "2021-03-01", "end": "2021-10-31"}
+    config = tmp_path / "my_area.yaml"
+    content = {"run": "mine", "models": str(own.models), "areas": {"valley": area}}
+    config.write_text(json.dumps(content))
+    shown = subprocess.run(
+        [
+            *(sys.executable, "-m", "snakemake", "embed", "--dry-run", "--cores", "1"),
+            *("--snakefile", project_root / "Snakefile", "--directory", tmp_path),
+            *("--configfile", config),
+        ],
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    told = shown.stdout + shown.stderr
+    assert shown.returncode == 0, told[-3000:]
+    for step in (
+        "Asking the catalog for the optical scenes of valley",
+        "Asking the catalog for the radar scenes of valley",
+        "Building the optical cube of valley",
+        "Building the radar cube of valley",
+        "Embedding valley",
+    ):
+        assert told.count(f": {step}\n") == 1
+    assert re.search(r"^total +6$", told, re.MULTILINE)
+
+
+def test_a_single_pixel_is_a_cube_too(own: SimpleNamespace, embedding: xr.Dataset) -> None:
+    place = {"y": [9], "x": [9]}
+    single = {name: array.isel(place) for name, array in own.cubes.items()}
+    found = embed_xarray(single, own.models)
+    assert found.sizes["x"] == found.sizes["y"] == 1
+    shown = np.isfinite(found["embedding"].isel(y=0, x=0)).all("feature")
+    assert shown.all() and found.sizes["time"] < embedding.sizes["time"]

@@ -1,0 +1,138 @@
+"""The use of a finished run's models: one more area is embedded, and nothing else is done."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from collections import Counter
+from pathlib import Path
+
+import numpy as np
+import pytest
+import yaml
+from running import jobs, snakemake
+
+from pipeline_lib.cubes import CLEAR, read_cube
+from pipeline_lib.embed import read_embedding
+from pipeline_lib.files import read_json, write_json
+
+pytestmark = [pytest.mark.workflow, pytest.mark.xdist_group("workflow")]
+
+MEADOW = {"bounds": [11.0, 48.0, 11.004, 48.002], "start": "2021-05-01", "end": "2021-08-31"}
+USE = {
+    "run": "use",
+    "models": "results/tiny/models",
+    "areas": {"meadow": MEADOW},
+    "demo": {"tile_px": 72, "radar_tile_px": 48, "optical_revisit_days": 15},
+    "cube": {"cloud_context_px": 12},
+}
+ONE_AREA = {"demo_site": 1, "pin_items": 2, "build_cube": 2, "embed_cube": 1, "all": 1}
+
+
+def written(folder: Path, **changes: object) -> str:
+    path = folder / "use.yaml"
+    path.write_text(yaml.safe_dump(USE | changes))
+    return str(path)
+
+
+@pytest.fixture(scope="module")
+def used(project_root: Path, finished: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The folder of a run that embedded an area with the models of the finished run."""
+    config = written(tmp_path_factory.mktemp("use"))
+    shown = snakemake(project_root, finished, "embed", "--configfile", config)
+    assert shown.returncode == 0, shown.stdout[-4000:] + shown.stderr[-8000:]
+    assert "Nothing is trained: the models are results/tiny/models" in shown.stderr
+    return finished / "results" / "use"
+
+
+@pytest.fixture
+def dry_run(project_root: Path, finished: Path, used: Path, tmp_path: Path):
+    """What a changed config would run again: rule -> number of jobs."""
+
+    def run(**changes: object) -> Counter[str]:
+        config = written(tmp_path, **changes)
+        shown = snakemake(project_root, finished, "--configfile", config, "--dry-run")
+        assert shown.returncode == 0, shown.stderr[-4000:]
+        return jobs(shown.stdout + shown.stderr)
+
+    return run
+
+
+def test_an_area_is_embedded_from_end_to_end(finished: Path, used: Path) -> None:
+    import rioxarray  # noqa: F401
+
+    data = read_embedding(used / "embeddings" / "meadow")
+    west, south, east, north = data.rio.transform_bounds("EPSG:4326")
+    assert west <= 11.0 and south <= 48.0 and east >= 11.004 and north >= 48.002
+    assert data.sizes["x"] != data.sizes["y"]
+    days = data["time"].values.astype("datetime64[D]")
+    assert np.datetime64("2021-05-01") <= days[0] and days[-1] <= np.datetime64("2021-08-31")
+    assert np.isfinite(data["embedding"]).any() and np.isfinite(data["days_to_sentinel-1"]).any()
+    assert data.attrs["cube"] == "meadow"
+    trained = finished / "results" / "tiny"
+    manifest = json.loads((used / "embeddings" / "meadow" / "manifest.json").read_text())
+    there = json.loads((trained / "embeddings" / "DE-Gra" / "manifest.json").read_text())
+    assert manifest["model_digest"] == there["model_digest"]
+    assert not {"models", "dataset", "evaluation", "sites.csv"} & {p.name for p in used.iterdir()}
+
+
+def test_the_cube_of_an_area_shows_what_is_there(used: Path) -> None:
+    cube = read_cube(used / "cubes" / "sentinel-2" / "meadow.zarr.zip")
+    truth = np.load(used / "truth" / "meadow.npz")
+    days = truth["time"].astype("U10").astype("datetime64[D]").tolist()
+    bands = [truth["bands"].tolist().index(band) for band in cube["band"].values]
+    differences = []
+    for frame, day in enumerate(cube["time"].values.astype("datetime64[D]").tolist()):
+        there = days.index(day)
+        clear = (cube["mask"].values[frame] == CLEAR) & (truth["cloud_class"][there] == CLEAR)
+        nadir = truth["nadir_reflectance"][there][bands] * 1e-4
+        differences.append(np.abs(cube["reflectance"].values[frame] - nadir)[:, clear].ravel())
+    assert np.median(np.concatenate(differences)) < 0.008
+
+
+def test_an_embedded_area_is_not_embedded_again(dry_run) -> None:
+    assert not dry_run()
+
+
+def test_one_more_area_makes_its_own_cubes_only(dry_run) -> None:
+    assert dry_run(areas={"meadow": MEADOW, "wood": MEADOW}) == ONE_AREA
+
+
+def test_another_period_makes_the_area_anew(dry_run) -> None:
+    assert dry_run(areas={"meadow": MEADOW | {"end": "2021-09-30"}}) == ONE_AREA
+
+
+def test_other_models_embed_the_same_cubes(dry_run, finished: Path) -> None:
+    other = finished / "results" / "other"
+    shutil.copytree(finished / "results" / "tiny" / "models", other)
+    try:
+        path = other / "fusion" / "model.json"
+        write_json(path, read_json(path) | {"digest": "0" * 64})
+        assert dry_run(models="results/other") == {"embed_cube": 1, "all": 1}
+    finally:
+        shutil.rmtree(other)
+
+
+def test_own_cubes_are_embedded_with_trained_models(dry_run, tmp_path: Path) -> None:
+    file = tmp_path / "mine.nc"
+    file.touch()
+    told = {"file": str(file), "variable": "reflectance"}
+    own = {"site": "mine", "files": {"sentinel-2": told}}
+    assert dry_run(own_cubes={"mine": own}) == {"ingest_cube": 1, "embed_cube": 1, "all": 1}
+
+
+@pytest.mark.parametrize(
+    ("target", "changes", "told"),
+    [
+        ("report", {}, "No rule to produce report"),
+        ("embed", {"models": "results/nowhere"}, "models: there is no folder results/nowhere"),
+        ("embed", {"areas": {}}, "models: there is nothing to embed with them"),
+    ],
+)
+def test_what_cannot_be_done_with_models_is_told(
+    project_root: Path, finished: Path, tmp_path: Path, target: str, changes: dict, told: str
+) -> None:
+    config = written(tmp_path, **changes)
+    shown = snakemake(project_root, finished, target, "--configfile", config, "--dry-run")
+    assert shown.returncode != 0 and told in shown.stdout + shown.stderr
+    assert "Traceback" not in shown.stderr
