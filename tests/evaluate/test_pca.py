@@ -5,16 +5,21 @@ import pytest
 import xarray as xr
 from hypothesis import given
 from hypothesis import strategies as st
+from numpy.typing import NDArray
 
 from pipeline_lib.cubes import CLEAR, THICK_CLOUD, Grid, make_cube, write_cube
+from pipeline_lib.embed import read_manifest
 from pipeline_lib.embed.arrays import Embeddings
 from pipeline_lib.embed.store import Layout, TileStore
 from pipeline_lib.errors import UserError
+from pipeline_lib.evaluate import pca
 from pipeline_lib.evaluate.pca import (
+    ColourBasis,
     choose_cubes,
     clearest_dates,
     draw_samples,
     pca_basis,
+    plot_pca_dates,
     plot_pca_maps,
     project_rgb,
 )
@@ -161,3 +166,44 @@ def test_the_figure_shows_each_land_cover_before_it_shows_one_twice() -> None:
     assert choose_cubes(kinds, 3) == ["a", "d", "e"]
     assert choose_cubes(kinds, 4) == ["a", "c", "d", "e"]
     assert choose_cubes(kinds, 9) == ["a", "b", "c", "d", "e"]
+
+
+def test_one_cube_is_drawn_on_its_clearest_dates(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    made = {name: _product(tmp_path, name, "m") for name in ("here", "there", "elsewhere")}
+    counts = {name: read_manifest(folder)["embeddings"] for name, (_, folder) in made.items()}
+    drawn: list[tuple[xr.Dataset, list[NDArray[np.float32]], ColourBasis]] = []
+
+    def spy(product: xr.Dataset, pictures: list, basis: ColourBasis, **rest: object) -> None:
+        drawn.append((product, pictures, basis))
+        draw(product, pictures, basis, **rest)
+
+    draw = pca._draw_dates
+    monkeypatch.setattr(pca, "_draw_dates", spy)
+    for output in ("one.png", "two.png"):
+        plot_pca_dates(
+            embeddings={name: folder for name, (_, folder) in made.items()},
+            cubes={name: path for name, (path, _) in made.items()},
+            rgb=RGB,
+            output=tmp_path / output,
+        )
+    assert (tmp_path / "one.png").read_bytes() == (tmp_path / "two.png").read_bytes()
+
+    product, pictures, basis = drawn[0]
+    shown = {
+        name: [max(part) for part in np.array_split(np.array(found), [3, 5, 7])]
+        for name, found in counts.items()
+    }
+    fullest = max(shown, key=lambda name: sum(shown[name]))
+    assert product.attrs["cube"] == fullest
+    present = np.isfinite(product["embedding"].values)
+    assert present.all(axis=1).sum(axis=(1, 2)).tolist() == shown[fullest]
+    assert len(pictures) == 4
+    flat = np.moveaxis(product["embedding"].values, 1, -1)[present.all(axis=1)]
+    np.testing.assert_allclose(basis.mean, flat.mean(axis=0), rtol=1e-4)
+
+
+def test_without_embeddings_there_is_nothing_to_draw(tmp_path: Path) -> None:
+    with pytest.raises(UserError, match=r"dates.png: there are no embeddings to draw"):
+        plot_pca_dates(embeddings={}, cubes={}, rgb=RGB, output=tmp_path / "dates.png")

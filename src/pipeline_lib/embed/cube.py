@@ -98,12 +98,17 @@ def embed_cube(
         raise UserError(f"{cubes[reference]}: no date has a valid pixel; there is nothing to embed")
 
     digests = {"model_digest": joined.model_digest, "config_digest": config_digest}
+    device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    for model in (joined.fusion, *(each.autoencoder for each in trained.values())):
+        model.to(device)
     origin = {
         "cube": cube,
         **digests,
         "cubes": {sensor: digest_file(cubes[sensor]) for sensor in sorted(data)},
         "dtype": embed.dtype,
         "tile_px": embed.tile_px,
+        # Other devices give other last digits.
+        "device": device.type,
         "code": library_digest(["cubes", "dataset", "models", "embed"]),
     }
     layout = Layout(
@@ -115,9 +120,6 @@ def embed_cube(
         tile_px=embed.tile_px,
     )
     store = TileStore(state, origin, layout)
-    device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
-    for model in (joined.fusion, *(each.autoencoder for each in trained.values())):
-        model.to(device)
     pending = store.pending()
     written = streamed(
         pending,

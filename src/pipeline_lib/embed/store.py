@@ -1,5 +1,8 @@
 """The stored product: a Zarr v3 store written tile by tile, and its manifest.
 
+A tile is one shard, thus one file, of each layer, with all dates; inside, small chunks can
+be read one by one. A file has one writer, and appears whole.
+
 A run of the export may be killed at any moment. Finished tiles are recorded beside the
 growing store, in a working folder; the finished store is moved into place and its
 manifest, which lists every file with size and SHA-256, is written last. A folder without
@@ -8,17 +11,22 @@ a manifest is no product.
 
 from __future__ import annotations
 
+import json
 import logging
 import shutil
 from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 
 import numpy as np
 import xarray as xr
 import zarr
-from zarr.codecs import BloscCodec
+from numpy.typing import NDArray
+from zarr.abc.store import ByteRequest
+from zarr.codecs import BloscCodec, Crc32cCodec
+from zarr.core.buffer import Buffer, BufferPrototype
+from zarr.storage import LocalStore
 
 from pipeline_lib.embed.arrays import Embeddings, Tile, tiles
 from pipeline_lib.errors import UserError
@@ -27,9 +35,80 @@ from pipeline_lib.files import digest_file, read_json, write_json
 STORE = "embedding.zarr"
 MANIFEST = "manifest.json"
 ITEM = "item.json"
-TIME_CHUNK = 16
+CHUNK_DATES = 8
+CHUNK_PX = 64
+"""Dates and side of a chunk: one date of an area and one pixel's series both read little."""
 
 log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class Coding:
+    """How numbers are stored: as they are, or as whole multiples of a step.
+
+    Attributes
+    ----------
+    dtype
+        Stored type.
+    fill
+        Stored where there is no number; for integers the end of the type's range, which
+        no number is stored as.
+    step
+        Unit of the stored integers (``scale_factor`` of CF); none for floating point.
+    spare_bits
+        Last bits of a float16 that are rounded away: zeros take no room when compressed.
+    """
+
+    dtype: str
+    fill: float
+    step: float | None = None
+    spare_bits: int = 0
+
+    @property
+    def attributes(self) -> dict[str, Any]:
+        """What tells readers of CF, GDAL among them, how to decode."""
+        if self.step is None:
+            return {}
+        scale = {} if self.step == 1 else {"scale_factor": self.step}
+        return {"_FillValue": int(self.fill), **scale}
+
+    def encode(self, values: NDArray[np.floating]) -> tuple[NDArray[Any], int]:
+        """Stored form of numbers, NaN where missing, and how many lie beyond the type's range.
+
+        Those become the last number that the type holds.
+        """
+        if self.step is None:
+            return _rounded(values.astype(self.dtype), self.spare_bits), 0
+        limits = np.iinfo(self.dtype)
+        first = limits.min + (self.fill == limits.min)
+        last = limits.max - (self.fill == limits.max)
+        whole = np.divide(values, self.step, dtype=np.float32)
+        np.rint(whole, out=whole)
+        beyond = int(np.count_nonzero((whole < first) | (whole > last)))
+        whole.clip(first, last, out=whole)
+        return np.nan_to_num(whole, copy=False, nan=self.fill).astype(self.dtype), beyond
+
+
+EMBEDDING_CODINGS = {
+    "float32": Coding("float32", np.nan),
+    "float16": Coding("float16", np.nan),
+    # Features have unit variance over the training samples, so that one step serves all. A
+    # step of s adds noise of s / sqrt(12): 0.018 standard deviations at 1/16, which leaves
+    # room for 7.94 of them on either side, and binary fractions are decoded exactly.
+    "int8": Coding("int8", -128, 1 / 16),
+}
+SHARE_CODING = Coding("uint8", 255, 0.004)
+DAYS_CODING = Coding("int16", -32768, 1)
+# Six of ten bits of the fraction: off by 0.8 % at most, whatever the units.
+ERROR_CODING = Coding("float16", np.nan, spare_bits=4)
+
+
+def _rounded(values: NDArray[Any], bits: int) -> NDArray[Any]:
+    """Float16 rounded to the nearest number whose last bits are zero; others as they are."""
+    if not bits:
+        return values
+    half, kept = np.uint16(1 << (bits - 1)), np.uint16(0xFFFF << bits & 0xFFFF)
+    return ((values.view(np.uint16) + half) & kept).view(np.float16)
 
 
 @dataclass(frozen=True)
@@ -46,9 +125,9 @@ class Layout:
     reference, units
         Reference sensor and the units of its values.
     dtype
-        Type of ``embedding``; the quality layers are float32.
+        Type of ``embedding``; the quality layers have compact types of their own.
     tile_px
-        Side of a tile, which is also the side of a chunk.
+        Side of a tile, which is also the side of a shard.
     """
 
     template: xr.Dataset
@@ -67,8 +146,25 @@ class Layout:
     @property
     def chunks(self) -> tuple[int, int, int, int]:
         """Shape of a chunk of ``embedding``; those of the other layers lack the feature."""
-        time, feature, y, x = self.shape
-        return min(TIME_CHUNK, time), feature, min(self.tile_px, y), min(self.tile_px, x)
+        time, feature, _, _ = self.shape
+        fitting = (px for px in range(CHUNK_PX, 15, -1) if self.tile_px % px == 0)
+        side = next(fitting, self.tile_px)
+        return min(CHUNK_DATES, time), feature, side, side
+
+    @property
+    def shards(self) -> tuple[int, int, int, int]:
+        """Shape of a shard of ``embedding``: a tile, filled up to whole chunks."""
+        full = [-(-size // step) * step for size, step in zip(self.shape, self.chunks, strict=True)]
+        return full[0], full[1], min(self.tile_px, full[2]), min(self.tile_px, full[3])
+
+    def codings(self) -> dict[str, Coding]:
+        """How each array is stored."""
+        return {
+            "embedding": EMBEDDING_CODINGS[self.dtype],
+            "context_share": SHARE_CODING,
+            "reconstruction_error": ERROR_CODING,
+            **{f"days_to_{sensor}": DAYS_CODING for sensor in self.sensors},
+        }
 
     def layers(self) -> dict[str, dict[str, Any]]:
         """Attributes of each stored array."""
@@ -88,7 +184,8 @@ class Layout:
             **{
                 f"days_to_{sensor}": {
                     "long_name": f"signed time to the paired frame of {sensor}; missing: none",
-                    "units": "days",
+                    # In the plural, xarray may take it for a duration and not for a number.
+                    "units": "day",
                 }
                 for sensor in self.sensors
             },
@@ -103,10 +200,16 @@ class TileStore:
     state
         Working folder, on the file system of the product.
     origin
-        Everything the values depend on: digests of model, inputs and settings. A working
-        folder of another origin is thrown away: models never mix in one store.
+        Everything the values depend on: digests of model, inputs and settings. What was
+        begun with other inputs or settings is thrown away.
     layout
         What the store holds.
+
+    Raises
+    ------
+    UserError
+        If the folder holds an export that another model began: models never mix in one
+        store, and days of work are not thrown away for a slip in the config.
     """
 
     def __init__(self, state: Path, origin: Mapping[str, Any], layout: Layout) -> None:
@@ -115,47 +218,82 @@ class TileStore:
         if header.exists():
             found = read_json(header)
             differs = sorted(k for k in {*found, *origin} if found.get(k) != origin.get(k))
+            if "model_digest" in differs:
+                raise UserError(
+                    f"{state}: an export begun with another model (model_digest "
+                    f"{found.get('model_digest')}) waits here; delete this folder to export anew"
+                )
             if differs:
                 log.warning("%s: begun with another %s; starting anew", state, ", ".join(differs))
                 header.unlink()
-        if not (header.exists() and store.exists()):
+        # A run may have been killed between moving the store away and its manifest.
+        if not (header.exists() and (store.exists() or (state / MANIFEST).exists())):
             shutil.rmtree(state, ignore_errors=True)
             _create(store, layout)
             write_json(header, self._origin)
         for torn in store.rglob("*.partial"):
             torn.unlink()
-        self._arrays: dict[str, Any] = dict(zarr.open_group(store, mode="r+").arrays())
+        self._arrays: dict[str, Any] = (
+            dict(zarr.open_group(store, mode="r+").arrays()) if store.exists() else {}
+        )
 
     def pending(self) -> list[Tile]:
         """Tiles that are not finished, in order."""
-        _, _, height, width = self._layout.shape
-        return [
-            tile for tile in tiles(height, width, self._layout.tile_px) if not self._is_whole(tile)
-        ]
+        if not self._arrays:
+            return []
+        return [tile for tile in self._tiles() if not self._is_whole(tile)]
 
     def write(self, tile: Tile, part: Embeddings) -> None:
         """Store a tile and record it as finished."""
-        area = (..., tile.rows, tile.columns)
-        self._arrays["embedding"][area] = part.embedding
-        self._arrays["context_share"][area] = part.context_share
-        self._arrays["reconstruction_error"][area] = part.reconstruction_error
-        for sensor, days in part.days.items():
-            self._arrays[f"days_to_{sensor}"][area] = days
-        store = self._state / STORE
+        layers = {
+            "embedding": part.embedding,
+            "context_share": part.context_share,
+            "reconstruction_error": part.reconstruction_error,
+            **{f"days_to_{sensor}": days for sensor, days in part.days.items()},
+        }
+        codings, files, clipped = self._layout.codings(), self._files(tile), 0
+        for name, values in layers.items():
+            # Zarr would read a damaged shard before it writes into it.
+            files[name].unlink(missing_ok=True)
+            stored, beyond = codings[name].encode(values)
+            self._arrays[name][..., tile.rows, tile.columns] = stored
+            clipped += beyond
         record = {
             "tile": asdict(tile),
             "embeddings": [int(n) for n in np.isfinite(part.reconstruction_error).sum((1, 2))],
-            "files": _describe(store, (store / key for key in self._keys(tile))),
+            "clipped": clipped,
+            "files": _describe(self._state / STORE, files.values()),
         }
         write_json(self._record(tile), record)
 
     def finish(self, output: Path, item: Mapping[str, Any]) -> None:
-        """Move the finished store into ``output``, add its STAC item, then the manifest."""
-        _, _, height, width = self._layout.shape
+        """Move the finished store into ``output``, add its STAC item, then the manifest.
+
+        Raises
+        ------
+        UserError
+            If the store was moved by an earlier run and has been damaged since.
+        """
+        store, moved, sealed = self._state / STORE, output / STORE, self._state / MANIFEST
+        if store.exists():
+            write_json(sealed, self._manifest())
+            output.mkdir(parents=True, exist_ok=True)
+            (output / MANIFEST).unlink(missing_ok=True)
+            shutil.rmtree(moved, ignore_errors=True)
+            store.rename(moved)
+        manifest = read_json(sealed)
+        if damaged := _damaged(moved, manifest["files"]):
+            shutil.rmtree(self._state)
+            raise UserError(f"{moved}: damaged ({damaged[0]}); run the export again")
+        write_json(output / ITEM, item)
+        write_json(output / MANIFEST, manifest)
+        # Header and seal go last: until then, a run that follows has nothing to do again.
+        shutil.rmtree(self._state / "tiles", ignore_errors=True)
+        shutil.rmtree(self._state)
+
+    def _manifest(self) -> dict[str, Any]:
         store = self._state / STORE
-        records = [
-            read_json(self._record(tile)) for tile in tiles(height, width, self._layout.tile_px)
-        ]
+        records = [read_json(self._record(tile)) for tile in self._tiles()]
         files: dict[str, Any] = {}
         for record in records:
             files |= record["files"]
@@ -163,19 +301,19 @@ class TileStore:
             store,
             (path for path in store.rglob("*") if path.relative_to(store).as_posix() not in files),
         )
-        manifest = {
+        times = self._layout.template["time"].values
+        return {
             **self._origin,
             "tiles": [record["tile"] for record in records],
+            "times": np.datetime_as_string(times, unit="s").tolist(),
             "embeddings": np.sum([record["embeddings"] for record in records], 0).tolist(),
+            "clipped": sum(record["clipped"] for record in records),
             "files": dict(sorted(files.items())),
         }
-        output.mkdir(parents=True, exist_ok=True)
-        (output / MANIFEST).unlink(missing_ok=True)
-        shutil.rmtree(output / STORE, ignore_errors=True)
-        store.rename(output / STORE)
-        write_json(output / ITEM, item)
-        write_json(output / MANIFEST, manifest)
-        shutil.rmtree(self._state)
+
+    def _tiles(self) -> list[Tile]:
+        _, _, height, width = self._layout.shape
+        return tiles(height, width, self._layout.tile_px)
 
     def _record(self, tile: Tile) -> Path:
         return self._state / "tiles" / f"{tile.row}-{tile.column}.json"
@@ -186,13 +324,14 @@ class TileStore:
         files = read_json(self._record(tile))["files"]
         return not _damaged(self._state / STORE, files)
 
-    def _keys(self, tile: Tile) -> Iterable[str]:
-        steps, _, rows, columns = self._layout.chunks
-        place = f"{tile.row // rows}/{tile.column // columns}"
-        for name in self._layout.layers():
-            middle = "0/" if name == "embedding" else ""
-            for step in range(-(-self._layout.shape[0] // steps)):
-                yield f"{name}/c/{step}/{middle}{place}"
+    def _files(self, tile: Tile) -> dict[str, Path]:
+        """The file of each layer that a tile fills; it is lacking where all is missing."""
+        side = self._layout.tile_px
+        place = f"{tile.row // side}/{tile.column // side}"
+        return {
+            name: self._state / STORE / name / "c" / ("0/0" if name == "embedding" else "0") / place
+            for name in self._layout.layers()
+        }
 
 
 def _create(path: Path, layout: Layout) -> None:
@@ -201,19 +340,21 @@ def _create(path: Path, layout: Layout) -> None:
     encoding = {"time": {"units": "seconds since 1970-01-01", "dtype": "float64"}}
     template.to_zarr(path, zarr_format=3, consolidated=False, encoding=encoding)
     group = zarr.open_group(path, mode="r+")
-    codec = BloscCodec(cname="zstd", clevel=5, shuffle="bitshuffle")
-    for name, attributes in layout.layers().items():
+    described, grid = layout.layers(), {"grid_mapping": "spatial_ref", "coordinates": "spatial_ref"}
+    for name, coding in layout.codings().items():
         whole = name == "embedding"
         keep = slice(None) if whole else [0, 2, 3]
         group.create_array(
             name,
             shape=tuple(np.array(layout.shape)[keep].tolist()),
             chunks=tuple(np.array(layout.chunks)[keep].tolist()),
-            dtype=layout.dtype if whole else "float32",
-            fill_value=np.nan,
-            compressors=(codec,),
+            shards=tuple(np.array(layout.shards)[keep].tolist()),
+            dtype=coding.dtype,
+            fill_value=coding.fill,
+            # With a checksum every reader notices an altered chunk.
+            compressors=(BloscCodec(cname="zstd", clevel=5, shuffle="shuffle"), Crc32cCodec()),
             dimension_names=("time", "feature", "y", "x") if whole else ("time", "y", "x"),
-            attributes=attributes | {"grid_mapping": "spatial_ref", "coordinates": "spatial_ref"},
+            attributes=described[name] | coding.attributes | grid,
         )
 
 
@@ -261,43 +402,90 @@ def read_embedding(folder: str | Path, *, load: bool = True) -> xr.Dataset:
     folder
         Folder with ``manifest.json`` and ``embedding.zarr``.
     load
-        Read everything, compare it with the manifest and turn it into float32. Otherwise
-        only the presence and size of each file are checked, and values are read on use, in
-        the stored type.
+        Read everything and compare it with the manifest. Otherwise presence and size of
+        every file are checked, now and again whenever values are read from it.
 
     Returns
     -------
     embedding
         ``embedding`` ``(time, feature, y, x)``, ``context_share``,
         ``reconstruction_error`` and one ``days_to_<sensor>`` per further sensor
-        ``(time, y, x)``; NaN where there is no embedding.
+        ``(time, y, x)``; float32 whatever is stored, NaN where there is no embedding.
 
     Raises
     ------
     UserError
-        If there is no finished product, or if it is damaged.
+        If there is no finished product, if it is damaged, or if store and manifest are of
+        different models.
     """
     folder = Path(folder)
     manifest = read_manifest(folder)
     store, files = folder / STORE, manifest["files"]
-    damaged = _damaged(store, files)
-    if load and not damaged:
-        damaged = [key for key in files if digest_file(store / key) != files[key]["sha256"]]
-    if damaged:
-        raise UserError(
-            f"{store}: damaged, {len(damaged)} file(s) differ from the manifest, "
-            f"first {damaged[0]}; delete {folder / MANIFEST} and run the export again"
-        )
-    data: xr.Dataset = xr.open_zarr(store, consolidated=False, chunks=None, decode_coords="all")
-    if data.attrs["model_digest"] != manifest["model_digest"]:
+    if _model_of(store) not in (None, manifest["model_digest"]):
         raise UserError(
             f"{folder}: the manifest and the store are of different models; "
             f"delete {folder / MANIFEST} and run the export again"
         )
-    if load:
-        data = data.load()
-        data["embedding"] = data["embedding"].astype(np.float32)
-    return data
+    damaged = _damaged(store, files)
+    if load and not damaged:
+        damaged = [key for key in files if digest_file(store / key) != files[key]["sha256"]]
+    if damaged:
+        raise _damage(folder, damaged)
+    listed = _ListedStore(folder, files)
+    data: xr.Dataset = xr.open_zarr(listed, consolidated=False, chunks=None, decode_cf=False)
+    # The listing of a folder has no order of its own.
+    layers = sorted((str(name) for name in data if "time" in data[name].dims), key=_place)
+    for name in layers:
+        # Factors of type float32 decode into float32.
+        factor = np.float32(data[name].attrs.get("scale_factor", 1))
+        data[name].attrs["scale_factor"] = factor
+    data = xr.decode_cf(data, decode_coords="all")[layers]
+    return data.load() if load else data
+
+
+def _place(layer: str) -> tuple[bool, bool, str]:
+    """Where a layer stands among the others."""
+    return layer != "embedding", layer.startswith("days_to_"), layer
+
+
+class _ListedStore(LocalStore):
+    """A product's store whose files are what its manifest lists, at every reading.
+
+    Zarr takes a file that is gone for one where everything is missing.
+    """
+
+    def __init__(self, folder: Path, files: Mapping[str, Mapping[str, Any]]) -> None:
+        super().__init__(folder / STORE, read_only=True)
+        self._folder, self._files = folder, files
+
+    def with_read_only(self, read_only: bool = False) -> Self:
+        return type(self)(self._folder, self._files)
+
+    async def get(
+        self,
+        key: str,
+        prototype: BufferPrototype | None = None,
+        byte_range: ByteRequest | None = None,
+    ) -> Buffer | None:
+        if key in self._files and _damaged(self.root, {key: self._files[key]}):
+            raise _damage(self._folder, [key])
+        return await super().get(key, prototype, byte_range)
+
+
+def _damage(folder: Path, damaged: list[str]) -> UserError:
+    return UserError(
+        f"{folder / STORE}: damaged, {len(damaged)} file(s) differ from the manifest, "
+        f"first {damaged[0]}; delete {folder / MANIFEST} and run the export again"
+    )
+
+
+def _model_of(store: Path) -> str | None:
+    """Digest of the model that made a store; none where its header cannot be read."""
+    try:
+        attributes = json.loads((store / "zarr.json").read_text())["attributes"]
+    except (OSError, ValueError, KeyError):
+        return None
+    return str(attributes.get("model_digest"))
 
 
 def same_model(embeddings: Mapping[str, xr.Dataset]) -> str:

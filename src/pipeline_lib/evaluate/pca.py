@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from pipeline_lib.cubes import grid_of, read_cube
 from pipeline_lib.dataset import read_split
 from pipeline_lib.dataset.split import UNUSED
-from pipeline_lib.embed import read_embedding, same_model
+from pipeline_lib.embed import read_embedding, read_manifest, same_model
 from pipeline_lib.errors import UserError
 from pipeline_lib.evaluate.optical import stretch_limit, true_colour
 from pipeline_lib.evaluate.style import ABSENT, INK, MASKED, drawing
@@ -269,6 +269,57 @@ def plot_pca_maps(
     _draw(chosen, pca_basis(np.concatenate(samples)), columns=dates, rgb=rgb, output=output)
 
 
+def plot_pca_dates(
+    *,
+    embeddings: Mapping[str, Path],
+    cubes: Mapping[str, Path],
+    rgb: tuple[str, str, str],
+    output: Path,
+    dates: int = 4,
+) -> None:
+    """Draw one cube through its record: true colour, and below it the embeddings as colours.
+
+    The dates are the clearest ones of equal spans of the record, and the cube is the one that
+    has the most embeddings on such dates. One basis and one stretch, from all embeddings that
+    are shown, serve all dates.
+
+    Parameters
+    ----------
+    embeddings
+        Folder of each cube's embeddings.
+    cubes
+        The reference sensor's cube file of each of them.
+    rgb
+        Red, green and blue band of the reference sensor.
+    output
+        PNG file to write.
+    dates
+        Most dates.
+
+    Raises
+    ------
+    UserError
+        If there are no embeddings, or if those of the cube are unfinished or damaged.
+    """
+    if not embeddings:
+        raise UserError(f"{output}: there are no embeddings to draw")
+    chosen = {name: _fullest_dates(folder, dates) for name, folder in sorted(embeddings.items())}
+    name = max(chosen, key=lambda cube: chosen[cube][1])
+    product = read_embedding(embeddings[name], load=False).isel(time=chosen[name][0]).load()
+    pictures = _pictures(cubes[name], product, rgb)
+    flat = np.moveaxis(product["embedding"].values, 1, -1).reshape(-1, product.sizes["feature"])
+    basis = pca_basis(flat[np.isfinite(flat).all(axis=1)])
+    _draw_dates(product, pictures, basis, rgb=rgb, output=output)
+
+
+def _fullest_dates(folder: Path, count: int) -> tuple[NDArray[np.intp], int]:
+    """Dates of a product to draw, and how many embeddings they have."""
+    manifest = read_manifest(folder)
+    numbers = np.asarray(manifest["embeddings"])
+    chosen = clearest_dates(np.asarray(manifest["times"], "datetime64[s]"), numbers, count)
+    return chosen, int(numbers[chosen].sum())
+
+
 def _lines(row: _Row, length: int) -> list[_Row]:
     """Cut a row that is too long; only the first part keeps the label."""
     cuts = range(0, max(1, len(row.dates)), length)
@@ -286,32 +337,36 @@ def _lines(row: _Row, length: int) -> list[_Row]:
 
 def _row(label: str, path: Path, product: xr.Dataset, dates: int, rgb: Sequence[str]) -> _Row:
     share = np.isfinite(product["reconstruction_error"].values).mean(axis=(1, 2))
-    chosen = clearest_dates(product["time"].values, share, dates)
+    product = product.isel(time=clearest_dates(product["time"].values, share, dates))
+    grid = grid_of(product)
+    return _Row(
+        label=label,
+        dates=[np.datetime_as_string(time, unit="D") for time in product["time"].values],
+        pictures=_pictures(path, product, rgb),
+        embeddings=product["embedding"].values,
+        extent_m=grid.resolution * grid.width,
+        aspect=grid.height / grid.width,
+    )
+
+
+def _pictures(path: Path, product: xr.Dataset, rgb: Sequence[str]) -> list[NDArray[np.float32]]:
+    """True colour of a product's dates, all in one stretch."""
     cube = read_cube(path)
     missing = sorted(set(rgb) - {str(band) for band in cube["band"].values})
     if missing:
         raise UserError(f"{path}: no band {missing[0]!r} for a picture; mend `rgb` of its sensor")
-    cube = cube.sel(band=list(rgb), time=product["time"].values[chosen])
+    cube = cube.sel(band=list(rgb), time=product["time"].values)
     values = cube[cube.attrs["quantity"]].values
     limit = stretch_limit(values, cube["mask"].values)
-    return _Row(
-        label=label,
-        dates=[np.datetime_as_string(time, unit="D") for time in cube["time"].values],
-        pictures=[true_colour(frame, limit) for frame in values],
-        embeddings=product["embedding"].values[chosen],
-        extent_m=grid_of(cube).resolution * cube.sizes["x"],
-        aspect=cube.sizes["y"] / cube.sizes["x"],
-    )
+    return [true_colour(frame, limit) for frame in values]
 
 
 def _draw(
     rows: Sequence[_Row], basis: ColourBasis, *, columns: int, rgb: Sequence[str], output: Path
 ) -> None:
     side = 1.25
-    share = ", ".join(f"{100 * part:.0f} %" for part in basis.explained)
     caption = (
-        f"Left of each pair: {' '.join(rgb)}; right: principal components 1, 2, 3 of the "
-        f"embeddings as red, green, blue ({share} of the variance).\n"
+        f"Left of each pair: {' '.join(rgb)}; right: {_legend_of(basis)}.\n"
         "One basis and one stretch for all cubes and dates. Stretch of true colour by cube."
     )
     heights = [side * row.aspect + 0.25 for row in rows]
@@ -338,6 +393,50 @@ def _draw_row(row: _Row, line: NDArray[np.object_], basis: ColourBasis) -> None:
         axes.set_axis_off()
     if row.label and row.dates:
         _scale_bar(line[0], row)
+
+
+def _draw_dates(
+    product: xr.Dataset,
+    pictures: Sequence[NDArray[np.float32]],
+    basis: ColourBasis,
+    *,
+    rgb: Sequence[str],
+    output: Path,
+) -> None:
+    grid, embeddings = grid_of(product), product["embedding"].values
+    extent = (0, grid.width * grid.resolution / 1000, 0, grid.height * grid.resolution / 1000)
+    # Wide enough for the caption, whatever the number of dates.
+    side = max(2.3, 7.5 / len(pictures))
+    width, height = side * len(pictures) + 0.7, 2 * side * grid.height / grid.width
+    with drawing(output, width=width, height=height + 1.35) as figure:
+        panels = figure.subplots(2, len(pictures), squeeze=False, sharex=True, sharey=True)
+        for (above, below), time, picture, embedding in zip(
+            panels.T, product["time"].values, pictures, embeddings, strict=True
+        ):
+            clear = np.isfinite(embedding).all(axis=0).mean()
+            day = np.datetime_as_string(time, unit="D")
+            above.set_title(f"{day}, {100 * clear:.0f} % clear", loc="left")
+            above.imshow(picture, extent=extent, interpolation="nearest")
+            below.patch.set(facecolor=MASKED, hatch="////", edgecolor=ABSENT)
+            colours = project_rgb(embedding, basis)
+            below.imshow(colours, extent=extent, interpolation="nearest")
+            below.set_xlabel("km east")
+        panels[0, 0].set_ylabel("true colour\nkm north")
+        panels[1, 0].set_ylabel("embeddings\nkm north")
+        corner = f"{grid.bounds[0]:.0f} E, {grid.bounds[1]:.0f} N, EPSG:{grid.epsg}"
+        _legend(
+            figure,
+            f"{product.attrs['cube']}, kilometres from {corner}. Above: {' '.join(rgb)}.\n"
+            f"Below: {_legend_of(basis)}.\nOne basis and one stretch for all dates.",
+        )
+
+
+def _legend_of(basis: ColourBasis) -> str:
+    share = ", ".join(f"{100 * part:.0f} %" for part in basis.explained)
+    return (
+        "principal components 1, 2, 3 of the embeddings as red, green, blue "
+        f"({share} of the variance)"
+    )
 
 
 def _scale_bar(axes: Axes, row: _Row) -> None:

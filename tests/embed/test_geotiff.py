@@ -1,0 +1,275 @@
+"""GeoTIFFs of single dates: the product's numbers, in the layout of a cloud-optimised file."""
+
+import csv
+import datetime
+import logging
+import shutil
+from pathlib import Path
+from types import SimpleNamespace
+
+import numpy as np
+import pystac
+import pytest
+import rasterio
+import xarray as xr
+
+from pipeline_lib.config import Embed
+from pipeline_lib.cubes import Grid, make_cube
+from pipeline_lib.embed import read_embedding, read_manifest
+from pipeline_lib.embed.arrays import Embeddings
+from pipeline_lib.embed.geotiff import find_date, write_closest_dates, write_geotiff
+from pipeline_lib.embed.item import embedding_item
+from pipeline_lib.embed.store import Layout, TileStore
+from pipeline_lib.errors import UserError
+
+
+@pytest.fixture(scope="module", params=["int8", "float16"])
+def written(
+    request: pytest.FixtureRequest, field: SimpleNamespace, tmp_path_factory: pytest.TempPathFactory
+) -> SimpleNamespace:
+    """A product, and a GeoTIFF of its third date."""
+    product = tmp_path_factory.mktemp("geotiff") / request.param
+    field.embed(product, block=Embed(dtype=request.param, tile_px=16, batch=1000))
+    data = read_embedding(product)
+    date = data["time"].values[2].astype("datetime64[D]").item()
+    output = product / "geotiff" / f"{date}.tif"
+    write_geotiff(product, date, output)
+    return SimpleNamespace(
+        product=product, data=data.isel(time=2), date=date, output=output, dtype=request.param
+    )
+
+
+def test_the_file_holds_the_numbers_of_its_date(written: SimpleNamespace) -> None:
+    with rasterio.open(written.output) as file:
+        assert file.descriptions == (
+            *(f"feature_{number}" for number in range(4)),
+            "context_share",
+            "reconstruction_error",
+            "days_to_radar",
+        )
+        stored = file.read(masked=True)
+        found = stored.filled(0) * np.array(file.scales)[:, None, None]
+        found[stored.mask] = np.nan
+    data = written.data
+    expected = [*data["embedding"].values]
+    expected += [data[name].values for name in ("context_share", "reconstruction_error")]
+    expected += [data["days_to_radar"].values]
+    for band, values in zip(found, expected, strict=True):
+        assert np.isfinite(values).any()
+        np.testing.assert_allclose(band, values, rtol=1e-6, atol=5.1e-5)
+
+
+def test_the_file_lies_where_the_product_lies(written: SimpleNamespace) -> None:
+    with rasterio.open(written.output) as file:
+        assert file.crs.to_epsg() == 32631
+        assert file.res == (10, 10)
+        assert tuple(file.bounds) == (600000, 5599830, 600260, 5600040)
+        assert file.units[-1] == "day"
+        assert file.tags()["model_digest"] == written.data.attrs["model_digest"]
+        assert file.tags()["TIFFTAG_DATETIME"].startswith(f"{written.date:%Y:%m:%d} 10:30")
+
+
+def test_int8_becomes_int16_with_factors_and_others_float32(written: SimpleNamespace) -> None:
+    with rasterio.open(written.output) as file:
+        if written.dtype == "int8":
+            assert set(file.dtypes) == {"int16"}
+            assert file.nodata == -32768
+            assert file.scales[0] == 1 / 16
+        else:
+            assert set(file.dtypes) == {"float32"}
+            assert np.isnan(file.nodata)
+            assert set(file.scales) == {1}
+
+
+def test_the_item_is_of_a_single_acquisition(written: SimpleNamespace) -> None:
+    item = pystac.Item.from_file(written.output.with_suffix(".json"))
+    time = written.data["time"].values.astype("datetime64[s]").item()
+    assert item.datetime == time.replace(tzinfo=datetime.UTC)
+    assert "start_datetime" not in item.properties
+    parameters = item.properties["emb:runtime_parameters"]
+    assert parameters["model_digest"] == written.data.attrs["model_digest"]
+    assert parameters["temporal_resolution"] == "single_acquisition"
+    links = {link.rel: link for link in item.links}
+    folder = written.output.parent
+    parent = pystac.Item.from_file((folder / links["derived_from"].href).resolve())
+    assert parent.id == links["derived_from"].title
+    scenes = [link.title for link in item.links if link.rel == "emb:source-data"]
+    assert [scene for scene in scenes if scene.startswith("scene-0")] == ["scene-0-2"]
+    assert (folder / links["emb:model"].href).resolve().name == "model.json"
+    asset = item.assets["embeddings"]
+    with rasterio.open(folder / asset.href) as file:
+        bands = asset.extra_fields["bands"]
+        assert [band["name"] for band in bands] == list(file.descriptions)
+        assert [band.get("raster:scale", 1) for band in bands] == list(file.scales)
+        assert asset.extra_fields["data_type"] == file.dtypes[0]
+
+
+def test_equal_products_make_equal_files(written: SimpleNamespace, tmp_path: Path) -> None:
+    again = tmp_path / "geotiff" / written.output.name
+    write_geotiff(written.product, written.date, again)
+    assert again.read_bytes() == written.output.read_bytes()
+    assert sorted(path.name for path in again.parent.iterdir()) == [
+        again.with_suffix(".json").name,
+        again.name,
+    ]
+
+
+def test_a_date_that_the_product_lacks_is_told_with_its_neighbours(
+    written: SimpleNamespace, tmp_path: Path
+) -> None:
+    days = [text[:10] for text in read_manifest(written.product)["times"]]
+    lacking = datetime.date.fromisoformat(days[2]) - datetime.timedelta(days=1)
+    assert str(lacking) not in days
+    output = tmp_path / "none.tif"
+    with pytest.raises(UserError) as raised:
+        write_geotiff(written.product, lacking, output)
+    assert str(raised.value) == (
+        f"{written.product}: no embeddings of {lacking}; "
+        f"the nearest dates are {days[1]} and {days[2]}"
+    )
+    assert list(tmp_path.iterdir()) == []
+    early = datetime.date(2001, 1, 1)
+    with pytest.raises(UserError, match=f"of {early}; the nearest date is {days[0]}$"):
+        write_geotiff(written.product, early, output)
+
+
+def test_a_damaged_product_makes_no_file(written: SimpleNamespace, tmp_path: Path) -> None:
+    copy = Path(shutil.copytree(written.product, tmp_path / "copy"))
+    (copy / "embedding.zarr/context_share/c/0/0/1").unlink()
+    with pytest.raises(UserError, match="damaged"):
+        write_geotiff(copy, written.date, tmp_path / "out" / "none.tif")
+    assert not (tmp_path / "out").exists()
+
+
+def test_of_two_acquisitions_of_a_day_the_fuller_one_counts() -> None:
+    times = ["2022-06-12T10:00:00", "2022-06-12T10:20:00", "2022-06-13T10:00:00"]
+    manifest = {"times": times, "embeddings": [3, 8, 90]}
+    assert find_date("field", manifest, datetime.date(2022, 6, 12)) == 1
+
+
+def test_each_product_has_the_dates_closest_to_those_asked_for(
+    written: SimpleNamespace, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    days = [text[:10] for text in read_manifest(written.product)["times"]]
+    close = datetime.date.fromisoformat(days[0]) - datetime.timedelta(days=2)
+    with caplog.at_level(logging.WARNING):
+        write_closest_dates(
+            products={"field": written.product},
+            dates=[close, datetime.date(2023, 1, 1)],
+            tolerance_days=2,
+            output=tmp_path / "dates.csv",
+        )
+    with (tmp_path / "dates.csv").open(newline="") as handle:
+        rows = list(csv.DictReader(handle))
+    assert [list(row.values()) for row in rows] == [
+        ["field", str(close), days[0], "True"],
+        ["field", "2023-01-01", days[-1], "False"],
+    ]
+    assert [record.message for record in caplog.records] == [
+        f"field: no embeddings within 2 days of 2023-01-01; the nearest date is {days[-1]}"
+    ]
+
+
+@pytest.fixture(scope="module")
+def large(tmp_path_factory: pytest.TempPathFactory) -> SimpleNamespace:
+    """A product that needs two levels of overviews, and its GeoTIFF."""
+    folder = tmp_path_factory.mktemp("large")
+    height, width = 1100, 1300
+    grid = Grid(32631, 600000, 5600040, 10, height, width)
+    times = np.array(["2022-06-12T10:30"], "datetime64[ns]")
+    cube = make_cube(
+        values=np.zeros((1, 1, height, width), np.float32),
+        mask=np.zeros((1, height, width), np.uint8),
+        times=times,
+        bands=["B04"],
+        grid=grid,
+        quantity="reflectance",
+        frames={},
+        attributes={},
+    )
+    template = xr.Dataset(
+        coords={
+            "time": ("time", times),
+            "feature": ("feature", np.arange(2)),
+            **{name: cube[name].variable for name in ("y", "x", "spatial_ref")},
+        },
+        attrs={"cube": "large", "model_digest": "m"},
+    )
+    layout = Layout(template, (), "optical", "1", "int8", 1024)
+    store = TileStore(folder / "state", {"model_digest": "m", "dtype": "int8"}, layout)
+    rng = np.random.default_rng(3)
+    values = np.clip(rng.normal(size=(1, 2, height, width)), -6, 6).astype(np.float32)
+    values[..., rng.random((height, width)) < 0.2] = np.nan
+    quality = np.abs(values[:, 0]) / 6
+    for tile in store.pending():
+        part = (..., tile.rows, tile.columns)
+        store.write(tile, Embeddings(values[part], quality[part], {}, quality[part]))
+    item = embedding_item(
+        cube="large",
+        grid=grid,
+        layout=layout,
+        parameters={"model_digest": "m"},
+        model="../models/fusion",
+        sources=[],
+        license_name="CC-BY-4.0",
+    )
+    store.finish(folder / "product", item)
+    output = folder / "2022-06-12.tif"
+    write_geotiff(folder / "product", datetime.date(2022, 6, 12), output)
+    return SimpleNamespace(output=output, values=values[0], folder=folder)
+
+
+def test_the_file_is_cloud_optimised(large: SimpleNamespace) -> None:
+    """What validators of the layout look at: order of the file, tiles, overviews."""
+    with rasterio.open(large.output) as file:
+        assert file.tags(ns="IMAGE_STRUCTURE")["LAYOUT"] == "COG"
+        assert file.profile["tiled"]
+        assert set(file.block_shapes) == {(512, 512)}
+        assert file.compression is rasterio.enums.Compression.deflate
+        levels = file.overviews(1)
+        assert levels == [2, 4]
+        headers, first_blocks = [], []
+        for overview in (None, *range(len(levels))):
+            place = {} if overview is None else {"ovr": overview}
+            headers.append(int(file.get_tag_item("IFD_OFFSET", "TIFF", bidx=1, **place)))
+            block = file.get_tag_item("BLOCK_OFFSET_0_0", "TIFF", bidx=1, **place)
+            first_blocks.append(int(block))
+    # Headers come first, from full resolution down; data last, from the coarsest level up.
+    assert headers == sorted(headers)
+    assert headers[-1] < min(first_blocks)
+    assert first_blocks == sorted(first_blocks, reverse=True)
+    for level in range(2):
+        with rasterio.open(large.output, overview_level=level) as file:
+            assert file.block_shapes[0] == (512, 512)
+
+
+def test_overviews_hold_embeddings_that_exist(large: SimpleNamespace) -> None:
+    full = np.where(np.isnan(large.values), -32768, np.rint(large.values * 16))
+    with rasterio.open(large.output, overview_level=1) as file:
+        coarse = file.read([1, 2])
+    assert coarse.shape == (2, 275, 325)
+    blocks = full.reshape(2, 275, 4, 325, 4)
+    same = (blocks == coarse[:, :, None, :, None]).all(axis=0)
+    assert same.any(axis=(1, 3)).all()
+
+
+def test_every_strip_of_a_large_file_is_in_its_place(large: SimpleNamespace) -> None:
+    with rasterio.open(large.output) as file:
+        found = np.where(file.read_masks([1, 2]) > 0, file.read([1, 2]) / 16, np.nan)
+    np.testing.assert_allclose(found, large.values, atol=1 / 32)
+
+
+def test_a_file_replaces_another_only_when_it_is_whole(
+    large: SimpleNamespace, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    before = large.output.read_bytes()
+
+    def dies(source: Path, target: Path, **_: object) -> None:
+        target.write_bytes(b"torn")
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("rasterio.shutil.copy", dies)
+    with pytest.raises(KeyboardInterrupt):
+        write_geotiff(large.folder / "product", datetime.date(2022, 6, 12), large.output)
+    assert large.output.read_bytes() == before
+    assert not list(large.folder.glob(".*"))

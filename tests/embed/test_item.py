@@ -1,0 +1,137 @@
+"""The STAC item: valid, and true about what lies beside it."""
+
+import json
+import re
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import numpy as np
+import pytest
+import xarray as xr
+from jsonschema import Draft7Validator
+from pystac.validation.local_validator import get_local_schema_cache
+from referencing import Registry, Resource
+
+from pipeline_lib.config import Embed
+from pipeline_lib.cubes import Grid
+from pipeline_lib.embed.geotiff import write_geotiff
+from pipeline_lib.embed.item import embedding_item
+from pipeline_lib.embed.store import Layout
+
+CORE = "https://schemas.stacspec.org/v1.1.0/item-spec/json-schema/item.json"
+ITEM_FIELDS = {
+    "emb:runtime_parameters",
+    "emb:preprocessing",
+    "emb:postprocessing",
+    "emb:fit_for_use",
+    "emb:spatial_coverage",
+    "emb:uncertainty",
+    "emb:quantization",
+    "emb:energy",
+}
+"""All that the extension's schema lets stand in an item's properties."""
+
+
+def assert_valid(item: dict[str, Any]) -> None:
+    """The schema of STAC 1.1, as it comes with pystac, and what the extension asks for."""
+    schemas = get_local_schema_cache()
+    registry: Registry[Any] = Registry().with_resources(
+        (address, Resource.from_contents(schema)) for address, schema in schemas.items()
+    )
+    errors = Draft7Validator(schemas[CORE], registry=registry).iter_errors(item)
+    assert [error.message for error in errors] == []
+    assert any(re.search(r"/embeddings/v0\.0\.1/", known) for known in item["stac_extensions"])
+    fields = {key for key in item["properties"] if key.startswith("emb:")}
+    assert fields <= ITEM_FIELDS
+    assert "embeddings" in item["assets"]
+    quantization = item["properties"]["emb:quantization"]
+    assert {"method", "original_dtype"} <= set(quantization)
+    assert set(quantization) <= {"method", "original_dtype", "quantized_dtype", "scale", "offset"}
+
+
+@pytest.fixture(scope="module", params=["int8", "float16", "float32"])
+def product(
+    request: pytest.FixtureRequest, field: SimpleNamespace, tmp_path_factory: pytest.TempPathFactory
+) -> Path:
+    folder = tmp_path_factory.mktemp("item") / request.param
+    field.embed(folder, block=Embed(dtype=request.param, tile_px=32, batch=1000))
+    return folder
+
+
+def test_the_items_are_valid(product: Path) -> None:
+    item = json.loads((product / "item.json").read_text())
+    assert_valid(item)
+    date = np.datetime64(item["properties"]["cube:dimensions"]["time"]["values"][0][:10])
+    write_geotiff(product, date.item(), product / "one.tif")
+    assert_valid(json.loads((product / "one.json").read_text()))
+
+
+def test_the_item_says_how_to_decode_the_store(product: Path) -> None:
+    item = json.loads((product / "item.json").read_text())
+    stored = xr.open_zarr(product / "embedding.zarr", consolidated=False, mask_and_scale=False)
+    told = item["properties"]["emb:quantization"]
+    assert told["original_dtype"] == "float32"
+    assert told["quantized_dtype"] == str(stored["embedding"].dtype) == product.name
+    asset = item["assets"]["embeddings"]
+    assert asset["data_type"] == product.name
+    if product.name == "int8":
+        assert told["method"] == "linear"
+        assert told["scale"] == [stored["embedding"].attrs["scale_factor"]]
+        assert told["offset"] == [0]
+        assert asset["nodata"] == stored["embedding"].attrs["_FillValue"] == -128
+    else:
+        assert told["method"] == {"float16": "rounding", "float32": "none"}[product.name]
+        assert "scale" not in told
+        assert asset["nodata"] == "nan"
+
+
+def test_the_item_lists_every_acquisition_and_layer(product: Path) -> None:
+    item = json.loads((product / "item.json").read_text())
+    stored = xr.open_zarr(product / "embedding.zarr", consolidated=False, mask_and_scale=False)
+    dimensions = item["properties"]["cube:dimensions"]
+    times = [f"{time}Z" for time in np.datetime_as_string(stored["time"], unit="s")]
+    assert dimensions["time"]["values"] == times
+    for axis in ("x", "y"):
+        centres = stored[axis].values
+        assert dimensions[axis]["extent"] == [centres.min(), centres.max()]
+    variables = item["properties"]["cube:variables"]
+    assert set(variables) == set(stored.data_vars)
+    for name, about in variables.items():
+        assert about["data_type"] == str(stored[name].dtype)
+        assert tuple(about["dimensions"]) == stored[name].dims
+    assert (product / item["assets"]["uncertainty"]["href"]).is_dir()
+
+
+@pytest.mark.parametrize(
+    ("terms", "name", "addresses"),
+    [
+        ("proprietary", "proprietary", []),
+        ("CC-BY-4.0 https://example.org/terms", "CC-BY-4.0", ["https://example.org/terms"]),
+        ("as the file's owner says", "other", []),
+        ("not stated https://example.org/terms", "other", ["https://example.org/terms"]),
+    ],
+)
+def test_a_licence_is_a_name_and_perhaps_a_link(
+    terms: str, name: str, addresses: list[str]
+) -> None:
+    template = xr.Dataset(
+        coords={
+            "time": ("time", np.array(["2022-06-12T10:30"], "datetime64[ns]")),
+            "feature": [0],
+            "y": [5.0],
+            "x": [5.0],
+        }
+    )
+    item = embedding_item(
+        cube="field",
+        grid=Grid(32631, 600000, 5600040, 10, 1, 1),
+        layout=Layout(template, (), "optical", "1", "int8", 8),
+        parameters={"model_digest": "m"},
+        model="../models/fusion",
+        sources=[],
+        license_name=terms,
+    )
+    assert_valid(item)
+    assert item["properties"]["license"] == name
+    assert [link["href"] for link in item["links"] if link["rel"] == "license"] == addresses
