@@ -196,6 +196,53 @@ class Archive:
         }
         return self._add(name, "sentinel-1-rtc", properties, assets)
 
+    def landsat(
+        self,
+        time: str,
+        numbers: Mapping[str, Any] | Any = 14000,
+        *,
+        quality: Any = 21824,
+        path: str = "193",
+        row: str = "026",
+        platform: str = "landsat-8",
+        epsg: int | None = None,
+        without: str = "",
+    ) -> dict[str, Any]:
+        """Add a Landsat item around the cube.
+
+        ``numbers`` and ``quality``: a value, or a function of the coordinates of the pixels.
+        """
+        from pyproj import Transformer
+
+        grid = self.grid
+        epsg = epsg or grid.epsg
+        change = Transformer.from_crs(grid.epsg, epsg, always_xy=True)
+        east, north = change.transform(grid.left + 120, grid.top - 120)
+        left, top = east // 30 * 30 - 225, north // 30 * 30 + 225
+        x, y = np.meshgrid(left + 30 * np.arange(15) + 15, top - 30 * np.arange(15) - 15)
+        name = f"LC{platform[-1:].zfill(2)}_L2SP_{path}{row}_{time[:10].replace('-', '')}_02_T1"
+        assets = {}
+        for band in ("coastal", "blue", "green", "red", "nir08", "swir16", "swir22", "qa_pixel"):
+            value = numbers.get(band, 14000) if isinstance(numbers, Mapping) else numbers
+            value = quality if band == "qa_pixel" else value
+            values = np.zeros(x.shape, np.uint16)
+            values[:] = value(x, y) if callable(value) else value
+            file = self.folder / "assets" / name / f"{band}.tif"
+            write_raster(file, values, epsg, left, top, 30, 1 if band == "qa_pixel" else 0)
+            if band != without:
+                assets[band] = {"href": str(file.relative_to(self.folder))}
+        properties = {
+            "datetime": time,
+            "platform": platform,
+            "proj:epsg": epsg,
+            "proj:transform": [30.0, 0.0, left, 0.0, -30.0, top],
+            "landsat:wrs_path": path,
+            "landsat:wrs_row": row,
+            "view:sun_elevation": 50.0,
+            "view:sun_azimuth": -30.0,
+        }
+        return self._add(name, "landsat-c2-l2", properties, assets)
+
     def _add(
         self, name: str, collection: str, properties: dict[str, Any], assets: dict[str, Any]
     ) -> dict[str, Any]:

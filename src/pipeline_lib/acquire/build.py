@@ -11,6 +11,7 @@ import numpy as np
 import xarray as xr
 
 from pipeline_lib.acquire.frames import Frame, Frames, smoothed
+from pipeline_lib.acquire.landsat import load_landsat
 from pipeline_lib.acquire.reading import AssetReader
 from pipeline_lib.acquire.sentinel1 import load_sentinel1
 from pipeline_lib.acquire.sentinel2 import load_sentinel2
@@ -22,6 +23,7 @@ from pipeline_lib.files import read_json
 LOADERS: dict[str, Callable[..., Frames]] = {
     "sentinel-1-rtc": load_sentinel1,
     "sentinel-2-l2a": load_sentinel2,
+    "landsat-c2-l2": load_landsat,
 }
 """The physics of each collection, by the sensor's ``loader``."""
 

@@ -13,7 +13,7 @@ from typing import Any
 
 from pipeline_lib.acquire.patience import Busy, Damaged, Lost, Refused, check_status, patiently
 from pipeline_lib.config import Catalog, CubeGrid, SensorSource
-from pipeline_lib.cubes import CubeRequest, grid_at
+from pipeline_lib.cubes import CubeRequest
 from pipeline_lib.errors import UserError
 from pipeline_lib.files import read_json, write_json
 
@@ -278,7 +278,7 @@ def pin_items(
     UserError
         If the catalog holds no item for this place and period.
     """
-    grid = grid_at(request.lon, request.lat, cube)
+    grid = request.grid(cube)
     bounds = grid.lonlat_bounds()
     items = search(catalog, sensor.collection, bounds, request.start, request.end)
     # Before the items are counted: an API finds nothing in a collection that it does not have.

@@ -1,4 +1,4 @@
-"""Cloud masks: CloudSEN12's network, or the scene classification of Sen2Cor."""
+"""Cloud masks: CloudSEN12's network, Sen2Cor's scene classification, Landsat's quality band."""
 
 from __future__ import annotations
 
@@ -57,6 +57,30 @@ def mask_of_scene_classes(classes: NDArray[np.integer[Any]]) -> NDArray[np.uint8
     for theirs, ours in SCENE_CLASSES.items():
         table[theirs] = ours
     return table[classes]
+
+
+QUALITY_BITS = (
+    (4, CLOUD_SHADOW),
+    (1, THIN_CLOUD),  # dilated cloud: the rim, thin or none
+    (2, THIN_CLOUD),  # cirrus
+    (3, THICK_CLOUD),
+    (0, NO_DATA),  # fill
+)
+"""Bits of QA_PIXEL that are not clear land, water or snow; the later ones prevail.
+
+USGS, Landsat 8-9 Collection 2 level 2 science product guide (LSDS-1619), pixel quality.
+"""
+
+
+def mask_of_quality(bits: NDArray[np.uint16]) -> NDArray[np.uint8]:
+    """Mask classes of Landsat's pixel quality band (QA_PIXEL), any shape.
+
+    No pixel that was seen is 0: it is what is read where the file's tag says no data.
+    """
+    classes = np.where(bits == 0, NO_DATA, CLEAR).astype(np.uint8)
+    for bit, kind in QUALITY_BITS:
+        classes[(bits >> bit & 1).astype(bool)] = kind
+    return classes
 
 
 def model_path() -> Path:

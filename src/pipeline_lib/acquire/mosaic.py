@@ -2,16 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Hashable, Iterable
+from collections.abc import Callable, Hashable, Iterable, Iterator, Sequence
 from datetime import date, datetime, timedelta
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
 
 from pipeline_lib.acquire.catalog import Item, start_of
+from pipeline_lib.acquire.patience import Lost
+from pipeline_lib.acquire.reading import AssetReader
+from pipeline_lib.cubes import NO_DATA, Grid
 
 NOTHING = -1
+
+Scene = TypeVar("Scene")
 
 
 def solar_day(moment: datetime, lon: float) -> date:
@@ -40,6 +45,49 @@ def groups(
     return sorted(ordered, key=lambda group: min((start_of(i), i["id"]) for i in group))
 
 
+def loaded(
+    found: Sequence[Sequence[Item]],
+    load: Callable[[Item], Scene | None],
+    *,
+    reader: AssetReader,
+    grid: Grid,
+    step_px: int,
+    lacking: list[str],
+) -> Iterator[list[list[Scene]]]:
+    """Load the items of groups, some groups at a time.
+
+    Parameters
+    ----------
+    found
+        From :func:`groups`.
+    load
+        Makes a scene of an item, or None where it shows nothing of the cube.
+    reader
+        Loads side by side.
+    grid
+        What a scene is read on.
+    step_px
+        Pixels of the groups held at once; bounds memory, changes no result.
+    lacking
+        Takes up which items are lost, and why.
+
+    Yields
+    ------
+    The scenes of some groups, in their order; groups without a scene are left out.
+    """
+    step = max(reader.catalog.requests, step_px // (grid.height * grid.width))
+    for start in range(0, len(found), step):
+        part = found[start : start + step]
+        scenes: dict[str, Scene] = {}
+        for item, scene in reader.each([item for group in part for item in group], load):
+            if isinstance(scene, Lost):
+                lacking.append(f"item {item['id']}: {scene}")
+            elif scene is not None:
+                scenes[item["id"]] = scene
+        present = [[scenes[i["id"]] for i in group if i["id"] in scenes] for group in part]
+        yield [group for group in present if group]
+
+
 def first_valid(valid: NDArray[np.bool_]) -> NDArray[np.int8]:
     """Index of the first valid layer of ``(layer, y, x)`` at each pixel, or -1."""
     chosen = valid.argmax(axis=0).astype(np.int8)
@@ -51,4 +99,14 @@ def take(layers: NDArray[np.float32], chosen: NDArray[np.int8]) -> NDArray[np.fl
     index = np.maximum(chosen, 0)[None, None]
     taken = np.take_along_axis(layers, index.astype(np.intp), axis=0)[0]
     taken[:, chosen == NOTHING] = np.nan
+    return taken
+
+
+def take_classes(
+    layers: Sequence[NDArray[np.uint8]], chosen: NDArray[np.int8]
+) -> NDArray[np.uint8]:
+    """Take the class of each pixel, ``(y, x)`` each, from its chosen layer, no data where none."""
+    index = np.maximum(chosen, 0)[None].astype(np.intp)
+    taken = np.take_along_axis(np.stack(layers), index, axis=0)[0]
+    taken[chosen == NOTHING] = NO_DATA
     return taken

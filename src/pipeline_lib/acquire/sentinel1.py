@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Hashable, Iterator, Sequence
+from itertools import chain
 from typing import Any
 
 import numpy as np
@@ -10,8 +11,7 @@ from numpy.typing import NDArray
 
 from pipeline_lib.acquire.catalog import Item, start_of
 from pipeline_lib.acquire.frames import Frame, Frames, joined, timestamp
-from pipeline_lib.acquire.mosaic import epsg_of, first_valid, groups, take
-from pipeline_lib.acquire.patience import Lost
+from pipeline_lib.acquire.mosaic import epsg_of, first_valid, groups, loaded, take
 from pipeline_lib.acquire.reading import AssetReader
 from pipeline_lib.config import CubeGrid, SensorSource
 from pipeline_lib.cubes import CLEAR, NO_DATA, Grid
@@ -49,30 +49,21 @@ def load_sentinel1(
     """
     lacking: list[str] = []
 
-    def load(item: Item) -> NDArray[np.float32]:
-        return power_of(reader.read(item, sensor.bands, grid, np.float32(np.nan)))
+    def load(item: Item) -> tuple[Item, NDArray[np.float32]] | None:
+        power = power_of(reader.read(item, sensor.bands, grid, np.float32(np.nan)))
+        return (item, power) if np.isfinite(power).any() else None
 
     def order(item: Item) -> tuple[Any, ...]:
         return epsg_of(item) not in (None, grid.epsg), start_of(item), item["id"]
 
     passes = groups(items, _pass, order)
-    step = max(reader.catalog.requests, STEP_PX // (grid.height * grid.width))
+    parts = loaded(passes, load, reader=reader, grid=grid, step_px=STEP_PX, lacking=lacking)
 
     def frames() -> Iterator[Frame]:
-        for start in range(0, len(passes), step):
-            part = passes[start : start + step]
-            loaded: dict[str, NDArray[np.float32]] = {}
-            for item, values in reader.each([item for one in part for item in one], load):
-                if isinstance(values, Lost):
-                    lacking.append(f"item {item['id']}: {values}")
-                elif np.isfinite(values).any():
-                    loaded[item["id"]] = values
-            for one in part:
-                present = [item for item in one if item["id"] in loaded]
-                layers = [loaded[item["id"]] for item in present]
-                frame = _frame(present, layers) if present else None
-                if frame is not None and (frame.mask == CLEAR).mean() >= sensor.min_clear:
-                    yield frame
+        for one in chain.from_iterable(parts):
+            frame = _frame(*zip(*one, strict=True))
+            if frame is not None and (frame.mask == CLEAR).mean() >= sensor.min_clear:
+                yield frame
 
     return Frames(frames(), lacking)
 

@@ -20,10 +20,18 @@ from pipeline_lib.acquire.brdf import (
 from pipeline_lib.acquire.catalog import Item, baseline_of, start_of
 from pipeline_lib.acquire.clouds import CLOUD_BANDS, CloudModel, mask_of_scene_classes
 from pipeline_lib.acquire.frames import Frame, Frames, joined, timestamp
-from pipeline_lib.acquire.mosaic import NOTHING, epsg_of, first_valid, groups, solar_day, take
-from pipeline_lib.acquire.patience import Lost
+from pipeline_lib.acquire.mosaic import (
+    NOTHING,
+    epsg_of,
+    first_valid,
+    groups,
+    loaded,
+    solar_day,
+    take,
+    take_classes,
+)
 from pipeline_lib.acquire.reading import AssetReader
-from pipeline_lib.acquire.resampling import coarse_grid, nearest_index, refine
+from pipeline_lib.acquire.resampling import coarse_grid, nearest, refine
 from pipeline_lib.config import CubeGrid, SensorSource
 from pipeline_lib.cubes import CLEAR, NO_DATA, Grid
 
@@ -59,7 +67,7 @@ class Scene:
     c_factor
         ``(cube band, y, x)`` on the cube's grid, or None.
     scene_classes
-        ``(y, x)`` of SCL on the cube's grid, or None.
+        ``(y, x)``, mask classes told by SCL on the cube's grid, or None.
     angles
         Mean angles over the cube, degrees.
     """
@@ -67,7 +75,7 @@ class Scene:
     item: Item
     reflectance: NDArray[np.float32]
     c_factor: NDArray[np.float32] | None
-    scene_classes: NDArray[np.uint16] | None
+    scene_classes: NDArray[np.uint8] | None
     angles: dict[str, float]
 
 
@@ -140,55 +148,21 @@ def load_sentinel2(
 
     days = groups(items, lambda item: solar_day(start_of(item), lon), order)
     lacking: list[str] = []
-    step = max(reader.catalog.requests, STEP_PX // (padded.height * padded.width))
+
+    def load(item: Item) -> Scene:
+        return _load_scene(
+            item, sensor=sensor, bands=read_bands, grid=grid, padded=padded, reader=reader
+        )
+
+    parts = loaded(days, load, reader=reader, grid=padded, step_px=STEP_PX, lacking=lacking)
 
     def frames() -> Iterator[Frame]:
-        for start in range(0, len(days), step):
-            part = days[start : start + step]
-            scenes = {
-                scene.item["id"]: scene
-                for scene in _load_scenes(
-                    [item for day in part for item in day],
-                    sensor=sensor,
-                    bands=read_bands,
-                    grid=grid,
-                    padded=padded,
-                    reader=reader,
-                    lacking=lacking,
-                )
-            }
-            present = [[scenes[i["id"]] for i in day if i["id"] in scenes] for day in part]
+        for part in parts:
             yield from _frames_of(
-                [day for day in present if day],
-                sensor=sensor,
-                read_bands=read_bands,
-                context=context,
-                model=model,
+                part, sensor=sensor, read_bands=read_bands, context=context, model=model
             )
 
     return Frames(frames(), lacking)
-
-
-def _load_scenes(
-    items: Sequence[Item],
-    *,
-    sensor: SensorSource,
-    bands: Sequence[str],
-    grid: Grid,
-    padded: Grid,
-    reader: AssetReader,
-    lacking: list[str],
-) -> Iterator[Scene]:
-    def load(item: Item) -> Scene:
-        return _load_scene(
-            item, sensor=sensor, bands=bands, grid=grid, padded=padded, reader=reader
-        )
-
-    for item, scene in reader.each(items, load):
-        if isinstance(scene, Lost):
-            lacking.append(f"item {item['id']}: {scene}")
-        else:
-            yield scene
 
 
 def _load_scene(
@@ -230,12 +204,10 @@ def _angles_of_properties(item: Item) -> dict[str, float]:
     }
 
 
-def _scene_classes(item: Item, grid: Grid, reader: AssetReader) -> NDArray[np.uint16]:
+def _scene_classes(item: Item, grid: Grid, reader: AssetReader) -> NDArray[np.uint8]:
     source = coarse_grid(grid, NATIVE_M["SCL"])
     classes = reader.read(item, ["SCL"], source, np.uint16(0))[0]
-    # Classes are names: between two of them there is nothing to interpolate.
-    rows, columns = nearest_index(source.y, grid.y), nearest_index(source.x, grid.x)
-    return np.asarray(classes[rows[:, None], columns[None, :]])
+    return mask_of_scene_classes(nearest(classes, source, grid))
 
 
 def _frames_of(
@@ -284,8 +256,7 @@ def _frame(
     if classes is not None:
         mask[:] = classes
     elif scene_classes:
-        index = np.maximum(chosen, 0)[None].astype(np.intp)
-        mask[:] = mask_of_scene_classes(np.take_along_axis(np.stack(scene_classes), index, 0)[0])
+        mask[:] = take_classes(scene_classes, chosen)
     mask[chosen == NOTHING] = NO_DATA
     mean_factor = None
     factors = [scene.c_factor for scene in day if scene.c_factor is not None]

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Literal, Self
+from typing import Literal, NamedTuple, Self
 
 from pydantic import Field, model_validator
 
@@ -70,18 +70,44 @@ class Loss(Block):
     )
 
 
+class Physics(NamedTuple):
+    """What a loader can do.
+
+    ``bands``: the only ones that it can read, or None: whatever the items have. ``nadir``:
+    whether it can correct to nadir view.
+    """
+
+    quantity: str
+    clouds: tuple[str, ...]
+    nadir: bool = False
+    bands: tuple[str, ...] | None = None
+
+
+LOADERS = {
+    "sentinel-2-l2a": Physics("reflectance", ("cloudsen12", "scl", "none"), nadir=True),
+    "sentinel-1-rtc": Physics("backscatter", ("none",)),
+    "landsat-c2-l2": Physics(
+        "reflectance",
+        ("qa_pixel", "none"),
+        bands=("coastal", "blue", "green", "red", "nir08", "swir16", "swir22"),
+    ),
+}
+
+
 class SensorSource(Block):
     """What decides a sensor's cubes, and nothing that is only learned from them."""
 
     collection: str = Field(description="STAC collection")
-    loader: Literal["sentinel-2-l2a", "sentinel-1-rtc"] = Field(
+    loader: Literal["sentinel-2-l2a", "sentinel-1-rtc", "landsat-c2-l2"] = Field(
         description="Physics of the collection: how its assets become a cube"
     )
     quantity: Literal["reflectance", "backscatter"] = Field(description="What a cube holds")
     bands: tuple[str, ...] = Field(description="Bands of the cube, in order", min_length=1)
     brdf: bool = Field(False, description="Correct to nadir view with the c-factor")
-    clouds: Literal["cloudsen12", "scl", "none"] = Field(
-        "none", description="Where the cloud mask comes from"
+    clouds: Literal["cloudsen12", "scl", "qa_pixel", "none"] = Field(
+        "none",
+        description="Where the cloud mask comes from: cloudsen12 or scl for Sentinel-2, qa_pixel "
+        "for Landsat",
     )
     min_clear: Share = Field(0.0, description="Least share of clear pixels of a date that is kept")
     rolling_mean: Count = Field(
@@ -90,10 +116,28 @@ class SensorSource(Block):
 
     @model_validator(mode="after")
     def _source_consistent(self) -> Self:
+        problems = []
         if len(set(self.bands)) < len(self.bands):
-            raise ValueError("a band is named twice")
+            problems.append("a band is named twice")
         if self.rolling_mean % 2 == 0:
-            raise ValueError("rolling_mean must be odd, so that it has a centre")
+            problems.append("rolling_mean must be odd, so that it has a centre")
+        physics = LOADERS[self.loader]
+        if self.quantity != physics.quantity:
+            problems.append(f"quantity: {self.loader} is {physics.quantity}")
+        if self.clouds not in physics.clouds:
+            problems.append(
+                f"clouds: {self.loader} has no {self.clouds}; use {' or '.join(physics.clouds)}"
+            )
+        if self.brdf and not physics.nadir:
+            problems.append(f"brdf: {self.loader} is not corrected to nadir view; use false")
+        unknown = sorted(set(self.bands) - set(physics.bands or self.bands))
+        if unknown:
+            problems.append(
+                f"bands: {self.loader} has no {self.quantity} {', '.join(unknown)}; use some of "
+                f"{', '.join(physics.bands or ())}"
+            )
+        if problems:
+            raise ValueError("; ".join(problems))
         return self
 
 

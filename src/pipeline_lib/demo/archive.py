@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from datetime import timedelta
+from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +20,14 @@ from pipeline_lib.demo.clouds import Clouds, cover_with_clouds, draw_clouds
 from pipeline_lib.demo.geometry import SceneAngles, granule_of, scene_angles
 from pipeline_lib.demo.geotiff import write_geotiff
 from pipeline_lib.demo.granule import granule_xml
+from pipeline_lib.demo.landsat import (
+    FILL,
+    LANDSAT_BANDS,
+    LandsatTile,
+    landsat_numbers,
+    landsat_tile,
+    pixel_quality,
+)
 from pipeline_lib.demo.landscape import Cover
 from pipeline_lib.demo.optical import (
     Ground,
@@ -30,9 +38,11 @@ from pipeline_lib.demo.optical import (
     surface_reflectance,
 )
 from pipeline_lib.demo.passes import (
+    LandsatPass,
     OpticalPass,
     RadarPass,
     across_angle,
+    landsat_passes,
     optical_passes,
     processings,
     radar_passes,
@@ -41,8 +51,10 @@ from pipeline_lib.demo.radar import NO_DATA, backscatter, speckle
 from pipeline_lib.demo.site import Site, Tile, make_site, source_folder, tiles_of
 from pipeline_lib.demo.stac import (
     SLICE_LENGTH,
+    LandsatScene,
     OpticalScene,
     RadarScene,
+    landsat_item,
     mgrs_square,
     optical_item,
     radar_item,
@@ -62,17 +74,14 @@ FOOTPRINT_PX = 11
 class Observation:
     """An optical acquisition of the whole window, and the truth behind it.
 
-    ``measured`` and ``nadir`` are reflectances ``(band, y, x)``, ``classes`` the scene
-    classification ``(y, x)``.
+    ``measured`` and ``nadir`` are reflectances ``(band, y, x)`` in the bands of Sentinel-2.
     """
 
-    observed: OpticalPass
     angles: SceneAngles
     ground: Ground
     clouds: Clouds
     measured: NDArray[np.float32]
     nadir: NDArray[np.float32]
-    classes: NDArray[np.uint8]
 
 
 def simulate_site(
@@ -100,6 +109,7 @@ def simulate_site(
         What :func:`~pipeline_lib.demo.canopy.write_canopy_table` wrote.
     folder
         The archive: ``assets/<site>/<item>/`` and, last, ``items/<site>.json`` are written.
+        It always holds Sentinel-2, Sentinel-1 and Landsat, whichever of them the run uses.
     truth
         Folder of ``<site>.npz``: what no sensor tells. See the notes.
     tower
@@ -121,6 +131,7 @@ def simulate_site(
     table = CanopyTable.read(canopy_table)
     optical: dict[str, OpticalPass] = {}
     radar: dict[str, RadarPass] = {}
+    landsat: dict[str, LandsatPass] = {}
     for request in requests:
         span = request.start, request.end
         for one in optical_passes(site.lon, *span, demo.optical_revisit_days):
@@ -129,18 +140,29 @@ def simulate_site(
                 optical[one.time.isoformat()] = one
         for other in radar_passes(*span, demo.radar_revisit_days):
             radar[other.time.isoformat()] = other
+        for third in landsat_passes(site.lon, site.lat, *span):
+            landsat[third.time.isoformat()] = third
     items: list[dict[str, Any]] = []
     states = []
     tiles = tiles_of(site)
     names = [mgrs_square(tile.grid) for tile in tiles]
     for _, one in sorted(optical.items()):
-        observation = observe(site, one, table)
-        items += _write_optical(site, observation, tiles, names, folder)
-        state = _truth_of(site, observation)
+        day = one.time.date()
+        rng = site.generator("optical", day.toordinal())
+        observation = observe(site, one.time, across_angle(site.lon, one.sensor_side), table, rng)
+        classes = scene_classification(
+            rng, observation.measured, observation.clouds, site.landscape.cover_map
+        )
+        items += _write_optical(site, one, observation, classes, tiles, names, folder)
+        state = _truth_of(site, one, observation)
         if np.any(state["cloud_class"] != THICK_CLOUD):
             states.append(state)
     for _, other in sorted(radar.items()):
         items += _write_radar(site, other, folder)
+    zones = {third.epsg for third in landsat.values()}
+    pixels = {epsg: landsat_tile(site.window, epsg) for epsg in sorted(zones)}
+    for _, third in sorted(landsat.items()):
+        items.append(write_landsat(site, third, pixels[third.epsg], table, folder))
     extra: dict[str, NDArray[Any]] = {}
     if tower is not None:
         period = Period(
@@ -168,17 +190,26 @@ def simulate_site(
         partial.write_text(json.dumps({"type": "FeatureCollection", "features": items}))
 
 
-def observe(site: Site, one: OpticalPass, table: CanopyTable) -> Observation:
-    """Simulate an optical acquisition of the site's window."""
-    day = one.time.date()
-    rng = site.generator("optical", day.toordinal())
-    angles = scene_angles(
-        time=one.time,
-        lon=site.lon,
-        lat=site.lat,
-        window=site.window,
-        across=across_angle(site.lon, one.sensor_side),
-    )
+def observe(
+    site: Site, time: datetime, across: float, table: CanopyTable, rng: np.random.Generator
+) -> Observation:
+    """Simulate an optical acquisition of the site's window.
+
+    Parameters
+    ----------
+    site
+        What is seen.
+    time
+        When.
+    across
+        Angle under which the sensor stands across its track, degrees, positive to the east.
+    table
+        Reflectance of canopies.
+    rng
+        Generator of the acquisition.
+    """
+    day = time.date()
+    angles = scene_angles(time=time, lon=site.lon, lat=site.lat, window=site.window, across=across)
     ground = site.ground(day)
     seen, nadir = surface_reflectance(ground, site.landscape, table, angles)
     clouds = draw_clouds(
@@ -189,15 +220,14 @@ def observe(site: Site, one: OpticalPass, table: CanopyTable) -> Observation:
         sun_azimuth=angles.sun_azimuth,
     )
     measured = add_noise(rng, cover_with_clouds(seen, clouds))
-    classes = scene_classification(rng, measured, clouds, site.landscape.cover_map)
-    return Observation(one, angles, ground, clouds, measured, nadir, classes)
+    return Observation(angles, ground, clouds, measured, nadir)
 
 
-def _truth_of(site: Site, observation: Observation) -> dict[str, NDArray[Any]]:
+def _truth_of(site: Site, one: OpticalPass, observation: Observation) -> dict[str, NDArray[Any]]:
     cut = site.within(site.cube)
     nadir = observation.nadir[:, *cut]
     return {
-        "time": np.array(observation.observed.time.isoformat()),
+        "time": np.array(one.time.isoformat()),
         "nadir_reflectance": np.rint(nadir * 10000).astype(np.uint16),
         "cloud_class": observation.clouds.classes[cut],
         "leaf_area": observation.ground.leaf_area[cut].astype(np.float16),
@@ -206,10 +236,15 @@ def _truth_of(site: Site, observation: Observation) -> dict[str, NDArray[Any]]:
 
 
 def _write_optical(
-    site: Site, observation: Observation, tiles: list[Tile], names: list[str], folder: Path
+    site: Site,
+    one: OpticalPass,
+    observation: Observation,
+    classes: NDArray[np.uint8],
+    tiles: list[Tile],
+    names: list[str],
+    folder: Path,
 ) -> list[dict[str, Any]]:
     """Write all versions and tiles of an acquisition; neighbours see the western track only."""
-    one = observation.observed
     versions = processings(site.generator("processing", one.time.date().toordinal()), one)
     items = []
     for number, (tile, name) in enumerate(zip(tiles, names, strict=True)):
@@ -218,12 +253,17 @@ def _write_optical(
         for version in versions if number == 0 else versions[-1:]:
             made = version.generated + timedelta(minutes=7 * number)
             scene = OpticalScene(one, replace(version, generated=made), tile.grid, name)
-            items.append(_write_optical_scene(site, observation, scene, tile, folder))
+            items.append(_write_optical_scene(site, observation, classes, scene, tile, folder))
     return items
 
 
 def _write_optical_scene(
-    site: Site, observation: Observation, scene: OpticalScene, tile: Tile, folder: Path
+    site: Site,
+    observation: Observation,
+    classes: NDArray[np.uint8],
+    scene: OpticalScene,
+    tile: Tile,
+    folder: Path,
 ) -> dict[str, Any]:
     path, href = source_folder(folder, site.name, scene.identifier)
     picked = observation.measured[:, tile.row, tile.column]
@@ -233,7 +273,7 @@ def _write_optical_scene(
         mean = block_mean(values, band.resolution_m // 10)
         numbers = digital_numbers(mean, offset)
         _write_image(path / f"{name}.tif", numbers, tile.grid, band.resolution_m)
-    classes = observation.classes[tile.row, tile.column]
+    classes = classes[tile.row, tile.column]
     classes = np.where(tile.inside, classes, 0).astype(np.uint8)[::2, ::2]
     _write_image(path / "SCL.tif", classes, tile.grid, 20)
     counts = np.bincount(classes.ravel(), minlength=12).tolist()
@@ -290,6 +330,24 @@ def _write_radar(site: Site, one: RadarPass, folder: Path) -> list[dict[str, Any
             _write_image(path / f"{name}.tif", image, grid, grid.resolution, NO_DATA)
         items.append(radar_item(scene, folder=href))
     return items
+
+
+def write_landsat(
+    site: Site, one: LandsatPass, tile: LandsatTile, table: CanopyTable, folder: Path
+) -> dict[str, Any]:
+    """Write a scene; no radiometer of the archive is ever saturated."""
+    rng = site.generator("landsat", one.time.date().toordinal())
+    observation = observe(site, one.time, one.across, table, rng)
+    numbers = landsat_numbers(tile, observation.measured)
+    quality = pixel_quality(rng, tile, observation.clouds, numbers)
+    grid = tile.grid
+    scene = LandsatScene(one, grid)
+    path, href = source_folder(folder, site.name, scene.identifier)
+    for name, values in zip(LANDSAT_BANDS, numbers, strict=True):
+        _write_image(path / f"{name}.tif", values, grid, grid.resolution)
+    _write_image(path / "qa_pixel.tif", quality, grid, grid.resolution, 1 << FILL)
+    _write_image(path / "qa_radsat.tif", np.zeros_like(quality), grid, grid.resolution)
+    return landsat_item(scene, angles=observation.angles, quality=quality, folder=href)
 
 
 def _slices(rng: np.random.Generator, shape: tuple[int, int]) -> list[NDArray[np.bool_]]:

@@ -89,7 +89,7 @@ def write_land_cover(*, sites: Sites, demo: Demo, seed: int, folder: Path) -> No
     write_geotiff(
         path, codes, epsg=4326, left=west, top=north, resolution=1 / cells, no_data=0, block=256
     )
-    for name in ("sentinel-2-l2a", "sentinel-1-rtc", "esa-cci-lc"):
+    for name in ("sentinel-2-l2a", "sentinel-1-rtc", "landsat-c2-l2", "esa-cci-lc"):
         write_json(folder / "collections" / f"{name}.json", collection(name))
     item = _item(identifier, href, sites, shape, cells)
     write_json(

@@ -9,6 +9,8 @@ from datetime import UTC, date, datetime, timedelta
 
 import numpy as np
 
+from pipeline_lib.cubes import utm_epsg
+
 OPTICAL_CYCLE = timedelta(days=10)
 OPTICAL_ORBITS = 143
 OPTICAL_ANCHOR = datetime(2019, 6, 28, 10, 10, 31, tzinfo=UTC)
@@ -21,6 +23,22 @@ RADAR_ORBITS = 175
 RADAR_ANCHOR = datetime(2024, 4, 19, 4, 59, 4, tzinfo=UTC)
 RADAR_ANCHOR_ORBIT = 51
 RADAR_ANCHOR_ABSOLUTE = 53498
+
+LANDSAT_CYCLE = timedelta(days=16)
+LANDSAT_PATHS = 233
+LANDSAT_ROWS = 248
+LANDSAT_PATH_STEP = 16
+"""Paths between one orbit and the next."""
+LANDSAT_ANCHOR = datetime(2020, 12, 4, 19, 2, 11, tzinfo=UTC)
+LANDSAT_ANCHOR_PATH = 47
+LANDSAT_ANCHOR_ROW = 27
+"""Landsat 8's scene LC80470272020339LGN00."""
+LANDSAT_FIRST_NODE = -64.6
+"""Longitude at which path 1 crosses the equator southwards, degrees."""
+LANDSAT_INCLINATION = 98.2
+LANDSAT_HEIGHT_KM = 705
+LANDSAT_REACH = 7.5
+"""Angle at which the swath ends, degrees."""
 
 OFFSET_FROM = "04.00"
 """Processing baseline from which digital numbers carry an offset of 1000."""
@@ -58,6 +76,21 @@ class RadarPass:
     absolute_orbit: int
     orbit_state: str
     incidence: float
+
+
+@dataclass(frozen=True)
+class LandsatPass:
+    """A pass of Landsat 8: place in the Worldwide Reference System 2, UTM zone of its scene.
+
+    ``across``: angle under which the place sees the sensor across the track, degrees, positive
+    to the east.
+    """
+
+    time: datetime
+    path: int
+    row: int
+    epsg: int
+    across: float
 
 
 @dataclass(frozen=True)
@@ -125,6 +158,44 @@ def radar_passes(start: date, end: date, revisit_days: int) -> list[RadarPass]:
                 (time - RADAR_ANCHOR) / RADAR_CYCLE * RADAR_ORBITS
             )
             found.append(RadarPass(time, orbit, absolute, state, incidence))
+    return sorted(found, key=lambda one: one.time)
+
+
+def landsat_passes(lon: float, lat: float, start: date, end: date) -> list[LandsatPass]:
+    """Passes of Landsat 8 over a place, both days included, in order of time.
+
+    The two neighbouring tracks are taken that a place lies between, each every 16 days, seven
+    and nine days apart; a place beyond the end of the swath is taken as seen from its end. A
+    scene lies in the UTM zone of its centre, which may not be that of the place.
+
+    Notes
+    -----
+    The track of a circular orbit over the turning Earth, on its way south, crosses a latitude
+    ``atan(cos(180 - i) tan u)`` and the turn of the Earth east of its crossing of the equator,
+    with the inclination ``i`` and the angle ``u`` to the equator along the orbit,
+    ``sin(latitude) = sin(i) sin(u)``, of the latitude seen from the centre of the Earth.
+    """
+    flattened = math.atan(0.993306 * math.tan(math.radians(lat)))
+    tilt = math.radians(180 - LANDSAT_INCLINATION)
+    ahead = math.asin(math.sin(flattened) / math.sin(tilt))
+    turn = LANDSAT_PATH_STEP / LANDSAT_PATHS * math.degrees(ahead)
+    east = math.degrees(math.atan(math.cos(tilt) * math.tan(ahead))) + turn
+    row = round(60 - LANDSAT_ROWS * ahead / (2 * math.pi))
+    spacing = 360 / LANDSAT_PATHS
+    place = (LANDSAT_FIRST_NODE + east - lon) / spacing
+    found = []
+    for track in (math.floor(place), math.floor(place) + 1):
+        path = track % LANDSAT_PATHS + 1
+        centre = LANDSAT_FIRST_NODE + east - track * spacing
+        km = 111.3 * math.cos(math.radians(lat)) * (centre - lon)
+        across = math.degrees(math.atan(km / LANDSAT_HEIGHT_KM))
+        orbits = (path - LANDSAT_ANCHOR_PATH) * pow(LANDSAT_PATH_STEP, -1, LANDSAT_PATHS)
+        rows = (row - LANDSAT_ANCHOR_ROW) / LANDSAT_ROWS
+        first = LANDSAT_ANCHOR + LANDSAT_CYCLE * (orbits % LANDSAT_PATHS + rows) / LANDSAT_PATHS
+        epsg = utm_epsg((centre + 180) % 360 - 180, lat)
+        across = min(max(across, -LANDSAT_REACH), LANDSAT_REACH)
+        for time in _times(first, start, end, LANDSAT_CYCLE.days):
+            found.append(LandsatPass(time, path, row, epsg, across))
     return sorted(found, key=lambda one: one.time)
 
 

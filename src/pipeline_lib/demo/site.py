@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pipeline_lib.config import CubeGrid, Demo
-from pipeline_lib.cubes import CubeRequest, Grid, grid_at
+from pipeline_lib.cubes import CubeRequest, Grid
 from pipeline_lib.demo.landscape import Landscape, dominant_cover, draw_landscape
 from pipeline_lib.demo.optical import Ground, ground_on
 from pipeline_lib.demo.phenology import Growth, grow
@@ -68,17 +68,18 @@ def make_site(requests: Sequence[CubeRequest], *, cube: CubeGrid, demo: Demo, se
         If the simulated windows are too small for the cube.
     """
     first = requests[0]
-    grid = grid_at(first.lon, first.lat, cube)
-    needed = cube.size_px + 2 * cube.cloud_context_px
+    grid = first.grid(cube)
+    size_px = max(grid.shape)
+    needed = size_px + 2 * cube.cloud_context_px
     if demo.tile_px < needed:
         raise UserError(
-            f"demo.tile_px: {demo.tile_px} pixels do not hold a cube of {cube.size_px} and "
+            f"demo.tile_px: {demo.tile_px} pixels do not hold a cube of {size_px} and "
             f"its cloud context of {cube.cloud_context_px} on each side; use {needed} or more"
         )
-    if demo.radar_tile_px < cube.size_px:
+    if demo.radar_tile_px < size_px:
         raise UserError(
             f"demo.radar_tile_px: {demo.radar_tile_px} pixels do not hold a cube of "
-            f"{cube.size_px}; use {cube.size_px} or more"
+            f"{size_px}; use {size_px} or more"
         )
     window, radar_window = (_around(grid, px) for px in (demo.tile_px, demo.radar_tile_px))
     years = range(
@@ -114,9 +115,10 @@ def make_site(requests: Sequence[CubeRequest], *, cube: CubeGrid, demo: Demo, se
 
 def _around(grid: Grid, size: int) -> Grid:
     """A window of ``size`` pixels around a grid, on multiples of 60 m."""
-    before = (size - grid.width) // 2 // SNAP_PX * SNAP_PX
-    shift = before * grid.resolution
-    return Grid(grid.epsg, grid.left - shift, grid.top + shift, grid.resolution, size, size)
+    above, before = (
+        (size - side) // 2 // SNAP_PX * SNAP_PX * grid.resolution for side in grid.shape
+    )
+    return Grid(grid.epsg, grid.left - before, grid.top + above, grid.resolution, size, size)
 
 
 @dataclass(frozen=True)
@@ -140,15 +142,15 @@ def tiles_of(site: Site) -> list[Tile]:
     begins in the middle of the window.
     """
     window = site.window
-    tiles = [_tile(window, window)]
+    tiles = [tile_on(window, window)]
     border = round(site.lon / 6) * 6
     if abs(site.lon - border) < ZONE_OVERLAP_DEGREES:
         other = window.epsg + (-1 if site.lon >= border else 1)
-        tiles.append(_tile(window, _recentred(window, other)))
+        tiles.append(tile_on(window, _recentred(window, other)))
     elif site.generator("overlap").random() < OVERLAP_SHARE:
         shift = round(0.3 * window.width / SNAP_PX) * SNAP_PX * window.resolution
         moved = Grid(window.epsg, window.left + shift, window.top, window.resolution, *window.shape)
-        tiles.append(_tile(window, moved))
+        tiles.append(tile_on(window, moved))
     return tiles
 
 
@@ -163,7 +165,8 @@ def _recentred(window: Grid, epsg: int) -> Grid:
     return Grid(epsg, left, top, window.resolution, *window.shape)
 
 
-def _tile(window: Grid, grid: Grid) -> Tile:
+def tile_on(window: Grid, grid: Grid) -> Tile:
+    """What a grid shows of a window, pixel by pixel; the grid may lie in another UTM zone."""
     east, north = np.meshgrid(grid.x, grid.y)
     if grid.epsg != window.epsg:
         from pyproj import Transformer

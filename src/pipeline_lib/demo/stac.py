@@ -8,11 +8,15 @@ from datetime import datetime, timedelta
 from functools import lru_cache
 from typing import Any
 
+import numpy as np
+from numpy.typing import NDArray
+
 from pipeline_lib.cubes import Grid
 from pipeline_lib.demo.bands import BANDS
 from pipeline_lib.demo.geometry import SceneAngles
 from pipeline_lib.demo.granule import GranuleNames
-from pipeline_lib.demo.passes import OpticalPass, Processing, RadarPass
+from pipeline_lib.demo.landsat import CLOUD, LANDSAT_BANDS, OFFSET, PIXEL_M, SCALE
+from pipeline_lib.demo.passes import LandsatPass, OpticalPass, Processing, RadarPass
 
 COG = "image/tiff; application=geotiff; profile=cloud-optimized"
 LICENSE = "https://sentinel.esa.int/documents/247904/690755/Sentinel_Data_Legal_Notice"
@@ -101,6 +105,26 @@ class RadarScene:
             f"S1A_IW_GRDH_1SDV_{self.begins:%Y%m%dT%H%M%S}_{ends:%Y%m%dT%H%M%S}"
             f"_{orbit:06d}_{take:06X}_rtc"
         )
+
+
+@dataclass(frozen=True)
+class LandsatScene:
+    """A scene of Landsat 8."""
+
+    observed: LandsatPass
+    grid: Grid
+
+    @property
+    def identifier(self) -> str:
+        """Identifier of the item: the product's name without its date of processing."""
+        one = self.observed
+        return f"LC08_L2SP_{one.path:03d}{one.row:03d}_{one.time:%Y%m%d}_02_T1"
+
+    @property
+    def scene(self) -> str:
+        """Identifier of the scene."""
+        one = self.observed
+        return f"LC8{one.path:03d}{one.row:03d}{one.time:%Y%j}LGN00"
 
 
 def _datatake(absolute_orbit: int) -> int:
@@ -302,3 +326,102 @@ def radar_item(scene: RadarScene, *, folder: str) -> dict[str, Any]:
             ],
         }
     return item
+
+
+def landsat_item(
+    scene: LandsatScene, *, angles: SceneAngles, quality: NDArray[np.uint16], folder: str
+) -> dict[str, Any]:
+    """Item of ``landsat-c2-l2``.
+
+    Parameters
+    ----------
+    scene
+        What is archived.
+    angles
+        Its angles.
+    quality
+        Its pixel quality, ``(y, x)``.
+    folder
+        Folder of its assets, relative to the archive.
+    """
+    one, grid = scene.observed, scene.grid
+    extensions = (
+        *("raster/v1.0.0", "eo/v1.0.0", "view/v1.0.0", "projection/v1.0.0"),
+        *("landsat/v1.1.1", "classification/v1.0.0", "scientific/v1.0.0"),
+    )
+    item = _item(scene.identifier, "landsat-c2-l2", grid, extensions)
+    doi = "10.5066/P9OGBGM6"
+    item["links"] = [{"rel": "cite-as", "href": f"https://doi.org/{doi}"}]
+    cover = round(100 * float((quality >> CLOUD & 1).mean()), 2)
+    projection = _projection(grid, grid.resolution)
+    item["properties"] = {
+        "gsd": PIXEL_M,
+        "created": f"{one.time + timedelta(days=12):%Y-%m-%dT%H:%M:%S.%f}Z",
+        "sci:doi": doi,
+        "datetime": f"{one.time:%Y-%m-%dT%H:%M:%S.%f}Z",
+        "platform": "landsat-8",
+        "proj:epsg": grid.epsg,
+        "proj:shape": projection["proj:shape"],
+        "proj:transform": projection["proj:transform"],
+        "description": "Landsat Collection 2 Level-2",
+        "instruments": ["oli", "tirs"],
+        "eo:cloud_cover": cover,
+        "view:off_nadir": 0,
+        "landsat:wrs_row": f"{one.row:03d}",
+        "landsat:scene_id": scene.scene,
+        "landsat:wrs_path": f"{one.path:03d}",
+        "landsat:wrs_type": "2",
+        "view:sun_azimuth": angles.sun_azimuth,
+        "landsat:correction": "L2SP",
+        "view:sun_elevation": 90 - angles.sun_zenith,
+        "landsat:cloud_cover_land": cover,
+        "landsat:collection_number": "02",
+        "landsat:collection_category": "T1",
+    }
+    item["assets"] = {
+        name: {"href": f"{folder}/{name}.tif"} | asset for name, asset in landsat_assets().items()
+    }
+    return item
+
+
+def landsat_assets() -> dict[str, dict[str, Any]]:
+    """Assets of ``landsat-c2-l2`` that the archive has, without their addresses."""
+    assets: dict[str, dict[str, Any]] = {}
+    kept = {"data_type": "uint16", "spatial_resolution": PIXEL_M}
+    for name, band in LANDSAT_BANDS.items():
+        title = f"{band.title} (B{band.number})"
+        assets[name] = {
+            "type": COG,
+            "roles": ["reflectance"],
+            "title": title,
+            "description": f"Collection 2 Level-2 {title} Surface Reflectance",
+            "eo:bands": [
+                {
+                    "name": f"OLI_B{band.number}",
+                    "common_name": name,
+                    "center_wavelength": band.centre_um,
+                    "full_width_half_max": band.width_um,
+                }
+            ],
+            "raster:bands": [{"scale": SCALE, "nodata": 0, "offset": OFFSET} | kept],
+        }
+    for name, title, roles in (
+        (
+            "qa_pixel",
+            "Pixel Quality Assessment Band",
+            ["cloud", "cloud-shadow", "snow-ice", "water-mask"],
+        ),
+        (
+            "qa_radsat",
+            "Radiometric Saturation and Terrain Occlusion Quality Assessment Band",
+            ["saturation"],
+        ),
+    ):
+        assets[name] = {
+            "type": COG,
+            "roles": roles,
+            "title": title,
+            "description": f"Collection 2 Level-1 {title}",
+            "raster:bands": [{"unit": "bit index"} | kept],
+        }
+    return assets

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from pipeline_lib.demo.bands import BANDS
-from pipeline_lib.demo.stac import COG, EXTENSIONS, LICENSE
+from pipeline_lib.demo.stac import COG, EXTENSIONS, LICENSE, landsat_assets
 
 CCI_LICENSE = "https://cds.climate.copernicus.eu/api/v2/terms/static/satellite-land-cover.pdf"
 
@@ -30,11 +30,13 @@ LCCS_CLASSES = {
     210: ("water", "Water bodies"),
 }
 
+LANDSAT_LICENSE = "https://www.usgs.gov/core-science-systems/hdds/data-policy"
+
 _DATA = {"type": COG, "roles": ["data"]}
 
 
 def collection(name: str) -> dict[str, Any]:
-    """The collection ``sentinel-2-l2a``, ``sentinel-1-rtc`` or ``esa-cci-lc``."""
+    """A collection: ``sentinel-2-l2a``, ``sentinel-1-rtc``, ``landsat-c2-l2``, ``esa-cci-lc``."""
     title, description, license_name, license_href, assets = {
         "sentinel-2-l2a": (
             "Sentinel-2 Level-2A",
@@ -49,6 +51,13 @@ def collection(name: str) -> dict[str, Any]:
             "CC-BY-4.0",
             LICENSE,
             _radar_assets(),
+        ),
+        "landsat-c2-l2": (
+            "Landsat Collection 2 Level-2",
+            "Simulated surface reflectance in the layout of Landsat Collection 2 Level-2.",
+            "proprietary",
+            LANDSAT_LICENSE,
+            landsat_assets(),
         ),
         "esa-cci-lc": (
             "ESA Climate Change Initiative Land Cover Maps",

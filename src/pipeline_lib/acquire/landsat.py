@@ -1,0 +1,146 @@
+"""Landsat, Collection 2 level 2: from items to surface reflectance with a cloud mask."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from itertools import chain
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from pipeline_lib.acquire.catalog import Item, start_of
+from pipeline_lib.acquire.clouds import mask_of_quality
+from pipeline_lib.acquire.frames import Frame, Frames, joined, timestamp
+from pipeline_lib.acquire.mosaic import (
+    epsg_of,
+    first_valid,
+    groups,
+    loaded,
+    solar_day,
+    take,
+    take_classes,
+)
+from pipeline_lib.acquire.patience import Lost
+from pipeline_lib.acquire.reading import AssetReader
+from pipeline_lib.acquire.resampling import coarse_grid, nearest, refine
+from pipeline_lib.config import CubeGrid, SensorSource
+from pipeline_lib.cubes import CLEAR, NO_DATA, Grid
+
+SCALE = np.float32(2.75e-5)
+OFFSET = np.float32(-0.2)
+"""Of surface reflectance in Collection 2 (USGS, LSDS-1619), the same for all its satellites."""
+
+PIXEL_M = 30.0
+QUALITY = "qa_pixel"
+
+STEP_PX = 2**21
+"""Pixels of the passes held at once; bounds memory, changes no result."""
+
+
+@dataclass(frozen=True)
+class Scene:
+    """One item on the grid of a cube: reflectance ``(band, y, x)``, mask classes ``(y, x)``."""
+
+    item: Item
+    reflectance: NDArray[np.float32]
+    classes: NDArray[np.uint8]
+
+
+def reflectance_of(numbers: NDArray[np.uint16]) -> NDArray[np.float32]:
+    """Surface reflectance of digital numbers, any shape; NaN where they are 0, no data."""
+    values = numbers * SCALE + OFFSET
+    values[numbers == 0] = np.nan
+    return values
+
+
+def load_landsat(
+    *,
+    sensor: SensorSource,
+    cube: CubeGrid,
+    grid: Grid,
+    items: Sequence[Item],
+    lon: float,
+    reader: AssetReader,
+) -> Frames:
+    """Load the frames of a Landsat cube.
+
+    Scenes are read on their own pixels, whose edges lie halfway between those of Sentinel-2,
+    and interpolated. The scenes of one path and solar day are merged: a pixel comes whole from
+    the first scene that has all its bands; scenes of the cube's own UTM zone come first.
+
+    Raises
+    ------
+    UserError
+        If a server stays silent, or a scene is lost and the config says that this is fatal.
+    """
+
+    def load(item: Item) -> Scene | None:
+        return _load_scene(item, sensor=sensor, grid=grid, reader=reader)
+
+    def order(item: Item) -> tuple[Any, ...]:
+        return epsg_of(item) != grid.epsg, item["id"]
+
+    passes = groups(items, lambda item: (solar_day(start_of(item), lon), _path(item)), order)
+    lacking: list[str] = []
+    parts = loaded(passes, load, reader=reader, grid=grid, step_px=STEP_PX, lacking=lacking)
+
+    def frames() -> Iterator[Frame]:
+        for scenes in chain.from_iterable(parts):
+            frame = _frame(scenes)
+            if frame is not None and frame.provenance["clear_share"] >= sensor.min_clear:
+                yield frame
+
+    return Frames(frames(), lacking)
+
+
+def _path(item: Item) -> int:
+    return int(item["properties"].get("landsat:wrs_path", -1))
+
+
+def _own_pixels(item: Item, grid: Grid) -> Grid:
+    """The pixels of a scene around a cube's grid, in the scene's own reference system."""
+    epsg, transform = epsg_of(item), item["properties"].get("proj:transform")
+    if epsg is None or transform is None:
+        raise Lost("the item does not tell its grid (proj:code, proj:transform)")
+    return coarse_grid(grid, PIXEL_M, origin=(transform[2], transform[5]), epsg=epsg)
+
+
+def _load_scene(
+    item: Item, *, sensor: SensorSource, grid: Grid, reader: AssetReader
+) -> Scene | None:
+    """Read a scene; None if it shows nothing of the cube."""
+    source = _own_pixels(item, grid)
+    masked = sensor.clouds == "qa_pixel"
+    keys = [*sensor.bands, *([QUALITY] if masked else [])]
+    numbers = reader.read(item, keys, source, np.uint16(0))
+    values = reflectance_of(numbers[: len(sensor.bands)])
+    classes = np.full(source.shape, CLEAR, dtype=np.uint8)
+    if masked:
+        classes = mask_of_quality(numbers[-1])
+        values[:, classes == NO_DATA] = np.nan
+    if not np.isfinite(values).all(axis=0).any():
+        return None
+    return Scene(item, refine(values, source, grid), nearest(classes, source, grid))
+
+
+def _frame(scenes: Sequence[Scene]) -> Frame | None:
+    """Merge the scenes of a pass; None if no pixel has all bands."""
+    stacked = np.stack([scene.reflectance for scene in scenes])
+    chosen = first_valid(np.asarray(np.isfinite(stacked).all(axis=1)))
+    used = [scene.item for index, scene in enumerate(scenes) if (chosen == index).any()]
+    if not used:
+        return None
+    mask = take_classes([scene.classes for scene in scenes], chosen)
+    first = used[0]["properties"]
+    provenance = {
+        "item": joined([item["id"] for item in used]),
+        "platform": str(first.get("platform", "")),
+        "wrs_path": _path(used[0]),
+        "sun_zenith": 90 - float(first.get("view:sun_elevation", np.nan)),
+        "sun_azimuth": float(first.get("view:sun_azimuth", np.nan)) % 360,
+        "clear_share": float((mask == CLEAR).mean()),
+    }
+    time = timestamp(min(start_of(item) for item in used))
+    return Frame(time, take(stacked, chosen), mask, provenance)
