@@ -227,7 +227,9 @@ def patchwise(
         dates = frames[models.reference].days
         for name, trained in models.encoders.items():
             own = frames[name]
-            pairs = np.array([np.abs(own.days - dates[date]).argmin() for date in part[:, 0]])
+            gaps = np.abs(own.days[:, None] - dates[part[:, 0]])
+            gaps[~own.valid[:, part[:, 1], part[:, 2]]] = np.iinfo(gaps.dtype).max
+            pairs = gaps.argmin(axis=0)
             windows = [
                 cut(own, trained.context, int(pair), int(row), int(column))
                 for pair, (_, row, column) in zip(pairs, part, strict=True)

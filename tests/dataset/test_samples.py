@@ -7,7 +7,7 @@ from pipeline_lib.config import Context, Sequence
 from pipeline_lib.dataset import (
     CubeArrays,
     SequenceIndex,
-    closest_frame,
+    closest_frames,
     window_frames,
     window_step,
 )
@@ -118,6 +118,13 @@ def test_window_step_is_the_mean_spacing_in_training(frames, step):
     assert window_step(frames, 11) == step
 
 
-def test_the_earlier_of_two_equally_close_frames_is_taken():
+def test_each_pixel_is_paired_with_its_closest_valid_frame_the_earlier_of_two():
     days = np.array([0, 10, 20])
-    assert [closest_frame(days, day) for day in (-9, 4, 5, 6, 99)] == [0, 0, 0, 1, 2]
+    everywhere = np.ones((3, 1), bool)
+    found = [closest_frames(days, day, everywhere)[0][0] for day in (-9, 4, 5, 6, 99)]
+    assert found == [0, 0, 0, 1, 2]
+    valid = np.array([[True, False, False], [False, False, True], [True, True, False]]).T
+    frame, there = closest_frames(days, 12, valid)
+    assert frame.tolist() == [0, 2, 1] and there.all()
+    frame, there = closest_frames(days, 12, np.zeros((3, 2), bool))
+    assert frame.tolist() == [1, 1] and not there.any()

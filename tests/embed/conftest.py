@@ -94,6 +94,7 @@ def write_cubes(folder: Path, *, dates: dict[str, int]) -> dict[str, Path]:
         if name == "radar":
             mask[0] = CLEAR
             mask[1::2, :, 13:] = THICK_CLOUD
+            mask[:, 14:, 18:] = THICK_CLOUD
         cube = make_cube(
             values=(0.6 * rng.random((count, len(sensor.bands), *SIZE))).astype(np.float32),
             mask=mask,

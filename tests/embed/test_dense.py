@@ -76,7 +76,7 @@ def test_every_embedding_equals_the_patchwise_path(parts: SimpleNamespace) -> No
     wanted |= {(int(dates[i]), int(rows[i]), int(columns[i])) for i in chosen}
     absent = 0
     for date, row, column in wanted:
-        gap = np.abs(radar.days - optical.days[date])
+        gap = np.abs(radar.days - optical.days[date]) + 10_000 * ~radar.valid[:, row, column]
         partner = int(gap.argmin())
         there = bool(radar.valid[partner, row, column])
         absent += not there

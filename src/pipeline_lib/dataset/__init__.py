@@ -11,7 +11,7 @@ from pipeline_lib.dataset.normalisation import (
 from pipeline_lib.dataset.samples import Draw, Samples, SequenceIndex, cut_patches
 from pipeline_lib.dataset.split import read_split, split_sites, write_split
 from pipeline_lib.dataset.stacks import CubeArrays, load_stack
-from pipeline_lib.dataset.windows import closest_frame, window_frames, window_step
+from pipeline_lib.dataset.windows import closest_frames, window_frames, window_step
 
 __all__ = [
     "CubeArrays",
@@ -20,7 +20,7 @@ __all__ = [
     "Samples",
     "SequenceIndex",
     "check_cube_bands",
-    "closest_frame",
+    "closest_frames",
     "cube_name",
     "cubes_of",
     "cut_patches",

@@ -38,6 +38,27 @@ def window_step(sequence_frames: int, frames: int) -> int:
     return max(1, round(sequence_frames / frames))
 
 
-def closest_frame(days: NDArray[np.integer], day: int) -> int:
-    """Index of the frame closest in time to ``day``; the earlier of two equally close ones."""
-    return int(np.argmin(np.abs(np.asarray(days, dtype=np.int64) - day)))
+def closest_frames(
+    days: NDArray[np.integer], day: int, valid: NDArray[np.bool_]
+) -> tuple[NDArray[np.intp], NDArray[np.bool_]]:
+    """The frame closest in time to a day among those that are valid, pixel by pixel.
+
+    Parameters
+    ----------
+    days
+        ``(time,)``, of the frames.
+    day
+        The day.
+    valid
+        ``(time, pixel)``.
+
+    Returns
+    -------
+    frame, found
+        ``(pixel,)`` each: index of the frame, the earlier of two equally close ones, and
+        whether there is a valid one. Where there is none, the index is the closest frame's.
+    """
+    order = np.argsort(np.abs(np.asarray(days, dtype=np.int64) - day), kind="stable")
+    first = valid[order].argmax(axis=0)
+    frame = order[first]
+    return frame, np.take_along_axis(valid, frame[None], axis=0)[0]

@@ -16,7 +16,7 @@ import torch
 from numpy.typing import NDArray
 
 from pipeline_lib.config import Embed
-from pipeline_lib.dataset import closest_frame, window_frames, window_step
+from pipeline_lib.dataset import closest_frames, window_frames, window_step
 from pipeline_lib.embed.arrays import Crop, Embeddings, Source, Tile, count_valid, tiles
 from pipeline_lib.models import TrainedEncoder, TrainedFusion
 
@@ -37,11 +37,11 @@ class _Paired:
     Attributes
     ----------
     frame
-        ``(date,)``, the sensor's frame that each date is paired with.
+        ``(date, pixel)``, the sensor's frame that the date is paired with.
     days
-        ``(date,)``, signed days from the date to that frame.
+        ``(date, pixel)``, signed days from the date to that frame.
     usable
-        ``(date, pixel)``, whether that frame is valid at the pixel.
+        ``(date, pixel)``, whether there is a date to be paired, and a frame for it.
     latents
         ``(frame * pixel, number)``; only where some date wants them do they hold anything.
     """
@@ -119,8 +119,8 @@ def embed_crops(
 ) -> Embeddings:
     """Embed a tile.
 
-    Other sensors are paired by the frame closest in time. Where that frame is not valid at
-    the pixel, the sensor is absent from the fusion there: nothing is invented for it.
+    Other sensors are paired, pixel by pixel, by the frame closest in time that is valid there.
+    Where there is none, the sensor is absent from the fusion: nothing is invented for it.
 
     Parameters
     ----------
@@ -205,14 +205,16 @@ def _pair(
     batch: int,
 ) -> _Paired:
     """Pair dates (days since 1970) with a sensor's frames and compute the latents they want."""
-    frame = np.array([closest_frame(crop.days, day) for day in dates])
     valid = crop.own_valid
-    usable = centres & valid[frame]
+    pairs = [closest_frames(crop.days, int(day), valid) for day in dates]
+    frame = np.stack([found for found, _ in pairs])
+    usable = centres & np.stack([there for _, there in pairs])
     wanted = np.zeros_like(valid)
-    np.logical_or.at(wanted, frame, usable)
+    date, pixel = np.nonzero(usable)
+    wanted[frame[date, pixel], pixel] = True
     return _Paired(
         frame=frame,
-        days=(crop.days[frame] - dates).astype(np.float32),
+        days=(crop.days[frame] - dates[:, None]).astype(np.float32),
         usable=usable,
         latents=_latents(crop, trained, wanted, batch),
     )
@@ -234,9 +236,10 @@ def _tokens(
             days[sensor] = torch.zeros(len(date), device=device)
             present[sensor] = torch.zeros(len(date), dtype=torch.bool, device=device)
         else:
-            places = torch.from_numpy(given.frame[date] * given.usable.shape[1] + pixel)
+            frame = given.frame[date, pixel]
+            places = torch.from_numpy(frame * given.usable.shape[1] + pixel)
             latents[sensor] = given.latents.index_select(0, places.to(device))
-            days[sensor] = torch.from_numpy(given.days[date]).to(device)
+            days[sensor] = torch.from_numpy(given.days[date, pixel]).to(device)
             present[sensor] = torch.from_numpy(given.usable[date, pixel]).to(device)
     return latents, days, present
 
@@ -244,7 +247,7 @@ def _tokens(
 def _days(given: _Paired | None, shape: tuple[int, ...]) -> NDArray[np.float32]:
     if given is None:
         return np.full(shape, np.nan, np.float32)
-    return np.where(given.usable, given.days[:, None], np.float32(np.nan))
+    return np.where(given.usable, given.days, np.float32(np.nan))
 
 
 def _context_share(crop: Crop, trained: TrainedEncoder) -> NDArray[np.float32]:

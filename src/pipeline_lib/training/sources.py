@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import cast
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 
 from pipeline_lib.config import Context, Sensor
@@ -17,7 +19,7 @@ from pipeline_lib.dataset import (
     Normalisation,
     Samples,
     SequenceIndex,
-    closest_frame,
+    closest_frames,
     cube_name,
     cut_patches,
     load_stack,
@@ -144,9 +146,10 @@ class FusionSource:
 
     def batches(self, drawn: Draw, size: int) -> Batches[FusionBatch]:
         """Batches of drawn samples of the reference sensor, with their partners."""
-        return Batches(drawn, size, self._cut, _scaled)
+        return Batches(drawn, size, self.cut, _scaled)
 
-    def _cut(self, drawn: Draw) -> FusionBatch:
+    def cut(self, drawn: Draw) -> FusionBatch:
+        """The packed batch of drawn samples."""
         count = len(drawn)
         primary = Batch.packed(self.primary.index.cut(drawn))
         batch = {
@@ -170,13 +173,14 @@ class FusionSource:
         shown = np.zeros((len(rows), frames), bool)
         offset = np.zeros(len(drawn), np.float32)
         for number, row in enumerate(rows):
-            days = stack[partner[row]].days
+            cube = stack[partner[row]]
             day = self.primary.index.stack[drawn.cube[row]].days[drawn.frames[row, middle]]
-            centre = closest_frame(days, int(day))
+            pixel = cube.valid[:, drawn.top[row] + side, drawn.left[row] + side]
+            (centre,), _ = closest_frames(cube.days, int(day), pixel[:, None])
             window[number], shown[number] = window_frames(
-                len(days), centre, frames, self.steps[name]
+                len(cube.days), int(centre), frames, self.steps[name]
             )
-            offset[row] = days[centre] - day
+            offset[row] = cube.days[centre] - day
         found = cut_patches(
             stack,
             Draw(partner[rows], window, shown, drawn.top[rows], drawn.left[rows]),
@@ -192,6 +196,62 @@ class FusionSource:
             "offset": torch.from_numpy(offset),
             "present": torch.from_numpy(valid[:, middle, side, side].copy()),
         }
+
+
+@dataclass(frozen=True)
+class _Gaps(Draw):
+    """Samples of the reference sensor, and which other sensors are left out of each.
+
+    Parameters
+    ----------
+    absent
+        ``(sample, other sensor)``.
+    """
+
+    absent: NDArray[np.bool_]
+
+    def take(self, index: NDArray[np.int64] | slice) -> _Gaps:
+        """Some of the samples."""
+        return _Gaps(**vars(super().take(index)), absent=self.absent[index])
+
+
+@dataclass(frozen=True)
+class GappySource:
+    """A source of which sensors other than the reference are left out at random.
+
+    Parameters
+    ----------
+    source
+        All samples.
+    share
+        Probability that a sensor is left out of a sample.
+    """
+
+    source: FusionSource
+    share: float
+
+    def draw(self, rng: np.random.Generator, count: int | None, where: str) -> _Gaps:
+        """Draw samples of the reference sensor, then what is left out of them."""
+        drawn = self.source.draw(rng, count, where)
+        absent = rng.random((len(drawn), len(self.source.others))) < self.share
+        return _Gaps(**vars(drawn), absent=absent)
+
+    def batches(self, drawn: Draw, size: int) -> Batches[FusionBatch]:
+        """Batches of drawn samples."""
+        return replace(self.source.batches(drawn, size), cut=self._cut)
+
+    def _cut(self, drawn: Draw) -> FusionBatch:
+        absent = torch.from_numpy(cast(_Gaps, drawn).absent)
+        columns = zip(self.source.others, absent.T, strict=True)
+        return without(self.source.cut(drawn), dict(columns))
+
+
+def without(batch: FusionBatch, absent: Mapping[str, Tensor]) -> FusionBatch:
+    """A batch with sensors left out: sensor -> ``(B,)``, bool."""
+    return {
+        name: own | {"present": own["present"] & ~absent[name]} if name in absent else own
+        for name, own in batch.items()
+    }
 
 
 def _scaled(batch: FusionBatch) -> FusionBatch:
