@@ -1,5 +1,6 @@
 import pytest
 import torch
+from pydantic import ValidationError
 
 from pipeline_lib.config import Fusion as Block
 from pipeline_lib.models import Fusion
@@ -62,3 +63,133 @@ def test_order_of_the_sensors_in_the_config_is_of_no_matter(model):
     other = Fusion(dict(reversed(LATENTS.items())), Block(width=16, heads=2, layers=2)).eval()
     with torch.no_grad():
         torch.testing.assert_close(other.fuse(*inputs()), model.fuse(*inputs()))
+
+
+def samples(latents=LATENTS, count=300):
+    """Correlated latents with means of their own; the reference is always present."""
+    torch.manual_seed(3)
+    common = torch.randn(count, 4)
+    values = {
+        name: 2 + number + common @ torch.randn(4, size) + 0.1 * torch.randn(count, size)
+        for number, (name, size) in enumerate(latents.items())
+    }
+    present = {name: torch.rand(count) < 0.7 for name in latents}
+    present["optical"] = torch.ones(count, dtype=torch.bool)
+    return values, present
+
+
+def begun(latents=LATENTS, **changes):
+    torch.manual_seed(0)
+    model = Fusion(latents, Block(**{"width": 16, "heads": 2, "layers": 2} | changes)).eval()
+    values, present = samples(latents)
+    model.begin_at(values, present, {name: torch.eye(size) for name, size in latents.items()})
+    return model, values, present
+
+
+SETS = (("optical",), ("optical", "radar"), ("optical", "radar", "thermal"))
+
+
+@pytest.mark.parametrize("names", SETS)
+def test_the_beginning_keeps_what_as_many_numbers_can(names):
+    """Enough numbers give all latents back; fewer what principal components would."""
+    latents = {name: LATENTS[name] for name in names}
+    total = sum(latents.values())
+    values, _ = samples(latents)
+    days = {name: torch.full((300,), 5.0) for name in names}
+    everywhere = {name: torch.ones(300, dtype=torch.bool) for name in names}
+    stacked = torch.cat([values[name] for name in sorted(names)], dim=1)
+    for features in (total, 2):
+        torch.manual_seed(0)
+        model = Fusion(latents, Block(width=16, heads=2, layers=2, features=features)).eval()
+        costs = {name: torch.eye(size) for name, size in latents.items()}
+        model.begin_at(values, everywhere, costs)
+        embedding = model.fuse(values, days, everywhere)
+        torch.testing.assert_close(embedding.mean(dim=0), torch.zeros(features), atol=1e-5, rtol=0)
+        torch.testing.assert_close(embedding.std(0, correction=0), torch.ones(features))
+        back = model.split(embedding)
+        found = torch.cat([back[name] for name in sorted(names)], dim=1)
+        centred = stacked - stacked.mean(dim=0)
+        axes = torch.linalg.svd(centred, full_matrices=False)[2][:features]
+        expected = centred @ axes.T @ axes + stacked.mean(dim=0)
+        torch.testing.assert_close(found, expected, atol=1e-4, rtol=0)
+
+
+def test_at_the_beginning_what_a_sensor_adds_does_not_depend_on_the_others():
+    model, values, _ = begun()
+    days = {name: torch.zeros(300) for name in LATENTS}
+    here, gone = torch.ones(300, dtype=torch.bool), torch.zeros(300, dtype=torch.bool)
+    with torch.no_grad():
+        alone = {
+            name: model.fuse(
+                values, days, {other: here if other == name else gone for other in LATENTS}
+            )
+            for name in LATENTS
+        }
+        together = model.fuse(values, days, dict.fromkeys(LATENTS, here))
+    torch.testing.assert_close(sum(alone.values()), together, atol=1e-5, rtol=0)
+
+
+def test_an_absent_sensor_counts_as_its_mean():
+    model, values, present = begun()
+    days = {name: torch.zeros(300) for name in LATENTS}
+    here = torch.ones(300, dtype=torch.bool)
+    mean = values["radar"][present["radar"]].mean(dim=0).expand(300, -1)
+    with torch.no_grad():
+        absent = model.fuse(values, days, dict.fromkeys(LATENTS, here) | {"radar": ~here})
+        usual = model.fuse(values | {"radar": mean}, days, dict.fromkeys(LATENTS, here))
+    torch.testing.assert_close(absent, usual, atol=1e-5, rtol=0)
+
+
+def test_latents_of_absent_sensors_do_not_reach_the_beginning():
+    first, values, present = begun()
+    torch.manual_seed(0)
+    other = Fusion(LATENTS, Block(width=16, heads=2, layers=2)).eval()
+    gone = {
+        name: torch.where(present[name][:, None], value, torch.nan)
+        for name, value in reversed(values.items())
+    }
+    other.begin_at(gone, present, {name: torch.eye(size) for name, size in LATENTS.items()})
+    for key, value in first.state_dict().items():
+        assert torch.equal(other.state_dict()[key], value)
+
+
+def test_a_sensor_that_no_sample_has_adds_nothing_and_breaks_nothing():
+    torch.manual_seed(0)
+    model = Fusion(LATENTS, Block(width=16, heads=2, layers=2)).eval()
+    values, present = samples()
+    present["thermal"] = torch.zeros(300, dtype=torch.bool)
+    model.begin_at(values, present, {name: torch.eye(size) for name, size in LATENTS.items()})
+    assert all(torch.isfinite(value).all() for value in model.state_dict().values())
+    days = {name: torch.zeros(300) for name in LATENTS}
+    here = torch.ones(300, dtype=torch.bool)
+    with torch.no_grad():
+        with_it = model.fuse(values, days, dict.fromkeys(LATENTS, here))
+        without = model.fuse(values, days, dict.fromkeys(LATENTS, here) | {"thermal": ~here})
+    torch.testing.assert_close(with_it, without, atol=1e-5, rtol=0)
+
+
+def test_training_reaches_the_transformer_from_the_beginning():
+    model, values, present = begun()
+    days = {name: torch.zeros(300) for name in LATENTS}
+    back = model.split(model.fuse(values, days, present))
+    sum((back[name] - values[name]).abs().mean() for name in LATENTS).backward()
+    for layer in model.layers.layers:
+        assert layer.self_attn.out_proj.weight.grad.abs().max() > 0
+        assert layer.linear2.weight.grad.abs().max() > 0
+
+
+def test_scaling_the_embedding_changes_nothing_that_becomes_of_it(model):
+    with torch.no_grad():
+        embedding = model.fuse(*inputs(200))
+        before = model.split(embedding)
+        model.scale(embedding.mean(dim=0), embedding.std(dim=0, correction=0))
+        scaled = model.fuse(*inputs(200))
+        torch.testing.assert_close(scaled.mean(dim=0), torch.zeros(7), atol=1e-4, rtol=0)
+        torch.testing.assert_close(scaled.std(dim=0, correction=0), torch.ones(7))
+        for name, latent in model.split(scaled).items():
+            torch.testing.assert_close(latent, before[name], atol=1e-5, rtol=1e-5)
+
+
+def test_the_transformer_is_as_wide_as_the_embedding_at_least():
+    with pytest.raises(ValidationError, match="width must not be less than features"):
+        Block(width=8, heads=2, features=9)

@@ -3,14 +3,21 @@ import csv
 import numpy as np
 import pytest
 import torch
+from safetensors.torch import load_file
 
 from pipeline_lib.dataset import cubes_of
 from pipeline_lib.errors import UserError
 from pipeline_lib.files import digest_file
-from pipeline_lib.models import load_encoder, load_fusion
+from pipeline_lib.models import Fusion, load_encoder, load_fusion
+from pipeline_lib.models.losses import surroundings
 from pipeline_lib.seeds import generator
-from pipeline_lib.training import fusion_evaluation
+from pipeline_lib.training import fusion_evaluation, loop, train_fusion
+from pipeline_lib.training.beginnings import begin
 from pipeline_lib.training.fusions import load_fusion_source
+from pipeline_lib.training.runs import Draws
+from pipeline_lib.training.sources import GappySource, without
+from pipeline_lib.training.tasks import FusionTask
+from pipeline_lib.training.terms import centre_of
 
 
 @pytest.fixture(scope="module")
@@ -77,3 +84,189 @@ def test_metrics_of_a_missing_sensor_are_left_out(world, fused):
 def test_fusion_works_with_one_sensor(world, tmp_path):
     world.fuse(tmp_path / "fusion", tmp_path / "state", chosen=("optical",))
     assert load_fusion(tmp_path / "fusion").fusion.sensors == ("optical",)
+
+
+def test_fusion_works_with_three_sensors_named_in_any_order(world, tmp_path):
+    """The third sensor has the radar's cubes and its encoder, under a name of its own."""
+    cubes = {"optical": world.cubes["optical"], "radar": world.cubes["radar"]}
+    cubes["thermal"] = cubes["radar"][:1]
+    models = {name: world.root / "models" / name for name in ("optical", "radar")}
+    models["thermal"] = models["radar"]
+    short = world.training.model_copy(update={"max_epochs": 1})
+    block = world.fusion.model_copy(update={"reference": "optical", "training": short})
+    for name, order in (("a", 1), ("b", -1)):
+        train_fusion(
+            fusion=block,
+            context=load_encoder(models["optical"]).context,
+            seed=7,
+            cubes=dict(list(cubes.items())[::order]),
+            split_table=world.table,
+            encoders=dict(list(models.items())[::order]),
+            state=tmp_path / f"state {name}",
+            output=tmp_path / name,
+            config_digest="test",
+        )
+    first, second = (load_fusion(tmp_path / name) for name in "ab")
+    assert first.fusion.sensors == ("optical", "radar", "thermal")
+    assert first.digest == second.digest
+    trained = {name: load_encoder(folder) for name, folder in models.items()}
+    found = fusion_evaluation(
+        first,
+        trained,
+        {name: cubes_of(paths, world.table, "training") for name, paths in cubes.items()},
+        spectra=np.zeros((0, 7)),
+        land_cover=dict.fromkeys((f"site-{number}" for number in range(5)), "others"),
+        seed=1,
+        max_samples=None,
+    )
+    absence = found["absence"]
+    assert list(absence) == ["radar", "thermal", "radar + thermal"]
+    both = absence["radar + thermal"]["never"]["optical"]["samples"]
+    assert both == absence["thermal"]["never"]["optical"]["samples"]
+    assert (
+        both
+        < absence["radar"]["never"]["optical"]["samples"]
+        < found["model"]["optical"]["samples"]
+    )
+
+
+def test_one_seed_gives_one_fusion_also_after_a_kill(world, fused, tmp_path, monkeypatch):
+    class Killed(Exception):
+        pass
+
+    original = loop._Module.training_step
+
+    def dying(self, batch, batch_idx):
+        if self.current_epoch == 1 and batch_idx == 1:
+            raise Killed
+        return original(self, batch, batch_idx)
+
+    monkeypatch.setattr(loop._Module, "training_step", dying)
+    with pytest.raises(Killed):
+        world.fuse(tmp_path / "fusion", tmp_path / "state")
+    monkeypatch.undo()
+    world.fuse(tmp_path / "fusion", tmp_path / "state")
+    assert (tmp_path / "fusion" / "curves.csv").read_text() == (fused / "curves.csv").read_text()
+    resumed, whole = (
+        load_file(folder / "model.safetensors") for folder in (tmp_path / "fusion", fused)
+    )
+    for key, values in whole.items():
+        torch.testing.assert_close(resumed[key], values, rtol=0, atol=1e-6)
+
+
+def samples_of(world, split="training"):
+    encoders = {name: load_encoder(world.root / "models" / name) for name in ("optical", "radar")}
+    cubes = {name: cubes_of(world.cubes[name], world.table, split) for name in encoders}
+    return encoders, load_fusion_source(encoders, cubes, "optical")
+
+
+def test_the_embedding_is_scaled_and_its_scaling_changes_no_metric(world, fused):
+    trained = load_fusion(fused)
+    encoders, source = samples_of(world)
+    drawn = source.draw(generator(7, "fusion"), 4096, "test")
+    task = FusionTask(trained.fusion, trained.block, encoders).eval()
+    with torch.inference_mode():
+        found = torch.cat([task.embedding(batch) for batch in source.batches(drawn, 64)])
+    torch.testing.assert_close(found.mean(dim=0), torch.zeros(4), atol=1e-4, rtol=0)
+    torch.testing.assert_close(found.std(dim=0, correction=0), torch.ones(4), atol=1e-4, rtol=0)
+    # The metrics beside the weights are those of before the scaling.
+    _, source = samples_of(world, "validation")
+    batches = Draws("fusion", 7, trained.block.training, {"validation": source}).validation()
+    with torch.inference_mode():
+        errors = [task(batch) for batch in batches]
+    for name in ("optical.centre_mae", "radar.centre_mae", "optical.context_mae"):
+        value = float(torch.cat([error[name] for error in errors]).nanmean())
+        assert value == pytest.approx(trained.metrics["validation"][name], rel=1e-4)
+
+
+def test_other_sensors_are_left_out_at_random_the_same_each_time(world):
+    _, source = samples_of(world)
+    gappy = GappySource(source, 0.3)
+    drawn = gappy.draw(generator(3, "x"), None, "test")
+    (gaps,) = gappy.batches(drawn, len(drawn))
+    plain = source.draw(generator(3, "x"), None, "test")
+    (batch,) = source.batches(plain, len(plain))
+    assert all(torch.equal(gaps["optical"][key], value) for key, value in batch["optical"].items())
+    assert torch.equal(gaps["radar"]["values"], batch["radar"]["values"])
+    left_out = batch["radar"]["present"] & ~gaps["radar"]["present"]
+    assert not (gaps["radar"]["present"] & ~batch["radar"]["present"]).any()
+    assert left_out.sum() / batch["radar"]["present"].sum() == pytest.approx(0.3, abs=0.1)
+    parts = [part["radar"]["present"] for part in gappy.batches(drawn, 7)]
+    assert torch.equal(torch.cat(parts), gaps["radar"]["present"])
+    again = gappy.draw(generator(3, "x"), None, "test")
+    assert np.array_equal(again.absent, drawn.absent)
+    assert not np.array_equal(gappy.draw(generator(4, "x"), None, "test").absent, drawn.absent)
+    assert not GappySource(source, 0.0).draw(generator(3, "x"), None, "test").absent.any()
+
+
+def test_what_is_left_out_reaches_neither_the_embedding_nor_the_loss(world, fused):
+    trained = load_fusion(fused)
+    encoders, source = samples_of(world)
+    task = FusionTask(trained.fusion, trained.block, encoders).eval()
+    drawn = source.draw(generator(3, "x"), 40, "test")
+    (batch,) = source.batches(drawn, 40)
+    gone = without(batch, {"radar": torch.ones(40, dtype=torch.bool)})
+    changed = {**gone, "radar": gone["radar"] | {"values": gone["radar"]["values"] + 0.3}}
+    with torch.inference_mode():
+        for name, values in task(gone).items():
+            torch.testing.assert_close(task(changed)[name], values, equal_nan=True)
+        assert torch.isnan(task(gone)["radar.centre_mae"]).all()
+        apart = (task.embedding(gone) - task.embedding(batch)).abs().amax(dim=1)
+    assert (apart[batch["radar"]["present"]] > 1e-3).all()
+    assert (apart[~batch["radar"]["present"]] == 0).all()
+
+
+def test_a_rare_sensor_weighs_as_much_as_the_others(world):
+    """A third of the samples has no radar; its terms count by so much more where it is."""
+    encoders, source = samples_of(world)
+    block = world.fusion.model_copy(update={"reference": "optical", "joint_weight": 0.0})
+    torch.manual_seed(0)
+    latents = {name: encoder.sensor.latent for name, encoder in encoders.items()}
+    task = FusionTask(Fusion(latents, block), block, encoders).eval()
+    drawn = source.draw(generator(3, "x"), None, "test")
+    (batch,) = source.batches(drawn, len(drawn))
+    begin(task, [batch])
+    with torch.inference_mode():
+        errors, alone = task(batch), task.latents(batch)
+        for name, encoder in encoders.items():
+            here, decoder = batch[name]["present"], encoder.autoencoder.decoder
+            own = (
+                (decoder.centre(alone[name]) - centre_of(batch[name]["values"])).abs()[here].mean()
+            )
+            # Four numbers for five, untrained.
+            fused = errors[f"{name}.centre_mae_scaled"][here].mean()
+            print(name, float(fused), float(own))
+            assert fused < 1.1 * own
+    share = batch["radar"]["present"].float().mean()
+    torch.testing.assert_close(task.shares, torch.stack([torch.tensor(1.0), share]))
+    with torch.inference_mode():
+        whole = task(batch)["loss"]
+        task.shares.fill_(1.0)
+        plain = task(batch)["loss"]
+    here = batch["radar"]["present"]
+    assert torch.equal(whole[~here], plain[~here])
+    assert (whole[here] > plain[here]).all()
+
+
+def test_the_beginning_keeps_the_centre_or_the_surroundings_as_the_loss_wants(world):
+    """Of two numbers, the more the surroundings weigh, the less is left of the centre."""
+    encoders, source = samples_of(world)
+    drawn = source.draw(generator(3, "x"), None, "test")
+    (batch,) = source.batches(drawn, len(drawn))
+    found = []
+    for weight in (0.0, 1000.0):
+        block = world.fusion.model_copy(
+            update={"reference": "optical", "features": 1, "surroundings_weight": weight}
+        )
+        torch.manual_seed(0)
+        latents = {name: encoder.sensor.latent for name, encoder in encoders.items()}
+        task = FusionTask(Fusion(latents, block), block, encoders).eval()
+        begin(task, [batch])
+        with torch.inference_mode():
+            back = task.model.split(task.embedding(batch))["optical"]
+            decoder = encoders["optical"].autoencoder.decoder
+            around, enough = surroundings(batch["optical"]["values"], batch["optical"]["valid"])
+            missed = (decoder.surroundings(back) - around).abs()[enough].mean()
+            centre = (decoder.centre(back) - centre_of(batch["optical"]["values"])).abs().mean()
+        found.append((float(centre), float(missed)))
+    assert found[0][0] < found[1][0] and found[0][1] > found[1][1]

@@ -64,6 +64,7 @@ def any_of(names):
 
 wildcard_constraints:
     sensor=any_of(C.sensors),
+    model=any_of([*C.sensors, "fusion"]),
     site=any_of([*SITES, *AREAS]),
     tower=any_of(TOWERS),
 

@@ -120,6 +120,35 @@ rule probe_encoder:
         f"{SCRIPTS}/probe_encoder.py"
 
 
+rule probe_fusion:
+    input:
+        cubes=[cube_file(s, cube) for s in C.sensors for cube in learning_cubes(s)],
+        split=rules.split_sites.output[0],
+        encoders=[file for sensor in C.sensors for file in model_files(sensor)],
+        fusion=fusion_files(),
+        truth=sorted(set(truth_of_cubes().values())),
+    output:
+        f"{RUN}/evaluation/probes-fusion.json",
+    log:
+        f"{RUN}/logs/probe_fusion.log",
+    benchmark:
+        f"{RUN}/benchmarks/probe_fusion.tsv"
+    resources:
+        mem_mb=24000,
+        runtime=60,
+    params:
+        cubes=rules.train_fusion.params.cubes,
+        encoders=rules.train_fusion.params.encoders,
+        truth=truth_of_cubes(),
+        samples=C.evaluation_samples,
+        seed=C.seed,
+        code=rules.evaluate_encoder.params.code,
+    message:
+        "Probing what the fused embeddings know of their context"
+    script:
+        f"{SCRIPTS}/probe_fusion.py"
+
+
 rule evaluate_fusion:
     input:
         cubes=[cube_file(s, cube) for s in C.sensors for cube in learning_cubes(s)],

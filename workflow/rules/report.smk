@@ -128,20 +128,20 @@ rule figure_gpp:
 
 rule figure_probes:
     input:
-        f"{RUN}/evaluation/probes-{{sensor}}.json",
+        f"{RUN}/evaluation/probes-{{model}}.json",
     output:
-        f"{RUN}/figures/probes-{{sensor}}.png",
+        f"{RUN}/figures/probes-{{model}}.png",
     log:
-        f"{RUN}/logs/figure_probes/{{sensor}}.log",
+        f"{RUN}/logs/figure_probes/{{model}}.log",
     benchmark:
-        f"{RUN}/benchmarks/figure_probes/{{sensor}}.tsv"
+        f"{RUN}/benchmarks/figure_probes/{{model}}.tsv"
     resources:
         mem_mb=1000,
         runtime=10,
     params:
         code=EVALUATE,
     message:
-        "Drawing the probes of the {wildcards.sensor} embeddings"
+        "Drawing the probes of the {wildcards.model} embeddings"
     script:
         f"{SCRIPTS}/figure_probes.py"
 
@@ -170,6 +170,28 @@ rule figure_pca:
         f"{SCRIPTS}/figure_pca.py"
 
 
+rule figure_dates:
+    input:
+        manifests=embeddings(),
+        cubes=[cube_file(REFERENCE, cube) for cube in embedded_cubes()],
+    output:
+        f"{RUN}/figures/dates.png",
+    log:
+        f"{RUN}/logs/figure_dates.log",
+    benchmark:
+        f"{RUN}/benchmarks/figure_dates.tsv"
+    resources:
+        mem_mb=4000,
+        runtime=10,
+    params:
+        rgb=C.sensors[REFERENCE].rgb,
+        code=library_digest(["cubes", "embed", "evaluate"]),
+    message:
+        "Drawing four dates of one cube"
+    script:
+        f"{SCRIPTS}/figure_dates.py"
+
+
 def figures():
     """Every figure that this config can have, by name."""
     found = {"sites": f"{RUN}/figures/sites.png"} if C.sites else {}
@@ -177,8 +199,10 @@ def figures():
         f"optical-{s}": f"{RUN}/figures/optical-{s}.png" for s in optical_sensors()
     }
     found |= {f"radar-{s}": f"{RUN}/figures/radar-{s}.png" for s in radar_sensors()}
-    found |= {f"probes-{s}": f"{RUN}/figures/probes-{s}.png" for s in C.sensors}
-    found |= {"curves": f"{RUN}/figures/curves.png", "pca": f"{RUN}/figures/pca.png"}
+    found |= {
+        f"probes-{m}": f"{RUN}/figures/probes-{m}.png" for m in [*C.sensors, "fusion"]
+    }
+    found |= {name: f"{RUN}/figures/{name}.png" for name in ("curves", "dates", "pca")}
     return found | ({"gpp": f"{RUN}/figures/gpp.png"} if TOWERS else {})
 
 
@@ -192,7 +216,9 @@ rule report:
         ],
         encoders=[f"{RUN}/evaluation/{sensor}.json" for sensor in C.sensors],
         fusion=rules.evaluate_fusion.output[0],
-        probes=[f"{RUN}/evaluation/probes-{sensor}.json" for sensor in C.sensors],
+        probes=[
+            f"{RUN}/evaluation/probes-{model}.json" for model in [*C.sensors, "fusion"]
+        ],
         embeddings=embeddings(),
         gpp=f"{RUN}/gpp/metrics.json" if TOWERS else [],
     output:

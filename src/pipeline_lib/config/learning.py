@@ -80,7 +80,7 @@ class Fusion(Block):
         "named",
     )
     surroundings_weight: NonNegative = Field(
-        8.0, description="Factor of the weight of the surroundings in a sensor's own loss"
+        6.0, description="Factor of the weight of the surroundings in a sensor's own loss"
     )
     joint_weight: NonNegative = Field(0.1, description="Weight of the joint SSIM + SAM term")
     absent_share: Share = Field(

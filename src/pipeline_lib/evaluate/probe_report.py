@@ -25,11 +25,13 @@ TARGETS = {
 METRICS = {"r2": "R²", "balanced_accuracy": "balanced accuracy"}
 SETS = {
     "spectrum": "centre spectrum",
+    "latents": "latents of all sensors",
     "embedding": "embedding",
     "spectrum+embedding": "spectrum and embedding",
 }
 _SET_COLOURS = {
     "spectrum": COLOURS[0],
+    "latents": COLOURS[3],
     "embedding": COLOURS[1],
     "spectrum+embedding": COLOURS[2],
 }
@@ -56,9 +58,9 @@ def probe_tables(name: str, evaluation: Mapping[str, Any]) -> tuple[Table, ...]:
     Parameters
     ----------
     name
-        Sensor.
+        Sensor, or ``fusion``.
     evaluation
-        ``evaluation/probes-<sensor>.json``.
+        ``evaluation/probes-<name>.json``.
     """
     first = shown_split(evaluation)
     sets = list(evaluation["features"])
@@ -126,7 +128,7 @@ def _chance(target: Mapping[str, Any]) -> float:
 
 
 def plot_probes(*, evaluation: Path, output: Path) -> None:
-    """Draw the scores of a sensor's probes as bars, grouped by target.
+    """Draw the scores of the probes of a sensor or of the fusion as bars, grouped by target.
 
     R2 and balanced accuracy have an axis each. A bar that would leave its axis has its value
     written above it. Where nothing has a score, the picture says so.
@@ -134,7 +136,7 @@ def plot_probes(*, evaluation: Path, output: Path) -> None:
     Parameters
     ----------
     evaluation
-        ``evaluation/probes-<sensor>.json``.
+        ``evaluation/probes-<name>.json``.
     output
         PNG file to write.
 

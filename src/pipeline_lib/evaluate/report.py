@@ -57,6 +57,12 @@ FIGURES = {
         "not fitted on: the closer to 1 the better. Dotted: chance. A bar cut off "
         "below has its value above it.",
     ),
+    "dates": (
+        "Four dates of one cube: true colour and principal components of the embeddings",
+        "One cube through its record, on the clearest date of each quarter of it: true colour, and "
+        "the first three principal components of the embeddings as red, green and blue, all in one "
+        "basis and one stretch. The cube is the one that has the most embeddings on such dates.",
+    ),
     "pca": (
         "Principal components of the embeddings beside true colour",
         "True colour beside the first three principal components of the embeddings, as red, green "
@@ -122,7 +128,7 @@ def write_report(
     encoder_evaluations, fusion_evaluation
         Reconstruction metrics per sensor, and of the fusion.
     probes
-        Scores of the probes per sensor.
+        Scores of the probes per sensor, and of the fusion.
     embeddings
         Manifests of the exported embeddings, each in the folder of its cube.
     gpp_metrics
@@ -163,7 +169,7 @@ def write_report(
                 f"Every cloud-free pixel and date of {config.fusion.reference} has "
                 f"{config.fusion.features} numbers. A cloudy centre has none: nothing is invented.",
             ),
-            figures=_of_kind(pictures, "pca"),
+            figures=_of_kind(pictures, "dates", "pca"),
             tables=embeddings_tables(manifests),
         ),
         _gpp_section(config, pictures, gpp),
@@ -405,12 +411,19 @@ _DEFINITIONS = (
         "alone: the sensor by its own encoder and decoder, on the samples of the fusion.",
     ),
     (
+        "sensors left out",
+        "A sensor other than the reference is masked out although it is there: of all samples, or "
+        "of those on half of each cube's dates, drawn at random. Only samples that have it count.",
+    ),
+    (
         "linear probes",
         "Ridge regression on standardised features, its strength chosen on training sites that are "
         "left out in turn; R² on the held-out samples, mean over bands. For land cover, logistic "
         "regression, its strength chosen likewise by log loss, and balanced accuracy, the mean "
         "recall of the classes. In brackets: the number of features. Chance: the mean of the "
-        "held-out samples, or always one class.",
+        "held-out samples, or always one class. Those of the fusion tell the context of its "
+        "reference sensor; spectrum and latents are those of all sensors, and a sensor that is "
+        "absent from a sample has the mean of the training samples.",
     ),
     (
         "surroundings",

@@ -109,6 +109,15 @@ _GROUPS = {
 """Kind of group in an evaluation -> head of its column, and what the groups are."""
 
 
+ABSENCES = {
+    "never": "never",
+    "half_the_dates": "half of the dates",
+    "those_dates": "half of the dates, only these",
+    "always": "always",
+}
+"""When a sensor is left out in an evaluation of the fusion -> words for it."""
+
+
 def encoder_tables(name: str, evaluation: Mapping[str, Any], quantity: str) -> tuple[Table, ...]:
     """Errors of a trained model and of its baselines by split, by land cover and by season.
 
@@ -133,6 +142,8 @@ def encoder_tables(name: str, evaluation: Mapping[str, Any], quantity: str) -> t
 def fusion_tables(evaluation: Mapping[str, Any]) -> tuple[Table, ...]:
     """Errors of what each sensor gets back from the embedding, as `encoder_tables`.
 
+    Where a sensor was left out for trial, a second table tells what that costs.
+
     Parameters
     ----------
     evaluation
@@ -152,7 +163,24 @@ def fusion_tables(evaluation: Mapping[str, Any]) -> tuple[Table, ...]:
         "Reconstruction of each sensor from the embedding alone, by the sensor's own encoder, "
         "and by simple baselines"
     )
-    return _reconstruction_tables(evaluation, caption, ("sensor", "method"), rows_of)
+    tables = _reconstruction_tables(evaluation, caption, ("sensor", "method"), rows_of)
+    absent = [
+        ((split, label, ABSENCES[case], sensor), errors)
+        for split in SPLITS
+        for label, cases in evaluation.get("splits", {}).get(split, {}).get("absence", {}).items()
+        for case, by_sensor in cases.items()
+        for sensor, errors in by_sensor.items()
+        if errors["samples"]
+    ]
+    if not absent:
+        return tables
+    gaps = _errors_table(
+        "What it costs that a sensor is missing: reconstruction from the embedding, of samples "
+        "that have that sensor, where it is left out.",
+        ("split", "left out", "when", "sensor"),
+        absent,
+    )
+    return tables[0], gaps, *tables[1:]
 
 
 def _reconstruction_tables(

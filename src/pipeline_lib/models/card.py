@@ -74,19 +74,22 @@ def fusion_card(description: Mapping[str, Any], parameters: int) -> str:
             f"of {block['reference']}.",
             "",
             "## Model",
-            "A transformer over one token per sensor.",
+            "A transformer over one token per sensor. Before training it was the linear map of all "
+            "latents to the embedding and back that keeps best what the decoders tell of the "
+            "centre and its surroundings.",
             "",
             f"- Layers: {block['layers']}, channels: {block['width']}.",
-            f"- Numbers of an embedding: {block['features']}.",
+            f"- Numbers of an embedding: {block['features']}, of mean 0 and variance 1 over "
+            "training samples.",
             f"- Parameters: {parameters:,}.",
             "",
             "## Data",
             *_data(training),
             "",
             "## Training loss",
-            "Per sensor the weighted MAE, the MAE of the centre and of its surroundings as the "
-            "sensor's own loss weighs them, and the spectral angle at the centre where that loss "
-            "has one; the centre's weight in the weighted MAE is multiplied by "
+            "Per sensor the loss of its own encoder, over the share of samples that have the "
+            f"sensor; the surroundings' weight in it is multiplied by "
+            f"{block['surroundings_weight']:g}, that of the centre by "
             f"{_factors(block['centre_weights'], description['latents'])}. Added to it, times "
             f"{block['joint_weight']:g}: 1 - SSIM and the spectral angle over all sensors "
             "together.",
@@ -95,12 +98,14 @@ def fusion_card(description: Mapping[str, Any], parameters: int) -> str:
             *encoders,
             "",
             "## Use and limits",
-            "Only valid with exactly these encoders. A sensor that is absent is masked out; what "
-            "that costs depends on how often it was absent in training. Nothing is known of its "
+            "Only valid with exactly these encoders. A sensor that is absent is masked out; so "
+            f"that the fusion learns to do without, each but {block['reference']} was left out of "
+            f"{100 * block['absent_share']:g} % of the training samples. Nothing is known of its "
             "behaviour outside the climates, land covers and years of its training sites.",
             "",
             "## Results",
-            "Per sensor as in the cards of the encoders; best epoch.",
+            "Per sensor as in the cards of the encoders; best epoch. The metrics of training are "
+            "those of its samples, some of them with sensors left out.",
             "",
             *_table(description["metrics"]),
             *_groups(description["groups"]),

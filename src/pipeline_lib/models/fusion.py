@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from itertools import accumulate, pairwise
+from typing import cast
 
 import torch
 from torch import Tensor, nn
 
 from pipeline_lib.config import Fusion as FusionBlock
 from pipeline_lib.models.positions import DayPositions
+from pipeline_lib.models.reduced_rank import pairwise_covariance, reduced_rank
 
 
 class Fusion(nn.Module):
@@ -16,8 +19,13 @@ class Fusion(nn.Module):
 
     One token per sensor: its latent through a linear layer, plus the position of its date,
     plus a learned vector of the sensor. A transformer encoder (Vaswani et al. 2017, section
-    3.1, normalised before each sub-layer) over the tokens, with a key mask for absent sensors;
-    their mean over the present sensors becomes the embedding through a linear layer.
+    3.1, normalised before each sub-layer) over the tokens, with a key mask for absent sensors.
+    What the tokens of the present sensors hold beside position and learned vector is summed,
+    and becomes the embedding through a linear layer. An absent sensor adds nothing, which is
+    what a sensor adds whose latent is the mean of the training samples.
+
+    The sum is not normalised, so that what is linear in the latents passes unchanged: brightness
+    is what a latent has to tell first.
 
     Parameters
     ----------
@@ -44,11 +52,80 @@ class Fusion(nn.Module):
             norm_first=True,
         )
         self.layers = nn.TransformerEncoder(layer, block.layers, enable_nested_tensor=False)
-        self.norm = nn.LayerNorm(block.width)
         self.bottleneck = nn.Linear(block.width, block.features)
         self.leave = nn.ModuleList(
             nn.Linear(block.features, latents[name]) for name in self.sensors
         )
+
+    @torch.no_grad()
+    def begin_at(
+        self,
+        latents: Mapping[str, Tensor],
+        present: Mapping[str, Tensor],
+        costs: Mapping[str, Tensor],
+    ) -> None:
+        """Start out from the best linear map there and back, the transformer having no effect.
+
+        Parameters
+        ----------
+        latents
+            Sensor -> ``(N, latent)``, of training samples.
+        present
+            Sensor -> ``(N,)``, bool. Latents of absent sensors are ignored.
+        costs
+            Sensor -> ``(latent, latent)``: the matrix C of `reduced_rank`.
+        """
+        known = {name: present[name][:, None].expand_as(latents[name]) for name in self.sensors}
+        values = torch.cat([latents[name] for name in self.sensors], dim=1).double()
+        shown = torch.cat([known[name] for name in self.sensors], dim=1)
+        mean = torch.where(shown, values, 0.0).sum(dim=0) / shown.sum(dim=0).clamp(min=1)
+        spread = pairwise_covariance(torch.where(shown, values - mean, 0.0), shown)
+        ends = [0, *accumulate(latents[name].shape[1] for name in self.sensors)]
+        places = [slice(*pair) for pair in pairwise(ends)]
+        cost = torch.zeros_like(spread)
+        for name, own in zip(self.sensors, places, strict=True):
+            cost[own, own] = costs[name].to(cost)
+        into, back = reduced_rank(spread, cost, self.bottleneck.out_features)
+        features, deviation = len(into), spread.diagonal().sqrt()
+        for number, own in enumerate(places):
+            enter, leave = self._ends(number)
+            # The channels that are not the embedding's show the transformer all numbers alike.
+            enter.weight /= torch.where(deviation[own] > 0, deviation[own], 1.0)
+            enter.weight[:features] = into[:, own]
+            enter.bias.copy_(-(enter.weight.double() @ mean[own]))
+            nn.init.zeros_(leave.weight)
+            leave.weight[:, :features] = back[own]
+            leave.bias.copy_(mean[own])
+        nn.init.eye_(self.bottleneck.weight)
+        nn.init.zeros_(self.bottleneck.bias)
+        for layer in self.layers.layers:
+            block = cast(nn.TransformerEncoderLayer, layer)
+            for last in (block.self_attn.out_proj, block.linear2):
+                nn.init.zeros_(last.weight)
+                nn.init.zeros_(last.bias)
+
+    @torch.no_grad()
+    def scale(self, mean: Tensor, deviation: Tensor) -> None:
+        """Shift and scale the embedding's numbers; what becomes of them stays the same.
+
+        Parameters
+        ----------
+        mean, deviation
+            ``(features,)``: they become 0 and 1.
+        """
+        mean, deviation = mean.double(), deviation.double()
+        weight, bias = self.bottleneck.weight.double(), self.bottleneck.bias.double()
+        self.bottleneck.weight.copy_(weight / deviation[:, None])
+        self.bottleneck.bias.copy_((bias - mean) / deviation)
+        for number in range(len(self.sensors)):
+            leave = self._ends(number)[1]
+            weight = leave.weight.double()
+            leave.bias.copy_(leave.bias.double() + weight @ mean)
+            leave.weight.copy_(weight * deviation)
+
+    def _ends(self, number: int) -> tuple[nn.Linear, nn.Linear]:
+        """The layers by which a sensor's latent enters and leaves."""
+        return cast(nn.Linear, self.enter[number]), cast(nn.Linear, self.leave[number])
 
     def fuse(
         self,
@@ -74,20 +151,22 @@ class Fusion(nn.Module):
             ``(B, features)``.
         """
         shown = torch.stack([present[name] for name in self.sensors], dim=1)
-        tokens = []
-        for number, name in enumerate(self.sensors):
-            here = shown[:, number, None]
-            latent = torch.where(here, latents[name], 0.0)
-            offset = torch.where(shown[:, number], days[name].to(latent.dtype), 0.0)
-            tokens.append(self.enter[number](latent) + self.positions(offset))
-        joined = torch.stack(tokens, dim=1) + self.identity
-        joined = self.norm(self.layers(joined, src_key_padding_mask=~shown))
-        weights = shown.to(joined.dtype)
-        mean = (joined * weights[..., None]).sum(1) / weights.sum(1, keepdim=True)
-        return self.bottleneck(mean)
+        # In bf16 the sum would be rounded to less than a sensor's noise.
+        with torch.autocast(shown.device.type, enabled=False):
+            entered, places = [], []
+            for number, name in enumerate(self.sensors):
+                here = shown[:, number]
+                entered.append(self.enter[number](torch.where(here[:, None], latents[name], 0.0)))
+                offset = torch.where(here, days[name].to(entered[0].dtype), 0.0)
+                places.append(self.positions(offset) + self.identity[number])
+            place = torch.stack(places, dim=1)
+            tokens = torch.stack(entered, dim=1) + place
+            added = self.layers(tokens, src_key_padding_mask=~shown) - place
+            return self.bottleneck(torch.where(shown[..., None], added, 0.0).sum(dim=1))
 
     def split(self, embedding: Tensor) -> dict[str, Tensor]:
         """Each sensor's latent ``(B, latent)`` from embeddings ``(B, features)``."""
-        return {
-            name: leave(embedding) for name, leave in zip(self.sensors, self.leave, strict=True)
-        }
+        with torch.autocast(embedding.device.type, enabled=False):
+            return {
+                name: leave(embedding) for name, leave in zip(self.sensors, self.leave, strict=True)
+            }

@@ -11,17 +11,22 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from pipeline_lib.dataset import Draw
 from pipeline_lib.models import TrainedEncoder, TrainedFusion
 from pipeline_lib.seeds import generator
 from pipeline_lib.training.batches import Batch
 from pipeline_lib.training.fusions import load_fusion_source
 from pipeline_lib.training.groups import BATCH, Chosen, Errors, Rows, choose, means, measure
-from pipeline_lib.training.sources import EncoderSource, FusionBatch, FusionSource
-from pipeline_lib.training.tasks import EncoderTask, FusionTask
+from pipeline_lib.training.sources import EncoderSource, FusionBatch, FusionSource, without
+from pipeline_lib.training.tasks import CRITERION, EncoderTask, FusionTask
 from pipeline_lib.training.terms import METRICS, centre_of, repeated_terms
 
 Spectra = NDArray[np.float64]
 Evaluation = dict[str, Any]
+
+ABSENCES = ("never", "half_the_dates", "those_dates", "always")
+"""How often a sensor is left out: on a half of each cube's dates, drawn at random, and of these
+all samples, or those on the dates without it."""
 
 
 def encoder_evaluation(
@@ -143,7 +148,10 @@ def fusion_evaluation(
     -------
     dict
         As of `encoder_evaluation`, with one more level below ``model`` and below each baseline:
-        the sensor, over those of the samples that have it.
+        the sensor, over those of the samples that have it. Further ``absence`` -> sensor other
+        than the reference, or, if there are several, all of them -> one of `ABSENCES` -> sensor ->
+        metric -> mean: what the model gives back where that sensor is left out, over samples
+        that have it.
 
     Raises
     ------
@@ -152,21 +160,71 @@ def fusion_evaluation(
     """
     trained.check_encoders(encoders)
     own = {name: encoders[name] for name in trained.encoders}
-    source = _fusion_source(trained, own, cubes)
+    source = fusion_source(trained, own, cubes)
     where = "evaluation of the fusion"
     drawn = source.primary.draw(generator(seed, "evaluation"), None, where)
     chosen = choose(drawn, source.primary.index, land_cover, max_samples)
     tasks = {name: _task(encoder) for name, encoder in own.items()}
+    model = FusionTask(trained.fusion, trained.block, own).eval()
     methods: dict[str, Callable[[FusionBatch], dict[str, Tensor]]] = {
-        "model": FusionTask(trained.fusion, trained.block, own).eval(),
+        "model": model,
         "encoder_alone": lambda batch: _alone(tasks, batch),
     }
     count = trained.block.features
     if count < spectra.shape[1] and count <= len(spectra):
         mean, axes = principal_components(spectra)
         methods[f"pca_{count}"] = lambda batch: _joint(tasks, batch, mean, axes[:count])
-    errors = measure(source.batches(chosen.drawn, BATCH), methods)
-    return _summary(errors, chosen, lambda found, rows: _by_sensor(means(found, rows), own))
+    several = _left_out(source)
+    gaps = {label: _without(model, names) for label, names in several.items()}
+    errors = measure(source.batches(chosen.drawn, BATCH), methods | gaps)
+    missed = {label: errors.pop(label) for label in gaps}
+
+    def average(found: Errors, rows: Rows) -> dict[str, dict[str, float]]:
+        return _by_sensor(means(found, rows), own)
+
+    hidden = _on_hidden_dates(chosen.drawn, source, seed)
+    absence = {}
+    for label, names in several.items():
+        present = [np.isfinite(errors["model"][f"{name}.{CRITERION}"]) for name in names]
+        rows = chosen.whole[np.all(present, axis=0)[chosen.whole]]
+        if len(rows):
+            cases = _absences(errors["model"], missed[label], rows, hidden)
+            absence[label] = {case: average(*found) for case, found in cases.items()}
+    return {**_summary(errors, chosen, average), "absence": absence}
+
+
+def _left_out(source: FusionSource) -> dict[str, tuple[str, ...]]:
+    """What is left out in turn: each sensor but the reference, and all of these if several."""
+    found: dict[str, tuple[str, ...]] = {name: (name,) for name in source.others}
+    return found if len(found) < 2 else {**found, " + ".join(found): tuple(found)}
+
+
+def _without(model: FusionTask, names: Sequence[str]) -> Callable[[FusionBatch], dict[str, Tensor]]:
+    return lambda batch: model(
+        without(batch, {name: torch.ones_like(batch[name]["present"]) for name in names})
+    )
+
+
+def _absences(
+    whole: Errors, missed: Errors, rows: Rows, hidden: NDArray[np.bool_]
+) -> dict[str, tuple[Errors, Rows]]:
+    """Errors and their rows for each of `ABSENCES`, from those with and without a sensor."""
+    mixed = {name: np.where(hidden, missed[name], values) for name, values in whole.items()}
+    cases = ((whole, rows), (mixed, rows), (missed, rows[hidden[rows]]), (missed, rows))
+    return dict(zip(ABSENCES, cases, strict=True))
+
+
+def _on_hidden_dates(drawn: Draw, source: FusionSource, seed: int) -> NDArray[np.bool_]:
+    """Whether samples lie on the half of their cube's dates that other sensors are left out of."""
+    stack = source.primary.index.stack
+    centre = drawn.frames[:, drawn.frames.shape[1] // 2]
+    found = np.zeros(len(drawn), bool)
+    for number in np.unique(drawn.cube):
+        count = len(stack[number].days)
+        rng = generator(seed, "dates without other sensors", stack[number].name)
+        hidden = rng.permutation(count)[: count // 2]
+        found |= (drawn.cube == number) & np.isin(centre, hidden)
+    return found
 
 
 def joint_spectra(
@@ -184,7 +242,7 @@ def joint_spectra(
     UserError
         If no sample can be drawn.
     """
-    source = _fusion_source(trained, encoders, cubes)
+    source = fusion_source(trained, encoders, cubes)
     where = "principal components of all sensors"
     drawn = source.primary.draw(generator(seed, "evaluation"), max_samples, where)
     found = []
@@ -224,11 +282,12 @@ def encoder_source(trained: TrainedEncoder, cubes: Iterable[Path]) -> EncoderSou
     return EncoderSource.load(sorted(cubes), trained.sensor, trained.context, trained.normalisation)
 
 
-def _fusion_source(
+def fusion_source(
     trained: TrainedFusion,
     encoders: Mapping[str, TrainedEncoder],
     cubes: Mapping[str, Sequence[Path]],
 ) -> FusionSource:
+    """Samples of some cubes of all sensors of a fusion, in memory."""
     own = {name: encoders[name] for name in trained.encoders}
     return load_fusion_source(
         own, {name: sorted(cubes[name]) for name in own}, trained.block.reference

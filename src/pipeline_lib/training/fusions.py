@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 import torch
 
@@ -14,11 +15,19 @@ from pipeline_lib.dataset import cubes_of, load_stack
 from pipeline_lib.errors import UserError
 from pipeline_lib.files import digest_of
 from pipeline_lib.models import Fusion, TrainedEncoder, load_encoder, save_fusion
+from pipeline_lib.seeds import generator
+from pipeline_lib.training.batches import Batches
+from pipeline_lib.training.beginnings import begin
+from pipeline_lib.training.loop import threads
 from pipeline_lib.training.runs import CUBES, Draws, splits_of, train_and_save, weights_seed
-from pipeline_lib.training.sources import FusionSource, data_digest
+from pipeline_lib.training.sources import PART, FusionBatch, FusionSource, GappySource, data_digest
 from pipeline_lib.training.tasks import FusionTask
 
 NAME = "fusion"
+SAMPLES = 4096
+"""Training samples, at most, that the beginning is fitted on and the embedding is scaled by."""
+LEAST_DEVIATION = 1e-6
+"""Standard deviation under which a number of the embedding is constant but for rounding."""
 
 
 def train_fusion(
@@ -76,9 +85,14 @@ def train_fusion(
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(weights_seed(seed, NAME))
         task = FusionTask(Fusion(latents, fusion), fusion, trained)
+    drawn = sources["training"].draw(generator(seed, NAME), SAMPLES, f"training of {NAME}")
+    fixed = sources["training"].batches(drawn, PART)
+    with threads(fusion.training.threads):
+        begin(task, fixed)
+    gappy = GappySource(sources["training"], fusion.absent_share)
     train_and_save(
         task,
-        Draws(NAME, seed, fusion.training, sources),
+        Draws(NAME, seed, fusion.training, {**sources, "training": gappy}),
         chosen=chosen,
         split_table=split_table,
         held_out=sources["validation"].primary.index,
@@ -90,14 +104,26 @@ def train_fusion(
         config_digest=config_digest,
         state=state,
         save=partial(
-            save_fusion,
+            _scale_and_save,
             output,
+            task=task,
+            batches=fixed,
             block=fusion,
-            fusion=task.model,
             latents=latents,
             encoders=digests,
         ),
     )
+
+
+def _scale_and_save(
+    output: Path, *, task: FusionTask, batches: Batches[FusionBatch], **about: Any
+) -> None:
+    """Scale the embedding's numbers to mean 0 and variance 1 over some samples, and save."""
+    with threads(task.block.training.threads), torch.inference_mode():
+        found = torch.cat([task.embedding(batch) for batch in batches]).double()
+    deviation = found.std(dim=0, correction=0)
+    task.model.scale(found.mean(dim=0), torch.where(deviation > LEAST_DEVIATION, deviation, 1.0))
+    save_fusion(output, fusion=task.model, **about)
 
 
 def load_fusion_source(

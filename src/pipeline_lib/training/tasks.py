@@ -84,11 +84,19 @@ class EncoderTask(Task):
 class FusionTask(Task):
     """Reconstruction of all sensors from one fused embedding; only the fusion learns.
 
-    The loss of a sample is the sum of: per sensor the weighted MAE, its centre weighing more
-    by ``centre_weights``, the MAE of the centre and of the surroundings as the sensor's own loss
-    weighs them, and the spectral angle at the centre where the sensor's own loss has one; and,
-    times ``joint_weight``, ``1 - SSIM`` plus spectral angle over the scaled bands of all present
-    sensors together.
+    The loss of a sample is the sum of: each present sensor's own loss, where the centre weighs
+    more by ``centre_weights`` and the surroundings by ``surroundings_weight``, over the share of
+    samples that have the sensor; and, times ``joint_weight``, ``1 - SSIM`` plus spectral angle
+    over the scaled bands of all present sensors together.
+
+    A sensor's own loss is the paper's weighted MAE and spectral angle, in the proportions that
+    its encoder was trained with. The surroundings weigh more since an embedding has fewer
+    numbers than the latents have together: what tells least of the loss is given up first, and
+    that would be the context. A sensor that few samples have would be given up next; by its share
+    it weighs as much as the others.
+
+    The best weights are those of the least loss: at the centre alone the beginning
+    (`beginnings.begin`), which gives the context up, can hardly be outdone.
 
     Parameters
     ----------
@@ -96,9 +104,16 @@ class FusionTask(Task):
         The layers that learn, and their config.
     encoders
         Sensor -> trained autoencoder; they are frozen.
+
+    Attributes
+    ----------
+    shares
+        ``(sensor,)``: share of the samples that have it, 1 unless set.
     """
 
     model: Fusion
+    criterion = "loss"
+    shares: Tensor
 
     def __init__(
         self, fusion: Fusion, block: FusionBlock, encoders: Mapping[str, TrainedEncoder]
@@ -107,10 +122,11 @@ class FusionTask(Task):
         self.model = fusion
         self.block = block
         self.names = fusion.sensors
-        self.sensors = {name: encoders[name].sensor for name in self.names}
+        self.sensors = {name: _fused(name, encoders[name].sensor, block) for name in self.names}
         self.frozen = nn.ModuleList(encoders[name].autoencoder for name in self.names)
         self.frozen.requires_grad_(False)
         self.scales = nn.ModuleList(Scale(encoders[name].normalisation) for name in self.names)
+        self.register_buffer("shares", torch.ones(len(self.names)), persistent=False)
         for number, name in enumerate(self.names):
             weights = context_weights(
                 encoders[name].context,
@@ -118,6 +134,22 @@ class FusionTask(Task):
                 block.centre_weights.get(name, 1.0),
             )
             self.register_buffer(f"weights_{number}", weights, persistent=False)
+
+    @torch.no_grad()
+    def latents(self, batch: Mapping[str, Mapping[str, Tensor]]) -> dict[str, Tensor]:
+        """Sensor -> ``(B, latent)`` of a batch as for `forward`; of absent sensors anything."""
+        return {
+            name: cast(Autoencoder, model).encoder(*_patches(batch[name]))
+            for name, model in zip(self.names, self.frozen, strict=True)
+        }
+
+    def embedding(self, batch: Mapping[str, Mapping[str, Tensor]]) -> Tensor:
+        """``(B, features)`` of a batch as for `forward`."""
+        return self.model.fuse(
+            self.latents(batch),
+            {name: batch[name]["offset"] for name in self.names},
+            {name: batch[name]["present"] for name in self.names},
+        )
 
     def forward(self, batch: Mapping[str, Mapping[str, Tensor]]) -> dict[str, Tensor]:
         """``loss``, the criterion and each sensor's metrics, each ``(B,)``, NaN where absent.
@@ -128,20 +160,10 @@ class FusionTask(Task):
             Sensor -> ``values``, ``valid``, ``days`` as in `Batch`, and ``offset`` ``(B,)`` and
             ``present`` ``(B,)`` as in `Fusion.fuse`.
         """
-        patches = {
-            name: Batch(batch[name]["values"], batch[name]["valid"], batch[name]["days"])
-            for name in self.names
-        }
+        patches = {name: _patches(batch[name]) for name in self.names}
         frozen = [cast(Autoencoder, model) for model in self.frozen]
-        with torch.no_grad():
-            latents = {
-                name: model.encoder(*patches[name])
-                for name, model in zip(self.names, frozen, strict=True)
-            }
         present = {name: batch[name]["present"] for name in self.names}
-        embedding = self.model.fuse(
-            latents, {name: batch[name]["offset"] for name in self.names}, present
-        )
+        embedding = self.embedding(batch)
         back = self.model.split(embedding)
         loss = torch.zeros(len(embedding), device=embedding.device)
         criterion = torch.zeros_like(loss)
@@ -162,11 +184,7 @@ class FusionTask(Task):
                 getattr(self, f"weights_{number}"),
                 cast(Scale, scale),
             )
-            block = self.sensors[name].loss
-            own = terms["weighted_mae"] + block.centre * terms["centre_mae_scaled"]
-            own = own + block.surroundings * terms["surroundings_mae"]
-            if block.sam > 0:
-                own = own + terms["sam"]
+            own = encoder_loss(terms, self.sensors[name]) / self.shares[number]
             loss = loss + torch.where(here, own, 0.0)
             criterion = criterion + torch.where(here, terms[CRITERION], 0.0)
             for metric in METRICS:
@@ -180,3 +198,16 @@ class FusionTask(Task):
         joint = joint + spectral_angle(torch.cat(spectra, dim=1), torch.cat(truths, dim=1))
         loss = loss + self.block.joint_weight * joint
         return {"loss": loss, CRITERION: criterion} | metrics
+
+
+def _fused(name: str, sensor: Sensor, block: FusionBlock) -> Sensor:
+    """A sensor whose loss weighs its terms as the fusion wants them."""
+    changes = {
+        "centre": sensor.loss.centre * block.centre_weights.get(name, 1.0),
+        "surroundings": sensor.loss.surroundings * block.surroundings_weight,
+    }
+    return sensor.model_copy(update={"loss": sensor.loss.model_copy(update=changes)})
+
+
+def _patches(batch: Mapping[str, Tensor]) -> Batch:
+    return Batch(*(batch[field] for field in Batch._fields))

@@ -1,0 +1,19 @@
+"""Probe what the fused embeddings tell beyond the centres' spectra."""
+
+from pathlib import Path
+
+from pipeline_lib.evaluate.probes import probe_fusion
+from pipeline_lib.scripting import job
+
+with job(snakemake):
+    params = snakemake.params
+    probe_fusion(
+        fusion=Path(snakemake.input.fusion[0]).parent,
+        encoders={name: Path(folder) for name, folder in params.encoders.items()},
+        cubes={name: [Path(path) for path in paths] for name, paths in params.cubes.items()},
+        split_table=Path(snakemake.input.split),
+        truth={cube: Path(path) for cube, path in params.truth.items()},
+        seed=params.seed,
+        max_samples=params.samples,
+        output=Path(snakemake.output[0]),
+    )
