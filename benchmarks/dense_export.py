@@ -34,7 +34,7 @@ from pipeline_lib.models.encoder import SensorEncoder
 MATRIX = 2048
 PATCHES = (16, 64)
 """Single patches computed together; the faster counts."""
-PATCH_SECONDS = 10.0
+PATCH_SECONDS = 3.0
 DATES_OF_A_YEAR = 60
 GROWTH = {
     "pixels": [Scene(side, 15) for side in (128, 256, 512)],

@@ -58,6 +58,21 @@ def check_cube(result: dict[str, Any]) -> None:
         assert row["read_over_needed"] > 1 and row["peak_gb"] > 0
 
 
+def check_dense_export(result: dict[str, Any]) -> None:
+    assert result["embeddings"] == 24 * 24 * 6
+    assert result["ratio"] == pytest.approx(
+        result["fused_embeddings_per_s"] / result["patchwise_per_s"]
+    )
+    assert result["pixel_year_ms"] == pytest.approx(60e3 / result["fused_embeddings_per_s"])
+    assert sum(result["shares"].values()) == pytest.approx(1)
+    assert all(share > 0 for share in result["shares"].values())
+
+
+def check_seams(result: dict[str, Any]) -> None:
+    assert max(result["largest"].values()) <= result["limit"] == 1e-5
+    assert result["spread_of_embeddings"] > 0.1
+
+
 @dataclass(frozen=True)
 class Case:
     """A benchmark, its arguments for a small run, numbers it must tell, and what must hold."""
@@ -99,6 +114,20 @@ CASES = (
         ("seconds", "peak_gb", "threads", "limit", "largest_invariant", "smallest_contrast"),
         check_exactness,
     ),
+    Case(
+        "dense_export",
+        ("--size", "24", "--dates", "6"),
+        (
+            "s2_embeddings_per_s",
+            "fused_embeddings_per_s",
+            "peak_gflops",
+            "fused_embeddings_per_peak_gflop",
+            "patchwise_per_s",
+            "peak_gb",
+        ),
+        check_dense_export,
+    ),
+    Case("seams", ("--size", "70", "--dates", "3"), ("embeddings",), check_seams),
 )
 
 

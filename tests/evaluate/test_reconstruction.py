@@ -22,6 +22,7 @@ from pipeline_lib.models import (
 )
 from pipeline_lib.models import Fusion as FusionLayers
 from pipeline_lib.seeds import generator
+from pipeline_lib.training.evaluation import ABSENCES, _absences, hidden_dates
 from pipeline_lib.training.fusions import load_fusion_source
 from pipeline_lib.training.groups import group_metrics, land_cover_of
 from pipeline_lib.training.sources import EncoderSource
@@ -287,6 +288,60 @@ def test_a_split_without_radar_has_no_radar_errors(world: SimpleNamespace, tmp_p
     assert set(part["baselines"]) == {"encoder_alone"}
 
 
+def test_what_a_missing_sensor_costs_is_told_on_the_samples_that_have_it(
+    world: SimpleNamespace, tmp_path: Path
+) -> None:
+    found = world.fusion(tmp_path / "fusion.json")
+    part = found["splits"]["training"]
+    (label, cases), *others = part["absence"].items()
+    assert label == "radar" and not others and tuple(cases) == ABSENCES
+    assert cases["never"] == part["model"], "all samples of this split have radar"
+    samples = {case: by_sensor["optical"]["samples"] for case, by_sensor in cases.items()}
+    whole = samples["never"]
+    assert (
+        samples["half_the_dates"] == samples["always"] == whole == part["model"]["radar"]["samples"]
+    )
+    assert 0.2 * whole < samples["those_dates"] < 0.8 * whole
+    # The reference is embedded all the same, the sensor that is gone is not measured.
+    assert cases["half_the_dates"]["radar"]["samples"] == whole - samples["those_dates"]
+    assert cases["always"]["radar"] == {**dict.fromkeys(METRICS), "samples": 0}
+    errors = {case: by_sensor["optical"]["centre_mae"] for case, by_sensor in cases.items()}
+    assert len(set(errors.values())) == len(ABSENCES)
+    # A split without radar has nothing to leave out.
+    assert found["splits"]["validation"]["absence"] == {}
+    table = fusion_tables(found)[1]
+    assert table.columns[:4] == ("split", "left out", "when", "sensor")
+    assert {row[:4] for row in table.rows} == {
+        ("training", "radar", when, sensor)
+        for when, sensors in {
+            "never": SENSORS,
+            "half of the dates": SENSORS,
+            "half of the dates, only these": ("optical",),
+            "always": ("optical",),
+        }.items()
+        for sensor in sensors
+    }
+
+
+def test_half_of_the_dates_of_each_cube_are_hidden_whatever_is_drawn(
+    world: SimpleNamespace,
+) -> None:
+    trained = {name: load_encoder(world.root / "models" / name) for name in SENSORS}
+    cubes = {name: [p for p in world.cubes[name] if p.name[0] in "ab"] for name in SENSORS}
+    source = load_fusion_source(trained, cubes, "optical")
+    hidden: dict[tuple[int, int], set[bool]] = {}
+    for seed in range(20):
+        drawn = source.primary.draw(generator(seed, "x"), None, "test")
+        found = hidden_dates(drawn, source, 5)
+        for cube, frame, gone in zip(drawn.cube, drawn.frames[:, 1], found, strict=True):
+            hidden.setdefault((int(cube), int(frame)), set()).add(bool(gone))
+    assert all(len(told) == 1 for told in hidden.values()), "a date is hidden for all its samples"
+    for cube in (0, 1):
+        # Of eight dates four, less those that are never in the middle of a sample.
+        gone = sum(told == {True} for (number, _), told in hidden.items() if number == cube)
+        assert 2 <= gone <= 4
+
+
 def test_the_report_finds_its_rows(world: SimpleNamespace, tmp_path: Path) -> None:
     found = world.encoder(tmp_path / "optical.json")
     encoder, by_class, by_season, _ = encoder_tables("optical", found, "reflectance")
@@ -304,3 +359,16 @@ def test_foreign_encoders_are_refused(world: SimpleNamespace, tmp_path: Path) ->
     with pytest.raises(UserError, match="another encoder of radar"):
         world.fusion(tmp_path / "fusion.json", encoders=swapped)
     assert not (tmp_path / "fusion.json").exists()
+
+
+def test_on_half_of_the_dates_the_errors_are_those_without_the_sensor() -> None:
+    whole, missed = ({"a.sam": np.arange(1.0, 5.0) * factor} for factor in (1, 10))
+    rows, hidden = np.array([0, 1, 3]), np.array([True, False, True, False])
+    found = _absences(whole, missed, rows, hidden)
+    values = {case: errors["a.sam"][kept].tolist() for case, (errors, kept) in found.items()}
+    assert values == {
+        "never": [1, 2, 4],
+        "half_the_dates": [10, 2, 4],
+        "those_dates": [10],
+        "always": [10, 20, 40],
+    }

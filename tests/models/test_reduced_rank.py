@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from pipeline_lib.models.reduced_rank import pairwise_covariance, reduced_rank
+from pipeline_lib.models.reduced_rank import reduced_rank
 
 SIZE = 6
 
@@ -63,24 +63,3 @@ def test_what_costs_nothing_is_told_by_what_costs():
     cost = torch.diag(torch.tensor([1.0, 1.0, 0, 0, 0, 0], dtype=torch.float64))
     into, back = reduced_rank(spread, cost, 2)
     torch.testing.assert_close((values @ into.T @ back.T)[:, 5], values[:, 5])
-
-
-def test_covariances_are_of_the_rows_where_both_are_known():
-    values, _, _ = world()
-    known = torch.ones(values.shape, dtype=torch.bool)
-    torch.testing.assert_close(pairwise_covariance(values, known), values.T @ values / len(values))
-    known[250:, :2] = False
-    spread = pairwise_covariance(torch.where(known, values, 0.0), known)
-    both = values[:250]
-    expected = both[:, :2].T @ both / 250
-    torch.testing.assert_close(spread[:2], expected, atol=0.1 * float(expected.abs().max()), rtol=0)
-    assert torch.linalg.eigvalsh(spread)[0] > -1e-9
-
-
-def test_covariances_of_no_sample_become_those_of_one():
-    """Each two of three columns are known together in rows of their own, where they agree twice."""
-    known = torch.tensor([[1, 1, 0], [0, 1, 1], [1, 0, 1]], dtype=torch.bool)
-    values = torch.tensor([[1.0, 1, 0], [0, 1, 1], [1, 0, -1]], dtype=torch.float64)
-    pairs = known.double().T @ known.double()
-    assert torch.linalg.eigvalsh(values.T @ values / pairs)[0] < -0.9
-    assert torch.linalg.eigvalsh(pairwise_covariance(values, known))[0] > -1e-12

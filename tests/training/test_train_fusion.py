@@ -179,6 +179,15 @@ def test_the_embedding_is_scaled_and_its_scaling_changes_no_metric(world, fused)
         assert value == pytest.approx(trained.metrics["validation"][name], rel=1e-4)
 
 
+def test_sensors_are_left_out_of_the_training_and_not_of_the_validation(world, tmp_path):
+    short = world.training.model_copy(update={"max_epochs": 1})
+    block = world.fusion.model_copy(update={"absent_share": 1.0, "training": short})
+    world.fuse(tmp_path / "fusion", tmp_path / "state", block=block)
+    metrics = load_fusion(tmp_path / "fusion").metrics
+    assert "radar.centre_mae" not in metrics["train"] and metrics["train"]["optical.centre_mae"] > 0
+    assert metrics["validation"]["radar.centre_mae"] > 0
+
+
 def test_other_sensors_are_left_out_at_random_the_same_each_time(world):
     _, source = samples_of(world)
     gappy = GappySource(source, 0.3)
@@ -216,52 +225,49 @@ def test_what_is_left_out_reaches_neither_the_embedding_nor_the_loss(world, fuse
     assert (apart[~batch["radar"]["present"]] == 0).all()
 
 
-def test_a_rare_sensor_weighs_as_much_as_the_others(world):
-    """A third of the samples has no radar; its terms count by so much more where it is."""
+def beginning(world, **changes):
+    """An untrained task, and the batch of all training samples that it was begun with."""
     encoders, source = samples_of(world)
-    block = world.fusion.model_copy(update={"reference": "optical", "joint_weight": 0.0})
+    block = world.fusion.model_copy(update={"reference": "optical"} | changes)
+    drawn = source.draw(generator(3, "x"), None, "test")
+    (batch,) = source.batches(drawn, len(drawn))
     torch.manual_seed(0)
     latents = {name: encoder.sensor.latent for name, encoder in encoders.items()}
     task = FusionTask(Fusion(latents, block), block, encoders).eval()
-    drawn = source.draw(generator(3, "x"), None, "test")
-    (batch,) = source.batches(drawn, len(drawn))
     begin(task, [batch])
+    return task, batch, encoders
+
+
+def test_untrained_the_fusion_gives_back_what_the_encoders_alone_do(world):
+    """Four numbers for five."""
+    task, batch, encoders = beginning(world)
     with torch.inference_mode():
-        errors, alone = task(batch), task.latents(batch)
+        errors, latents = task(batch), task.latents(batch)
         for name, encoder in encoders.items():
-            here, decoder = batch[name]["present"], encoder.autoencoder.decoder
-            own = (
-                (decoder.centre(alone[name]) - centre_of(batch[name]["values"])).abs()[here].mean()
-            )
-            # Four numbers for five, untrained.
-            fused = errors[f"{name}.centre_mae_scaled"][here].mean()
-            print(name, float(fused), float(own))
-            assert fused < 1.1 * own
-    share = batch["radar"]["present"].float().mean()
-    torch.testing.assert_close(task.shares, torch.stack([torch.tensor(1.0), share]))
+            truth = centre_of(batch[name]["values"])
+            alone = (encoder.autoencoder.decoder.centre(latents[name]) - truth).abs()
+            here = batch[name]["present"]
+            assert errors[f"{name}.centre_mae_scaled"][here].mean() < 1.1 * alone[here].mean()
+
+
+def test_a_rare_sensor_weighs_as_much_as_the_others(world):
+    """Some of the samples have no radar; its terms count by so much more where it is."""
+    task, batch, _ = beginning(world, joint_weight=0.0)
+    here = batch["radar"]["present"]
+    torch.testing.assert_close(task.shares, torch.stack([torch.tensor(1.0), here.float().mean()]))
     with torch.inference_mode():
         whole = task(batch)["loss"]
         task.shares.fill_(1.0)
         plain = task(batch)["loss"]
-    here = batch["radar"]["present"]
     assert torch.equal(whole[~here], plain[~here])
     assert (whole[here] > plain[here]).all()
 
 
 def test_the_beginning_keeps_the_centre_or_the_surroundings_as_the_loss_wants(world):
-    """Of two numbers, the more the surroundings weigh, the less is left of the centre."""
-    encoders, source = samples_of(world)
-    drawn = source.draw(generator(3, "x"), None, "test")
-    (batch,) = source.batches(drawn, len(drawn))
+    """Of one number, the more the surroundings weigh, the less is left of the centre."""
     found = []
     for weight in (0.0, 1000.0):
-        block = world.fusion.model_copy(
-            update={"reference": "optical", "features": 1, "surroundings_weight": weight}
-        )
-        torch.manual_seed(0)
-        latents = {name: encoder.sensor.latent for name, encoder in encoders.items()}
-        task = FusionTask(Fusion(latents, block), block, encoders).eval()
-        begin(task, [batch])
+        task, batch, encoders = beginning(world, features=1, surroundings_weight=weight)
         with torch.inference_mode():
             back = task.model.split(task.embedding(batch))["optical"]
             decoder = encoders["optical"].autoencoder.decoder

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from pipeline_lib.config import Fusion as FusionBlock
 from pipeline_lib.models.positions import DayPositions
-from pipeline_lib.models.reduced_rank import pairwise_covariance, reduced_rank
+from pipeline_lib.models.reduced_rank import reduced_rank
 
 
 class Fusion(nn.Module):
@@ -71,7 +71,7 @@ class Fusion(nn.Module):
         latents
             Sensor -> ``(N, latent)``, of training samples.
         present
-            Sensor -> ``(N,)``, bool. Latents of absent sensors are ignored.
+            Sensor -> ``(N,)``, bool. An absent sensor counts as its mean where it is present.
         costs
             Sensor -> ``(latent, latent)``: the matrix C of `reduced_rank`.
         """
@@ -79,7 +79,8 @@ class Fusion(nn.Module):
         values = torch.cat([latents[name] for name in self.sensors], dim=1).double()
         shown = torch.cat([known[name] for name in self.sensors], dim=1)
         mean = torch.where(shown, values, 0.0).sum(dim=0) / shown.sum(dim=0).clamp(min=1)
-        spread = pairwise_covariance(torch.where(shown, values - mean, 0.0), shown)
+        centred = torch.where(shown, values - mean, 0.0)
+        spread = centred.T @ centred / len(centred)
         ends = [0, *accumulate(latents[name].shape[1] for name in self.sensors)]
         places = [slice(*pair) for pair in pairwise(ends)]
         cost = torch.zeros_like(spread)

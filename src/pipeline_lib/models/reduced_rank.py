@@ -9,28 +9,6 @@ LEAST_SHARE = 1e-12
 """Share of the largest cost below which what an axis costs is rounding."""
 
 
-def pairwise_covariance(values: Tensor, known: Tensor) -> Tensor:
-    """Covariances of columns, each of the rows where both of its columns are known.
-
-    Such covariances need not be those of any sample; the closest ones that are (in the Frobenius
-    norm) are given.
-
-    Parameters
-    ----------
-    values
-        ``(N, D)``, centred, and 0 where not known.
-    known
-        ``(N, D)``, bool.
-
-    Returns
-    -------
-    Tensor
-        ``(D, D)``, positive semi-definite.
-    """
-    pairs = known.to(values.dtype)
-    return _power(values.T @ values / (pairs.T @ pairs).clamp(min=1), 1.0)
-
-
 def reduced_rank(spread: Tensor, cost: Tensor, features: int) -> tuple[Tensor, Tensor]:
     """Maps to a few numbers and back of the least mean cost.
 
@@ -54,7 +32,8 @@ def reduced_rank(spread: Tensor, cost: Tensor, features: int) -> tuple[Tensor, T
         and are ordered by what it would cost to lose them. What costs nothing is given back as
         well as the numbers tell it.
     """
-    root = _power(cost, 0.5)
+    values, axes = torch.linalg.eigh(cost)
+    root = (axes * values.clamp(min=0).sqrt()) @ axes.T
     losses, axes = torch.linalg.eigh(root @ spread @ root)
     losses, axes = losses.flip(0)[:features], axes.flip(1)[:, :features]
     kept = losses > LEAST_SHARE * losses[0]
@@ -62,9 +41,3 @@ def reduced_rank(spread: Tensor, cost: Tensor, features: int) -> tuple[Tensor, T
     # The sign of an axis is arbitrary; fixed, it is the same on every machine.
     into = into * into.gather(1, into.abs().argmax(dim=1, keepdim=True)).sign()
     return into, spread @ into.T
-
-
-def _power(matrix: Tensor, exponent: float) -> Tensor:
-    """Power of a symmetric matrix, its negative eigenvalues taken as 0."""
-    values, axes = torch.linalg.eigh(matrix)
-    return (axes * values.clamp(min=0) ** exponent) @ axes.T

@@ -47,8 +47,9 @@ def begin(task: FusionTask, batches: Iterable[FusionBatch]) -> None:
         task.shares[number] = present[name].float().mean().clamp(min=LEAST_SHARE)
         loss, weights = task.sensors[name].loss, getattr(task, f"weights_{number}")
         centre = loss.centre + loss.mae * float(weights.max() / weights.sum())
-        costs[name] = _cost(found, "centre", "present", centre)
-        costs[name] += _cost(found, "around", "surrounded", loss.surroundings)
+        cost = _cost(found, "centre", "present", centre)
+        cost += _cost(found, "around", "surrounded", loss.surroundings)
+        costs[name] = cost / task.shares[number]
     task.model.begin_at(latents, present, costs)
 
 

@@ -182,7 +182,7 @@ def fusion_evaluation(
     def average(found: Errors, rows: Rows) -> dict[str, dict[str, float]]:
         return _by_sensor(means(found, rows), own)
 
-    hidden = _on_hidden_dates(chosen.drawn, source, seed)
+    hidden = hidden_dates(chosen.drawn, source, seed)
     absence = {}
     for label, names in several.items():
         present = [np.isfinite(errors["model"][f"{name}.{CRITERION}"]) for name in names]
@@ -214,7 +214,7 @@ def _absences(
     return dict(zip(ABSENCES, cases, strict=True))
 
 
-def _on_hidden_dates(drawn: Draw, source: FusionSource, seed: int) -> NDArray[np.bool_]:
+def hidden_dates(drawn: Draw, source: FusionSource, seed: int) -> NDArray[np.bool_]:
     """Whether samples lie on the half of their cube's dates that other sensors are left out of."""
     stack = source.primary.index.stack
     centre = drawn.frames[:, drawn.frames.shape[1] // 2]
