@@ -20,8 +20,7 @@ from numpy.typing import NDArray
 from pipeline_lib.config import Embed
 from pipeline_lib.embed import embed_cube, read_embedding, read_manifest
 from pipeline_lib.embed.store import EMBEDDING_CODINGS, Coding
-from pipeline_lib.evaluate.probe_scores import FITTED_ON
-from pipeline_lib.evaluate.probes import fused_splits, probe_scores
+from pipeline_lib.evaluate.probes import FITTED_ON, fused_splits, probe_scores
 from pipeline_lib.files import read_json
 
 TYPES = ("float32", "float16", "int8")

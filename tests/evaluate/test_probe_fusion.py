@@ -146,6 +146,7 @@ def test_fused_embeddings_stand_beside_spectra_and_latents_of_all_sensors(
         "spectrum": 5,
         "pca_4": 4,
         "latents": 5,
+        "alone": 4,
         "embedding": 4,
         "spectrum+embedding": 9,
     }
@@ -169,7 +170,10 @@ def test_the_targets_are_those_of_the_reference_and_absent_sensors_are_known(
     assert np.isnan(fit.spectrum[lone, 3:]).all() and np.isfinite(fit.spectrum[:, :3]).all()
     assert np.isnan(fit.latents[lone, 3:]).all() and np.isfinite(fit.latents[:, :3]).all()
     assert np.isfinite(fit.embedding).all()
-    there = np.isfinite(fit.spectrum).all(axis=1)
+    # Where there is no radar, it makes no difference to leave it out.
+    there = np.isfinite(fit.latents).all(axis=1)
+    np.testing.assert_allclose(fit.alone[~there], fit.embedding[~there], atol=1e-6)
+    assert (np.abs(fit.alone - fit.embedding)[there].max(axis=1) > 1e-4).all()
     assert there.any() and not (there & lone).any()
     assert fit.targets.numbers["surroundings_mean"].shape == (len(fit), 3)
 

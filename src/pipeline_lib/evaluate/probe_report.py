@@ -26,12 +26,14 @@ METRICS = {"r2": "R²", "balanced_accuracy": "balanced accuracy"}
 SETS = {
     "spectrum": "centre spectrum",
     "latents": "latents of all sensors",
+    "alone": "embedding without other sensors",
     "embedding": "embedding",
     "spectrum+embedding": "spectrum and embedding",
 }
 _SET_COLOURS = {
     "spectrum": COLOURS[0],
     "latents": COLOURS[3],
+    "alone": COLOURS[6],
     "embedding": COLOURS[1],
     "spectrum+embedding": COLOURS[2],
 }

@@ -26,7 +26,7 @@ from pipeline_lib.models import TrainedEncoder, TrainedFusion, load_encoder, loa
 from pipeline_lib.seeds import generator
 from pipeline_lib.training.evaluation import encoder_source, fusion_source, principal_components
 from pipeline_lib.training.groups import land_cover_of
-from pipeline_lib.training.sources import EncoderSource, FusionBatch, FusionSource
+from pipeline_lib.training.sources import EncoderSource, FusionBatch, FusionSource, without
 from pipeline_lib.training.tasks import FusionTask
 from pipeline_lib.training.terms import centre_of
 
@@ -53,6 +53,9 @@ class Probed:
     latents
         ``(sample, latent)`` of all sensors side by side, NaN where one is absent; none where the
         embedding is a latent itself.
+    alone
+        ``(sample, number)``: embeddings with all sensors but the reference left out; none where
+        there are no others.
     """
 
     spectrum: Array
@@ -60,6 +63,7 @@ class Probed:
     targets: Targets
     origin: Origin
     latents: Array | None = None
+    alone: Array | None = None
 
     def __len__(self) -> int:
         return len(self.spectrum)
@@ -138,17 +142,23 @@ def fused_samples(
     reference = encoders[trained.block.reference]
     drawn = _distinct(source, reference, rng, max_samples)
     task = FusionTask(trained.fusion, trained.block, encoders).eval()
-    spectra, latents, embeddings = [], [], []
+    spectra, latents, embeddings, alone = [], [], [], []
     with torch.inference_mode():
         for batch in source.batches(drawn, BATCH):
             found = task.latents(batch)
+            others = {name: torch.ones_like(batch[name]["present"]) for name in source.others}
             centres = {name: centre_of(batch[name]["values"]) for name in task.names}
             spectra.append(_side_by_side(centres, batch))
             latents.append(_side_by_side(found, batch))
             embeddings.append(task.embedding(batch).double().numpy())
+            alone.append(task.embedding(without(batch, others)).double().numpy())
     told = _told(source.primary.index, drawn, reference, sites, land_cover, truth)
     return Probed(
-        np.concatenate(spectra), np.concatenate(embeddings), *told, np.concatenate(latents)
+        np.concatenate(spectra),
+        np.concatenate(embeddings),
+        *told,
+        latents=np.concatenate(latents),
+        alone=np.concatenate(alone) if source.others else None,
     )
 
 
@@ -308,8 +318,8 @@ def probe_scores(samples: Mapping[str, Probed]) -> dict[str, Any]:
         ``classes`` and ``unseen_classes`` (see `class_score`). The sets: ``spectrum``, the scaled
         bands of the centre; ``pca_<n>``, as many of their principal components as the embedding
         has numbers, fitted on the samples of the fit that have all sensors, where these are more
-        and the bands are too; ``latents``, if known; ``embedding``; ``spectrum+embedding``. What
-        is absent has the mean of the fit.
+        and the bands are too; ``latents`` and ``alone``, if known; ``embedding``;
+        ``spectrum+embedding``. What is absent has the mean of the fit.
     """
     fit = samples[FITTED_ON]
     fit_features = _features(fit, fit)
@@ -360,6 +370,8 @@ def _features(fit: Probed, held_out: Probed) -> dict[str, Array]:
         sets[f"pca_{count}"] = (spectrum - mean) @ axes[:count].T
     if fit.latents is not None and held_out.latents is not None:
         sets["latents"] = _filled(fit.latents, held_out.latents)
+    if held_out.alone is not None:
+        sets["alone"] = held_out.alone
     sets["embedding"] = held_out.embedding
     sets["spectrum+embedding"] = np.concatenate([spectrum, held_out.embedding], axis=1)
     return sets

@@ -423,7 +423,9 @@ _DEFINITIONS = (
         "recall of the classes. In brackets: the number of features. Chance: the mean of the "
         "held-out samples, or always one class. Those of the fusion tell the context of its "
         "reference sensor; spectrum and latents are those of all sensors, and a sensor that is "
-        "absent from a sample has the mean of the training samples.",
+        "absent from a sample has the mean of the training samples. Where other sensors are absent "
+        "from whole training sites, the strength is chosen between sites that differ in this too; "
+        "the embedding of which they are left out everywhere is free of that.",
     ),
     (
         "surroundings",
