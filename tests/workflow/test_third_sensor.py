@@ -21,11 +21,11 @@ OWN = {
     "evaluate_encoder": 1,
     "probe_encoder": 1,
     "figure_optical": 1,
-    "figure_probes": 1,
 }
 FUSION_AND_AFTER = {
-    "train_fusion", "evaluate_fusion", "figure_curves", "embed_cube", "figure_pca",
-    "gpp_series", "gpp_regression", "figure_gpp", "report", "all",
+    "train_fusion", "evaluate_fusion", "probe_fusion", "figure_probes", "figure_curves",
+    "embed_cube", "figure_pca", "figure_dates", "gpp_series", "gpp_regression", "figure_gpp",
+    "report", "all",
 }  # fmt: skip
 OTHERS = {
     "demo_land_cover", "demo_canopy", "demo_site", "demo_tower", "sample_sites", "split_sites",
@@ -48,8 +48,11 @@ def test_a_third_sensor_reruns_its_own_rules_and_what_fuses(
     rerun = jobs(text)
     assert set(rerun) >= FUSION_AND_AFTER and not set(rerun) & OTHERS
     assert {name: count for name, count in rerun.items() if name in OWN} == OWN
-    # What is done for a sensor is done for this one: messages name it, and no other.
-    assert len(re.findall(r"^Job \d+: .*\blandsat\b", text, re.MULTILINE)) == sum(OWN.values())
+    # What is done for a sensor is done for this one: messages name it, and no other. Its probes
+    # are drawn, and those of the fusion.
+    assert rerun["figure_probes"] == 2
+    named = re.findall(r"^Job \d+: .*\blandsat\b", text, re.MULTILINE)
+    assert len(named) == sum(OWN.values()) + 1
     assert not re.findall(r"^Job \d+: .*\bsentinel-\d", text, re.MULTILINE)
 
 

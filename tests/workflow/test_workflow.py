@@ -69,8 +69,9 @@ def test_the_window_of_gpp_reruns_the_regression_alone(dry_run) -> None:
 def test_the_learning_rate_of_the_fusion_keeps_the_encoders(dry_run) -> None:
     rerun = dry_run(fusion__training__learning_rate=0.002)
     assert set(rerun) == {
-        "train_fusion", "evaluate_fusion", "figure_curves", "embed_cube", "figure_pca",
-        "gpp_series", "gpp_regression", "figure_gpp", "report", "all",
+        "train_fusion", "evaluate_fusion", "probe_fusion", "figure_probes", "figure_curves",
+        "embed_cube", "figure_pca", "figure_dates", "gpp_series", "gpp_regression", "figure_gpp",
+        "report", "all",
     }  # fmt: skip
 
 
@@ -111,11 +112,11 @@ def test_nothing_is_learnt_from_the_truth(project_root: Path, finished: Path, dr
             truth.write_bytes(before)
             os.utime(truth, ns=(times.st_atime_ns, times.st_mtime_ns))
         # A tower's cube is no learning cube, so nothing is probed there.
-        probes = {"probe_encoder", "figure_probes", "report", "all"}
+        probes = {"probe_encoder", "probe_fusion", "figure_probes", "report", "all"}
         assert rerun == (probes if site == "site-000" else set()), site
     scripts = (project_root / "workflow" / "scripts").glob("*.py")
     readers = {script.stem for script in scripts if "truth" in script.read_text()}
-    assert readers == {"demo_site", "probe_encoder"}
+    assert readers == {"demo_site", "probe_encoder", "probe_fusion"}
 
 
 def test_a_report_needs_no_network(finished: Path) -> None:

@@ -79,8 +79,9 @@ def fusion_card(description: Mapping[str, Any], parameters: int) -> str:
             "centre and its surroundings.",
             "",
             f"- Layers: {block['layers']}, channels: {block['width']}.",
-            f"- Numbers of an embedding: {block['features']}, of mean 0 and variance 1 over "
-            "training samples.",
+            f"- Numbers of an embedding: {block['features']}, of mean 0 over training samples, "
+            "and of variance 1 over all of them or those that have all sensors, whichever is "
+            "larger.",
             f"- Parameters: {parameters:,}.",
             "",
             "## Data",

@@ -118,10 +118,21 @@ def train_fusion(
 def _scale_and_save(
     output: Path, *, task: FusionTask, batches: Batches[FusionBatch], **about: Any
 ) -> None:
-    """Scale the embedding's numbers to mean 0 and variance 1 over some samples, and save."""
+    """Scale the embedding's numbers by some samples, and save.
+
+    Their means become 0, and their variances 1: that of all samples or of those that have all
+    sensors, whichever is larger. A number that tells of a rare sensor hardly varies where that is
+    absent.
+    """
+    parts, present = [], []
     with threads(task.block.training.threads), torch.inference_mode():
-        found = torch.cat([task.embedding(batch) for batch in batches]).double()
+        for batch in batches:
+            parts.append(task.embedding(batch).double())
+            present.append(torch.stack([batch[name]["present"] for name in task.names]).all(dim=0))
+    found, complete = torch.cat(parts), torch.cat(present)
     deviation = found.std(dim=0, correction=0)
+    if complete.any():
+        deviation = torch.maximum(deviation, found[complete].std(dim=0, correction=0))
     task.model.scale(found.mean(dim=0), torch.where(deviation > LEAST_DEVIATION, deviation, 1.0))
     save_fusion(output, fusion=task.model, **about)
 
