@@ -41,6 +41,7 @@ _PCA_COLOUR = COLOURS[5]
 SHOWN = ("test", "validation")
 """Splits in the order of preference: where one has no score at all, the next one is shown."""
 CHANCE = "chance"
+LEGEND_COLUMNS = 5
 LOWEST = -0.5
 """Lower end of the axis of R2. Below it a probe is of no use, however far it falls."""
 
@@ -177,11 +178,12 @@ def plot_probes(*, evaluation: Path, output: Path) -> None:
         handles, labels = grid[0].get_legend_handles_labels()
         # Lines come first by themselves; the reader looks for the bars.
         order = sorted(range(len(labels)), key=lambda index: labels[index] == CHANCE)
+        rows = -(-len(labels) // LEGEND_COLUMNS)
         figure.legend(
             [handles[index] for index in order],
             [labels[index] for index in order],
             loc="outside lower center",
-            ncols=len(labels),
+            ncols=-(-len(labels) // rows),
         )
 
 
