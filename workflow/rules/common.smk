@@ -29,6 +29,7 @@ if C.models and workflow.is_main_process:
     logger.info(f"Nothing is trained: the models are {MODELS}; targets: cubes, embed.")
 STATE = f"{RUN}/state"
 REFERENCE = C.fusion.reference
+TRAINED = [*C.sensors, "fusion"]
 GPU = int(shutil.which("nvidia-smi") is not None)
 
 
@@ -64,7 +65,7 @@ def any_of(names):
 
 wildcard_constraints:
     sensor=any_of(C.sensors),
-    model=any_of([*C.sensors, "fusion"]),
+    model=any_of(TRAINED),
     site=any_of([*SITES, *AREAS]),
     tower=any_of(TOWERS),
 

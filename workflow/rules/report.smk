@@ -81,7 +81,7 @@ rule figure_radar:
 
 rule figure_curves:
     input:
-        [f"{RUN}/models/{name}/curves.csv" for name in [*C.sensors, "fusion"]],
+        [f"{RUN}/models/{name}/curves.csv" for name in TRAINED],
     output:
         f"{RUN}/figures/curves.png",
     log:
@@ -92,7 +92,7 @@ rule figure_curves:
         mem_mb=1000,
         runtime=10,
     params:
-        names=[*C.sensors, "fusion"],
+        names=TRAINED,
         code=EVALUATE,
     message:
         "Drawing the loss curves"
@@ -199,9 +199,7 @@ def figures():
         f"optical-{s}": f"{RUN}/figures/optical-{s}.png" for s in optical_sensors()
     }
     found |= {f"radar-{s}": f"{RUN}/figures/radar-{s}.png" for s in radar_sensors()}
-    found |= {
-        f"probes-{m}": f"{RUN}/figures/probes-{m}.png" for m in [*C.sensors, "fusion"]
-    }
+    found |= {f"probes-{m}": f"{RUN}/figures/probes-{m}.png" for m in TRAINED}
     found |= {name: f"{RUN}/figures/{name}.png" for name in ("curves", "dates", "pca")}
     return found | ({"gpp": f"{RUN}/figures/gpp.png"} if TOWERS else {})
 
@@ -216,9 +214,7 @@ rule report:
         ],
         encoders=[f"{RUN}/evaluation/{sensor}.json" for sensor in C.sensors],
         fusion=rules.evaluate_fusion.output[0],
-        probes=[
-            f"{RUN}/evaluation/probes-{model}.json" for model in [*C.sensors, "fusion"]
-        ],
+        probes=[f"{RUN}/evaluation/probes-{model}.json" for model in TRAINED],
         embeddings=embeddings(),
         gpp=f"{RUN}/gpp/metrics.json" if TOWERS else [],
     output:

@@ -26,7 +26,7 @@ from pipeline_lib.models import TrainedEncoder, TrainedFusion, load_encoder, loa
 from pipeline_lib.seeds import generator
 from pipeline_lib.training.evaluation import encoder_source, fusion_source, principal_components
 from pipeline_lib.training.groups import land_cover_of
-from pipeline_lib.training.sources import EncoderSource, FusionBatch, FusionSource, without
+from pipeline_lib.training.sources import EncoderSource, FusionBatch, FusionSource, without_any
 from pipeline_lib.training.tasks import FusionTask
 from pipeline_lib.training.terms import centre_of
 
@@ -146,12 +146,12 @@ def fused_samples(
     with torch.inference_mode():
         for batch in source.batches(drawn, BATCH):
             found = task.latents(batch)
-            others = {name: torch.ones_like(batch[name]["present"]) for name in source.others}
             centres = {name: centre_of(batch[name]["values"]) for name in task.names}
             spectra.append(_side_by_side(centres, batch))
             latents.append(_side_by_side(found, batch))
             embeddings.append(task.embedding(batch).double().numpy())
-            alone.append(task.embedding(without(batch, others)).double().numpy())
+            left = without_any(batch, source.others)
+            alone.append(task.embedding(left).double().numpy())
     told = _told(source.primary.index, drawn, reference, sites, land_cover, truth)
     return Probed(
         np.concatenate(spectra),
@@ -502,18 +502,18 @@ def fused_splits(
     """
     joined = load_fusion(fusion)
     trained = {name: load_encoder(folder) for name, folder in encoders.items()}
-    joined.check_encoders(trained)
     sites, land_cover = _sites_of(split_table), land_cover_of(split_table)
     known = {cube: Truth.read(path) for cube, path in truth.items()}
-
-    def of_split(split: str) -> dict[str, list[Path]]:
-        return {name: cubes_of(list(cubes[name]), split_table, split) for name in joined.encoders}
+    own = {
+        split: {name: cubes_of(list(cubes[name]), split_table, split) for name in joined.encoders}
+        for split in (FITTED_ON, *SCORED_ON)
+    }
 
     def samples(split: str) -> Probed:
         return fused_samples(
             joined,
             trained,
-            of_split(split),
+            own[split],
             rng=generator(seed, "probes", split),
             max_samples=max_samples,
             sites=sites,
@@ -522,9 +522,7 @@ def fused_splits(
         )
 
     reference = joined.block.reference
-    return _by_split(
-        samples, {split: of_split(split)[reference] for split in (FITTED_ON, *SCORED_ON)}
-    )
+    return _by_split(samples, {split: paths[reference] for split, paths in own.items()})
 
 
 def _sites_of(split_table: Path) -> dict[str, str]:

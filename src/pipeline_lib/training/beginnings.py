@@ -14,6 +14,9 @@ from pipeline_lib.training.sources import FusionBatch
 from pipeline_lib.training.tasks import FusionTask
 from pipeline_lib.training.terms import centre_of
 
+Inputs = tuple[dict[str, Tensor], dict[str, Tensor], dict[str, Tensor]]
+"""What `Fusion.fuse` takes of a batch: latents, days and presence by sensor."""
+
 LEAST_ERROR = 1e-3
 """Error, on bands scaled to 0..1, below which none counts as more precise."""
 LEAST_SHARE = 0.05
@@ -21,7 +24,7 @@ LEAST_SHARE = 0.05
 
 
 @torch.inference_mode()
-def begin(task: FusionTask, batches: Iterable[FusionBatch]) -> None:
+def begin(task: FusionTask, batches: Iterable[FusionBatch]) -> list[Inputs]:
     """Let a fusion begin at the linear map that keeps best what its decoders tell.
 
     What they tell is linearised: the centre's spectrum, and mean and spread around it where the
@@ -38,6 +41,11 @@ def begin(task: FusionTask, batches: Iterable[FusionBatch]) -> None:
         Its fusion is changed.
     batches
         Of training samples.
+
+    Returns
+    -------
+    inputs
+        Of each batch; the frozen encoders need not see it again.
     """
     parts = [_read(task, batch) for batch in batches]
     latents, present, costs = {}, {}, {}
@@ -51,6 +59,14 @@ def begin(task: FusionTask, batches: Iterable[FusionBatch]) -> None:
         cost += _cost(found, "around", "surrounded", loss.surroundings)
         costs[name] = cost / task.shares[number]
     task.model.begin_at(latents, present, costs)
+    return [
+        (
+            {name: found["latent"] for name, found in part.items()},
+            {name: found["offset"] for name, found in part.items()},
+            {name: found["present"] for name, found in part.items()},
+        )
+        for part in parts
+    ]
 
 
 def _read(task: FusionTask, batch: FusionBatch) -> dict[str, dict[str, Tensor]]:
@@ -62,6 +78,7 @@ def _read(task: FusionTask, batch: FusionBatch) -> dict[str, dict[str, Tensor]]:
         moments, enough = surroundings(own["values"], own["valid"])
         found[name] = {
             "latent": latent,
+            "offset": own["offset"],
             "present": own["present"],
             "centre": centre,
             "centre_error": (centre - centre_of(own["values"])).abs().mean(dim=1),

@@ -17,7 +17,7 @@ from pipeline_lib.seeds import generator
 from pipeline_lib.training.batches import Batch
 from pipeline_lib.training.fusions import load_fusion_source
 from pipeline_lib.training.groups import BATCH, Chosen, Errors, Rows, choose, means, measure
-from pipeline_lib.training.sources import EncoderSource, FusionBatch, FusionSource, without
+from pipeline_lib.training.sources import EncoderSource, FusionBatch, FusionSource, without_any
 from pipeline_lib.training.tasks import CRITERION, EncoderTask, FusionTask
 from pipeline_lib.training.terms import METRICS, centre_of, repeated_terms
 
@@ -200,9 +200,7 @@ def _left_out(source: FusionSource) -> dict[str, tuple[str, ...]]:
 
 
 def _without(model: FusionTask, names: Sequence[str]) -> Callable[[FusionBatch], dict[str, Tensor]]:
-    return lambda batch: model(
-        without(batch, {name: torch.ones_like(batch[name]["present"]) for name in names})
-    )
+    return lambda batch: model(without_any(batch, names))
 
 
 def _absences(

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -16,11 +16,10 @@ from pipeline_lib.errors import UserError
 from pipeline_lib.files import digest_of
 from pipeline_lib.models import Fusion, TrainedEncoder, load_encoder, save_fusion
 from pipeline_lib.seeds import generator
-from pipeline_lib.training.batches import Batches
-from pipeline_lib.training.beginnings import begin
+from pipeline_lib.training.beginnings import Inputs, begin
 from pipeline_lib.training.loop import threads
 from pipeline_lib.training.runs import CUBES, Draws, splits_of, train_and_save, weights_seed
-from pipeline_lib.training.sources import PART, FusionBatch, FusionSource, GappySource, data_digest
+from pipeline_lib.training.sources import PART, FusionSource, GappySource, data_digest
 from pipeline_lib.training.tasks import FusionTask
 
 NAME = "fusion"
@@ -86,9 +85,8 @@ def train_fusion(
         torch.manual_seed(weights_seed(seed, NAME))
         task = FusionTask(Fusion(latents, fusion), fusion, trained)
     drawn = sources["training"].draw(generator(seed, NAME), SAMPLES, f"training of {NAME}")
-    fixed = sources["training"].batches(drawn, PART)
     with threads(fusion.training.threads):
-        begin(task, fixed)
+        inputs = begin(task, sources["training"].batches(drawn, PART))
     gappy = GappySource(sources["training"], fusion.absent_share)
     train_and_save(
         task,
@@ -107,7 +105,7 @@ def train_fusion(
             _scale_and_save,
             output,
             task=task,
-            batches=fixed,
+            inputs=inputs,
             block=fusion,
             latents=latents,
             encoders=digests,
@@ -116,7 +114,7 @@ def train_fusion(
 
 
 def _scale_and_save(
-    output: Path, *, task: FusionTask, batches: Batches[FusionBatch], **about: Any
+    output: Path, *, task: FusionTask, inputs: Iterable[Inputs], **about: Any
 ) -> None:
     """Scale the embedding's numbers by some samples, and save.
 
@@ -124,12 +122,12 @@ def _scale_and_save(
     sensors, whichever is larger. A number that tells of a rare sensor hardly varies where that is
     absent.
     """
-    parts, present = [], []
+    parts, whole = [], []
     with threads(task.block.training.threads), torch.inference_mode():
-        for batch in batches:
-            parts.append(task.embedding(batch).double())
-            present.append(torch.stack([batch[name]["present"] for name in task.names]).all(dim=0))
-    found, complete = torch.cat(parts), torch.cat(present)
+        for latents, days, present in inputs:
+            parts.append(task.model.fuse(latents, days, present).double())
+            whole.append(torch.stack(list(present.values())).all(dim=0))
+    found, complete = torch.cat(parts), torch.cat(whole)
     deviation = found.std(dim=0, correction=0)
     if complete.any():
         deviation = torch.maximum(deviation, found[complete].std(dim=0, correction=0))

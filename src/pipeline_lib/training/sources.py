@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import cast
@@ -252,6 +252,11 @@ def without(batch: FusionBatch, absent: Mapping[str, Tensor]) -> FusionBatch:
         name: own | {"present": own["present"] & ~absent[name]} if name in absent else own
         for name, own in batch.items()
     }
+
+
+def without_any(batch: FusionBatch, names: Iterable[str]) -> FusionBatch:
+    """A batch with sensors left out of all its samples."""
+    return without(batch, {name: torch.ones_like(batch[name]["present"]) for name in names})
 
 
 def _scaled(batch: FusionBatch) -> FusionBatch:
