@@ -6,13 +6,21 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 import torch
+from untrained import save_all_untrained
 
-from pipeline_lib.config import SENTINEL_1, SENTINEL_2, Context, Embed, Encoder, Fusion, Sequence
+from pipeline_lib.config import (
+    SENTINEL_1,
+    SENTINEL_2,
+    Context,
+    Embed,
+    Encoder,
+    Fusion,
+    Sensor,
+    Sequence,
+)
 from pipeline_lib.cubes import CLEAR, THICK_CLOUD, Grid, make_cube, write_cube
 from pipeline_lib.dataset import Normalisation
 from pipeline_lib.embed import embed_cube
-from pipeline_lib.models import Autoencoder, save_encoder, save_fusion
-from pipeline_lib.models import Fusion as FusionLayers
 
 CONTEXT = Context(patch_px=7, frames=5)
 SMALL = Encoder(width=8, head_width=16, heads=2, head_layers=1, decoder_width=8)
@@ -31,51 +39,22 @@ SENSORS = {
     ),
 }
 BLOCK = Fusion(reference="optical", features=4, width=16, layers=1, heads=2)
-TRAINING = {
-    "cubes": {"training": 1},
-    "data_digest": "none",
-    "seed": 0,
-    "epochs": 0,
-    "best_epoch": 0,
-    "config_digest": "none",
-}
 SIZE = (21, 26)
 
 
 def write_models(folder: Path, seed: int) -> dict[str, Path]:
     """Encoders and a fusion with random weights; their folders by name."""
     torch.manual_seed(seed)
-    digests = {}
-    for name, sensor in SENSORS.items():
-        bands = len(sensor.bands)
-        scaling = Normalisation(
-            sensor.bands,
-            np.linspace(0, 0.1, bands, dtype=np.float32),
-            np.linspace(0.3, 0.6, bands, dtype=np.float32),
-        )
-        digests[name] = save_encoder(
-            folder / name,
-            name=name,
-            sensor=sensor,
-            context=CONTEXT,
-            autoencoder=Autoencoder(sensor, CONTEXT),
-            normalisation=scaling,
-            metrics={},
-            training=TRAINING,
-            curves=[{"epoch": 0}],
-        )
-    latents = {name: sensor.latent for name, sensor in SENSORS.items()}
-    save_fusion(
-        folder / "fusion",
-        block=BLOCK,
-        fusion=FusionLayers(latents, BLOCK),
-        latents=latents,
-        encoders=digests,
-        metrics={},
-        training=TRAINING,
-        curves=[{"epoch": 0}],
+    return save_all_untrained(folder, SENSORS, CONTEXT, BLOCK, _scaling)
+
+
+def _scaling(sensor: Sensor) -> Normalisation:
+    bands = len(sensor.bands)
+    return Normalisation(
+        sensor.bands,
+        np.linspace(0, 0.1, bands, dtype=np.float32),
+        np.linspace(0.3, 0.6, bands, dtype=np.float32),
     )
-    return {name: folder / name for name in (*SENSORS, "fusion")}
 
 
 def write_cubes(folder: Path, *, dates: dict[str, int]) -> dict[str, Path]:

@@ -11,10 +11,10 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from untrained import save_all_untrained, scaled_by
 
 from pipeline_lib.config import SENTINEL_1, SENTINEL_2, Context, Encoder, Fusion, Sensor, Sequence
 from pipeline_lib.cubes import CLEAR, THICK_CLOUD, Grid, make_cube, write_cube
-from pipeline_lib.dataset import Normalisation
 from pipeline_lib.errors import UserError
 from pipeline_lib.evaluate.probe_report import plot_probes, probe_tables
 from pipeline_lib.evaluate.probe_targets import Targets
@@ -27,8 +27,6 @@ from pipeline_lib.evaluate.probes import (
     probe_scores,
 )
 from pipeline_lib.files import write_csv
-from pipeline_lib.models import Autoencoder, save_encoder, save_fusion
-from pipeline_lib.models import Fusion as FusionLayers
 
 CONTEXT = Context(patch_px=7, frames=3)
 SMALL = Encoder(width=8, head_width=16, heads=2, head_layers=1, decoder_width=8)
@@ -47,14 +45,6 @@ SENSORS = {
 }
 BLOCK = Fusion(reference="optical", features=4, width=16, layers=1, heads=2)
 SITES = {"a": "training", "b": "training", "c": "validation", "d": "test"}
-TRAINING = {
-    "cubes": {},
-    "data_digest": "none",
-    "seed": 0,
-    "epochs": 0,
-    "best_epoch": 0,
-    "config_digest": "none",
-}
 
 
 def write(path: Path, sensor: Sensor, number: int) -> Path:
@@ -89,39 +79,15 @@ def world(tmp_path_factory: pytest.TempPathFactory) -> SimpleNamespace:
         for name, split in SITES.items()
     ]
     write_csv(root / "split.csv", rows)
-    cubes: dict[str, list[Path]] = {}
-    digests = {}
-    for name, sensor in SENSORS.items():
-        bands = len(sensor.bands)
-        digests[name] = save_encoder(
-            root / name,
-            name=name,
-            sensor=sensor,
-            context=CONTEXT,
-            autoencoder=Autoencoder(sensor, CONTEXT),
-            normalisation=Normalisation(
-                sensor.bands, np.zeros(bands, np.float32), np.ones(bands, np.float32)
-            ),
-            metrics={},
-            training=TRAINING,
-            curves=[{"epoch": 0}],
-        )
-        cubes[name] = [
+    save_all_untrained(root, SENSORS, CONTEXT, BLOCK, scaled_by(0, 1))
+    cubes = {
+        name: [
             write(root / "cubes" / name / f"{site}.zarr.zip", sensor, number)
             for number, site in enumerate(SITES)
             if (site, name) != ("b", "radar")
         ]
-    latents = {name: sensor.latent for name, sensor in SENSORS.items()}
-    save_fusion(
-        root / "fusion",
-        block=BLOCK,
-        fusion=FusionLayers(latents, BLOCK),
-        latents=latents,
-        encoders=digests,
-        metrics={},
-        training=TRAINING,
-        curves=[{"epoch": 0}],
-    )
+        for name, sensor in SENSORS.items()
+    }
     settings: dict[str, Any] = {
         "fusion": root / "fusion",
         "encoders": {name: root / name for name in SENSORS},

@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 import torch
 from torch import Tensor, nn
+from untrained import save_untrained, scaled_by
 
 from pipeline_lib.config import SENTINEL_1, SENTINEL_2, Context, Encoder, Sensor, Sequence
 from pipeline_lib.cubes import CLEAR, THICK_CLOUD, Grid, make_cube, write_cube
@@ -37,7 +38,7 @@ from pipeline_lib.evaluate.probe_targets import (
 )
 from pipeline_lib.evaluate.probes import ROUNDS, probe, probe_encoder, probed_samples
 from pipeline_lib.files import write_csv, write_json
-from pipeline_lib.models import Autoencoder, TrainedEncoder, save_encoder
+from pipeline_lib.models import Autoencoder, TrainedEncoder
 from pipeline_lib.seeds import generator
 
 CONTEXT = Context(patch_px=7, frames=3)
@@ -625,26 +626,7 @@ def probed(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
     for sensor_name, sensor, known in (("optical", SENSOR, truth), ("radar", radar, {})):
         bands = len(sensor.bands)
         folder = root / sensor_name
-        save_encoder(
-            folder / "model",
-            name=sensor_name,
-            sensor=sensor,
-            context=CONTEXT,
-            autoencoder=Autoencoder(sensor, CONTEXT),
-            normalisation=Normalisation(
-                sensor.bands, np.zeros(bands, np.float32), np.ones(bands, np.float32)
-            ),
-            metrics={},
-            training={
-                "cubes": {},
-                "data_digest": "none",
-                "seed": 0,
-                "epochs": 0,
-                "best_epoch": 0,
-                "config_digest": "none",
-            },
-            curves=[{"epoch": 0}],
-        )
+        save_untrained(folder / "model", sensor_name, sensor, CONTEXT, scaled_by(0, 1)(sensor))
         cubes = [
             write(folder / f"{name}.zarr.zip", *unrelated(number, bands), sensor)
             for number, name in enumerate(sites)

@@ -5,22 +5,15 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 import torch
+from untrained import save_all_untrained, scaled_by
 
 from pipeline_lib.config import SENTINEL_1, SENTINEL_2, Context, Encoder, Fusion, Sequence
 from pipeline_lib.cubes import CLEAR, THICK_CLOUD, Grid, make_cube, write_cube
-from pipeline_lib.dataset import Normalisation
 from pipeline_lib.errors import UserError
 from pipeline_lib.evaluate.reconstruction import evaluate_encoder, evaluate_fusion
 from pipeline_lib.evaluate.tables import encoder_tables, fusion_tables
 from pipeline_lib.files import write_csv
-from pipeline_lib.models import (
-    Autoencoder,
-    load_encoder,
-    load_fusion,
-    save_encoder,
-    save_fusion,
-)
-from pipeline_lib.models import Fusion as FusionLayers
+from pipeline_lib.models import load_encoder, load_fusion
 from pipeline_lib.seeds import generator
 from pipeline_lib.training.evaluation import ABSENCES, _absences, hidden_dates
 from pipeline_lib.training.fusions import load_fusion_source
@@ -58,14 +51,6 @@ SITES = {
     "e": ("training", "others"),
 }
 TOO_SHORT = ("d", "e")
-TRAINING = {
-    "cubes": {"training": 2},
-    "data_digest": "none",
-    "seed": 0,
-    "epochs": 0,
-    "best_epoch": 0,
-    "config_digest": "none",
-}
 
 
 def _write_cube(path: Path, sensor, number: int, count: int) -> None:
@@ -108,33 +93,7 @@ def world(tmp_path_factory: pytest.TempPathFactory) -> SimpleNamespace:
         for site, (split, land_cover) in SITES.items()
     ]
     write_csv(root / "split.csv", rows)
-    digests, latents = {}, {}
-    for name, sensor in SENSORS.items():
-        bands = len(sensor.bands)
-        latents[name] = sensor.latent
-        digests[name] = save_encoder(
-            root / "models" / name,
-            name=name,
-            sensor=sensor,
-            context=CONTEXT,
-            autoencoder=Autoencoder(sensor, CONTEXT),
-            normalisation=Normalisation(
-                sensor.bands, np.full(bands, 0.05, np.float32), np.full(bands, 0.85, np.float32)
-            ),
-            metrics={},
-            training=TRAINING,
-            curves=[{"epoch": 0}],
-        )
-    save_fusion(
-        root / "models" / "fusion",
-        block=BLOCK,
-        fusion=FusionLayers(latents, BLOCK),
-        latents=latents,
-        encoders=digests,
-        metrics={},
-        training=TRAINING,
-        curves=[{"epoch": 0}],
-    )
+    save_all_untrained(root / "models", SENSORS, CONTEXT, BLOCK, scaled_by(0.05, 0.85))
 
     def encoder(output: Path, *, name: str = "optical", seed: int = 5) -> dict:
         evaluate_encoder(
