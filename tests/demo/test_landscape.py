@@ -31,3 +31,12 @@ def test_strata_name_their_cover():
     assert dominant_cover("GRA", rng) == Cover.GRASSLAND
     drawn = {dominant_cover("others", rng) for _ in range(60)}
     assert drawn == {Cover.CROPLAND, Cover.SHRUB}
+
+
+def test_a_surveyor_calls_roads_built():
+    landscape = draw_landscape(np.random.default_rng(3), 96, Cover.CROPLAND)
+    road = (landscape.sealed > 0.5) & (landscape.cover_map != Cover.BUILT)
+    assert 0.005 < road.mean() < 0.2
+    assert (landscape.ground_map[road] == Cover.BUILT).all()
+    open_land = landscape.sealed <= 0.5
+    assert (landscape.ground_map == landscape.cover_map)[open_land].all()

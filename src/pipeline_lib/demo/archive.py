@@ -182,7 +182,7 @@ def simulate_site(
         extra = {"gpp_date": days.astype("U10"), "gpp": fluxes.photosynthesis.astype(np.float32)}
     content = {key: np.stack([state[key] for state in states]) for key in states[0]} | extra
     content["bands"] = np.array(list(BANDS))
-    content["cover"] = site.landscape.cover_map[site.within(site.cube)]
+    content["cover"] = site.landscape.ground_map[site.within(site.cube)]
     with atomic_path(truth / f"{site.name}.npz") as partial, partial.open("wb") as handle:
         np.savez_compressed(handle, allow_pickle=False, **content)
     # Without indentation: half the size, and a fifth of the time.

@@ -117,6 +117,11 @@ class Landscape:
         """Cover of each pixel, ``(y, x)``."""
         return self.cover[self.parcel]
 
+    @property
+    def ground_map(self) -> NDArray[np.int8]:
+        """Class of each pixel as a surveyor would call it: where it is mostly sealed, built."""
+        return np.where(self.sealed > 0.5, np.int8(Cover.BUILT), self.cover_map)
+
 
 def dominant_cover(land_cover: str, rng: np.random.Generator) -> Cover:
     """Cover that dominates a site of a stratum; the rest of the land is mostly cropland."""
