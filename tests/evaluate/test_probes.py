@@ -17,6 +17,13 @@ from pipeline_lib.config import SENTINEL_1, SENTINEL_2, Context, Encoder, Sensor
 from pipeline_lib.cubes import CLEAR, THICK_CLOUD, Grid, make_cube, write_cube
 from pipeline_lib.dataset import CubeArrays, Draw, Normalisation
 from pipeline_lib.errors import UserError
+from pipeline_lib.evaluate.nearest import (
+    NEAREST_TARGETS,
+    NEIGHBOURS,
+    nearest,
+    nearest_class_score,
+    nearest_number_score,
+)
 from pipeline_lib.evaluate.probe_report import plot_probes, probe_tables, shown_split
 from pipeline_lib.evaluate.probe_scores import (
     CLASS_STRENGTHS,
@@ -540,6 +547,93 @@ def test_a_rare_class_weighs_as_much_as_a_frequent_one() -> None:
     assert score == pytest.approx(0.84, abs=0.04)
 
 
+def test_neighbours_find_what_is_local_and_on_no_line() -> None:
+    rng = np.random.default_rng(20)
+    x, x_new = rng.uniform(-2, 2, (600, 2)), rng.uniform(-2, 2, (300, 2))
+
+    def bowl(x: np.ndarray) -> np.ndarray:
+        return (x**2).sum(axis=1, keepdims=True)
+
+    fit, held_out = (x, bowl(x)), (x_new, bowl(x_new))
+    assert ridge_score(fit, mixed(600), held_out) < 0.05
+    assert nearest_number_score(fit, mixed(600), held_out) > 0.9
+    inside, inside_new = (np.where(bowl(each)[:, 0] < 2.5, "in", "out") for each in (x, x_new))
+    fit, held_out = (x, inside), (x_new, inside_new)
+    assert class_score(fit, mixed(600), held_out)[0] < 0.6
+    assert nearest_class_score(fit, mixed(600), held_out) > 0.9
+
+
+def test_more_neighbours_are_taken_where_the_nearest_know_their_site_by_heart() -> None:
+    """Sites are left out, or samples; the middle of several worlds, since some mislead both."""
+    gains, class_gains = [], []
+    for seed in range(5):
+        rng = np.random.default_rng(seed)
+        (site, x), (site_new, x_new) = fingerprints(rng, 20, 3), fingerprints(rng, 60, 3)
+        y, y_new = (
+            own[at] + 0.2 * rng.standard_normal((len(at), 1))
+            for own, at in ((rng.standard_normal((20, 1)), site), (np.zeros((60, 1)), site_new))
+        )
+        y_new = y_new + rng.standard_normal((60, 1))[site_new]
+        by_heart = origin_of(np.arange(len(site)))
+        for score, fit, held_out, found in (
+            (nearest_number_score, (x, y), (x_new, y_new), gains),
+            (
+                nearest_class_score,
+                (x, np.where(y[:, 0] > 0, "a", "b")),
+                (x_new, np.where(y_new[:, 0] > 0, "a", "b")),
+                class_gains,
+            ),
+        ):
+            found.append(score(fit, origin_of(site), held_out) - score(fit, by_heart, held_out))
+    assert np.median(gains) > 0.02 and min(gains) >= 0
+    assert np.mean(class_gains) > -0.02
+
+
+def test_neighbours_are_never_more_than_the_samples() -> None:
+    rng = np.random.default_rng(21)
+    x, x_new = rng.standard_normal((20, 2)), rng.standard_normal((7, 2))
+    rows = nearest(x * [1, 1000], x_new * [1, 1000])
+    assert rows.shape == (7, 20) and max(NEIGHBOURS) > 20
+    np.testing.assert_array_equal(np.sort(rows, axis=1), np.tile(np.arange(20), (7, 1)))
+    standard = (x - x.mean(axis=0)) / x.std(axis=0)
+    apart = (x_new - x.mean(axis=0)) / x.std(axis=0)
+    distance = np.linalg.norm(apart[:, None] - standard, axis=2)
+    np.testing.assert_array_equal(rows, distance.argsort(axis=1))
+    # Two sites of 50 and 3 samples: one of the fits has three.
+    site, y = np.repeat([0, 1], [50, 3]), rng.standard_normal((53, 1))
+    x = rng.standard_normal((53, 2))
+    assert nearest_number_score((x, y), origin_of(site), (x, y)) is not None
+
+
+def test_votes_of_a_rare_class_weigh_as_much_as_those_of_a_frequent_one() -> None:
+    """Two Gaussians two deviations apart: the middle between them parts both at 84 %."""
+    rng = np.random.default_rng(22)
+    labels = np.repeat(["a", "b"], [2000, 200])
+    fit, held_out = (
+        (rng.normal(np.where(labels == "b", 2.0, 0.0))[:, None], labels) for _ in range(2)
+    )
+    assert nearest_class_score(fit, mixed(2200), held_out) == pytest.approx(0.84, abs=0.05)
+
+
+def test_neighbours_are_scored_where_the_linear_probes_are() -> None:
+    rng = np.random.default_rng(23)
+    x = rng.standard_normal((80, 2))
+    y = x[:, :1].copy()
+    y[: 80 - MIN_SAMPLES] = np.nan
+    assert nearest_number_score((x, x[:, :1]), mixed(80), (x, y)) > 0.5
+    y[80 - MIN_SAMPLES] = np.nan
+    assert nearest_number_score((x, x[:, :1]), mixed(80), (x, y)) is None
+    labels = np.where(x[:, 0] > 0, "a", "b")
+    assert nearest_class_score((x, labels), mixed(80), (x, np.full(80, "a"))) is None
+    unseen = np.where(x[:, 1] > 1, "c", labels)
+    unseen[:2] = ""
+    assert nearest_class_score((x, labels), mixed(80), (x, unseen)) > 0.8
+    site = np.repeat([0, 1], 40)
+    of_one_site_each = np.array(["a", "b"])[site]
+    fit = x + 5 * site[:, None], of_one_site_each
+    assert nearest_class_score(fit, origin_of(site), fit) > 0.9
+
+
 def test_scores_of_a_split_depend_on_it_and_the_training_cubes_alone(
     scattered: dict[str, list[Path]],
 ) -> None:
@@ -660,11 +754,17 @@ def test_truth_adds_targets_and_without_it_there_are_none(probed: dict[str, Path
     assert targets["land_cover"]["classes"] == 3
     assert 0.2 < targets["land_cover"]["scores"]["spectrum"] < 0.5
     assert targets["leaf_area"]["scores"]["embedding"] < 0.1
+    assert {name for name, one in targets.items() if "nearest" in one} == set(NEAREST_TARGETS)
+    for name in NEAREST_TARGETS:
+        assert set(targets[name]["nearest"]) == set(found["features"])
+    assert targets["leaf_area"]["nearest"]["embedding"] < 0.1
+    assert 0.2 < targets["land_cover"]["nearest"]["spectrum"] < 0.5
     found = json.loads(probed["radar"].read_text())
     targets = found["splits"]["validation"]["targets"]
     assert set(targets) == {"surroundings_mean", "surroundings_spread", "next_change", "land_cover"}
     assert found["left_out"] == {"test": "it has no cube"}
     assert targets["land_cover"]["scores"]["spectrum"] is None
+    assert targets["land_cover"]["nearest"]["spectrum"] is None
     assert "one class" in targets["land_cover"]["reason"]
 
 
@@ -673,7 +773,12 @@ def test_tables_show_the_test_split_else_validation(probed: dict[str, Path]) -> 
     assert shown_split(optical) == "test" and shown_split(radar) == "validation"
     test, validation, unscored = probe_tables("optical", optical)
     assert not test.folded and validation.folded and unscored.rows == ()
-    assert [row[0] for row in test.rows][-1] == "land cover" and len(test.rows) == 7
+    named = [row[0] for row in test.rows]
+    assert named[-2:] == ["land cover, linear", "land cover, k nearest"] and len(named) == 9
+    assert {"leaf area, linear", "leaf area, k nearest"} < set(named)
+    scores = optical["splits"]["test"]["targets"]["leaf_area"]["nearest"]
+    row = test.rows[named.index("leaf area, k nearest")]
+    assert row[2:6] == tuple(f"{score:.3f}" for score in scores.values())
     assert "embedding (2)" in test.columns and "2 principal components (2)" in test.columns
     assert all(len(row) == len(test.columns) for row in test.rows)
     assert test.rows[-1][-3] == "0.333", "chance among three classes"

@@ -16,6 +16,7 @@ from pipeline_lib.config import Config, Demo, parse
 from pipeline_lib.cubes import make_cube, write_cube
 from pipeline_lib.cubes.grid import Grid
 from pipeline_lib.errors import UserError
+from pipeline_lib.evaluate.gpp_report import verdict
 from pipeline_lib.evaluate.report import write_report
 from pipeline_lib.evaluate.style import drawing
 from pipeline_lib.evaluate.tables import (
@@ -24,7 +25,6 @@ from pipeline_lib.evaluate.tables import (
     encoder_tables,
     facts_of_cubes,
     fusion_tables,
-    gpp_tables,
     number,
 )
 from pipeline_lib.files import write_json
@@ -43,8 +43,39 @@ def errors(scale: float) -> dict[str, Any]:
 
 
 def scores(rmse: float) -> dict[str, Any]:
-    one = {"n": 50, "rmse": rmse, "nrmse": rmse / 20, "mae": rmse, "r2": None, "bias": -0.1}
-    return {"overall": one, "per_vegetation": {"DBF": one}, "per_site": {"FR-Hes": one}}
+    one = {"n": 50, "rmse": rmse, "nrmse": rmse / 20, "mae": rmse, "r2": 0.5, "bias": -0.1}
+    fits = [{"rmse": rmse - 0.1}, {"rmse": rmse + 0.1}]
+    groups = {"per_vegetation": {"DBF": one}, "per_site": {"FR-Hes": one}}
+    return {"overall": one, **groups, "by_fit": fits}
+
+
+def gpp(rival: float, low: float, high: float) -> dict[str, Any]:
+    """Metrics of GPP where the embeddings have an RMSE of 3.5 by year and 4.5 on other sites."""
+
+    def method(inputs: str, reader: str, rmse: float) -> dict[str, Any]:
+        years = {"training": scores(2.5), "validation": scores(rmse)}
+        about = {"inputs": inputs, "reader": reader, "words": [inputs, reader]}
+        return {**about, "by_year": years, "left_out": scores(rmse + 1)}
+
+    site = {"vegetation": "DBF", "lon": 7.1, "lat": 48.6, "measured": 300, "good": 100, "kept": 90}
+    site |= {"good_share": 0.33, "mean_gpp": 5.0, "max_gpp": 20.0, "used": False}
+    told = {"rmse": 3.5 - rival, "low": low, "high": high}
+    length = {"overall": scores(3.6)["overall"], "by_fit": scores(3.6)["by_fit"]}
+    return {
+        "sites": {"DE-X": site | {"reason": "33% good days <of> few"}},
+        "methods": {
+            "embedding-transformer": method("embedding", "transformer", 3.5),
+            "bands-transformer": method("bands", "transformer", rival),
+            "embedding+weather-transformer": method("embedding+weather", "transformer", 1.75),
+        },
+        "difference": {
+            "of": "embedding-transformer",
+            "from": "bands-transformer",
+            "by_year": told,
+            "left_out": told,
+        },
+        "lengths": {"embedding": {"60": length, "90": length}},
+    }
 
 
 def probes(*targets: str) -> dict[str, Any]:
@@ -55,13 +86,26 @@ def probes(*targets: str) -> dict[str, Any]:
         counts = {"samples": 321, "fit_samples": 654, "reason": None}
         return {"metric": "r2", "scores": scores, **counts, **about}
 
-    cover = target(0.777, metric="balanced_accuracy", classes=5, unseen_classes=0)
+    nearest = {"spectrum": 0.654, "embedding": 0.765, "spectrum+embedding": 0.766}
+    about = {"metric": "balanced_accuracy", "classes": 5, "unseen_classes": 0}
+    cover = target(0.777, **about, nearest=nearest)
     found = {name: target(0.432) for name in targets} | {"land_cover": cover}
     return {
         "features": {"spectrum": 10, "embedding": 9, "spectrum+embedding": 19},
         "splits": {"test": {"samples": 321, "targets": found}},
         "left_out": {"validation": "no <cube>"},
     }
+
+
+def maps(mapped: bool) -> dict[str, Any]:
+    """Numbers of the maps of the test cubes, with or without known classes."""
+    edge = 0.321 if mapped else None
+    told = {"features": 7, "noise": 0.543, "spread": 1.5, "noise_to_spread": 0.362, "step": 0.211}
+    told |= dict.fromkeys(("inner_step", "contrast", "edge_norms", "edge_share"), edge)
+    counts = dict.fromkeys(("pixels", "triples", "pairs", "inner_pairs", "boundaries"), 4321)
+    part = {"cubes": 2, "mapped_cubes": 2 * mapped, **counts, "sets": {"embedding": told}}
+    left_out = [{"what": "cube <a>", "of": "edges", "why": "no map"}]
+    return {"splits": {"test": part}, "left_out": [] if mapped else left_out}
 
 
 def write_inputs(folder: Path) -> dict[str, Any]:
@@ -76,16 +120,10 @@ def write_inputs(folder: Path) -> dict[str, Any]:
         write_json(encoders[sensor], {"sensor": sensor, "splits": parts})
     fusion = {split: {"model": {sensor: errors(3) for sensor in SENSORS}} for split in SPLITS}
     write_json(folder / "fusion.json", {"splits": fusion})
-    methods = ("regressor", "climatology")
-    years = {"training": scores(2.5), "validation": scores(3.5)}
-    gpp = {
-        "by_year": dict.fromkeys(methods, years),
-        "sites": {"DE-X": {"vegetation": "DBF", "used": False, "reason": "too few days"}},
-        "leave_one_site_out": dict.fromkeys(methods, scores(4.5)),
-    }
-    write_json(folder / "gpp.json", gpp)
+    write_json(folder / "gpp.json", gpp(rival=4.0, low=-0.8, high=-0.2))
     for sensor in SENSORS:
         write_json(folder / f"probes-{sensor}.json", probes("surroundings_mean", "leaf_area"))
+    write_json(folder / "maps.json", maps(mapped=True))
     manifest = folder / "embeddings" / "site-000-a" / "manifest.json"
     about = {"embeddings": [100, 44], "files": {"c/0": {"bytes": 2_500_000}}}
     write_json(manifest, {"model_digest": "0123456789abcdef00"} | about)
@@ -108,11 +146,13 @@ def write_inputs(folder: Path) -> dict[str, Any]:
             "sites": figure,
             "optical-sentinel-2": figure,
             "probes-sentinel-2": figure,
+            "maps": figure,
         },
         "cubes": [folder / "cube.zarr.zip"],
         "encoder_evaluations": encoders,
         "fusion_evaluation": folder / "fusion.json",
         "probes": {sensor: folder / f"probes-{sensor}.json" for sensor in SENSORS},
+        "maps": folder / "maps.json",
         "embeddings": [manifest],
         "gpp_metrics": folder / "gpp.json",
     }
@@ -186,7 +226,7 @@ def test_what_a_run_does_not_have_is_left_out(inputs: dict[str, Any], tmp_path: 
     config = parse(content, base=tmp_path)
     reduced = inputs | {"gpp_metrics": None, "figures": {}, "embeddings": []}
     text = report(reduced, tmp_path / "report.html", config)
-    assert 'id="gpp"' not in text and 'id="sites"' not in text
+    assert not any(f'id="{page}"' in text for page in ("gpp", "places", "towers", "sites"))
     assert "1 cubes of the user" in text and config.catalog.source not in text
 
 
@@ -251,7 +291,7 @@ def test_what_evaluations_hold_reaches_the_page(inputs: dict[str, Any], tmp_path
     assert comparison.count(">0.104<") == 6
     assert ">2.50<" in comparison and ">3.50<" in comparison and "4.50" not in comparison
     assert ">4.50<" in text
-    assert "too few days" in text
+    assert "good days &lt;of&gt; few" in text
     data = text[text.index('id="data"') : text.index('id="training"')]
     assert 'alt="Optical frames of one cube, sentinel-2"' in data
 
@@ -263,14 +303,40 @@ def test_probes_are_shown_with_and_without_truth(inputs: dict[str, Any], tmp_pat
 
     shown = section(inputs["probes"], Config(run="demo", demo=Demo()))
     assert "truth of the simulated archive" in shown and "NDVI stands" not in shown
-    assert 'alt="Scores of linear probes by target, sentinel-2"' in shown
+    assert 'alt="Scores of probes by target, sentinel-2"' in shown
     assert shown.count(">0.432<") == 4 and shown.count(">0.433<") == 4
-    assert shown.count(">0.777<") == 2 and shown.count(">0.200<") == 2, "chance among five classes"
+    assert shown.count(">0.777<") == 2 and shown.count(">0.654<") == 2
+    assert shown.count(">0.200<") == 4, "chance among five classes, of either probe"
+    assert shown.count(">land cover, linear<") == shown.count(">land cover, k nearest<") == 2
     assert "no &lt;cube&gt;" in shown
     write_json(tmp_path / "probes.json", probes("surroundings_mean", "ndvi_change"))
     shown = section({"sentinel-2": tmp_path / "probes.json"}, Config())
     assert "NDVI stands" in shown and "imulated" not in shown
     assert "change to the next date" in shown and "leaf area" not in shown
+
+
+def test_maps_are_told_beside_the_probes_with_and_without_classes(
+    inputs: dict[str, Any], tmp_path: Path
+) -> None:
+    def section(**changes: Any) -> str:
+        text = report(inputs | changes, tmp_path / "report.html", Config())
+        begin = text.index('id="maps"')
+        return text[begin : text.index("</section>", begin)]
+
+    shown = section()
+    assert "<h2>Are the maps smooth in time and sharp in space?</h2>" in shown
+    assert 'alt="Noise in time, steps in space and edges' in shown
+    assert shown.count(">0.543<") == 1 and shown.count(">0.321<") == 4
+    assert "three pixels of one class" in shown and "for want of" not in shown
+    assert "nearest" not in shown, "probes of the sensors alone tell nothing of the fusion"
+    shown = section(probes={"fusion": inputs["probes"]["sentinel-2"]})
+    assert "land cover, k nearest (balanced accuracy)" in shown and ">0.765<" in shown
+    write_json(tmp_path / "maps.json", maps(mapped=False))
+    shown = section(maps=tmp_path / "maps.json")
+    assert "Edges are not measured, for want of a map" in shown
+    assert ">0.211<" in shown and "cube &lt;a&gt;" in shown and "0.321" not in shown
+    write_json(tmp_path / "maps.json", {"splits": {}, "left_out": []})
+    assert "Edges are not measured" in section(maps=tmp_path / "maps.json")
 
 
 def test_an_encoder_is_shown_with_its_baselines() -> None:
@@ -327,7 +393,7 @@ def test_a_fusion_is_shown_by_sensor_beside_each_sensor_alone() -> None:
 
 
 def test_tables_bear_files_without_content() -> None:
-    empty = [*encoder_tables("a", {}, "reflectance"), *fusion_tables({}), *gpp_tables({})]
+    empty = [*encoder_tables("a", {}, "reflectance"), *fusion_tables({})]
     assert all(table.rows == () for table in empty)
     assert embeddings_tables([])[0].rows == (("0", "0", "0", "0.0"),)
 
@@ -344,3 +410,40 @@ def test_cubes_are_counted_with_what_they_lack(inputs: dict[str, Any]) -> None:
     assert ("sentinel-1", "0", "0", "–", "–", "0") in summary.rows
     assert ("sentinel-2", "2", "6", "3 to 3", "50 %", "2") in summary.rows
     assert lacking.rows == (("sentinel-2", "scene <X>", "2"),)
+
+
+@pytest.mark.parametrize(
+    ("rival", "low", "high", "said"),
+    [
+        (4.0, -0.8, -0.2, "the embeddings beat the bands"),
+        (3.0, 0.1, 0.9, "the embeddings do not reach the bands"),
+        (3.6, -0.4, 0.2, "that may be chance"),
+    ],
+)
+def test_the_report_says_whether_embeddings_beat_what_they_were_made_from(
+    rival: float, low: float, high: float, said: str
+) -> None:
+    first, second = verdict(gpp(rival, low, high), "by_year")
+    assert said in first and "3.50 g C" in first
+    ahead = "No other method" if rival > 3.5 else "bands by transformer has the smallest error"
+    assert ahead in second
+
+
+def test_an_advantage_of_the_useless_is_none() -> None:
+    metrics = gpp(4.0, -0.8, -0.2)
+    for method in metrics["methods"].values():
+        method["left_out"]["overall"]["r2"] = -0.2
+    assert "neither tells more" in verdict(metrics, "left_out")[0]
+
+
+def test_gpp_has_a_page_per_question(inputs: dict[str, Any], tmp_path: Path) -> None:
+    text = report(inputs, tmp_path / "report.html", Config())
+    found = {
+        page: text[text.index(f'<section id="{page}">') :].partition("</section>")[0]
+        for page in ("towers", "gpp", "places", "windows", "weather")
+    }
+    assert "33% good days &lt;of&gt; few" in found["towers"]
+    assert ">3.50<" in found["gpp"] and ">3.50 ± 0.14<" in found["gpp"]
+    assert ">4.50<" in found["places"] and "FR-Hes" in found["places"]
+    assert ">3.60<" in found["windows"]
+    assert ">1.75<" in found["weather"] and ">1.75<" not in found["gpp"].partition("<details")[0]

@@ -306,7 +306,7 @@ def plot_pca_dates(
     chosen = {name: _fullest_dates(folder, dates) for name, folder in sorted(embeddings.items())}
     name = max(chosen, key=lambda cube: chosen[cube][1])
     product = read_embedding(embeddings[name], load=False).isel(time=chosen[name][0]).load()
-    pictures = _pictures(cubes[name], product, rgb)
+    pictures = true_colours(cubes[name], product, rgb)
     flat = np.moveaxis(product["embedding"].values, 1, -1).reshape(-1, product.sizes["feature"])
     basis = pca_basis(flat[np.isfinite(flat).all(axis=1)])
     _draw_dates(product, pictures, basis, rgb=rgb, output=output)
@@ -342,15 +342,35 @@ def _row(label: str, path: Path, product: xr.Dataset, dates: int, rgb: Sequence[
     return _Row(
         label=label,
         dates=[np.datetime_as_string(time, unit="D") for time in product["time"].values],
-        pictures=_pictures(path, product, rgb),
+        pictures=true_colours(path, product, rgb),
         embeddings=product["embedding"].values,
         extent_m=grid.resolution * grid.width,
         aspect=grid.height / grid.width,
     )
 
 
-def _pictures(path: Path, product: xr.Dataset, rgb: Sequence[str]) -> list[NDArray[np.float32]]:
-    """True colour of a product's dates, all in one stretch."""
+def true_colours(path: Path, product: xr.Dataset, rgb: Sequence[str]) -> list[NDArray[np.float32]]:
+    """True colour of a product's dates, all in one stretch.
+
+    Parameters
+    ----------
+    path
+        The reference sensor's cube.
+    product
+        Its embeddings, of which only the dates are looked at.
+    rgb
+        Red, green and blue band.
+
+    Returns
+    -------
+    pictures
+        ``(y, x, 3)`` of each date.
+
+    Raises
+    ------
+    UserError
+        If the cube lacks a band.
+    """
     cube = read_cube(path)
     missing = sorted(set(rgb) - {str(band) for band in cube["band"].values})
     if missing:

@@ -1,8 +1,8 @@
-"""What the linear probes found, as tables and as a figure."""
+"""What the probes found, as tables and as a figure."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -40,6 +40,8 @@ _SET_COLOURS = {
 _PCA_COLOUR = COLOURS[5]
 SHOWN = ("test", "validation")
 """Splits in the order of preference: where one has no score at all, the next one is shown."""
+PROBES = {"scores": "linear", "nearest": "k nearest"}
+"""Scores of a target -> by which probe, where there is more than one."""
 CHANCE = "chance"
 LEGEND_COLUMNS = 5
 LOWEST = -0.5
@@ -84,25 +86,25 @@ def probe_tables(name: str, evaluation: Mapping[str, Any]) -> tuple[Table, ...]:
         ]
         tables.append(
             Table(
-                caption=f"Linear probes of {name}, {split} samples: score of each set of features.",
+                caption=f"Probes of {name}, {split} samples: score of each set of features.",
                 columns=(
                     "target",
                     "score",
-                    *(f"{_set_label(label)} ({evaluation['features'][label]})" for label in sets),
+                    *(f"{set_label(label)} ({evaluation['features'][label]})" for label in sets),
                     "chance",
                     "samples",
                     "samples of the fit",
                 ),
                 rows=tuple(
                     (
-                        TARGETS[label],
+                        text,
                         METRICS[one["metric"]],
-                        *(f"{one['scores'][features]:.3f}" for features in sets),
+                        *(f"{scores[features]:.3f}" for features in sets),
                         f"{_chance(one):.3f}",
                         number(one["samples"]),
                         number(one["fit_samples"]),
                     )
-                    for label, one in scored.items()
+                    for text, one, scores in _by_probe(scored)
                 ),
                 words=2,
                 folded=split != first,
@@ -110,7 +112,7 @@ def probe_tables(name: str, evaluation: Mapping[str, Any]) -> tuple[Table, ...]:
         )
     tables.append(
         Table(
-            caption=f"What the linear probes of {name} leave out.",
+            caption=f"What the probes of {name} leave out.",
             columns=("split", "target", "left out"),
             rows=tuple(reasons),
             words=3,
@@ -120,9 +122,27 @@ def probe_tables(name: str, evaluation: Mapping[str, Any]) -> tuple[Table, ...]:
     return tuple(tables)
 
 
-def _set_label(features: str) -> str:
+def _by_probe(
+    targets: Mapping[str, Mapping[str, Any]],
+) -> list[tuple[str, Mapping[str, Any], Mapping[str, float]]]:
+    """What each target is called, the target, and its scores, for each probe it has."""
+    return [
+        (f"{TARGETS[name]}, {probe}" if "nearest" in one else TARGETS[name], one, one[kind])
+        for name, one in targets.items()
+        for kind, probe in PROBES.items()
+        if kind in one
+    ]
+
+
+def set_label(features: str) -> str:
+    """Words for a set of features."""
     count = features.removeprefix("pca_")
     return SETS.get(features, f"{count} principal components")
+
+
+def set_colour(features: str) -> str:
+    """Colour of a set of features, the same in every figure."""
+    return _SET_COLOURS.get(features, _PCA_COLOUR)
 
 
 def _chance(target: Mapping[str, Any]) -> float:
@@ -131,7 +151,7 @@ def _chance(target: Mapping[str, Any]) -> float:
 
 
 def plot_probes(*, evaluation: Path, output: Path) -> None:
-    """Draw the scores of the probes of a sensor or of the fusion as bars, grouped by target.
+    """Draw the scores of the probes of a sensor or of the fusion as bars, by target and probe.
 
     R2 and balanced accuracy have an axis each. A bar that would leave its axis has its value
     written above it. Where nothing has a score, the picture says so.
@@ -162,7 +182,7 @@ def plot_probes(*, evaluation: Path, output: Path) -> None:
             if one["reason"] is None
         }
         by_metric = {
-            metric: {label: one for label, one in targets.items() if one["metric"] == metric}
+            metric: [each for each in _by_probe(targets) if each[1]["metric"] == metric]
             for metric in METRICS
         }
         panels = {metric: found for metric, found in by_metric.items() if found}
@@ -173,7 +193,7 @@ def plot_probes(*, evaluation: Path, output: Path) -> None:
             _draw(axes, found, list(content["features"]), METRICS[metric])
         samples = content["splits"][split]["samples"]
         figure.suptitle(
-            f"{content['model']}: linear probes on {samples:,} {split} samples", x=0.01, ha="left"
+            f"{content['model']}: probes on {samples:,} {split} samples", x=0.01, ha="left"
         )
         handles, labels = grid[0].get_legend_handles_labels()
         # Lines come first by themselves; the reader looks for the bars.
@@ -188,24 +208,27 @@ def plot_probes(*, evaluation: Path, output: Path) -> None:
 
 
 def _draw(
-    axes: Axes, targets: Mapping[str, Mapping[str, Any]], sets: list[str], label: str
+    axes: Axes,
+    targets: Sequence[tuple[str, Mapping[str, Any], Mapping[str, float]]],
+    sets: list[str],
+    label: str,
 ) -> None:
     wide = 0.8 / len(sets)
     places = np.arange(len(targets))
     for position, features in enumerate(sets):
-        scores = np.array([one["scores"][features] for one in targets.values()])
+        scores = np.array([found[features] for _, _, found in targets])
         x = places + (position - (len(sets) - 1) / 2) * wide
         axes.bar(
             x,
             scores.clip(LOWEST),
             wide * 0.92,
-            color=_SET_COLOURS.get(features, _PCA_COLOUR),
-            label=_set_label(features),
+            color=set_colour(features),
+            label=set_label(features),
         )
         for at, score in zip(x, scores, strict=True):
             if score < LOWEST:
                 axes.text(at, 0.02, f"{score:.1f}".replace("-", "−"), ha="center", fontsize=7)
-    for place, one in zip(places, targets.values(), strict=True):
+    for place, (_, one, _) in zip(places, targets, strict=True):
         axes.plot(
             [place - 0.45, place + 0.45],
             [_chance(one)] * 2,
@@ -213,10 +236,10 @@ def _draw(
             linestyle=":",
             label=CHANCE if place == 0 else None,
         )
-    ticks = [TARGETS[name].replace(": ", ":\n") for name in targets]
+    ticks = [text.replace(": ", ":\n").replace(", ", ",\n") for text, _, _ in targets]
     axes.set_xticks(places, [tick.replace(" to the next", "\nto the next") for tick in ticks])
     axes.tick_params(axis="x", length=0, labelcolor=INK)
-    low = min(score for one in targets.values() for score in one["scores"].values())
+    low = min(score for _, _, found in targets for score in found.values())
     axes.set_ylim(min(0.0, max(LOWEST, low - 0.05)), 1)
     axes.set_xlim(-0.6, len(targets) - 0.4)
     axes.set_ylabel(label)

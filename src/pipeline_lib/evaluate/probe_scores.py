@@ -87,6 +87,36 @@ def ridge_score(
     """
     from sklearn.metrics import r2_score
 
+    told = told_numbers(fit, origin, held_out)
+    if told is None:
+        return None
+    x, y, origin, x_new, y_new = told
+    errors = sum(
+        ((ridge_guesses(x[rows], y[rows], x[judged]) - y[judged]) ** 2).sum(axis=1)
+        for rows, judged in origin.left_out()
+    )
+    # The first of equals is the strongest.
+    chosen = np.argmin(errors, axis=0)
+    guess = ridge_guesses(x, y, x_new)[chosen, :, np.arange(len(chosen))].T
+    return float(r2_score(y_new, guess))
+
+
+def told_numbers(
+    fit: tuple[Array, Array], origin: Origin, held_out: tuple[Array, Array]
+) -> tuple[Array, Array, Origin, Array, Array] | None:
+    """What a probe of numbers goes by: samples with a target, columns that vary.
+
+    Parameters
+    ----------
+    fit, origin, held_out
+        As in `ridge_score`.
+
+    Returns
+    -------
+    tuple or None
+        Features, targets and origin of the fit, features and targets of the held-out samples;
+        none where `ridge_score` has none.
+    """
     known, known_new = _whole(fit[1]), _whole(held_out[1])
     x, y = fit[0][known], fit[1][known]
     x_new, y_new = held_out[0][known_new], held_out[1][known_new]
@@ -95,15 +125,7 @@ def ridge_score(
     varying = y_new.std(axis=0) > 0
     if not varying.any():
         return None
-    y, y_new = y[:, varying], y_new[:, varying]
-    errors = sum(
-        ((ridge_guesses(x[rows], y[rows], x[judged]) - y[judged]) ** 2).sum(axis=1)
-        for rows, judged in origin.take(known).left_out()
-    )
-    # The first of equals is the strongest.
-    chosen = np.argmin(errors, axis=0)
-    guess = ridge_guesses(x, y, x_new)[chosen, :, np.arange(len(chosen))].T
-    return float(r2_score(y_new, guess))
+    return x, y[:, varying], origin.take(known), x_new, y_new[:, varying]
 
 
 def _whole(targets: Array) -> NDArray[np.bool_]:
@@ -160,6 +182,32 @@ def class_score(
         ``1 / classes``; none where there is one class or either side has under `MIN_SAMPLES`.
         The number of these classes, and of those left out since the fit has not seen them.
     """
+    told, classes, unseen = told_classes(fit, origin, held_out)
+    if told is None:
+        return None, classes, unseen
+    x, y, origin, x_new, y_new = told
+    chosen = _class_strength(x, y, origin)
+    (shares,) = class_probabilities(x, y, x_new, np.array([chosen]))
+    guess = np.unique(y)[shares.argmax(axis=1)]
+    return mean_recall(y_new, guess), classes, unseen
+
+
+def told_classes(
+    fit: tuple[Array, Labels], origin: Origin, held_out: tuple[Array, Labels]
+) -> tuple[tuple[Array, Labels, Origin, Array, Labels] | None, int, int]:
+    """What a probe of classes goes by: samples with a class, held-out ones of a class of the fit.
+
+    Parameters
+    ----------
+    fit, origin, held_out
+        As in `class_score`.
+
+    Returns
+    -------
+    told, classes, unseen
+        Features, classes and origin of the fit, features and classes of the held-out samples,
+        or none; the numbers of classes: all as of `class_score`.
+    """
     known = fit[1] != ""
     x, y = fit[0][known], fit[1][known]
     named = held_out[1] != ""
@@ -170,11 +218,12 @@ def class_score(
     classes = len(np.unique(y_new))
     if min(len(x), len(x_new)) < MIN_SAMPLES or classes < 2:
         return None, classes, unseen
-    chosen = _class_strength(x, y, origin.take(known))
-    (shares,) = class_probabilities(x, y, x_new, np.array([chosen]))
-    guess = np.unique(y)[shares.argmax(axis=1)]
-    recall = [(guess[y_new == one] == one).mean() for one in np.unique(y_new)]
-    return float(np.mean(recall)), classes, unseen
+    return (x, y, origin.take(known), x_new, y_new), classes, unseen
+
+
+def mean_recall(truth: Labels, guess: Labels) -> float:
+    """Balanced accuracy: the mean recall of the classes of some samples (Brodersen et al. 2010)."""
+    return float(np.mean([(guess[truth == one] == one).mean() for one in np.unique(truth)]))
 
 
 def _class_strength(x: Array, y: Labels, origin: Origin) -> float:

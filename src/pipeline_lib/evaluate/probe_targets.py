@@ -1,4 +1,4 @@
-"""What linear probes shall tell of a sample: its surroundings, what comes next, its land cover."""
+"""What probes shall tell of a sample: its surroundings, what comes next, its land cover."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import zipfile
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Self
+from typing import Any, Self
 
 import numpy as np
 from numpy.typing import NDArray
@@ -99,6 +99,10 @@ class Targets:
 
     numbers: dict[str, Array]
     classes: dict[str, Labels]
+
+    def of(self, target: str) -> NDArray[Any]:
+        """One target, of either kind."""
+        return self.numbers[target] if target in self.numbers else self.classes[target]
 
 
 def surroundings(

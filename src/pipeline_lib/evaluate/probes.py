@@ -1,8 +1,9 @@
-"""Linear probes: what an embedding tells that the centre's spectrum alone does not.
+"""Probes: what an embedding tells that the centre's spectrum alone does not.
 
-The weights of the probes are learnt on the training split and scored on the others, so no cube
-is both; the strength of their penalty is chosen on training sites left out in turn. A probe is
-linear, so that what it finds lies open in the features (Alain and Bengio 2017, arXiv:1610.01644).
+They are learnt on the training split and scored on the others, so no cube is both; the strength
+of their penalty is chosen on training sites left out in turn. A probe is linear, so that what it
+finds lies open in the features (Alain and Bengio 2017, arXiv:1610.01644). A few targets are also
+told by the nearest neighbours, which find what lies close together though on no line.
 """
 
 from __future__ import annotations
@@ -19,6 +20,7 @@ from torch import Tensor
 
 from pipeline_lib.dataset import Draw, SequenceIndex, cube_name, cubes_of, read_split
 from pipeline_lib.errors import UserError
+from pipeline_lib.evaluate.nearest import NEAREST_TARGETS, nearest_scores
 from pipeline_lib.evaluate.probe_scores import Origin, class_scores, number_scores
 from pipeline_lib.evaluate.probe_targets import Array, Targets, Truth, context_targets
 from pipeline_lib.files import write_json
@@ -299,7 +301,7 @@ def _by_split(
 
 
 def probe_scores(samples: Mapping[str, Probed]) -> dict[str, Any]:
-    """Scores of linear probes of embeddings, beside those of the spectrum.
+    """Scores of probes of embeddings, beside those of the spectrum.
 
     What a change of the embeddings costs, their rounding for example, is the difference between
     the scores of the samples and of their copies with changed embeddings (`dataclasses.replace`).
@@ -315,11 +317,12 @@ def probe_scores(samples: Mapping[str, Probed]) -> dict[str, Any]:
         ``fit_samples``; ``features``, set -> how many; ``splits`` -> split -> ``samples`` and
         ``targets`` -> target -> ``metric``, ``scores`` by set of features (none where there is a
         ``reason``), ``samples`` and ``fit_samples`` that have the target, for classes also
-        ``classes`` and ``unseen_classes`` (see `class_score`). The sets: ``spectrum``, the scaled
-        bands of the centre; ``pca_<n>``, as many of their principal components as the embedding
-        has numbers, fitted on the samples of the fit that have all sensors, where these are more
-        and the bands are too; ``latents`` and ``alone``, if known; ``embedding``;
-        ``spectrum+embedding``. What is absent has the mean of the fit.
+        ``classes`` and ``unseen_classes`` (see `class_score`), for `NEAREST_TARGETS` also
+        ``nearest``, the scores of the nearest neighbours by set of features. The sets:
+        ``spectrum``, the scaled bands of the centre; ``pca_<n>``, as many of their principal
+        components as the embedding has numbers, fitted on the samples of the fit that have all
+        sensors, where these are more and the bands are too; ``latents`` and ``alone``, if known;
+        ``embedding``; ``spectrum+embedding``. What is absent has the mean of the fit.
     """
     fit = samples[FITTED_ON]
     fit_features = _features(fit, fit)
@@ -329,29 +332,20 @@ def probe_scores(samples: Mapping[str, Probed]) -> dict[str, Any]:
             continue
         held_out = samples[split]
         features = _features(fit, held_out)
-        numbers = held_out.targets.numbers
-        splits[split] = {
-            "samples": len(held_out),
-            "targets": {
-                **{
-                    name: number_scores(
-                        fit_features,
-                        fit.targets.numbers[name],
-                        fit.origin,
-                        features,
-                        numbers[name],
-                    )
-                    for name in numbers
-                    if name in fit.targets.numbers
-                },
-                **{
-                    name: class_scores(
-                        fit_features, fit.targets.classes[name], fit.origin, features, labels
-                    )
-                    for name, labels in held_out.targets.classes.items()
-                },
-            },
+        known, asked = fit.targets, held_out.targets
+        targets = {
+            name: number_scores(fit_features, known.numbers[name], fit.origin, features, values)
+            for name, values in asked.numbers.items()
+            if name in known.numbers
+        } | {
+            name: class_scores(fit_features, known.classes[name], fit.origin, features, labels)
+            for name, labels in asked.classes.items()
         }
+        for name in set(NEAREST_TARGETS) & set(targets):
+            targets[name]["nearest"] = nearest_scores(
+                fit_features, known.of(name), fit.origin, features, asked.of(name)
+            )
+        splits[split] = {"samples": len(held_out), "targets": targets}
     return {
         "fit_samples": len(fit),
         "features": {name: values.shape[1] for name, values in fit_features.items()},

@@ -15,6 +15,17 @@ from typing import Any
 from pipeline_lib import __version__
 from pipeline_lib.config import Config
 from pipeline_lib.errors import UserError
+from pipeline_lib.evaluate.gpp_report import (
+    BY_YEAR,
+    LEFT_OUT,
+    length_table,
+    method_tables,
+    site_table,
+    training_table,
+    verdict,
+    with_weather,
+)
+from pipeline_lib.evaluate.map_report import map_tables
 from pipeline_lib.evaluate.paper import METRICS
 from pipeline_lib.evaluate.probe_report import probe_tables
 from pipeline_lib.evaluate.tables import (
@@ -25,7 +36,6 @@ from pipeline_lib.evaluate.tables import (
     encoder_tables,
     facts_of_cubes,
     fusion_tables,
-    gpp_tables,
 )
 from pipeline_lib.files import atomic_path, digest_of, read_json
 
@@ -52,10 +62,10 @@ FIGURES = {
         "validation value, where the unit is the same.",
     ),
     "probes": (
-        "Scores of linear probes by target",
+        "Scores of probes by target",
         "How well a linear model of each set of features tells the targets, on cubes that it was "
-        "not fitted on: the closer to 1 the better. Dotted: chance. A bar cut off "
-        "below has its value above it.",
+        "not fitted on, and for some targets how well the nearest neighbours do: the closer to 1 "
+        "the better. Dotted: chance. A bar cut off below has its value above it.",
     ),
     "dates": (
         "Four dates of one cube: true colour and principal components of the embeddings",
@@ -68,9 +78,41 @@ FIGURES = {
         "True colour beside the first three principal components of the embeddings, as red, green "
         "and blue (the paper's Fig. 6).",
     ),
+    "maps": (
+        "Noise in time, steps in space and edges of bands, components and embeddings",
+        "Above: what is measured on the held-out cubes, where lower is smoother, and of edges, if "
+        "classes are known, closer to 1 is sharper; dotted: what a sharp edge, an even slope or no "
+        "edge would give. Below: a part of one cube on its clearest date, with the boundaries of "
+        "the classes, if known; the first three principal components of the bands of all sensors, "
+        "and of the embeddings, as red, green and blue.",
+    ),
+    "towers": (
+        "Daily embeddings and GPP of the towers",
+        "What the regressor reads: the numbers of the embedding around each tower, mean (line) and "
+        "standard deviation (band) over the footprint; dots: observed dates, between which the "
+        "lines are interpolated; grey: GPP of kept days, which it shall tell. Single dates of "
+        "snow or missed cloud may leave the panel.",
+    ),
     "gpp": (
         "Observed and predicted GPP of each site",
-        "Daily GPP observed at the towers and predicted from embeddings (the paper's Fig. 7).",
+        "Daily GPP observed at the towers (kept days) and predicted from embeddings, every day "
+        "that has a window (the paper's Fig. 7). By year: learned on the years not shaded. Site "
+        "left out: learned on the other sites. Bands: standard deviation over fits.",
+    ),
+    "methods": (
+        "Error of every method on years and sites not seen",
+        "RMSE of daily GPP on the same days, all sites and by vegetation type: mean over the fits "
+        "(dots), single fits (ticks). Dotted: the climatology of the day of year. Further left is "
+        "better.",
+    ),
+    "points": (
+        "Predicted against observed GPP",
+        "Each dot is a day. Above: validation years; below: sites left out. Line: equality.",
+    ),
+    "lengths": (
+        "Error by length of the window",
+        "RMSE on the validation days that all lengths predict: mean over the fits (dots), single "
+        "fits (dashes).",
     ),
 }
 """Kind of figure -> what it shows, and its caption."""
@@ -110,6 +152,7 @@ def write_report(
     encoder_evaluations: Mapping[str, Path],
     fusion_evaluation: Path,
     probes: Mapping[str, Path],
+    maps: Path,
     embeddings: Sequence[Path],
     gpp_metrics: Path | None,
     output: Path,
@@ -129,6 +172,8 @@ def write_report(
         Reconstruction metrics per sensor, and of the fusion.
     probes
         Scores of the probes per sensor, and of the fusion.
+    maps
+        Smoothness and edges of the maps.
     embeddings
         Manifests of the exported embeddings, each in the folder of its cube.
     gpp_metrics
@@ -148,6 +193,7 @@ def write_report(
     encoders = {name: read_json(path) for name, path in encoder_evaluations.items()}
     fusion = read_json(fusion_evaluation)
     probed = {name: read_json(path) for name, path in probes.items()}
+    assessed = read_json(maps)
     gpp = None if gpp_metrics is None else read_json(gpp_metrics)
     manifests = [(path.parent.name, read_json(path)) for path in embeddings]
     sections = [
@@ -172,7 +218,8 @@ def write_report(
             figures=_of_kind(pictures, "dates", "pca"),
             tables=embeddings_tables(manifests),
         ),
-        _gpp_section(config, pictures, gpp),
+        _maps_section(pictures, assessed, probed.get("fusion")),
+        *_gpp_sections(config, pictures, gpp),
         Section("methods", "How the numbers are defined", notes=_DEFINITIONS),
     ]
     html = _render(
@@ -272,8 +319,9 @@ def _results_section(
             _collect(ours, "encoder", sensor, split, model)
         for sensor, model in fusion.get("splits", {}).get(split, {}).get("model", {}).items():
             _collect(ours, "fusion", sensor, split, model)
-        scores = (gpp or {}).get("by_year", {}).get("regressor", {}).get(split, {})
-        _collect(ours, "gpp", None, split, scores.get("overall", {}))
+        if gpp is not None:
+            papers = gpp["methods"][gpp["difference"]["of"]][BY_YEAR]
+            _collect(ours, "gpp", None, split, papers.get(split, {}).get("overall", {}))
     return Section(
         "results",
         "Results beside the paper's",
@@ -351,7 +399,8 @@ def _context_section(
             "and date. Linear models are fitted on training samples to predict what lies around "
             "the pixel and what comes next, and scored on cubes they have not seen. Where spectrum "
             "and embedding together score no higher than the spectrum, a linear model finds "
-            "nothing of the context in the embedding.",
+            "nothing of the context in the embedding. Leaf area and land cover are also told by "
+            "the nearest samples: what lies close together without lying on a line.",
             told,
         ),
         figures=_of_kind(pictures, "probes"),
@@ -361,21 +410,103 @@ def _context_section(
     )
 
 
-def _gpp_section(
-    config: Config, pictures: Mapping[str, Picture], gpp: Mapping[str, Any] | None
-) -> Section | None:
-    if gpp is None or config.gpp is None:
-        return None
-    years = ", ".join(str(year) for year in config.gpp.validation_years)
+def _maps_section(
+    pictures: Mapping[str, Picture], maps: Mapping[str, Any], probes: Mapping[str, Any] | None
+) -> Section:
+    edges = (
+        "An edge is where three pixels of one class meet three of another, by the truth of the "
+        "archive. Two numbers tell how much of the difference between the classes lies between the "
+        "two pixels that touch; noise draws one towards 1 and the other towards 0."
+        if any(part["mapped_cubes"] for part in maps["splits"].values())
+        else "Edges are not measured, for want of a map that tells the classes of this run's "
+        "pixels. Steps are those between all adjacent pixels, and may be true ones."
+    )
     return Section(
-        "gpp",
-        "Gross primary productivity",
+        "maps",
+        "Are the maps smooth in time and sharp in space?",
         text=(
-            f"A transformer reads {config.gpp.window_days} days of embeddings around a tower and "
-            f"predicts the GPP of the last day. Validation years: {years}.",
+            "The bands of all sensors, as many of their principal components as an embedding has "
+            "numbers, and the embeddings are measured on the same pixels of cubes that nothing was "
+            "fitted on. Every feature is standardised by training pixels and weighs the same, as "
+            "in the probes, so a weak component counts like a strong one.",
+            "Noise in time is how far a pixel lies from the line between the dates before and "
+            "after. A map that tells nothing is smooth too: what the features still tell stands "
+            "beside, and the noise also as a share of their spread.",
+            edges,
         ),
-        figures=_of_kind(pictures, "gpp"),
-        tables=gpp_tables(gpp),
+        figures=_of_kind(pictures, "maps"),
+        tables=map_tables(maps, probes),
+    )
+
+
+def _gpp_sections(
+    config: Config, pictures: Mapping[str, Picture], gpp: Mapping[str, Any] | None
+) -> tuple[Section, ...]:
+    """A section per question that the comparison with GPP answers."""
+    if gpp is None or config.gpp is None:
+        return ()
+    block = config.gpp
+    years = " and ".join(str(year) for year in block.validation_years)
+    length = (
+        Section(
+            "windows",
+            "How long must a window be?",
+            figures=_of_kind(pictures, "lengths"),
+            tables=(length_table(gpp),),
+        ),
+    )
+    weather = (
+        Section(
+            "weather",
+            "What does weather add?",
+            text=(
+                f"The regressor is given the tower's own {' and '.join(block.weather)} besides, "
+                "which no satellite tells: incoming radiation and air temperature of each day. "
+                "What weather tells alone stands beside.",
+            ),
+            tables=tuple(
+                table
+                for design in (BY_YEAR, LEFT_OUT)
+                for table in method_tables(gpp, design, weather=True)
+            ),
+        ),
+    )
+    return (
+        Section(
+            "towers",
+            "Which towers, and what do they show?",
+            text=(
+                "GPP is g C m⁻² d⁻¹ by the night-time partitioning (GPP_NT_VUT_REF). A tower is "
+                f"used if more than {100 * block.min_good_days:.0f} % of its measured days have a "
+                f"quality of {block.min_quality:g} or more; negative GPP is left out.",
+            ),
+            figures=_of_kind(pictures, "towers"),
+            tables=(site_table(gpp),),
+        ),
+        Section(
+            "gpp",
+            "Do embeddings tell the GPP of years not seen?",
+            text=(
+                f"Every method reads {block.window_days} days around a tower and predicts the GPP "
+                f"of the last one. Nothing that it learns from knows anything of {years}: neither "
+                "GPP, nor images, nor embeddings whose context reaches there.",
+                *verdict(gpp, BY_YEAR),
+            ),
+            figures=_of_kind(pictures, "gpp", "methods"),
+            tables=(*method_tables(gpp, BY_YEAR), training_table(gpp)),
+        ),
+        Section(
+            "places",
+            "And the GPP of sites not seen?",
+            text=(
+                "The same methods, learned on all years of the other sites.",
+                *verdict(gpp, LEFT_OUT),
+            ),
+            figures=_of_kind(pictures, "points"),
+            tables=method_tables(gpp, LEFT_OUT),
+        ),
+        *(length if gpp["lengths"] else ()),
+        *(weather if with_weather(gpp) else ()),
     )
 
 
@@ -416,16 +547,19 @@ _DEFINITIONS = (
         "of those on half of each cube's dates, drawn at random. Only samples that have it count.",
     ),
     (
-        "linear probes",
-        "Ridge regression on standardised features, its strength chosen on training sites that are "
-        "left out in turn; R² on the held-out samples, mean over bands. For land cover, logistic "
-        "regression, its strength chosen likewise by log loss, and balanced accuracy, the mean "
-        "recall of the classes. In brackets: the number of features. Chance: the mean of the "
-        "held-out samples, or always one class. Those of the fusion tell the context of its "
-        "reference sensor; spectrum and latents are those of all sensors, and a sensor that is "
-        "absent from a sample has the mean of the training samples. Where other sensors are absent "
-        "from whole training sites, the strength is chosen between sites that differ in this too; "
-        "the embedding of which they are left out everywhere is free of that.",
+        "probes",
+        "Linear: ridge regression on standardised features, its strength chosen on training sites "
+        "that are left out in turn; R² on the held-out samples, mean over bands. For land cover, "
+        "logistic regression, its strength chosen likewise by log loss, and balanced accuracy, the "
+        "mean recall of the classes. k nearest: the mean of the 5, 15 or 45 training samples that "
+        "are nearest in standardised features, or their vote, in which classes weigh the same; "
+        "their number is chosen likewise, for votes by the Brier score. In brackets: the number of "
+        "features. Chance: the mean of the held-out samples, or always one class. Those of the "
+        "fusion tell the context of its reference sensor; spectrum and latents are those of all "
+        "sensors, and a sensor that is absent from a sample has the mean of the training samples. "
+        "Where other sensors are absent from whole training sites, the strength is chosen between "
+        "sites that differ in this too; the embedding of which they are left out everywhere is "
+        "free of that.",
     ),
     (
         "surroundings",
@@ -438,11 +572,46 @@ _DEFINITIONS = (
         "embedding has seen frames before and after its date, so this is no forecast.",
     ),
     (
+        "noise in time",
+        "Of three consecutive valid dates of a pixel, the first and last at most 40 days apart: "
+        "root mean square distance of the middle one from the line between the others (Vermote, "
+        "Justice and Breon 2009), in standard deviations of the training pixels. White noise of "
+        "one standard deviation gives 1.22 where dates are evenly spaced, and up to 1.41 where "
+        "they are not; what truly bends within that time counts too. Spread: the standard "
+        "deviation of the pixels measured, in the same unit.",
+    ),
+    (
+        "steps and edges",
+        "Step: root mean square difference of adjacent pixels along rows and columns. Contrast: "
+        "that of the two pixels at boundaries, divided by the step within a class; 1 where edges "
+        "do not stand out. With n the difference of the two pixels at a boundary and f that of the "
+        "third pixels on its two sides, sizes of edges are the sum of |n| by that of |f|, and "
+        "their share the sum of n · f by that of |f|². Both are 1 where the edge is sharp, 1/3 "
+        "where a mean over three pixels has blurred it, and 1/5 where the six pixels lie on an "
+        "even slope. Pure noise gives sizes of 1 and a share of 0; sizes above 1 are found where "
+        "bands of unequal resolution, or what lies along the boundary, set its pixels apart.",
+    ),
+    (
         "NRMSE",
         "RMSE / (maximum - minimum) of the observed GPP of the same rows. The paper does not "
         "define its own; its RMSE divided by its NRMSE implies a range wider than that of any of "
-        "its towers.",
+        "its towers. Of groups of days: the range of the group.",
     ),
     ("R²", "Coefficient of determination; negative where the mean of the observed is better."),
     ("bias", "Mean of predicted minus observed."),
+    (
+        "inputs",
+        "Of every tower and day: the embedding; the bands of all sensors, in the units of their "
+        "cubes; NIRv and kNDVI; all as means over the same footprint, interpolated in the same "
+        "way. Yearly mean embedding: the mean of a calendar year's embeddings; in training years, "
+        "of those whose context knows no validation year. Day of year: its sine and cosine.",
+    ),
+    (
+        "readers",
+        "The transformer reads the days of a window; ridge regression and gradient boosting read "
+        "the last day and the means of the window's thirds. All learn from the same windows, "
+        "scaled on them alone, and are scored on the same days. Climatology: the mean GPP of the "
+        "day of year over training years of sites of the same vegetation type (or other sites), "
+        "smoothed by 10 days.",
+    ),
 )

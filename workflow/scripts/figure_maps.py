@@ -1,0 +1,22 @@
+"""Draw how smooth and how sharp the maps are."""
+
+from pathlib import Path
+
+from pipeline_lib.evaluate.map_report import plot_maps
+from pipeline_lib.scripting import job
+
+with job(snakemake):
+    params = snakemake.params
+    plot_maps(
+        evaluation=Path(snakemake.input.evaluation),
+        embeddings={
+            Path(path).parent.name: Path(path).parent for path in snakemake.input.manifests
+        },
+        cubes={
+            sensor: {cube: Path(path) for cube, path in files.items()}
+            for sensor, files in params.cubes.items()
+        },
+        truth={cube: Path(path) for cube, path in params.truth.items()},
+        rgb=tuple(params.rgb),
+        output=Path(snakemake.output[0]),
+    )
