@@ -32,6 +32,7 @@ rule all:
     default_target: True
     input:
         [] if C.models else f"{RUN}/report.html",
+        f"{RUN}/gpp/sites.csv" if TOWERS else [],
         embeddings(),
         geotiffs,
 

@@ -5,195 +5,293 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
+from made_towers import SMALL, gpp_of, write_towers
 
-from pipeline_lib.config import Gpp, Regressor
 from pipeline_lib.errors import UserError
 from pipeline_lib.files import read_json
-from pipeline_lib.gpp import evaluate_gpp, plot_gpp
-from pipeline_lib.gpp.regressor import Scaling, WindowTransformer, fit_regressor
-
-SMALL = Regressor(
-    width=16,
-    blocks=2,
-    heads=2,
-    dropout=0.0,
-    learning_rate=3e-3,
-    batch_size=16,
-    max_epochs=12,
-    seeds=2,
+from pipeline_lib.gpp.days import columns_of, read_days
+from pipeline_lib.gpp.evaluation import predict_baselines, regress_gpp, score_gpp
+from pipeline_lib.gpp.experiments import read_predictions
+from pipeline_lib.gpp.figures import (
+    plot_days,
+    plot_lengths,
+    plot_methods,
+    plot_points,
+    plot_series,
 )
-TOWERS = {"XX-Dbf": "DBF", "XX-Enf": "ENF", "XX-Gra": "GRA"}
-
-
-def gpp_of(**changes):
-    settings = {
-        "towers": [
-            {"name": name, "lon": 10, "lat": 50, "vegetation": kind}
-            for name, kind in TOWERS.items()
-        ],
-        "period": {"start": "2018-01-01", "end": "2020-12-31"},
-        "window_days": 30,
-        "regressor": SMALL.model_dump(),
-    }
-    return Gpp.model_validate(settings | changes)
-
-
-def write_tower(folder, number, name, gpp, *, bad_share=0.1):
-    """A tower whose GPP follows from its embeddings, with weather that no calendar knows."""
-    rng = np.random.default_rng(number)
-    days = pd.date_range(gpp.period.start, gpp.period.end, name="date")
-    season = 0.5 - 0.5 * np.cos(2 * np.pi * (days.dayofyear - 20 + 15 * number) / 365.25)
-    weather = np.convolve(rng.normal(size=len(days)), np.full(25, 0.1), mode="same")
-    green = np.clip(season.to_numpy() + 0.5 * weather, 0, None)
-    noise = rng.normal(0, 0.03, (3, len(days)))
-    series = pd.DataFrame(
-        {"e0": green + noise[0], "e1": season + noise[1], "e2": 0.5 - green + noise[2]}, index=days
-    )
-    series["observed"] = np.arange(len(days)) % 5 == 0
-    targets = pd.DataFrame(
-        {"gpp": 10 * green + rng.normal(0, 0.3, len(days)), "quality": 0.9}, index=days
-    )
-    targets.loc[rng.random(len(days)) < bad_share, "quality"] = 0.2
-    targets["kept"] = (targets["quality"] >= 0.7) & (targets["gpp"] >= 0)
-    paths = folder / f"targets-{name}.csv", folder / f"series-{name}.csv"
-    for table, path in zip((targets, series), paths, strict=True):
-        table.to_csv(path)
-    return paths
-
-
-def towers(folder, gpp, **bad):
-    folder.mkdir(parents=True, exist_ok=True)
-    paths = {
-        name: write_tower(folder, number, name, gpp, bad_share=bad.get(name[-3:], 0.1))
-        for number, name in enumerate(TOWERS)
-    }
-    return {n: p[0] for n, p in paths.items()}, {n: p[1] for n, p in paths.items()}
-
-
-def evaluate(folder, gpp, targets, series, seed=1):
-    out = {"metrics": folder / "metrics.json", "predictions": folder / "predictions.csv"}
-    evaluate_gpp(gpp=gpp, seed=seed, targets=targets, series=series, **out)
-    return read_json(out["metrics"]), pd.read_csv(out["predictions"], parse_dates=["date"])
+from pipeline_lib.gpp.methods import baselines, regressed_inputs, told_method
+from pipeline_lib.gpp.regressor import Scaling, WindowTransformer, fit_regressor
 
 
 @pytest.fixture(scope="module")
-def evaluated(tmp_path_factory):
-    folder = tmp_path_factory.mktemp("gpp")
+def towers(tmp_path_factory):
+    """The GPP block and the towers' files; of the conifers most days are bad."""
     gpp = gpp_of()
-    targets, series = towers(folder, gpp, Enf=0.6)
-    metrics, predictions = evaluate(folder, gpp, targets, series)
-    return folder, gpp, targets, series, metrics, predictions
+    return gpp, write_towers(tmp_path_factory.mktemp("towers"), gpp, Enf=0.6)
+
+
+def evaluate(folder, gpp, files, seed=1):
+    """Everything that the workflow does, in one process."""
+    told = {"gpp": gpp, "seed": seed, **files}
+    predict_baselines(**told, folder=folder)
+    methods = {name: folder / f"{name}.csv" for name in baselines(["B04", "B08"])}
+    for inputs in regressed_inputs(weather=bool(gpp.weather)):
+        methods[f"{inputs}-transformer"] = folder / f"{inputs}-30.csv"
+        regress_gpp(**told, inputs=inputs, days=30, output=methods[f"{inputs}-transformer"])
+    lengths = {}
+    for inputs in ("embedding", "bands") if gpp.other_window_days else ():
+        lengths[inputs] = {days: folder / f"{inputs}-{days}.csv" for days in (30, 60)}
+        regress_gpp(**told, inputs=inputs, days=60, output=lengths[inputs][60])
+    out = {"metrics": folder / "metrics.json", "predictions": folder / "predictions.csv"}
+    score_gpp(**told, methods=methods, lengths=lengths, **out)
+    return read_json(out["metrics"]), methods
+
+
+@pytest.fixture(scope="module")
+def evaluated(towers, tmp_path_factory):
+    gpp, files = towers
+    folder = tmp_path_factory.mktemp("evaluated")
+    metrics, methods = evaluate(folder, gpp, files)
+    return folder, metrics, methods
+
+
+def validation(metrics, method):
+    return metrics["methods"][method]["by_year"]["validation"]
 
 
 def test_it_learns_what_a_calendar_does_not_know(evaluated):
-    *_, metrics, _ = evaluated
-    scores = metrics["by_year"]
-    learned = scores["regressor"]["validation"]["overall"]
-    assert learned["r2"] > 0.8
-    assert learned["rmse"] < scores["climatology"]["validation"]["overall"]["rmse"]
-    assert scores["regressor"]["validation"]["overall"]["n"] == metrics["windows"]["validation"]
-    assert set(scores["regressor"]["validation"]["per_vegetation"]) == {"DBF", "GRA"}
-    assert len(scores["regressor_by_seed"]) == 2
-    assert metrics["leave_one_site_out"]["regressor"]["overall"]["r2"] > 0.5
+    _, metrics, _ = evaluated
+    learned = validation(metrics, "embedding-transformer")
+    assert learned["overall"]["r2"] > 0.8
+    assert learned["overall"]["n"] == metrics["days"]["validation"]
+    assert set(learned["per_vegetation"]) == {"DBF", "GRA"}
+    assert len(learned["by_fit"]) == 2
+    for worse in ("climatology", "bands-transformer", "NIRv-ridge", "yearly+season-boosting"):
+        assert learned["overall"]["rmse"] < validation(metrics, worse)["overall"]["rmse"]
+    assert metrics["methods"]["embedding-transformer"]["left_out"]["overall"]["r2"] > 0.5
     assert metrics["paper"]["validation"] == {"nrmse": 0.0958, "rmse": 4.40}
 
 
+@pytest.mark.parametrize("reader", ["ridge", "boosting"])
+def test_simple_readers_read_what_there_is(evaluated, reader):
+    _, metrics, _ = evaluated
+    assert validation(metrics, f"embedding-{reader}")["overall"]["r2"] > 0.8
+    assert validation(metrics, f"bands-{reader}")["overall"]["r2"] < 0.8
+
+
+def test_all_methods_are_scored_on_the_same_days(evaluated):
+    _, metrics, methods = evaluated
+    assert set(metrics["methods"]) == set(methods)
+    for design in ("by_year", "left_out"):
+        counts = set()
+        for about in metrics["methods"].values():
+            scores = about[design]["validation"] if design == "by_year" else about[design]
+            counts.add(scores["overall"]["n"])
+        assert len(counts) == 1
+    assert metrics["methods"]["NIRv-ridge"]["features"] == 1
+    assert metrics["methods"]["embedding+weather-transformer"]["features"] == 4
+    assert metrics["methods"]["bands-ridge"]["features"] == 2
+
+
+def test_the_difference_from_the_rival_is_beyond_chance(evaluated):
+    _, metrics, _ = evaluated
+    for design in ("by_year", "left_out"):
+        told = metrics["difference"][design]
+        assert told["low"] <= told["rmse"] <= told["high"] < 0
+
+
+def test_lengths_are_compared_on_the_days_that_all_of_them_predict(evaluated):
+    _, metrics, _ = evaluated
+    counts = {
+        one["overall"]["n"] for found in metrics["lengths"].values() for one in found.values()
+    }
+    assert len(counts) == 1
+    assert counts.pop() < metrics["days"]["validation"]
+    assert set(metrics["lengths"]["embedding"]) == {"30", "60"}
+
+
 def test_a_site_of_few_good_days_is_left_out_and_named(evaluated):
-    *_, metrics, predictions = evaluated
+    folder, metrics, _ = evaluated
     site = metrics["sites"]["XX-Enf"]
     assert not site["used"] and "good days" in site["reason"]
-    assert site["windows"] == {"training": 0, "validation": 0, "spanning": 0}
+    assert (site["lon"], site["lat"]) == (10, 50)
     assert metrics["sites"]["XX-Gra"]["used"]
+    predictions = pd.read_csv(folder / "predictions.csv")
     assert set(predictions["site"]) == {"XX-Dbf", "XX-Gra"}
 
 
-def test_predictions_are_those_that_were_scored(evaluated):
-    *_, metrics, predictions = evaluated
-    assert set(predictions["split"]) == {"training", "validation", "spanning"}
-    years = predictions.groupby("split")["date"].agg(lambda d: set(d.dt.year))
+def test_every_day_is_predicted_and_those_kept_are_scored(evaluated):
+    folder, metrics, _ = evaluated
+    days = pd.read_csv(folder / "predictions.csv", parse_dates=["date"])
+    assert set(days["part"]) == {"training", "validation", "spanning"}
+    years = days.groupby("part")["date"].agg(lambda d: set(d.dt.year))
     assert years["validation"] == {2020} and years["training"] == {2018, 2019}
-    scored = predictions[predictions["split"] == "validation"]
+    scored = days[(days["part"] == "validation") & days["observed"].notna()]
     assert scored["date"].min() >= pd.Timestamp("2020-01-30")
     error = scored["predicted"] - scored["observed"]
-    rmse = metrics["by_year"]["regressor"]["validation"]["overall"]["rmse"]
+    rmse = validation(metrics, "embedding-transformer")["overall"]["rmse"]
     assert np.sqrt((error**2).mean()) == pytest.approx(rmse, rel=1e-4)
-    assert (predictions["spread"] > 0).all()
-    assert predictions.drop(columns=["site"]).notna().all(axis=None)
+    own = days[days["site"] == "XX-Dbf"]
+    assert (own["date"].diff().dropna() == pd.Timedelta(days=1)).all()
+    assert len(own) == 1096 - 29
+    assert (days["spread"] > 0).all() and (days["left_out_spread"] > 0).all()
+    assert days.drop(columns="observed").notna().all(axis=None)
 
 
-def test_the_same_seed_gives_the_same_bytes_on_any_number_of_threads(evaluated):
-    folder, gpp, targets, series, *_ = evaluated
+def test_the_same_seed_gives_the_same_bytes_on_any_number_of_threads(towers, evaluated, tmp_path):
+    gpp, files = towers
+    folder, _, methods = evaluated
     state, threads = torch.get_rng_state(), torch.get_num_threads()
-    again = folder / "again"
     try:
         torch.set_num_threads(2)
-        evaluate(again, gpp, targets, series)
+        again, _ = evaluate(tmp_path, gpp, files)
         assert torch.get_num_threads() == 2
     finally:
         torch.set_num_threads(threads)
-    for name in ("metrics.json", "predictions.csv"):
-        assert (again / name).read_bytes() == (folder / name).read_bytes()
+    assert again == read_json(folder / "metrics.json")
+    for path in (*methods.values(), folder / "predictions.csv"):
+        assert (tmp_path / path.name).read_bytes() == path.read_bytes()
     assert torch.equal(torch.get_rng_state(), state)
 
 
-def test_validation_years_change_nothing_that_is_learned(evaluated):
-    folder, gpp, targets, series, _, before = evaluated
-    changed = folder / "changed"
-    changed.mkdir()
-    new_targets, new_series = {}, {}
-    for name in TOWERS:
-        table = pd.read_csv(targets[name], parse_dates=["date"], index_col="date")
+def test_validation_years_change_nothing_that_is_learned(towers, evaluated, tmp_path):
+    """GPP, embeddings, bands and weather of 2020 are other ones: what was learned stays."""
+    gpp, files = towers
+    _, _, before = evaluated
+
+    def changed(path, factor):
+        table = pd.read_csv(path, parse_dates=["date"], index_col="date")
         late = table.index.year == 2020
-        table.loc[late, "gpp"] = table.loc[late, "gpp"].to_numpy()[::-1] * 3 + 1
-        new_targets[name] = changed / targets[name].name
-        table.to_csv(new_targets[name])
-        table = pd.read_csv(series[name], parse_dates=["date"], index_col="date")
-        table.loc[late, ["e0", "e1", "e2"]] += 5
-        new_series[name] = changed / series[name].name
-        table.to_csv(new_series[name])
-    _, after = evaluate(changed, gpp, new_targets, new_series)
-    columns = ["site", "date", "observed", "predicted", "spread", "climatology"]
-    pd.testing.assert_frame_equal(
-        before.loc[before["split"] == "training", columns].reset_index(drop=True),
-        after.loc[after["split"] == "training", columns].reset_index(drop=True),
-    )
+        numbers = table.select_dtypes("float").columns.difference(["quality"])
+        table.loc[late, numbers] = table.loc[late, numbers].to_numpy()[::-1] * factor + 1
+        # Interpolation carries the change into December, which its sources say.
+        target = tmp_path / f"{path.parent.name}-{path.name}"
+        table.to_csv(target)
+        return target
+
+    others = {
+        "targets": {name: changed(path, 3) for name, path in files["targets"].items()},
+        "series": {
+            source: {name: changed(path, 5) for name, path in found.items()}
+            for source, found in files["series"].items()
+        },
+    }
+    _, after = evaluate(tmp_path, gpp, others)
+    for method, path in before.items():
+        one, other = (
+            table[table["part"] == "training"].filter(regex="site|date|by_year")
+            for table in (read_predictions(path), read_predictions(after[method]))
+        )
+        assert len(one) > 500, method
+        pd.testing.assert_frame_equal(one.reset_index(drop=True), other.reset_index(drop=True))
+
+
+def test_a_site_that_is_left_out_changes_nothing_that_is_learned_of_it(towers, evaluated, tmp_path):
+    gpp, files = towers
+    _, _, before = evaluated
+    path = tmp_path / "targets.csv"
+    table = pd.read_csv(files["targets"]["XX-Dbf"])
+    table["gpp"] = table["gpp"].to_numpy()[::-1] * 2
+    table.to_csv(path, index=False)
+    others = {**files, "targets": {**files["targets"], "XX-Dbf": path}}
+    told = {"gpp": gpp, "seed": 1, **others}
+    predict_baselines(**told, folder=tmp_path)
+    regress_gpp(**told, inputs="embedding", days=30, output=tmp_path / "embedding-transformer.csv")
+    for method in (*baselines(["B04", "B08"]), "embedding-transformer"):
+        one, other = (
+            found[found["site"] == "XX-Dbf"].filter(like="left_out")
+            for found in (
+                read_predictions(before[method]),
+                read_predictions(tmp_path / f"{method}.csv"),
+            )
+        )
+        pd.testing.assert_frame_equal(one, other)
 
 
 def test_targets_shuffled_in_time_cannot_be_predicted(tmp_path):
-    gpp = gpp_of(regressor=SMALL.model_copy(update={"seeds": 1}).model_dump())
-    targets, series = towers(tmp_path, gpp)
+    gpp = gpp_of(other_window_days=(), weather=())
+    files = write_towers(tmp_path, gpp)
     rng = np.random.default_rng(5)
-    for path in targets.values():
+    for path in files["targets"].values():
         table = pd.read_csv(path)
         table["gpp"] = rng.permutation(table["gpp"])
         table["kept"] = (table["quality"] >= 0.7) & (table["gpp"] >= 0)
         table.to_csv(path, index=False)
-    metrics, _ = evaluate(tmp_path, gpp, targets, series)
-    assert metrics["by_year"]["regressor"]["validation"]["overall"]["r2"] < 0.1
-    assert metrics["leave_one_site_out"]["regressor"]["overall"]["r2"] < 0.1
+    metrics, _ = evaluate(tmp_path, gpp, files)
+    for method, about in metrics["methods"].items():
+        assert about["by_year"]["validation"]["overall"]["r2"] < 0.1, method
+        assert about["left_out"]["overall"]["r2"] < 0.1, method
+    assert metrics["lengths"] == {}
 
 
-def test_one_site_and_one_seed_leave_empty_what_they_cannot_tell(tmp_path):
+def test_one_site_leaves_empty_what_it_cannot_tell(tmp_path):
     regressor = SMALL.model_copy(update={"seeds": 1, "max_epochs": 1}).model_dump()
-    gpp = gpp_of(regressor=regressor)
-    targets, series = towers(tmp_path, gpp, Dbf=0.9, Enf=0.9)
-    metrics, predictions = evaluate(tmp_path, gpp, targets, series)
-    assert predictions[["spread", "left_out", "left_out_climatology"]].isna().all(axis=None)
-    assert metrics["leave_one_site_out"]["regressor"]["overall"]["n"] == 0
+    gpp = gpp_of(regressor=regressor, other_window_days=(), weather=())
+    files = write_towers(tmp_path, gpp, Dbf=0.9, Enf=0.9)
+    metrics, methods = evaluate(tmp_path, gpp, files)
+    predictions = pd.read_csv(tmp_path / "predictions.csv")
+    empty = ["spread", "left_out", "left_out_spread"]
+    assert predictions[empty].isna().all(axis=None)
+    for about in metrics["methods"].values():
+        assert about["left_out"]["overall"]["n"] == 0
+    assert set(metrics["difference"]) == {"of", "from", "by_year"}
+    plot_methods(metrics=tmp_path / "metrics.json", output=tmp_path / "methods.png")
+    plot_points(
+        methods=methods,
+        predictions=tmp_path / "predictions.csv",
+        output=tmp_path / "points.png",
+    )
 
 
 def test_too_little_data_is_told(tmp_path):
-    gpp = gpp_of()
-    targets, series = towers(tmp_path, gpp)
-    with pytest.raises(UserError, match="validation years"):
-        evaluate(tmp_path, gpp_of(window_days=400), targets, series)
-    targets, series = towers(tmp_path, gpp, Dbf=0.9, Enf=0.9, Gra=0.0)
-    with pytest.raises(UserError, match="only 1 windows to learn from"):
-        evaluate(tmp_path, gpp_of(window_days=360, validation_years=(2019, 2020)), targets, series)
-    targets, series = towers(tmp_path, gpp, Dbf=0.9, Enf=0.9, Gra=0.9)
+    def regress(files, **changes):
+        told = gpp_of(**changes)
+        regress_gpp(
+            gpp=told,
+            seed=1,
+            **files,
+            inputs="embedding",
+            days=told.window_days,
+            output=tmp_path / "out.csv",
+        )
+
+    files = write_towers(tmp_path, gpp_of())
+    with pytest.raises(UserError, match="no window of 400 days lies wholly in the validation"):
+        regress(files, window_days=400)
+    files = write_towers(tmp_path, gpp_of(), Dbf=0.9, Enf=0.9, Gra=0.0)
+    with pytest.raises(UserError, match=r"only [01] windows to learn from"):
+        regress(files, window_days=345, validation_years=(2019, 2020))
+    files = write_towers(tmp_path, gpp_of(), Dbf=0.9, Enf=0.9, Gra=0.9)
     with pytest.raises(UserError, match="no tower has enough good days"):
-        evaluate(tmp_path, gpp, targets, series)
-    assert not (tmp_path / "metrics.json").exists()
+        regress(files)
+    assert not (tmp_path / "out.csv").exists()
+
+
+def test_a_yearly_embedding_is_the_mean_of_a_year_and_knows_no_validation_year(towers):
+    gpp, files = towers
+    table = read_days(gpp=gpp, **files)
+    assert columns_of(table, "yearly") == [f"yearly:e{i}" for i in range(3)]
+    series = pd.read_csv(
+        files["series"]["embedding"]["XX-Gra"], parse_dates=["date"], index_col="date"
+    )
+    seen = series[series["observed"]]
+    own = table[table["site"] == "XX-Gra"].set_index("date")["yearly:e0"]
+    # The images of these towers lie up to 20 days around.
+    for year, last in (("2018", "2018-12-31"), ("2019", "2019-12-11"), ("2020", "2020-12-31")):
+        np.testing.assert_allclose(own.loc[year], seen.loc[f"{year}-01-01" : last, "e0"].mean())
+
+
+def test_inputs_are_told_apart(towers):
+    gpp, files = towers
+    table = read_days(gpp=gpp, **files)
+    assert columns_of(table, "bands") == ["sentinel-2:B04", "sentinel-2:B08"]
+    assert columns_of(table, "NIRv") == ["sentinel-2:NIRv"]
+    assert columns_of(table, "embedding+weather")[-1] == "weather:TA_F"
+    assert columns_of(table, "season") == ["season:sin", "season:cos"]
+    assert told_method("embedding+weather-transformer") == ("embeddings + weather", "transformer")
+    assert baselines(["vv"]) == [
+        m for m in baselines(["B04", "B08"]) if "NIRv" not in m and "kNDVI" not in m
+    ]
 
 
 def test_the_network_knows_the_order_of_days_and_not_its_batch():
@@ -246,19 +344,30 @@ def test_training_stops_without_progress_and_keeps_the_best_epoch():
     assert fitted.epochs - fitted.best_epoch == 2
 
 
-def test_the_figure_is_drawn_for_used_and_unused_sites(evaluated, tmp_path):
-    folder, gpp, targets, *_ = evaluated
-    for name in ("a.png", "b.png"):
-        plot_gpp(
-            predictions=folder / "predictions.csv",
-            targets=targets,
-            gpp=gpp,
-            output=tmp_path / name,
-        )
-    assert (tmp_path / "a.png").read_bytes() == (tmp_path / "b.png").read_bytes()
-    assert (tmp_path / "a.png").stat().st_size > 20_000
+def test_the_figures_are_drawn_and_equal_inputs_give_equal_bytes(towers, evaluated, tmp_path):
+    gpp, files = towers
+    folder, _, methods = evaluated
+    predictions, metrics = folder / "predictions.csv", folder / "metrics.json"
+    targets = files["targets"]
+    for run in ("a", "b"):
+        out = tmp_path / run
+        plot_days(predictions=predictions, targets=targets, gpp=gpp, output=out / "days.png")
+        plot_series(series=files["series"]["embedding"], targets=targets, output=out / "series.png")
+        plot_methods(metrics=metrics, output=out / "methods.png")
+        plot_points(methods=methods, predictions=predictions, output=out / "points.png")
+        plot_lengths(metrics=metrics, output=out / "lengths.png")
+    for path in sorted((tmp_path / "a").iterdir()):
+        assert path.read_bytes() == (tmp_path / "b" / path.name).read_bytes()
+        assert path.stat().st_size > 15_000
 
 
-def test_importing_the_package_loads_no_torch():
-    code = "import pipeline_lib.gpp, sys; sys.exit('torch' in sys.modules)"
+def test_what_the_workflow_reads_is_light():
+    code = (
+        "import pipeline_lib.gpp.methods, sys; sys.exit(bool({'torch', 'pandas'} & {*sys.modules}))"
+    )
+    subprocess.run([sys.executable, "-c", code], check=True)
+
+
+def test_importing_the_jobs_loads_no_torch():
+    code = "import pipeline_lib.gpp.evaluation, sys; sys.exit('torch' in sys.modules)"
     subprocess.run([sys.executable, "-c", code], check=True)

@@ -9,15 +9,15 @@ import pytest
 
 from pipeline_lib.config import Gpp, Tower
 from pipeline_lib.errors import UserError
-from pipeline_lib.gpp import write_targets
-from pipeline_lib.gpp.fluxnet import (
-    find_daily,
+from pipeline_lib.gpp.fluxnet import find_daily, read_daily
+from pipeline_lib.gpp.targets import (
     good_share,
     is_selected,
     join_records,
     judge_days,
-    read_daily,
     read_targets,
+    write_site_table,
+    write_targets,
 )
 
 NAME = "FLX_XX-Abc_FLUXNET2015_FULLSET_DD_2017-2017_1-4.csv"
@@ -39,12 +39,13 @@ def tower(name="XX-Abc"):
     return Tower(name=name, lon=10, lat=50, vegetation="GRA")
 
 
-def gpp_of(first, last):
+def gpp_of(first, last, **changes):
     return Gpp.model_validate(
         {
             "period": {"start": f"{first}-01-01", "end": f"{last}-12-31"},
             "validation_years": (last,),
         }
+        | changes
     )
 
 
@@ -259,4 +260,44 @@ def test_units_travel_with_the_table(tmp_path):
     save(tmp_path, days_of_2017())
     (source,) = find_daily(tmp_path, "XX-Abc")
     assert read_daily(source).attrs == {"gpp": "g C m-2 d-1", "quality": "1"}
+    assert read_daily(source, ["TA_F"]).attrs["TA_F"] == "degC"
     assert Path(str(source)).name == NAME
+
+
+def test_weather_is_read_where_it_is_asked_for(tmp_path):
+    temperature = np.linspace(-3, 20, 365)
+    temperature[7] = -9999
+    save(tmp_path, days_of_2017(TA_F=temperature))
+    table = targets_of(tmp_path, gpp_of(2017, 2017, weather=("TA_F",)))
+    assert table["TA_F"].isna().sum() == 1
+    assert table["TA_F"].iloc[-1] == 20
+    with pytest.raises(UserError, match="lacks the columns SW_IN_F"):
+        targets_of(tmp_path, gpp_of(2017, 2017, weather=("SW_IN_F",)))
+
+
+def test_the_site_table_tells_who_is_used_and_why_not(tmp_path, capsys):
+    poor = np.where(np.arange(365) % 2, 0.9, 0.1)
+    towers = [
+        {"name": name, "lon": 10.5, "lat": 50.25, "vegetation": "DBF"}
+        for name in ("XX-Abc", "XX-Bad", "XX-Old")
+    ]
+    gpp = gpp_of(2017, 2017, towers=towers)
+    quality = {"XX-Abc": 0.9, "XX-Bad": poor, "XX-Old": 0.9}
+    targets = {}
+    for name, values in quality.items():
+        folder = tmp_path / name
+        folder.mkdir()
+        days = days_of_2017(NEE_VUT_REF_QC=values)
+        if name == "XX-Old":
+            days["GPP_NT_VUT_REF"] = -9999
+        save(folder, days, NAME.replace("XX-Abc", name))
+        targets[name] = tmp_path / f"{name}.csv"
+        write_targets(tower=tower(name), gpp=gpp, fluxnet=folder, output=targets[name])
+    write_site_table(gpp=gpp, targets=targets, output=tmp_path / "sites.csv")
+    table = pd.read_csv(tmp_path / "sites.csv", index_col="site")
+    assert table["used"].tolist() == [True, False, False]
+    assert table.loc["XX-Bad", "reason"] == "50% good days, more than 60% are asked for"
+    assert table.loc["XX-Old", "reason"] == "no measured day in the period"
+    assert table.loc["XX-Abc", ["lon", "lat", "vegetation"]].tolist() == [10.5, 50.25, "DBF"]
+    assert table.loc["XX-Abc", ["days", "kept", "good_share"]].tolist() == [365, 365, 1.0]
+    assert "XX-Bad" in capsys.readouterr().out

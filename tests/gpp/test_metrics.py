@@ -4,7 +4,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from sklearn import metrics as reference
 
-from pipeline_lib.gpp.baselines import climatology
+from pipeline_lib.gpp.climatology import climatology
 from pipeline_lib.gpp.metrics import agreement, agreement_by_group
 
 

@@ -4,17 +4,26 @@ import pytest
 import xarray as xr
 from hypothesis import given
 from hypothesis import strategies as st
-from pyproj import CRS, Transformer
+from pyproj import CRS
 
-from pipeline_lib.config import CubeGrid, Gpp, Tower
-from pipeline_lib.cubes import grid_at
+import pipeline_lib.embed
+from pipeline_lib.config import SENTINEL_2, Context, CubeGrid, Gpp, Smoothing, Tower
+from pipeline_lib.cubes import grid_at, make_cube, write_cube
 from pipeline_lib.errors import UserError
+from pipeline_lib.gpp.footprint import footprint_weights
 from pipeline_lib.gpp.series import (
+    SOURCES,
+    Observed,
     daily_series,
-    footprint,
+    day_numbers,
+    features_of,
+    image_range,
     interpolate_daily,
-    mean_embedding,
+    observed_embeddings,
     read_series,
+    smooth_daily,
+    weighted_pixels,
+    write_bands,
     write_series,
 )
 
@@ -27,12 +36,20 @@ GPP = Gpp.model_validate(
         "max_gap_days": 30,
     }
 )
+NAMES = [f"e{i}" for i in range(7)]
 
 
-def dataset(dates, values):
+def dataset(dates, values, share=1.0, apart=None):
     crs = CRS.from_epsg(GRID.epsg).to_cf()
+    shape = (len(dates), 24, 24)
+    layers = {
+        "embedding": (("time", "feature", "y", "x"), values.astype(np.float32)),
+        "context_share": (("time", "y", "x"), np.broadcast_to(share, shape).astype(np.float32)),
+    }
+    if apart is not None:
+        layers["days_to_sentinel-1"] = (("time", "y", "x"), np.broadcast_to(apart, shape))
     return xr.Dataset(
-        {"embedding": (("time", "feature", "y", "x"), values.astype(np.float32))},
+        layers,
         coords={
             "time": pd.DatetimeIndex(dates),
             "y": GRID.y,
@@ -40,6 +57,12 @@ def dataset(dates, values):
             "spatial_ref": ((), 0, crs),
         },
     )
+
+
+def observed(days, values=None):
+    days = np.asarray(days)
+    values = np.ones((len(days), 1)) if values is None else values
+    return Observed(days, values, np.zeros_like(values), np.ones(len(days)), days, days)
 
 
 @st.composite
@@ -80,31 +103,60 @@ def test_interpolation_of_nothing_is_empty():
     assert daily.shape == (5, 3) and np.isnan(daily).all()
 
 
-def test_footprint_is_a_disc_around_the_tower():
-    inside = footprint(GRID, lon=TOWER.lon, lat=TOWER.lat, radius=50)
-    assert inside.sum() * 100 == pytest.approx(np.pi * 50**2, rel=0.08)
-    east, north = Transformer.from_crs(4326, GRID.epsg, always_xy=True).transform(
-        TOWER.lon, TOWER.lat
-    )
-    rows, columns = np.nonzero(inside)
-    assert abs(GRID.x[columns].mean() - east) < 5
-    assert abs(GRID.y[rows].mean() - north) < 5
-    assert footprint(GRID, lon=TOWER.lon, lat=TOWER.lat, radius=0.01).sum() == 1
+@given(st.integers(0, 2**32 - 1))
+def test_pixels_weigh_as_numpy_weighs_them(seed):
+    rng = np.random.default_rng(seed)
+    values, weights = rng.normal(size=(2, 3, 6)), rng.random((2, 6))
+    values[0, 1, 2] = np.nan
+    weights[0, 4] = np.nan
+    mean, spread, total = weighted_pixels(values, weights)
+    for date, counted in enumerate(([0, 1, 3, 5], [0, 1, 2, 3, 4, 5])):
+        known, w = values[date][:, counted], weights[date][counted]
+        expected = np.average(known, axis=1, weights=w)
+        np.testing.assert_allclose(mean[date], expected)
+        variance = np.average((known - expected[:, None]) ** 2, axis=1, weights=w)
+        np.testing.assert_allclose(spread[date], np.sqrt(variance))
+        assert total[date] == pytest.approx(w.sum())
 
 
-def test_a_tower_outside_its_cube_is_an_error():
-    with pytest.raises(UserError, match="outside its cube"):
-        footprint(GRID, lon=TOWER.lon + 0.1, lat=TOWER.lat, radius=50)
+def test_a_date_without_weight_is_empty():
+    mean, spread, total = weighted_pixels(np.ones((1, 2, 3)), np.zeros((1, 3)))
+    assert np.isnan(mean).all() and np.isnan(spread).all() and total == 0
 
 
-def test_mean_takes_valid_pixels_alone():
-    values = np.arange(2 * 3 * 2 * 2, dtype=np.float32).reshape(2, 3, 2, 2)
-    values[0, 1, 0, 0] = np.nan
-    values[1] = np.nan
-    inside = np.array([[True, True], [True, False]])
-    means = mean_embedding(values, inside)
-    np.testing.assert_allclose(means[0], values[0][:, [0, 1], [1, 0]].mean(axis=1))
-    assert np.isnan(means[1]).all()
+def test_smoothing_keeps_polynomials_and_leaves_gaps_and_short_runs():
+    days = np.arange(60.0)
+    line = np.stack([3 + days - 0.1 * days**2, -days], axis=1)
+    line[30] = np.nan
+    line[55:57] = np.nan
+    wild = line.copy()
+    wild[57:] += 9
+    smooth = smooth_daily(wild, Smoothing(window_days=21, order=2))
+    np.testing.assert_allclose(smooth[:55], line[:55], atol=1e-9)
+    np.testing.assert_array_equal(smooth[57:], wild[57:])
+    noise = np.random.default_rng(0).normal(size=(200, 1))
+    assert smooth_daily(noise, Smoothing(window_days=21, order=2)).std() < 0.5 * noise.std()
+
+
+@given(
+    st.lists(st.integers(18262, 18627), min_size=3, max_size=40, unique=True),
+    st.integers(0, 399),
+    st.sampled_from([None, Smoothing(window_days=9, order=2)]),
+)
+def test_a_day_depends_on_nothing_beyond_what_it_names(days, changed, smoothing):
+    """A change of one observation changes no day whose sources exclude it."""
+    days = np.array(sorted(days))
+    gpp = GPP.model_copy(update={"smoothing": smoothing})
+    values = np.random.default_rng(1).normal(size=(len(days), 1))
+    before = daily_series(observed(days, values), names=["a"], gpp=gpp)
+    which = changed % len(days)
+    other = values.copy()
+    other[which] += 5
+    after = daily_series(observed(days, other), names=["a"], gpp=gpp)
+    moved = ~np.isclose(before["a"], after["a"], equal_nan=True, atol=1e-7)
+    named = (before["from_day"] <= days[which]) & (days[which] <= before["to_day"])
+    assert not (moved & ~named).any()
+    pd.testing.assert_frame_equal(before[list(SOURCES)], after[list(SOURCES)])
 
 
 def test_series_of_a_cube(tmp_path, monkeypatch):
@@ -115,31 +167,107 @@ def test_series_of_a_cube(tmp_path, monkeypatch):
     values[:, :, :3] = 99
     values[3] = np.nan
     data = dataset(dates + pd.Timedelta(hours=10), values)
-    table = daily_series(data, tower=TOWER, gpp=GPP)
-    assert list(table.columns) == [*(f"e{i}" for i in range(7)), "observed"]
+    monkeypatch.setattr(pipeline_lib.embed, "read_embedding", lambda folder: data)
+    output = tmp_path / "s" / "XX-Abc.csv"
+    told = {
+        "gpp": GPP,
+        "embedding": tmp_path,
+        "reference": "sentinel-2",
+        "cubes": {},
+        "sensors": {"sentinel-2": SENTINEL_2},
+        "context": Context(frames=3),
+    }
+    write_series(tower=TOWER, output=output, **told)
+    table = read_series(output)
+    assert features_of(table) == NAMES
     assert len(table) == 366
     assert table.index[table["observed"]].strftime("%m-%d").tolist() == ["01-05", "01-15", "03-20"]
     assert table["e0"].first_valid_index() == pd.Timestamp("2020-01-05")
     assert table.loc["2020-01-10", "e3"] == pytest.approx(1.5)
+    assert table.loc["2020-01-10", "e3_spread"] == 0
     assert table.loc["2020-01-16":"2020-03-19", "e0"].isna().all()
     assert table.loc["2020-03-20", "e6"] == 4
     assert table.loc["2020-03-21":, "e0"].isna().all()
-
-    import pipeline_lib.embed
-
-    monkeypatch.setattr(pipeline_lib.embed, "read_embedding", lambda folder: data, raising=False)
-    write_series(tower=TOWER, gpp=GPP, embedding=tmp_path, output=tmp_path / "s" / "XX-Abc.csv")
-    pd.testing.assert_frame_equal(
-        read_series(tmp_path / "s" / "XX-Abc.csv"), table, check_freq=False, atol=1e-5
-    )
+    # Between 5 and 15 January; with the context of 7 frames on either side, the whole record.
+    row = table.loc["2020-01-10", list(SOURCES)].astype(int)
+    assert row.tolist() == [*day_numbers(dates[[1, 2]]), *day_numbers(dates[[0, -1]])]
     far = TOWER.model_copy(update={"lat": 50.0})
     with pytest.raises(UserError, match=r"XX-Abc: the tower at .* outside its cube"):
-        write_series(tower=far, gpp=GPP, embedding=tmp_path, output=tmp_path / "far.csv")
+        write_series(tower=far, output=tmp_path / "far.csv", **told)
     assert not (tmp_path / "far.csv").exists()
+
+
+def test_pixels_of_much_seen_context_count_more():
+    values = np.zeros((1, 1, 24, 24))
+    values[..., 12:] = 1
+    share = np.where(np.arange(24) < 12, 0.2, 0.8)
+    weights = np.full((24, 24), 1 / 576)
+    seen = observed_embeddings(
+        dataset(["2020-05-01"], values, share), weights=weights, either_side=0, others={}
+    )
+    assert seen.mean[0, 0] == pytest.approx(0.8)
+    assert seen.spread[0, 0] == pytest.approx(0.4)
+    assert seen.weight[0] == pytest.approx(0.5)
+
+
+def test_images_of_other_sensors_are_named_as_far_as_their_context_reaches():
+    dates = pd.date_range("2020-05-01", periods=3, freq="20D")
+    radar = day_numbers(pd.date_range("2020-04-01", periods=30, freq="6D"))
+    apart = (radar[15] - day_numbers(dates)[1]) * np.ones((3, 1, 1))
+    apart[0] = np.nan
+    data = dataset(dates, np.zeros((3, 1, 24, 24)), apart=apart)
+    weights = np.zeros((24, 24))
+    weights[3, 4] = 1
+    seen = observed_embeddings(
+        data, weights=weights, either_side=1, others={"sentinel-1": (radar, 2)}
+    )
+    first, last = image_range(day_numbers(dates), 1)
+    assert (seen.from_image[0], seen.to_image[0]) == (first[0], last[0])
+    assert seen.from_image[1] == min(first[1], radar[13])
+    assert seen.to_image[1] == max(last[1], radar[17])
 
 
 def test_a_cube_without_any_valid_date_gives_an_empty_series():
     data = dataset(["2020-05-01"], np.full((1, 7, 24, 24), np.nan))
-    table = daily_series(data, tower=TOWER, gpp=GPP)
+    seen = observed_embeddings(data, weights=np.full((24, 24), 1 / 576), either_side=5, others={})
+    table = daily_series(seen, names=NAMES, gpp=GPP)
     assert not table["observed"].any()
     assert table["e0"].isna().all()
+
+
+def test_series_of_bands(tmp_path):
+    dates = pd.to_datetime(["2020-05-01", "2020-05-07", "2020-05-13", "2020-05-19"])
+    rng = np.random.default_rng(0)
+    bands = ["B04", "B08", "B11"]
+    values = rng.uniform(0.05, 0.5, (4, 3, 24, 24)).astype(np.float32)
+    mask = np.zeros((4, 24, 24), np.uint8)
+    mask[1] = 1
+    cube = make_cube(
+        values=values,
+        mask=mask,
+        times=dates.to_numpy(),
+        bands=bands,
+        grid=GRID,
+        quantity="reflectance",
+        frames={},
+        attributes={"sensor": "sentinel-2", "cube": "XX-Abc", "lacking": []},
+    )
+    write_cube(cube, tmp_path / "cube.zarr.zip")
+    stored = cube["reflectance"].values
+    told = {"tower": TOWER, "gpp": GPP, "cube": tmp_path / "cube.zarr.zip", "rolling_mean": 3}
+    write_bands(**told, output=tmp_path / "bands.csv")
+    table = read_series(tmp_path / "bands.csv")
+    assert features_of(table) == [*bands, "NIRv", "kNDVI"]
+    inside = footprint_weights(GRID, tower=TOWER, radius=50) > 0
+    near = stored[0][:, inside].astype(float)
+    assert table.loc["2020-05-01", "B11"] == pytest.approx(near[2].mean(), rel=1e-4)
+    ndvi = (near[1] - near[0]) / (near[1] + near[0])
+    assert table.loc["2020-05-01", "NIRv"] == pytest.approx((ndvi * near[1]).mean(), rel=1e-3)
+    assert not table.loc["2020-05-07", "observed"]
+    # Joined across the masked date, and made by a rolling mean over three frames.
+    row = table.loc["2020-05-05", list(SOURCES)].astype(int)
+    assert row.tolist() == day_numbers(dates[[0, 2, 0, 3]]).tolist()
+    with pytest.raises(UserError, match="XX-Abc: the tower"):
+        write_bands(
+            **told | {"tower": TOWER.model_copy(update={"lat": 50.0})}, output=tmp_path / "far.csv"
+        )

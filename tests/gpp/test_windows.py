@@ -4,126 +4,142 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from pipeline_lib.gpp.series import interpolate_daily
-from pipeline_lib.gpp.windows import Windows, cut_windows, hold_out, part_of
+from pipeline_lib.gpp.series import day_numbers
+from pipeline_lib.gpp.windows import cut_windows, hold_out, runs
 
 DAYS = pd.date_range("2017-01-01", "2020-12-31", name="date")
+NUMBERS = day_numbers(DAYS)
 
 
-def tables(observed_every=5, seed=0):
+def days_of(site="A", *, seed=0, every=5, context=0):
     rng = np.random.default_rng(seed)
-    seen = np.arange(3, len(DAYS), observed_every)
+    seen = np.arange(3, len(DAYS), every)
     seen = seen[rng.random(len(seen)) < 0.7]
-    daily = interpolate_daily(
-        observed_days=seen,
-        values=rng.normal(size=(len(seen), 2)),
-        days=np.arange(len(DAYS)),
-        max_gap=60,
+    place = np.arange(len(DAYS))
+    left = seen[np.maximum(np.searchsorted(seen, place, side="right") - 1, 0)]
+    right = seen[np.minimum(np.searchsorted(seen, place), len(seen) - 1)]
+    values = np.where((place >= seen[0]) & (place <= seen[-1]), rng.normal(size=len(DAYS)), np.nan)
+    return pd.DataFrame(
+        {
+            "site": site,
+            "date": DAYS,
+            "gpp": rng.random(len(DAYS)),
+            "kept": rng.random(len(DAYS)) < 0.8,
+            "embedding:e0": values,
+            "from_day": np.minimum(NUMBERS[left], NUMBERS),
+            "to_day": np.maximum(NUMBERS[right], NUMBERS),
+            "from_image": np.minimum(NUMBERS[left], NUMBERS) - context,
+            "to_image": np.maximum(NUMBERS[right], NUMBERS) + context,
+        }
     )
-    series = pd.DataFrame(daily, index=DAYS, columns=["e0", "e1"])
-    series["observed"] = np.isin(np.arange(len(DAYS)), seen)
-    targets = pd.DataFrame(
-        {"gpp": rng.random(len(DAYS)), "kept": rng.random(len(DAYS)) < 0.8}, index=DAYS
-    )
-    return series, targets
 
 
-def cut(series, targets, site="A", window=90, stride=10):
+def cut(table, window=90, stride=10, validation=(2020,)):
     return cut_windows(
-        site=site, series=series, targets=targets, window_days=window, stride_days=stride
+        table,
+        columns=["embedding:e0"],
+        window_days=window,
+        stride_days=stride,
+        validation_years=validation,
     )
 
 
-def test_windows_hold_the_days_before_their_target():
-    series, targets = tables()
-    windows = cut(series, targets)
-    assert 80 < len(windows) < 138
-    for index in (0, 7, -1):
-        end = pd.Timestamp(windows.end[index])
-        span = series.loc[end - pd.Timedelta(days=89) : end, ["e0", "e1"]]
-        np.testing.assert_array_equal(windows.inputs[index], span.to_numpy(np.float32))
-        assert windows.target[index] == np.float32(targets.loc[end, "gpp"])
-        assert targets.loc[end, "kept"]
-    assert np.isfinite(windows.inputs).all()
-    steps = np.diff(windows.end).astype(int)
-    assert (steps % 10 == 0).all() and (steps > 0).all()
+def test_windows_hold_the_days_up_to_their_last():
+    table = days_of()
+    windows = cut(table)
+    values = table[["embedding:e0"]].to_numpy(np.float32)
+    gathered = windows.gather(values)
+    assert gathered.shape == (len(windows), 90, 1)
+    assert np.isfinite(gathered).all()
+    for index in (0, 700, -1):
+        last = windows.last[index]
+        np.testing.assert_array_equal(gathered[index], values[last - 89 : last + 1])
+    assert (np.diff(windows.last) == 1).all()
+
+
+def test_windows_of_two_sites_do_not_mix():
+    table = pd.concat([days_of("A"), days_of("B", seed=1)], ignore_index=True)
+    windows = cut(table)
+    first, last = (table["site"].to_numpy()[windows.last - back] for back in (89, 0))
+    assert (first == last).all()
+    assert set(last) == {"A", "B"}
+
+
+def test_those_on_the_stride_whose_last_day_is_kept_may_be_learned_from():
+    table = days_of()
+    windows = cut(table)
+    learned = windows.last[windows.learnable]
+    assert ((learned - 89) % 10 == 0).all()
+    assert table["kept"].to_numpy()[learned].all()
+    on_stride = (windows.last - 89) % 10 == 0
+    assert (windows.learnable == on_stride & table["kept"].to_numpy()[windows.last]).all()
 
 
 def test_only_whole_windows_are_cut():
-    series, targets = tables()
-    targets["kept"] = True
-    series.iloc[200, 0] = np.nan
-    ends = cut(series, targets, stride=1).end
-    holds = {200 + offset for offset in range(90)}
-    positions = set(np.searchsorted(DAYS.to_numpy(), ends))
-    assert not positions & holds
-    assert {199, 290} <= positions
+    table = days_of()
+    table.loc[200, "embedding:e0"] = np.nan
+    last = set(cut(table).last.tolist())
+    assert not last & set(range(200, 290))
+    assert {199, 290} <= last
 
 
-def test_unequal_days_are_refused():
-    series, targets = tables()
-    with pytest.raises(ValueError, match="different days"):
-        cut(series.iloc[1:], targets)
+def test_a_period_shorter_than_a_window_has_none():
+    assert len(cut(days_of().iloc[:89])) == 0
 
 
 @settings(deadline=None, max_examples=30)
 @given(
     st.integers(0, 10_000),
     st.integers(2, 120),
-    st.integers(1, 20),
+    st.integers(0, 60),
     st.sets(st.sampled_from([2017, 2018, 2019, 2020]), min_size=1, max_size=3),
 )
-def test_no_window_touches_both_parts(seed, window, stride, validation):
+def test_no_window_touches_both_parts(seed, window, context, validation):
     """What a part is made from changes nothing in the other, whatever the windows."""
-    series, targets = tables(seed=seed)
-    windows = cut(series, targets, window=window, stride=stride)
-    part = part_of(windows, tuple(validation))
-    in_validation = np.isin(DAYS.year, sorted(validation))
-    seen = series["observed"].to_numpy()
-    last_seen = pd.Series(np.where(seen, np.arange(len(DAYS)), np.nan)).ffill()
-    next_seen = pd.Series(np.where(seen, np.arange(len(DAYS)), np.nan)).bfill()
-    for end, name in zip(windows.end, part, strict=True):
-        position = DAYS.get_loc(pd.Timestamp(end))
-        first, last = int(last_seen[position - window + 1]), int(next_seen[position])
-        touched = in_validation[first : last + 1]
-        assert name == (
-            "validation" if touched.all() else "spanning" if touched.any() else "training"
-        )
+    table = days_of(seed=seed, context=context)
+    windows = cut(table, window=window, validation=tuple(validation))
+    of_year = {year: (table["date"].dt.year == year).to_numpy() for year in range(2017, 2021)}
+    in_validation = np.any([of_year[year] for year in validation], axis=0)
+    offset = NUMBERS[0]
+    for last, part in zip(windows.last, windows.part, strict=True):
+        rows = table.iloc[last - window + 1 : last + 1]
+        first, final = rows["from_day"].min() - offset, rows["to_day"].max() - offset
+        days = in_validation[first : final + 1]
+        first, final = rows["from_image"].min() - offset, rows["to_image"].max() - offset
+        images = in_validation[max(first, 0) : final + 1]
+        if part == "training":
+            assert not images.any()
+        elif part == "validation":
+            assert days.all()
+        else:
+            assert images.any() and not days.all()
 
 
-def test_validation_years_changed_change_no_training_window():
-    series, targets = tables()
-    seen = np.flatnonzero(series["observed"])
-    rng = np.random.default_rng(3)
-    late = DAYS[seen].year == 2020
-    values = series[["e0", "e1"]].to_numpy()[seen]
-    values[late] = rng.normal(size=(late.sum(), 2)) * 50
-    changed = series.copy()
-    changed[["e0", "e1"]] = interpolate_daily(
-        observed_days=seen, values=values, days=np.arange(len(DAYS)), max_gap=60
-    )
-    changed_targets = targets.copy()
-    changed_targets.loc["2020":, "gpp"] = 77.0
-    parts = []
-    for one, other in ((series, targets), (changed, changed_targets)):
-        windows = cut(one, other)
-        parts.append(windows.take(part_of(windows, (2020,)) == "training"))
-    np.testing.assert_array_equal(parts[0].end, parts[1].end)
-    np.testing.assert_array_equal(parts[0].inputs, parts[1].inputs)
-    np.testing.assert_array_equal(parts[0].target, parts[1].target)
+def test_images_of_the_validation_year_end_the_training():
+    before, after = (cut(days_of(context=context)) for context in (0, 40))
+    ends = [DAYS[w.last[w.part == "training"]].max() for w in (before, after)]
+    assert ends[0] > pd.Timestamp("2019-12-10")
+    assert ends[1] <= pd.Timestamp("2019-11-21")
+    # Whoever predicts a new year has the old year's images: nothing is lost there.
+    validated = [w.last[w.part == "validation"] for w in (before, after)]
+    np.testing.assert_array_equal(*validated)
 
 
 def test_runs_of_neighbours_are_held_out_together():
-    windows = Windows.join([cut(*tables(seed=i), site=name) for i, name in enumerate("ABC")])
-    held = hold_out(windows, run=9, share=0.15, generator=np.random.default_rng(1))
-    again = hold_out(windows, run=9, share=0.15, generator=np.random.default_rng(1))
+    table = pd.concat([days_of(s, seed=i) for i, s in enumerate("ABC")], ignore_index=True)
+    windows = cut(table)
+    windows = windows.take(windows.learnable)
+    site = table["site"].to_numpy(str)[windows.last]
+    run = runs(windows, site, 10)
+    assert run[0] == 0 and (np.diff(run) >= 0).all()
+    assert np.bincount(run).max() == 9
+    assert all(len(set(site[run == one])) == 1 for one in range(run.max() + 1))
+    held = hold_out(run, share=0.15, generator=np.random.default_rng(1))
+    again = hold_out(run, share=0.15, generator=np.random.default_rng(1))
     np.testing.assert_array_equal(held, again)
     assert 0.08 < held.mean() < 0.25
-    for site in "ABC":
-        own = held[windows.site == site]
-        changes = np.flatnonzero(np.diff(own.astype(int))) + 1
-        assert (changes % 9 == 0).all()
-    few = windows.take(np.arange(len(windows)) < 10)
-    assert hold_out(few, run=9, share=0.01, generator=np.random.default_rng(1)).sum() in (1, 9)
+    assert all(len(set(held[run == one])) == 1 for one in range(run.max() + 1))
+    few = hold_out(run[:10], share=0.01, generator=np.random.default_rng(1))
+    assert few.sum() in (1, 9)
     with pytest.raises(ValueError, match="fewer than two"):
-        hold_out(few, run=10, share=0.5, generator=np.random.default_rng(1))
+        hold_out(run[:9], share=0.5, generator=np.random.default_rng(1))

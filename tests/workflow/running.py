@@ -10,6 +10,12 @@ from pathlib import Path
 
 TINY = Path(__file__).with_name("tiny.yaml")
 
+PREDICTED = {
+    "gpp_transformer", "gpp_baselines", "gpp_scores", "figure_gpp", "figure_methods",
+    "figure_points", "figure_lengths",
+}  # fmt: skip
+"""Rules of the GPP that follow from the towers' daily series."""
+
 
 def command(root: Path, folder: Path, *arguments: str) -> list[str]:
     """The command that runs Snakemake in a folder of its own."""

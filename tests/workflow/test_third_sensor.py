@@ -7,7 +7,7 @@ import shutil
 from pathlib import Path
 
 import pytest
-from running import TINY, jobs, snakemake
+from running import PREDICTED, TINY, jobs, snakemake
 
 from pipeline_lib.files import digest_file
 
@@ -21,12 +21,13 @@ OWN = {
     "evaluate_encoder": 1,
     "probe_encoder": 1,
     "figure_optical": 1,
+    "gpp_bands": 2,
 }
 FUSION_AND_AFTER = {
     "train_fusion", "evaluate_fusion", "probe_fusion", "figure_probes", "figure_curves",
-    "embed_cube", "figure_pca", "figure_dates", "gpp_series", "gpp_regression", "figure_gpp",
-    "report", "all",
-}  # fmt: skip
+    "embed_cube", "figure_pca", "figure_dates", "assess_maps", "figure_maps", "gpp_series",
+    "figure_towers", "report", "all",
+} | PREDICTED  # fmt: skip
 OTHERS = {
     "demo_land_cover", "demo_canopy", "demo_site", "demo_tower", "sample_sites", "split_sites",
     "gpp_targets", "figure_sites", "figure_radar",

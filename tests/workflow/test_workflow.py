@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 import yaml
-from running import TINY, jobs, snakemake
+from running import PREDICTED, TINY, jobs, snakemake
 
 pytestmark = [pytest.mark.workflow, pytest.mark.xdist_group("workflow")]
 
@@ -50,8 +50,13 @@ def test_every_product_is_there(finished: Path) -> None:
         "models/fusion/README.md",
         "embeddings/DE-Gra/manifest.json",
         "embeddings/DE-Gra/item.json",
+        "gpp/sites.csv",
         "gpp/metrics.json",
+        "gpp/transformer/weather-90.csv",
+        "gpp/baselines/NIRv-ridge.csv",
+        "evaluation/maps.json",
         "figures/pca.png",
+        "figures/maps.png",
         "report.html",
     ):
         assert (run / name).is_file(), name
@@ -63,16 +68,30 @@ def test_nothing_is_done_twice(dry_run) -> None:
 
 
 def test_the_window_of_gpp_reruns_the_regression_alone(dry_run) -> None:
-    assert set(dry_run(gpp__window_days=60)) == {"gpp_regression", "figure_gpp", "report", "all"}
+    rerun = dry_run(gpp__window_days=45)
+    assert set(rerun) == PREDICTED | {"report", "all"}
+    assert rerun["gpp_transformer"] == 7
+
+
+def test_other_lengths_of_a_window_rerun_themselves_alone(dry_run) -> None:
+    rerun = dry_run(gpp__other_window_days=[60, 75])
+    assert set(rerun) == PREDICTED - {"gpp_baselines"} | {"report", "all"}
+    assert rerun["gpp_transformer"] == 2
+
+
+def test_a_wider_footprint_averages_anew(dry_run) -> None:
+    rerun = dry_run(gpp__footprint_m=80)
+    around = {"gpp_series", "gpp_bands", "figure_towers"}
+    assert set(rerun) == PREDICTED | around | {"report", "all"}
 
 
 def test_the_learning_rate_of_the_fusion_keeps_the_encoders(dry_run) -> None:
     rerun = dry_run(fusion__training__learning_rate=0.002)
     assert set(rerun) == {
         "train_fusion", "evaluate_fusion", "probe_fusion", "figure_probes", "figure_curves",
-        "embed_cube", "figure_pca", "figure_dates", "gpp_series", "gpp_regression", "figure_gpp",
-        "report", "all",
-    }  # fmt: skip
+        "embed_cube", "figure_pca", "figure_dates", "assess_maps", "figure_maps", "gpp_series",
+        "figure_towers", "report", "all",
+    } | PREDICTED  # fmt: skip
 
 
 def test_a_timeout_reruns_no_cube(dry_run) -> None:
@@ -111,12 +130,16 @@ def test_nothing_is_learnt_from_the_truth(project_root: Path, finished: Path, dr
         finally:
             truth.write_bytes(before)
             os.utime(truth, ns=(times.st_atime_ns, times.st_mtime_ns))
-        # A tower's cube is no learning cube, so nothing is probed there.
-        probes = {"probe_encoder", "probe_fusion", "figure_probes", "report", "all"}
-        assert rerun == (probes if site == "site-000" else set()), site
+        # A tower's cube is no learning cube, so nothing is probed or assessed there.
+        judged = {
+            "probe_encoder", "probe_fusion", "figure_probes", "assess_maps", "figure_maps",
+            "report", "all",
+        }  # fmt: skip
+        assert rerun == (judged if site == "site-000" else set()), site
     scripts = (project_root / "workflow" / "scripts").glob("*.py")
     readers = {script.stem for script in scripts if "truth" in script.read_text()}
-    assert readers == {"demo_site", "probe_encoder", "probe_fusion"}
+    judges = {"probe_encoder", "probe_fusion", "assess_maps", "figure_maps"}
+    assert readers == {"demo_site", *judges}
 
 
 def test_a_report_needs_no_network(finished: Path) -> None:

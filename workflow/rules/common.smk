@@ -38,6 +38,11 @@ def plain(block):
     return block.model_dump(mode="json")
 
 
+def place_of(tower):
+    """A tower without what is averaged around it."""
+    return tower.model_dump(mode="json", exclude={"footprint"})
+
+
 # The simulated archive stands in for the catalog; the rest of the workflow does not know.
 CATALOG = (
     C.catalog.model_copy(update={"source": f"{RUN}/archive", "signing": "none"})
@@ -66,6 +71,8 @@ def any_of(names):
 wildcard_constraints:
     sensor=any_of(C.sensors),
     model=any_of(TRAINED),
+    inputs=r"[A-Za-z+]+",
+    days=r"\d+",
     site=any_of([*SITES, *AREAS]),
     tower=any_of(TOWERS),
 

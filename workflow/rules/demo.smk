@@ -94,7 +94,7 @@ if C.demo:
             f"{RUN}/benchmarks/demo_tower/{{tower}}.tsv"
         params:
             requests=lambda w: requests_of([w.tower]),
-            tower=lambda w: plain(TOWERS[w.tower]),
+            tower=lambda w: place_of(TOWERS[w.tower]),
             cube=plain(C.cube),
             demo=plain(C.demo),
             seed=C.seed,

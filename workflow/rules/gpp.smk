@@ -1,6 +1,17 @@
-# What the embeddings tell of gross primary production at flux towers.
+# What the embeddings tell of gross primary production at flux towers, beside what else does.
 
-GPP_CODE = library_digest(["embed", "gpp"])
+from pipeline_lib.gpp.methods import baselines, regressed_inputs
+
+GPP_CODE = library_digest(["cubes", "dataset", "embed", "gpp"])
+
+# What every step from the reading of days on depends on.
+GPP_DAYS = {"towers", "period", "min_quality", "min_good_days", "weather"}
+GPP_WINDOWS = GPP_DAYS | {"window_days", "stride_days", "validation_years"}
+
+
+def gpp_keys(names):
+    """Keys of the GPP block, as what Snakemake can compare and hand to a script."""
+    return C.gpp.model_dump(mode="json", include=set(names))
 
 
 def tower_files(folder):
@@ -11,6 +22,40 @@ def flux_files(wildcards):
     if C.demo:
         return f"{FLUXNET}/{TOWER_FILE}"
     return sorted(str(path) for path in Path(FLUXNET).glob(f"*{wildcards.tower}*"))
+
+
+def tower_series():
+    """Source -> tower -> its daily series."""
+    return {
+        source: tower_files(f"series/{source}") for source in ["embedding", *C.sensors]
+    }
+
+
+def series_files():
+    return [path for files in tower_series().values() for path in files.values()]
+
+
+def gpp_methods():
+    """Method -> file of its predictions."""
+    bands = [band for sensor in C.sensors.values() for band in sensor.bands]
+    days = C.gpp.window_days
+    return {
+        **{
+            f"{inputs}-transformer": f"{RUN}/gpp/transformer/{inputs}-{days}.csv"
+            for inputs in regressed_inputs(weather=bool(C.gpp.weather))
+        },
+        **{name: f"{RUN}/gpp/baselines/{name}.csv" for name in baselines(bands)},
+    }
+
+
+def gpp_lengths():
+    """Inputs -> length of a window -> file of the regressor's predictions."""
+    lengths = [C.gpp.window_days, *C.gpp.other_window_days]
+    return {
+        inputs: {days: f"{RUN}/gpp/transformer/{inputs}-{days}.csv" for days in lengths}
+        for inputs in ("embedding", "bands")
+        if C.gpp.other_window_days
+    }
 
 
 if TOWERS:
@@ -28,10 +73,8 @@ if TOWERS:
             mem_mb=1000,
             runtime=10,
         params:
-            tower=lambda w: plain(TOWERS[w.tower]),
-            gpp=C.gpp.model_dump(
-                mode="json", include={"period", "min_quality", "min_good_days"}
-            ),
+            tower=lambda w: place_of(TOWERS[w.tower]),
+            gpp=gpp_keys(["period", "min_quality", "min_good_days", "weather"]),
             fluxnet=str(FLUXNET),
             code=GPP_CODE,
         message:
@@ -39,11 +82,33 @@ if TOWERS:
         script:
             f"{SCRIPTS}/gpp_targets.py"
 
+    rule gpp_sites:
+        input:
+            list(tower_files("targets").values()),
+        output:
+            f"{RUN}/gpp/sites.csv",
+        log:
+            f"{RUN}/logs/gpp_sites.log",
+        benchmark:
+            f"{RUN}/benchmarks/gpp_sites.tsv"
+        resources:
+            mem_mb=1000,
+            runtime=10,
+        params:
+            gpp=gpp_keys(["towers", "period", "min_quality", "min_good_days"]),
+            targets=tower_files("targets"),
+            code=GPP_CODE,
+        message:
+            "Choosing the towers that GPP is compared at"
+        script:
+            f"{SCRIPTS}/gpp_sites.py"
+
     rule gpp_series:
         input:
             f"{RUN}/embeddings/{{tower}}/manifest.json",
+            [cube_file(s, "{tower}") for s in C.sensors if s != REFERENCE],
         output:
-            f"{RUN}/gpp/series/{{tower}}.csv",
+            f"{RUN}/gpp/series/embedding/{{tower}}.csv",
         log:
             f"{RUN}/logs/gpp_series/{{tower}}.log",
         benchmark:
@@ -53,41 +118,119 @@ if TOWERS:
             runtime=10,
         params:
             tower=lambda w: plain(TOWERS[w.tower]),
-            gpp=C.gpp.model_dump(
-                mode="json", include={"period", "footprint_m", "max_gap_days"}
-            ),
+            gpp=gpp_keys(["period", "footprint_m", "max_gap_days", "smoothing"]),
             embedding=f"{RUN}/embeddings/{{tower}}",
+            reference=REFERENCE,
+            cubes=lambda w: {
+                s: cube_file(s, w.tower) for s in C.sensors if s != REFERENCE
+            },
+            sensors={name: plain(sensor) for name, sensor in C.sensors.items()},
+            context=plain(C.context),
             code=GPP_CODE,
         message:
             "Averaging the embeddings around {wildcards.tower}"
         script:
             f"{SCRIPTS}/gpp_series.py"
 
-    rule gpp_regression:
+    rule gpp_bands:
+        input:
+            lambda w: cube_file(w.sensor, w.tower),
+        output:
+            f"{RUN}/gpp/series/{{sensor}}/{{tower}}.csv",
+        log:
+            f"{RUN}/logs/gpp_bands/{{sensor}}/{{tower}}.log",
+        benchmark:
+            f"{RUN}/benchmarks/gpp_bands/{{sensor}}/{{tower}}.tsv"
+        resources:
+            mem_mb=2000,
+            runtime=10,
+        params:
+            tower=lambda w: plain(TOWERS[w.tower]),
+            gpp=gpp_keys(["period", "footprint_m", "max_gap_days", "smoothing"]),
+            rolling_mean=lambda w: C.sensors[w.sensor].rolling_mean,
+            code=GPP_CODE,
+        message:
+            "Averaging the {wildcards.sensor} bands around {wildcards.tower}"
+        script:
+            f"{SCRIPTS}/gpp_bands.py"
+
+    rule gpp_transformer:
         input:
             targets=list(tower_files("targets").values()),
-            series=list(tower_files("series").values()),
+            series=series_files(),
+        output:
+            f"{RUN}/gpp/transformer/{{inputs}}-{{days}}.csv",
+        log:
+            f"{RUN}/logs/gpp_transformer/{{inputs}}-{{days}}.log",
+        benchmark:
+            f"{RUN}/benchmarks/gpp_transformer/{{inputs}}-{{days}}.tsv"
+        resources:
+            mem_mb=4000,
+            runtime=12 * 60,
+        params:
+            gpp=gpp_keys(GPP_WINDOWS | {"regressor"}),
+            targets=tower_files("targets"),
+            series=tower_series(),
+            seed=C.seed,
+            code=GPP_CODE,
+        message:
+            "Regressing GPP on {wildcards.inputs}, windows of {wildcards.days} days"
+        script:
+            f"{SCRIPTS}/gpp_transformer.py"
+
+    rule gpp_baselines:
+        input:
+            targets=list(tower_files("targets").values()),
+            series=series_files(),
+        output:
+            [path for path in gpp_methods().values() if "/baselines/" in path],
+        log:
+            f"{RUN}/logs/gpp_baselines.log",
+        benchmark:
+            f"{RUN}/benchmarks/gpp_baselines.tsv"
+        resources:
+            mem_mb=4000,
+            runtime=60,
+        params:
+            gpp=gpp_keys(GPP_WINDOWS)
+            | {"regressor": C.gpp.regressor.model_dump(include={"seeds"})},
+            targets=tower_files("targets"),
+            series=tower_series(),
+            folder=f"{RUN}/gpp/baselines",
+            seed=C.seed,
+            code=GPP_CODE,
+        message:
+            "Predicting GPP by the baselines"
+        script:
+            f"{SCRIPTS}/gpp_baselines.py"
+
+    rule gpp_scores:
+        input:
+            targets=list(tower_files("targets").values()),
+            series=series_files(),
+            methods=list(gpp_methods().values()),
+            lengths=[
+                path for files in gpp_lengths().values() for path in files.values()
+            ],
         output:
             metrics=f"{RUN}/gpp/metrics.json",
             predictions=f"{RUN}/gpp/predictions.csv",
         log:
-            f"{RUN}/logs/gpp_regression.log",
+            f"{RUN}/logs/gpp_scores.log",
         benchmark:
-            f"{RUN}/benchmarks/gpp_regression.tsv"
-        threads: C.training.threads
+            f"{RUN}/benchmarks/gpp_scores.tsv"
         resources:
-            mem_mb=4000,
-            runtime=120,
+            mem_mb=2000,
+            runtime=10,
         params:
-            gpp=C.gpp.model_dump(
-                mode="json",
-                exclude={"fluxnet", "min_quality", "footprint_m", "max_gap_days"},
-            ),
+            gpp=gpp_keys(GPP_WINDOWS),
             targets=tower_files("targets"),
-            series=tower_files("series"),
+            series=tower_series(),
+            methods=gpp_methods(),
+            lengths=gpp_lengths(),
             seed=C.seed,
             code=GPP_CODE,
         message:
-            "Regressing GPP on the embeddings"
+            "Scoring what GPP is predicted from"
         script:
-            f"{SCRIPTS}/gpp_regression.py"
+            f"{SCRIPTS}/gpp_scores.py"

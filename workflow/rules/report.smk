@@ -115,15 +115,100 @@ rule figure_gpp:
         runtime=10,
     params:
         gpp=C.gpp
-        and C.gpp.model_dump(
-            mode="json", include={"towers", "period", "validation_years"}
+        and gpp_keys(
+            ["towers", "period", "validation_years", "min_quality", "min_good_days"]
         ),
         targets=tower_files("targets"),
         code=library_digest(["evaluate", "gpp"]),
     message:
-        "Drawing GPP by site"
+        "Drawing GPP by day and site"
     script:
         f"{SCRIPTS}/figure_gpp.py"
+
+
+rule figure_towers:
+    input:
+        series=list(tower_files("series/embedding").values()),
+        targets=list(tower_files("targets").values()),
+    output:
+        f"{RUN}/figures/towers.png",
+    log:
+        f"{RUN}/logs/figure_towers.log",
+    benchmark:
+        f"{RUN}/benchmarks/figure_towers.tsv"
+    resources:
+        mem_mb=1000,
+        runtime=10,
+    params:
+        series=tower_files("series/embedding"),
+        targets=tower_files("targets"),
+        code=library_digest(["evaluate", "gpp"]),
+    message:
+        "Drawing the embeddings around the towers"
+    script:
+        f"{SCRIPTS}/figure_towers.py"
+
+
+rule figure_methods:
+    input:
+        f"{RUN}/gpp/metrics.json",
+    output:
+        f"{RUN}/figures/methods.png",
+    log:
+        f"{RUN}/logs/figure_methods.log",
+    benchmark:
+        f"{RUN}/benchmarks/figure_methods.tsv"
+    resources:
+        mem_mb=1000,
+        runtime=10,
+    params:
+        code=library_digest(["evaluate", "gpp"]),
+    message:
+        "Drawing the error of every method"
+    script:
+        f"{SCRIPTS}/figure_methods.py"
+
+
+rule figure_points:
+    input:
+        predictions=f"{RUN}/gpp/predictions.csv",
+        methods=list(gpp_methods().values()) if TOWERS else [],
+    output:
+        f"{RUN}/figures/points.png",
+    log:
+        f"{RUN}/logs/figure_points.log",
+    benchmark:
+        f"{RUN}/benchmarks/figure_points.tsv"
+    resources:
+        mem_mb=1000,
+        runtime=10,
+    params:
+        methods=gpp_methods() if TOWERS else {},
+        code=library_digest(["evaluate", "gpp"]),
+    message:
+        "Drawing predicted against observed GPP"
+    script:
+        f"{SCRIPTS}/figure_points.py"
+
+
+rule figure_lengths:
+    input:
+        f"{RUN}/gpp/metrics.json",
+    output:
+        f"{RUN}/figures/lengths.png",
+    log:
+        f"{RUN}/logs/figure_lengths.log",
+    benchmark:
+        f"{RUN}/benchmarks/figure_lengths.tsv"
+    resources:
+        mem_mb=1000,
+        runtime=10,
+    params:
+        code=library_digest(["evaluate", "gpp"]),
+    message:
+        "Drawing the error by length of the window"
+    script:
+        f"{SCRIPTS}/figure_lengths.py"
 
 
 rule figure_probes:
@@ -192,6 +277,75 @@ rule figure_dates:
         f"{SCRIPTS}/figure_dates.py"
 
 
+def assessed_cubes():
+    """The cubes that are both learned from or tested on, and embedded."""
+    return [cube for cube in learning_cubes(REFERENCE) if cube in embedded_cubes()]
+
+
+def files_of_assessed():
+    """Their cubes by sensor, the reference first."""
+    return {
+        sensor: {
+            cube: cube_file(sensor, cube)
+            for cube in assessed_cubes()
+            if cube in cubes_of(sensor)
+        }
+        for sensor in sorted(C.sensors, key=lambda name: name != REFERENCE)
+    }
+
+
+rule assess_maps:
+    input:
+        manifests=[f"{RUN}/embeddings/{c}/manifest.json" for c in assessed_cubes()],
+        cubes=[f for files in files_of_assessed().values() for f in files.values()],
+        split=rules.split_sites.output[0],
+        truth=sorted(set(truth_of_cubes().values())),
+    output:
+        f"{RUN}/evaluation/maps.json",
+    log:
+        f"{RUN}/logs/assess_maps.log",
+    benchmark:
+        f"{RUN}/benchmarks/assess_maps.tsv"
+    resources:
+        mem_mb=8000,
+        runtime=120,
+    params:
+        cubes=files_of_assessed(),
+        truth=truth_of_cubes(),
+        seed=C.seed,
+        code=library_digest(["cubes", "dataset", "embed", "evaluate"]),
+    message:
+        "Measuring how smooth and how sharp the maps are"
+    script:
+        f"{SCRIPTS}/assess_maps.py"
+
+
+rule figure_maps:
+    input:
+        evaluation=rules.assess_maps.output[0],
+        manifests=rules.assess_maps.input.manifests,
+        cubes=rules.assess_maps.input.cubes,
+        truth=rules.assess_maps.input.truth,
+    output:
+        f"{RUN}/figures/maps.png",
+    log:
+        f"{RUN}/logs/figure_maps.log",
+    benchmark:
+        f"{RUN}/benchmarks/figure_maps.tsv"
+    resources:
+        mem_mb=4000,
+        runtime=10,
+    params:
+        cubes=files_of_assessed(),
+        truth=truth_of_cubes(),
+        rgb=C.sensors[REFERENCE].rgb,
+        code=rules.assess_maps.params.code,
+    message:
+        "Drawing how smooth and how sharp the maps are"
+    script:
+        f"{SCRIPTS}/figure_maps.py"
+
+
 def figures():
     """Every figure that this config can have, by name."""
     found = {"sites": f"{RUN}/figures/sites.png"} if C.sites else {}
@@ -200,8 +354,14 @@ def figures():
     }
     found |= {f"radar-{s}": f"{RUN}/figures/radar-{s}.png" for s in radar_sensors()}
     found |= {f"probes-{m}": f"{RUN}/figures/probes-{m}.png" for m in TRAINED}
-    found |= {name: f"{RUN}/figures/{name}.png" for name in ("curves", "dates", "pca")}
-    return found | ({"gpp": f"{RUN}/figures/gpp.png"} if TOWERS else {})
+    found |= {
+        name: f"{RUN}/figures/{name}.png" for name in ("curves", "dates", "pca", "maps")
+    }
+    if TOWERS:
+        names = ["gpp", "towers", "methods", "points"]
+        names += ["lengths"] if C.gpp.other_window_days else []
+        found |= {name: f"{RUN}/figures/{name}.png" for name in names}
+    return found
 
 
 rule report:
@@ -215,6 +375,7 @@ rule report:
         encoders=[f"{RUN}/evaluation/{sensor}.json" for sensor in C.sensors],
         fusion=rules.evaluate_fusion.output[0],
         probes=[f"{RUN}/evaluation/probes-{model}.json" for model in TRAINED],
+        maps=rules.assess_maps.output[0],
         embeddings=embeddings(),
         gpp=f"{RUN}/gpp/metrics.json" if TOWERS else [],
     output:

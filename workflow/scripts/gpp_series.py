@@ -2,14 +2,19 @@
 
 from pathlib import Path
 
-from pipeline_lib.config import Gpp, Tower
-from pipeline_lib.gpp import write_series
+from pipeline_lib.config import Context, Gpp, Sensor, Tower
+from pipeline_lib.gpp.series import write_series
 from pipeline_lib.scripting import job
 
 with job(snakemake):
+    params = snakemake.params
     write_series(
-        tower=Tower.model_validate(snakemake.params.tower),
-        gpp=Gpp.model_validate(snakemake.params.gpp),
-        embedding=Path(snakemake.params.embedding),
+        tower=Tower.model_validate(params.tower),
+        gpp=Gpp.model_validate(params.gpp),
+        embedding=Path(params.embedding),
+        reference=params.reference,
+        cubes={sensor: Path(path) for sensor, path in params.cubes.items()},
+        sensors={name: Sensor.model_validate(block) for name, block in params.sensors.items()},
+        context=Context.model_validate(params.context),
         output=Path(snakemake.output[0]),
     )

@@ -3,7 +3,7 @@
 from pathlib import Path
 
 from pipeline_lib.config import Gpp, Tower
-from pipeline_lib.gpp import write_targets
+from pipeline_lib.gpp.targets import write_targets
 from pipeline_lib.scripting import job
 
 with job(snakemake):

@@ -16,6 +16,7 @@ with job(snakemake):
         encoder_evaluations={Path(path).stem: Path(path) for path in given.encoders},
         fusion_evaluation=Path(given.fusion),
         probes={Path(path).stem.removeprefix("probes-"): Path(path) for path in given.probes},
+        maps=Path(given.maps),
         embeddings=[Path(path) for path in given.embeddings],
         gpp_metrics=Path(given.gpp) if given.gpp else None,
         output=Path(snakemake.output[0]),

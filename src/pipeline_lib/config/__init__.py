@@ -20,6 +20,7 @@ from pipeline_lib.config.learning import (
     Fusion,
     Gpp,
     Regressor,
+    Smoothing,
     Split,
     Training,
 )
@@ -59,6 +60,7 @@ __all__ = [
     "SensorSource",
     "Sequence",
     "Sites",
+    "Smoothing",
     "Split",
     "Stratum",
     "Tower",

@@ -201,6 +201,11 @@ class Tower(Block):
     lon: Longitude = Field(description="Longitude, degrees")
     lat: Latitude = Field(description="Latitude, degrees")
     vegetation: Name = Field(description="Vegetation type (IGBP)")
+    footprint: Path | None = Field(
+        None,
+        description="GeoTIFF with the weight of each place in the flux; none: the pixels within "
+        "gpp.footprint_m weigh the same",
+    )
 
 
 class Period(Block):

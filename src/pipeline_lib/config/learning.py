@@ -138,6 +138,21 @@ class Regressor(Block):
         return self
 
 
+class Smoothing(Block):
+    """The filter of Savitzky and Golay (1964) over a daily series."""
+
+    window_days: int = Field(21, ge=3, description="Days that a polynomial is fitted to; odd")
+    order: Count = Field(2, description="Order of the polynomial")
+
+    @model_validator(mode="after")
+    def _possible(self) -> Self:
+        if self.window_days % 2 == 0:
+            raise ValueError("window_days must be odd")
+        if self.order >= self.window_days:
+            raise ValueError("order must be less than window_days")
+        return self
+
+
 class Gpp(Block):
     """Comparison with GPP measured at flux towers."""
 
@@ -168,8 +183,19 @@ class Gpp(Block):
     max_gap_days: Count = Field(
         60, description="Longest gap between embeddings that is interpolated, days"
     )
+    smoothing: Smoothing | None = Field(
+        None, description="Smoothing of the interpolated series; null: none"
+    )
     window_days: Count = Field(90, description="Length of a window, days")
-    stride_days: Count = Field(10, description="Days between two windows")
+    other_window_days: tuple[Count, ...] = Field(
+        (60, 75, 105, 120), description="Lengths of a window that are tried besides, by year, days"
+    )
+    stride_days: Count = Field(10, description="Days between two windows that are learned from")
+    weather: tuple[Literal["SW_IN_F", "TA_F"], ...] = Field(
+        (),
+        description="Columns of the FLUXNET files that are tried as further inputs, reported "
+        "apart: incoming radiation, air temperature",
+    )
     validation_years: tuple[int, ...] = Field((2020,), description="Years of the validation")
     regressor: Regressor = Field(Regressor(), description="Regressor")
 
@@ -182,4 +208,9 @@ class Gpp(Block):
         outside = [str(year) for year in self.validation_years if year not in years]
         if outside:
             raise ValueError(f"validation_years {', '.join(outside)} lie outside the period")
+        lengths = (self.window_days, *self.other_window_days)
+        if len(set(lengths)) < len(lengths):
+            raise ValueError("other_window_days repeats a length, or window_days")
+        if self.smoothing is not None and self.smoothing.window_days > min(lengths):
+            raise ValueError("smoothing.window_days is longer than a window")
         return self

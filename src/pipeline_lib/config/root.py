@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Self
 
@@ -180,6 +180,11 @@ def _paths(content: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
         value = dig(content, *keys)
         if isinstance(value, str):
             yield ".".join(keys), value
+    towers = dig(content, "gpp", "towers")
+    for index, tower in enumerate(towers if isinstance(towers, Sequence) else ()):
+        value = dig(tower, "footprint")
+        if isinstance(value, str):
+            yield f"gpp.towers.{index}.footprint", value
     own = dig(content, "own_cubes")
     for cube in own if isinstance(own, Mapping) else ():
         files = dig(own, cube, "files")

@@ -1,184 +1,170 @@
 """The two designs that GPP is predicted in: by year, and with each site left out.
 
-By year, a regressor learns from the windows of the training years. Left out, it learns from
-every window of the other sites, whatever the year. The embeddings of a day look some weeks
-ahead (their context of frames), so those of December know January's images, though nothing
-that learns in the training years sees GPP of the validation years.
+By year, a reader learns from the windows of the training years. Left out, it learns from every
+window of the other sites, whatever the year. Both learn from windows on the stride and predict
+every day.
 """
 
 from __future__ import annotations
 
-import math
-from collections.abc import Mapping
+from collections.abc import Iterable, Sequence
+from pathlib import Path
 
 import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
+from rich.console import Console
+from rich.progress import track
 
-from pipeline_lib.config import Gpp
 from pipeline_lib.errors import UserError
-from pipeline_lib.gpp.baselines import climatology
-from pipeline_lib.gpp.windows import TRAINING, Windows, hold_out
+from pipeline_lib.files import atomic_path
+from pipeline_lib.gpp.climatology import climatology
+from pipeline_lib.gpp.days import columns_of
+from pipeline_lib.gpp.readers import Examples, Reader
+from pipeline_lib.gpp.windows import TRAINING, Windows, runs
 from pipeline_lib.seeds import generator
 
-HOLD_OUT_SHARE = 0.15
-"""Share of the training windows that decides when training stops."""
+BY_YEAR, LEFT_OUT = "by_year", "left_out"
+DESIGNS = (BY_YEAR, LEFT_OUT)
 
 
-def predict_by_year(
-    windows: Windows, part: NDArray[np.str_], *, gpp: Gpp, seed: int
-) -> NDArray[np.float64]:
-    """Predict every window by regressors that learned from the training windows.
+def predict(
+    table: pd.DataFrame,
+    windows: Windows,
+    *,
+    inputs: str,
+    reader: Reader,
+    designs: Sequence[str],
+    repeats: int,
+    stride_days: int,
+    seed: int,
+    name: str,
+) -> pd.DataFrame:
+    """Predict the GPP of every window's last day.
 
     Parameters
     ----------
-    windows, part
-        All windows and the part of each.
-    gpp
-        Names the regressor and its number of seeds.
-    seed
-        Seed that the seeds of the repetitions are derived from.
+    table, windows
+        Days of all sites, and their windows.
+    inputs
+        What GPP is predicted from; see `days.INPUTS`.
+    reader
+        How.
+    designs
+        Of `DESIGNS`.
+    repeats
+        Fits of each kind, with other seeds.
+    stride_days
+        Days between two windows that are learned from.
+    seed, name
+        Seed of the run, and name of the method: they decide what is drawn.
 
     Returns
     -------
-    ndarray, ``(seed, window)``
-        g C m-2 d-1.
+    DataFrame
+        A row per window: ``site``, ``date`` (its last day), ``part``, and a column
+        ``<design>_<repeat>`` for each design and repeat, g C m-2 d-1; NaN where a site has no
+        other site to learn from.
 
     Raises
     ------
     UserError
-        If there are too few training windows.
+        If there are too few windows to learn from.
     """
-    learned = windows.take(part == TRAINING)
-    return np.stack(
-        [
-            _fit_and_predict(learned, windows, gpp=gpp, seed=seed, name=f"by year {repetition}")
-            for repetition in range(gpp.regressor.seeds)
-        ]
-    )
-
-
-def predict_left_out(windows: Windows, *, gpp: Gpp, seed: int) -> NDArray[np.float64]:
-    """Predict each site's windows by one regressor that learned from the other sites alone.
-
-    Returns
-    -------
-    ndarray, ``(window,)``
-        g C m-2 d-1; NaN where there is no other site.
-    """
-    predicted = np.full(len(windows), np.nan)
-    sites = np.unique(windows.site)
-    for site in sites if len(sites) > 1 else ():
-        own = windows.site == site
-        predicted[own] = _fit_and_predict(
-            windows.take(~own), windows.take(own), gpp=gpp, seed=seed, name=f"without {site}"
+    values = table[columns_of(table, inputs)].to_numpy(np.float32)
+    target = table["gpp"].to_numpy(np.float32)
+    site = table["site"].to_numpy(str)[windows.last]
+    predicted = _frame(table, windows)
+    for repeat in range(repeats):
+        for design in designs:
+            predicted[f"{design}_{repeat}"] = np.nan
+    terminal = Console(stderr=True)
+    fits = [
+        (repeat, design, learned, asked)
+        for repeat in range(repeats)
+        for design in designs
+        for learned, asked in _fits(design, windows, site)
+    ]
+    for repeat, design, learned, asked in track(
+        fits, name, console=terminal, disable=not terminal.is_terminal
+    ):
+        chosen = windows.take(learned & windows.learnable)
+        examples = Examples(
+            inputs=chosen.gather(values),
+            target=target[chosen.last],
+            run=runs(chosen, site[learned & windows.learnable], stride_days),
+        )
+        if len(np.unique(examples.run)) < 2:
+            raise UserError(
+                f"gpp: only {len(chosen)} windows to learn from ({name}, {design}); lengthen "
+                "gpp.period, shorten gpp.window_days or gpp.stride_days, or raise gpp.max_gap_days"
+            )
+        held = "" if learned[asked].any() else site[asked][0]
+        rng = generator(seed, name, design, held, repeat)
+        predicted.loc[asked, f"{design}_{repeat}"] = reader(
+            examples, windows.take(asked).gather(values), rng
         )
     return predicted
 
 
-def _fit_and_predict(
-    learned: Windows, asked: Windows, *, gpp: Gpp, seed: int, name: str
-) -> NDArray[np.float64]:
-    from pipeline_lib.gpp.regressor import fit_regressor
-
-    rng = generator(seed, name)
-    try:
-        held_out = hold_out(
-            learned,
-            run=math.ceil(gpp.window_days / gpp.stride_days),
-            share=HOLD_OUT_SHARE,
-            generator=rng,
-        )
-    except ValueError:
-        raise UserError(
-            f"gpp: only {len(learned)} windows to learn from ({name}); lengthen gpp.period, "
-            "shorten gpp.window_days or gpp.stride_days, or raise gpp.max_gap_days"
-        ) from None
-    fitted = fit_regressor(
-        inputs=learned.inputs,
-        target=learned.target,
-        held_out=held_out,
-        block=gpp.regressor,
-        seed=int(rng.integers(2**31)),
-    )
-    return fitted.predict(asked.inputs)
+def _fits(
+    design: str, windows: Windows, site: NDArray[np.str_]
+) -> Iterable[tuple[NDArray[np.bool_], NDArray[np.bool_]]]:
+    """Windows to learn from and to predict, fit by fit."""
+    if design == BY_YEAR:
+        yield windows.part == TRAINING, np.ones(len(windows), dtype=bool)
+        return
+    sites = np.unique(site)
+    for one in sites if len(sites) > 1 else ():
+        yield site != one, site == one
 
 
-def climatology_by_year(
-    windows: Windows,
-    days: Mapping[str, pd.DataFrame],
-    *,
-    vegetation: Mapping[str, str],
-    gpp: Gpp,
-) -> NDArray[np.float64]:
-    """Usual GPP of each window's last day, from all kept days of the training years.
+def _frame(table: pd.DataFrame, windows: Windows) -> pd.DataFrame:
+    days = table.loc[windows.last, ["site", "date"]].reset_index(drop=True)
+    return days.assign(part=windows.part)
 
-    Parameters
-    ----------
-    windows
-        All windows.
-    days
-        Targets of each site of the evaluation.
-    vegetation
-        Vegetation type of each site; a climatology is fitted per type.
-    gpp
-        Names the validation years.
 
-    Returns
-    -------
-    ndarray, ``(window,)``
-        g C m-2 d-1; NaN where the type has no kept day in the training years.
+def predict_climatology(
+    table: pd.DataFrame, windows: Windows, *, validation_years: Sequence[int]
+) -> pd.DataFrame:
+    """Usual GPP of each window's last day, in both designs, as `predict` returns it.
+
+    By year: from all kept days of the training years of sites of the same vegetation type. Left
+    out: from all kept days of the other sites of that type, or of all others where there is none.
     """
-    kept = _kept_days(days, vegetation)
-    kept = kept[~kept["date"].dt.year.isin(gpp.validation_years)]
-    predicted = np.full(len(windows), np.nan)
-    for site in np.unique(windows.site):
-        own = windows.site == site
-        same = kept[kept["vegetation"] == vegetation[site]]
-        predicted[own] = _usual(same, windows.end[own])
-    return predicted
-
-
-def climatology_left_out(
-    windows: Windows, days: Mapping[str, pd.DataFrame], *, vegetation: Mapping[str, str]
-) -> NDArray[np.float64]:
-    """Usual GPP of each window's last day, from all kept days of the other sites.
-
-    Of sites of the same vegetation type, or of all others where there is none.
-
-    Returns
-    -------
-    ndarray, ``(window,)``
-        g C m-2 d-1; NaN where there is no other site.
-    """
-    kept = _kept_days(days, vegetation)
-    predicted = np.full(len(windows), np.nan)
-    for site in np.unique(windows.site):
-        own = windows.site == site
+    kept = table[table["kept"]]
+    predicted = _frame(table, windows).assign(by_year_0=np.nan, left_out_0=np.nan)
+    for site, rows in predicted.groupby("site"):
+        vegetation = table.loc[table["site"] == site, "vegetation"].iloc[0]
+        same = kept[kept["vegetation"] == vegetation]
+        before = same[~same["date"].dt.year.isin(list(validation_years))]
         others = kept[kept["site"] != site]
-        same = others[others["vegetation"] == vegetation[site]]
-        predicted[own] = _usual(same if len(same) else others, windows.end[own])
+        alike = others[others["vegetation"] == vegetation]
+        for column, known in (
+            ("by_year_0", before),
+            ("left_out_0", alike if len(alike) else others),
+        ):
+            if len(known):
+                predicted.loc[rows.index, column] = climatology(
+                    fitted_day=known["date"].dt.dayofyear.to_numpy(),
+                    fitted_gpp=known["gpp"].to_numpy(np.float64),
+                    day=rows["date"].dt.dayofyear.to_numpy(),
+                )
     return predicted
 
 
-def _kept_days(days: Mapping[str, pd.DataFrame], vegetation: Mapping[str, str]) -> pd.DataFrame:
-    """One row per kept day of any site: ``site``, ``vegetation``, ``date``, ``gpp``."""
-    return pd.concat(
-        [
-            table.loc[table["kept"], ["gpp"]]
-            .reset_index()
-            .assign(site=site, vegetation=vegetation[site])
-            for site, table in days.items()
-        ],
-        ignore_index=True,
-    )
+def write_predictions(predicted: pd.DataFrame, output: Path) -> None:
+    """Write predictions as CSV."""
+    with atomic_path(output) as partial:
+        predicted.to_csv(
+            partial,
+            index=False,
+            lineterminator="\n",
+            date_format="%Y-%m-%d",
+            float_format="%.6g",
+        )
 
 
-def _usual(rows: pd.DataFrame, asked: NDArray[np.datetime64]) -> NDArray[np.float64]:
-    if rows.empty:
-        return np.full(len(asked), np.nan)
-    return climatology(
-        fitted_day=rows["date"].dt.dayofyear.to_numpy(),
-        fitted_gpp=rows["gpp"].to_numpy(np.float64),
-        day=pd.DatetimeIndex(asked).dayofyear.to_numpy(),
-    )
+def read_predictions(path: Path) -> pd.DataFrame:
+    """Read what `write_predictions` wrote."""
+    return pd.read_csv(path, parse_dates=["date"], dtype={"site": str, "part": str})

@@ -1,34 +1,42 @@
-"""Figure of observed and predicted GPP by site, as Fig. 7 of the paper."""
+"""Figures of GPP: by day, method by method, point by point, by length of a window."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pandas as pd
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
 
 from pipeline_lib.config import Gpp, Tower
-from pipeline_lib.files import atomic_path
-from pipeline_lib.gpp.fluxnet import good_share, read_targets
+from pipeline_lib.evaluate.style import COLOURS, INK, MUTED, drawing
+from pipeline_lib.files import read_json
+from pipeline_lib.gpp.experiments import BY_YEAR, LEFT_OUT, read_predictions
+from pipeline_lib.gpp.methods import CLIMATOLOGY, INPUTS, PAPERS, READERS, RIVAL, told_method
 from pipeline_lib.gpp.metrics import agreement
+from pipeline_lib.gpp.series import SPREAD, features_of, read_series
+from pipeline_lib.gpp.targets import good_share, read_targets
 from pipeline_lib.gpp.windows import VALIDATION
 
-OBSERVED, PREDICTED, LEFT_OUT = "0.55", "#0072b2", "#d55e00"
-"""Grey, and two colours that the colour-blind tell apart (Okabe and Ito 2008)."""
+OBSERVED, PREDICTED, LEFT = "0.62", COLOURS[0], COLOURS[4]
+GPP_LABEL = "GPP (g C m$^{-2}$ d$^{-1}$)"
+RMSE_LABEL = "RMSE (g C m$^{-2}$ d$^{-1}$)"
+SHOWN_SHARE = (0.01, 0.99)
+"""Quantiles of a tower's embeddings between which its panel is sure to reach."""
+READER_COLOURS = dict(zip([*READERS, CLIMATOLOGY], (*COLOURS[:3], MUTED), strict=True))
+DESIGN_TITLES = {BY_YEAR: "years not seen", LEFT_OUT: "sites not seen"}
 
-BRIDGED = 3
-"""Strides that a line bridges: days whose GPP is not kept have no window."""
 
-
-def plot_gpp(*, predictions: Path, targets: Mapping[str, Path], gpp: Gpp, output: Path) -> None:
-    """Draw a panel per site: kept days, predictions, validation years shaded.
+def plot_days(*, predictions: Path, targets: Mapping[str, Path], gpp: Gpp, output: Path) -> None:
+    """Draw a panel per site: kept days, predictions, validation years shaded (Fig. 7 of the paper).
 
     Parameters
     ----------
     predictions
-        CSV written by ``evaluate_gpp``.
+        CSV written by ``score_gpp``.
     targets
         Tower -> file written by ``write_targets``.
     gpp
@@ -36,8 +44,6 @@ def plot_gpp(*, predictions: Path, targets: Mapping[str, Path], gpp: Gpp, output
     output
         PNG.
     """
-    from matplotlib.figure import Figure
-
     predicted = pd.read_csv(predictions, parse_dates=["date"])
     towers = sorted(
         (tower for tower in gpp.towers if tower.name in targets),
@@ -45,29 +51,27 @@ def plot_gpp(*, predictions: Path, targets: Mapping[str, Path], gpp: Gpp, output
     )
     columns = min(3, len(towers))
     rows = -(-len(towers) // columns)
-    figure = Figure(figsize=(4.6 * columns, 2.5 * rows + 0.9), layout="constrained")
-    panels = figure.subplots(rows, columns, sharex=True, sharey=True, squeeze=False)
-    for panel, tower in zip(panels.flat, towers, strict=False):
-        own = predicted[predicted["site"] == tower.name]
-        _draw_site(panel, tower, own, read_targets(targets[tower.name]), gpp)
-    for panel in panels.flat[len(towers) :]:
-        panel.set_axis_off()
-    for panel in panels[:, 0]:
-        panel.set_ylabel("GPP (g C m$^{-2}$ d$^{-1}$)")
-    _legend(figure, panels)
-    with atomic_path(output) as partial:
-        figure.savefig(partial, format="png", dpi=150, metadata={"Software": None})
+    with drawing(output, width=4.6 * columns, height=2.5 * rows + 0.9) as figure:
+        panels = figure.subplots(rows, columns, sharex=True, sharey=True, squeeze=False)
+        for panel, tower in zip(panels.flat, towers, strict=False):
+            own = predicted[predicted["site"] == tower.name]
+            _draw_days(panel, tower, own, read_targets(targets[tower.name]), gpp)
+        for panel in panels.flat[len(towers) :]:
+            panel.set_axis_off()
+        for panel in panels[:, 0]:
+            panel.set_ylabel(GPP_LABEL)
+        _legend(figure, panels.flat, markerscale=4)
 
 
-def _draw_site(
+def _draw_days(
     panel: Any, tower: Tower, predicted: pd.DataFrame, targets: pd.DataFrame, gpp: Gpp
 ) -> None:
-    panel.set_title(f"{tower.name} ({tower.vegetation})", fontsize=10)
+    panel.set_title(f"{tower.name} ({tower.vegetation})", loc="left")
     for year in gpp.validation_years:
         panel.axvspan(
             pd.Timestamp(year, 1, 1),
             pd.Timestamp(year + 1, 1, 1),
-            color="0.92",
+            color="0.93",
             zorder=0,
             label="validation year",
         )
@@ -79,12 +83,12 @@ def _draw_site(
     years = range(gpp.period.start.year, gpp.period.end.year + 1)
     panel.set_xticks([pd.Timestamp(year, 1, 1) for year in years], labels=years)
     panel.set_ylim(bottom=0)
-    panel.tick_params(labelsize=8)
     if predicted.empty:
         share = good_share(targets, gpp.min_quality)
-        _note(panel, f"left out: {share:.0%} good days")
+        why = f"not used: {share:.0%} good days" if share <= gpp.min_good_days else "no window"
+        _note(panel, why)
         return
-    line = _broken(predicted.set_index("date"), pd.Timedelta(days=BRIDGED * gpp.stride_days))
+    line = predicted.set_index("date").reindex(targets.index)
     if line["spread"].notna().any():
         panel.fill_between(
             line.index,
@@ -93,30 +97,23 @@ def _draw_site(
             color=PREDICTED,
             alpha=0.25,
             lw=0,
-            label="spread over seeds",
+            label="spread over fits",
         )
     if line["left_out"].notna().any():
-        panel.plot(line.index, line["left_out"], color=LEFT_OUT, lw=0.9, label="site left out")
-    panel.plot(line.index, line["predicted"], color=PREDICTED, lw=1.3, label="predicted")
-    scored = predicted[predicted["split"] == VALIDATION]
+        panel.plot(line.index, line["left_out"], color=LEFT, lw=0.8, label="site left out")
+    panel.plot(line.index, line["predicted"], color=PREDICTED, lw=1.2, label="by year")
+    scored = predicted[(predicted["part"] == VALIDATION) & predicted["observed"].notna()]
     _note(panel, _summary(agreement(scored["observed"], scored["predicted"])))
-
-
-def _broken(line: pd.DataFrame, bridged: pd.Timedelta) -> pd.DataFrame:
-    """Put an empty row into every gap longer than ``bridged``, which breaks a drawn line."""
-    dates = pd.DatetimeIndex(line.sort_index().index)
-    before = dates[:-1][np.diff(dates) > bridged]
-    return line.reindex(dates.union(before + pd.Timedelta(days=1)))
 
 
 def _summary(scores: Mapping[str, float | int | None]) -> str:
     if scores["rmse"] is None:
-        return "no validation windows"
+        return "no validation day"
     r2 = "" if scores["r2"] is None else f"R² = {scores['r2']:.2f}, "
-    return f"validation: {r2}RMSE = {scores['rmse']:.2f}"
+    return f"validation: {r2}RMSE = {scores['rmse']:.2f}".replace("-", "−")
 
 
-def _note(panel: Any, text: str) -> None:
+def _note(panel: Axes, text: str) -> None:
     panel.text(
         0.015,
         0.97,
@@ -128,9 +125,9 @@ def _note(panel: Any, text: str) -> None:
     )
 
 
-def _legend(figure: Any, panels: np.ndarray[Any, Any]) -> None:
+def _legend(figure: Figure, panels: Iterable[Any], *, markerscale: float = 1) -> None:
     entries: dict[str, Any] = {}
-    for panel in panels.flat:
+    for panel in panels:
         handles, labels = panel.get_legend_handles_labels()
         entries |= {label: handle for handle, label in zip(handles, labels, strict=True)}
     figure.legend(
@@ -138,7 +135,212 @@ def _legend(figure: Any, panels: np.ndarray[Any, Any]) -> None:
         entries.keys(),
         loc="outside lower center",
         ncols=len(entries),
-        frameon=False,
-        fontsize=9,
-        markerscale=4,
+        markerscale=markerscale,
     )
+
+
+def plot_series(*, series: Mapping[str, Path], targets: Mapping[str, Path], output: Path) -> None:
+    """Draw the daily embeddings around each tower, above its GPP.
+
+    Parameters
+    ----------
+    series
+        Tower -> file written by ``write_series``, in the order of the panels.
+    targets
+        Tower -> file written by ``write_targets``.
+    output
+        PNG.
+    """
+    with drawing(output, width=11, height=1.9 * len(series) + 0.7) as figure:
+        panels = figure.subplots(len(series), 1, sharex=True, squeeze=False)[:, 0]
+        for panel, (tower, path) in zip(panels, series.items(), strict=True):
+            table = read_series(path)
+            for index, name in enumerate(features_of(table)):
+                colour = COLOURS[index % len(COLOURS)]
+                mean, spread = table[name], table[f"{name}{SPREAD}"]
+                panel.plot(table.index, mean, color=colour, lw=0.9, label=f"number {index + 1}")
+                panel.fill_between(
+                    table.index, mean - spread, mean + spread, color=colour, alpha=0.15, lw=0
+                )
+                seen = table["observed"]
+                panel.plot(table.index[seen], mean[seen], ".", ms=3.5, color=colour, mew=0)
+            # A few dates of snow or missed cloud would flatten all others.
+            told = table[features_of(table)].to_numpy()
+            if np.isfinite(told).any():
+                low, high = np.nanquantile(told, SHOWN_SHARE)
+                panel.set_ylim(low - 0.2 * (high - low), high + 0.2 * (high - low))
+            panel.set_title(tower, loc="left")
+            panel.set_ylabel("embedding (1)")
+            own = panel.twinx()
+            kept = read_targets(targets[tower]).query("kept")["gpp"]
+            own.plot(kept.index, kept, ".", ms=2.5, color="0.8", mew=0, label="GPP")
+            own.set_ylabel(GPP_LABEL, color=MUTED)
+            own.spines["right"].set_visible(True)
+            own.set_zorder(panel.get_zorder() - 1)
+            panel.patch.set_visible(False)
+        _legend(figure, [*panels, own], markerscale=4)
+
+
+def plot_methods(*, metrics: Path, output: Path) -> None:
+    """Draw the error of every method without weather, in both designs, by vegetation type.
+
+    Parameters
+    ----------
+    metrics
+        JSON written by ``score_gpp``.
+    output
+        PNG.
+    """
+    told = read_json(metrics)
+    methods = [name for name in told["methods"] if "weather" not in name]
+    methods.sort(key=_order)
+    scores = {
+        BY_YEAR: {name: told["methods"][name][BY_YEAR][VALIDATION] for name in methods},
+        LEFT_OUT: {name: told["methods"][name][LEFT_OUT] for name in methods},
+    }
+    scores = {
+        design: found
+        for design, found in scores.items()
+        if any(one["overall"]["n"] for one in found.values())
+    }
+    types = sorted(
+        {
+            kind
+            for found in scores.values()
+            for one in found.values()
+            for kind in one["per_vegetation"]
+        }
+    )
+    with drawing(output, width=11, height=0.4 + 3.4 * len(scores)) as figure:
+        grid = figure.subplots(
+            len(scores),
+            1 + len(types),
+            sharey=True,
+            sharex=True,
+            squeeze=False,
+            width_ratios=[1.4, *[1] * len(types)],
+        )
+        for row, (design, found) in zip(grid, scores.items(), strict=True):
+            for panel, group in zip(row, [None, *types], strict=True):
+                _draw_methods(panel, found, group)
+                title = "all sites" if group is None else group
+                whole = f"{DESIGN_TITLES[design]}: {title}" if group is None else title
+                panel.set_title(whole, loc="left")
+        labels = [", ".join(told_method(method)) for method in methods]
+        grid[0, 0].set_yticks(range(len(methods)), labels)
+        grid[0, 0].invert_yaxis()
+        for panel in grid[-1]:
+            panel.set_xlabel(RMSE_LABEL)
+        _legend(figure, grid.flat)
+
+
+def _order(method: str) -> tuple[int, int]:
+    """Methods of one reader together, the climatology last."""
+    inputs, _, reader = method.rpartition("-")
+    if not inputs:
+        return len(READERS), 0
+    return list(READERS).index(reader), list(INPUTS).index(inputs.partition("+")[0])
+
+
+def _draw_methods(panel: Axes, scores: Mapping[str, Mapping[str, Any]], group: str | None) -> None:
+    for place, (method, one) in enumerate(scores.items()):
+        reader = method.rpartition("-")[2]
+        told = one["overall"] if group is None else one["per_vegetation"].get(group)
+        if not told or told["rmse"] is None:
+            continue
+        colour = READER_COLOURS[reader]
+        panel.plot(told["rmse"], place, "o", color=colour, ms=6, label=READERS.get(reader, reader))
+        if group is None and len(one["by_fit"]) > 1:
+            fits = [fit["rmse"] for fit in one["by_fit"]]
+            panel.plot(fits, [place] * len(fits), "|", color=INK, ms=8, label="single fits")
+        if method == CLIMATOLOGY:
+            panel.axvline(told["rmse"], color=MUTED, lw=0.8, ls=":")
+    panel.grid(axis="x")
+
+
+def plot_points(*, methods: Mapping[str, Path], predictions: Path, output: Path) -> None:
+    """Draw predicted against observed GPP of the scored days: the paper's method, its rival.
+
+    Parameters
+    ----------
+    methods
+        Method -> its predictions; the paper's, its rival and the climatology are drawn.
+    predictions
+        CSV written by ``score_gpp``.
+    output
+        PNG.
+    """
+    days = pd.read_csv(predictions, parse_dates=["date"])
+    days = days[days["observed"].notna()]
+    shown = (PAPERS, RIVAL, CLIMATOLOGY)
+    types = sorted(days["vegetation"].unique())
+    colours = dict(zip(types, COLOURS * len(types), strict=False))
+    top = float(days["observed"].max())
+    with drawing(output, width=9, height=6.4) as figure:
+        grid = figure.subplots(2, len(shown), sharex=True, sharey=True)
+        for column, method in zip(grid.T, shown, strict=True):
+            own = days.merge(read_predictions(methods[method]), on=["site", "date"])
+            for panel, design in zip(column, (BY_YEAR, LEFT_OUT), strict=True):
+                scored = own[own["part_x"] == VALIDATION] if design == BY_YEAR else own
+                guess = scored.filter(regex=rf"^{design}_\d+$").mean(axis=1)
+                scored = scored.assign(guess=guess)[guess.notna()]
+                for kind in types:
+                    one = scored[scored["vegetation"] == kind]
+                    panel.plot(
+                        one["observed"],
+                        one["guess"],
+                        ".",
+                        ms=2.5 if design == BY_YEAR else 1.5,
+                        mew=0,
+                        color=colours[kind],
+                        alpha=0.6,
+                        label=kind,
+                        rasterized=True,
+                    )
+                panel.plot([0, top], [0, top], color=INK, lw=0.8)
+                panel.set_aspect("equal")
+                panel.set_title(f"{', '.join(told_method(method))}\n{DESIGN_TITLES[design]}")
+                _note(panel, _agreement_text(agreement(scored["observed"], scored["guess"])))
+        for panel in grid[-1]:
+            panel.set_xlabel(f"observed {GPP_LABEL}")
+        for panel in grid[:, 0]:
+            panel.set_ylabel(f"predicted {GPP_LABEL}")
+        _legend(figure, grid.flat, markerscale=5)
+
+
+def _agreement_text(scores: Mapping[str, float | int | None]) -> str:
+    if scores["r2"] is None:
+        return "no day"
+    text = (
+        f"n = {scores['n']:,}\nR² = {scores['r2']:.2f}\nRMSE = {scores['rmse']:.2f}\n"
+        f"NRMSE = {scores['nrmse']:.3f}\nbias = {scores['bias']:.2f}"
+    )
+    return text.replace("-", "−")
+
+
+def plot_lengths(*, metrics: Path, output: Path) -> None:
+    """Draw the error by length of the window.
+
+    Parameters
+    ----------
+    metrics
+        JSON written by ``score_gpp``.
+    output
+        PNG.
+    """
+    lengths = read_json(metrics)["lengths"]
+    with drawing(output, width=5.5, height=3.2) as figure:
+        panel = figure.subplots()
+        for (inputs, found), colour in zip(lengths.items(), COLOURS, strict=False):
+            days = [int(day) for day in found]
+            whole = [one["overall"]["rmse"] for one in found.values()]
+            panel.plot(days, whole, "o-", color=colour, label=f"{INPUTS[inputs]}, mean of the fits")
+            for day, one in zip(days, found.values(), strict=True):
+                fits = [fit["rmse"] for fit in one["by_fit"]]
+                panel.plot([day] * len(fits), fits, "_", color=colour, ms=9)
+        panel.set_xticks(days)
+        panel.set_xlabel("length of a window (days)")
+        panel.set_ylabel(RMSE_LABEL)
+        panel.set_ylim(bottom=0)
+        panel.grid(axis="y")
+        panel.legend()

@@ -12,22 +12,22 @@ import io
 import re
 import zipfile
 import zlib
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 
 import numpy as np
 import pandas as pd
 
-from pipeline_lib.config import Gpp, Tower
 from pipeline_lib.errors import UserError
-from pipeline_lib.files import atomic_path
 
 TIME_COLUMN = "TIMESTAMP"
 GPP_COLUMN = "GPP_NT_VUT_REF"
 QUALITY_COLUMN = "NEE_VUT_REF_QC"
 MISSING = -9999
 GPP_UNITS = "g C m-2 d-1"
+WEATHER_UNITS = {"SW_IN_F": "W m-2", "TA_F": "degC"}
+"""Columns of weather, whose gaps the publisher has filled -> units."""
 DAILY = "DD"
 RESOLUTIONS = {
     "HH": "half-hourly",
@@ -140,14 +140,21 @@ def _candidates(folder: Path, code: re.Pattern[str]) -> Iterator[Source]:
                     yield source
 
 
-def read_daily(source: Source) -> pd.DataFrame:
+def read_daily(source: Source, weather: Sequence[str] = ()) -> pd.DataFrame:
     """Read one daily file.
+
+    Parameters
+    ----------
+    source
+        The file.
+    weather
+        Columns of `WEATHER_UNITS` to read besides.
 
     Returns
     -------
     DataFrame
-        Index ``date``; ``gpp`` in g C m-2 d-1, ``quality`` as a fraction 0..1, NaN where
-        missing; units in ``attrs``. Days stand as in the file, repeated ones included.
+        Index ``date``; ``gpp`` in g C m-2 d-1, ``quality`` as a fraction 0..1, the weather, NaN
+        where missing; units in ``attrs``. Days stand as in the file, repeated ones included.
 
     Raises
     ------
@@ -158,23 +165,25 @@ def read_daily(source: Source) -> pd.DataFrame:
     text = source.read()
     header, _, body = text.partition("\n")
     names = header.strip().split(",")
-    _check_header(source, header, names)
+    wanted = [TIME_COLUMN, GPP_COLUMN, QUALITY_COLUMN, *weather]
+    _check_header(source, header, names, wanted)
     _check_rows(source, body, len(names))
-    wanted = [TIME_COLUMN, GPP_COLUMN, QUALITY_COLUMN]
     table = pd.read_csv(io.StringIO(text), usecols=wanted, dtype=str)
     days = pd.DataFrame(
         {
             "gpp": _numbers(source, table, GPP_COLUMN),
             "quality": _quality(source, _numbers(source, table, QUALITY_COLUMN)),
+            **{name: _numbers(source, table, name) for name in weather},
         },
     )
     days.index = _dates(source, table[TIME_COLUMN])
     _check_years(source, days.index)
     days.attrs = {"gpp": GPP_UNITS, "quality": "1"}
+    days.attrs |= {name: WEATHER_UNITS[name] for name in weather}
     return days
 
 
-def _check_header(source: Source, header: str, names: list[str]) -> None:
+def _check_header(source: Source, header: str, names: list[str], wanted: list[str]) -> None:
     if "TIMESTAMP_START" in names:
         raise UserError(f"{source}: half-hourly or hourly data, not daily; use the {DAILY} file")
     if ";" in header:
@@ -182,7 +191,7 @@ def _check_header(source: Source, header: str, names: list[str]) -> None:
             f"{source}: columns are separated by semicolons; "
             "use the original file, with commas between columns and decimal points"
         )
-    lacking = [name for name in (TIME_COLUMN, GPP_COLUMN, QUALITY_COLUMN) if name not in names]
+    lacking = [name for name in wanted if name not in names]
     if lacking:
         raise UserError(f"{source}: lacks the columns {', '.join(lacking)}; not a FLUXNET file?")
 
@@ -260,95 +269,3 @@ def _check_years(source: Source, dates: pd.DatetimeIndex) -> None:
             f"{source}: cut short, ends on {dates.max():%Y-%m-%d} where its name says "
             f"{stated[2]}; download it again"
         )
-
-
-def join_records(records: list[pd.DataFrame]) -> pd.DataFrame:
-    """Join the records of one site, one row per day.
-
-    Of several rows of a day a measured one goes before an empty one, then the record that
-    ends later (a later release processes the earlier years anew), then the better quality.
-
-    Parameters
-    ----------
-    records
-        Tables as :func:`read_daily` returns them.
-    """
-    ordered = sorted(records, key=lambda record: record.index.max())
-    joined = pd.concat([record.assign(rank=rank) for rank, record in enumerate(ordered)])
-    joined["measured"] = joined["gpp"].notna()
-    joined = joined.rename_axis("date").reset_index()
-    joined = joined.sort_values(
-        ["date", "measured", "rank", "quality"], kind="stable", na_position="first"
-    )
-    best = joined.drop_duplicates("date", keep="last").set_index("date")
-    return best[["gpp", "quality"]]
-
-
-def judge_days(days: pd.DataFrame, gpp: Gpp) -> pd.DataFrame:
-    """Every day of the period, with what was measured and whether it is kept.
-
-    Parameters
-    ----------
-    days
-        One row per day: ``gpp``, ``quality``, by date.
-    gpp
-        Names the period and the least quality.
-
-    Returns
-    -------
-    DataFrame
-        ``gpp``, ``quality``, ``kept`` by ``date``. Kept: quality of at least
-        ``min_quality`` and GPP not negative.
-    """
-    period = pd.date_range(gpp.period.start, gpp.period.end, name="date")
-    table = days.reindex(period)
-    table["kept"] = (table["quality"] >= gpp.min_quality) & (table["gpp"] >= 0)
-    return table
-
-
-def good_share(targets: pd.DataFrame, min_quality: float) -> float:
-    """Share of the days with measured GPP whose quality is at least ``min_quality``.
-
-    The paper selects sites by "more than 60 % of the remaining GPP observations"; days
-    without GPP are no observations, so they count neither way. 0 where nothing was measured.
-    """
-    measured = targets["gpp"].notna()
-    good = measured & (targets["quality"] >= min_quality)
-    return float(good.sum() / measured.sum()) if measured.any() else 0.0
-
-
-def is_selected(targets: pd.DataFrame, gpp: Gpp) -> bool:
-    """Whether a site has more than ``min_good_days`` of good days and any day that is kept."""
-    share = good_share(targets, gpp.min_quality)
-    return share > gpp.min_good_days and bool(targets["kept"].any())
-
-
-def write_targets(*, tower: Tower, gpp: Gpp, fluxnet: Path, output: Path) -> None:
-    """Write a tower's measured GPP for every day of the period.
-
-    Parameters
-    ----------
-    tower
-        The tower.
-    gpp
-        Names the period and the least quality.
-    fluxnet
-        Folder with daily files, which may lie in folders below it or in zip archives.
-    output
-        CSV: ``date``, ``gpp`` (g C m-2 d-1), ``quality`` (0..1), ``kept``.
-
-    Raises
-    ------
-    UserError
-        If the tower has no daily file, or one of them is refused by :func:`read_daily`.
-    """
-    records = [read_daily(source) for source in find_daily(fluxnet, tower.name)]
-    table = judge_days(join_records(records), gpp)
-    with atomic_path(output) as partial:
-        table.to_csv(partial, lineterminator="\n", date_format="%Y-%m-%d")
-
-
-def read_targets(path: Path) -> pd.DataFrame:
-    """Read what :func:`write_targets` wrote: ``gpp``, ``quality``, ``kept`` by ``date``."""
-    table = pd.read_csv(path, parse_dates=["date"], index_col="date")
-    return table.astype({"gpp": np.float64, "quality": np.float64, "kept": bool})

@@ -82,3 +82,44 @@ def agreement_by_group(
         "per_vegetation": by(vegetation),
         "per_site": by(site),
     }
+
+
+def rmse_difference(
+    observed: NDArray[np.floating],
+    one: NDArray[np.floating],
+    other: NDArray[np.floating],
+    *,
+    block: NDArray[np.str_],
+    resamples: int,
+    rng: np.random.Generator,
+) -> dict[str, float]:
+    """RMSE of one prediction minus that of another, and how far chance may move it.
+
+    Neighbouring days err alike, so whole blocks of days are drawn with replacement (bootstrap of
+    blocks, Kunsch 1989, doi 10.1214/aos/1176347265).
+
+    Parameters
+    ----------
+    observed, one, other
+        ``(n,)``, g C m-2 d-1.
+    block
+        Name of the block of each row, ``(n,)``.
+    resamples
+        How often the blocks are drawn.
+    rng
+        Source of chance.
+
+    Returns
+    -------
+    dict
+        ``rmse``, the difference, negative where the first is better; ``low`` and ``high``, its
+        5th and 95th percentile over the drawings.
+    """
+    _, row = np.unique(block, return_inverse=True)
+    size = np.bincount(row).astype(np.float64)
+    squares = [np.bincount(row, (guess - observed) ** 2) for guess in (one, other)]
+    weights = rng.multinomial(len(size), np.full(len(size), 1 / len(size)), size=resamples)
+    errors = [np.sqrt(weights @ square / (weights @ size)) for square in squares]
+    low, high = np.quantile(errors[0] - errors[1], [0.05, 0.95])
+    whole = [float(np.sqrt(square.sum() / size.sum())) for square in squares]
+    return {"rmse": whole[0] - whole[1], "low": float(low), "high": float(high)}

@@ -1,7 +1,13 @@
-"""Daily series of embeddings around a flux tower."""
+"""Daily series around a flux tower: of its embeddings, and of each sensor's own bands.
+
+A series tells of every day what the footprint shows, and from which days and which images this
+was made, so that a split by year can keep its two parts apart.
+"""
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -9,69 +15,91 @@ import pandas as pd
 import xarray as xr
 from numpy.typing import NDArray
 
-from pipeline_lib.config import Gpp, Tower
-from pipeline_lib.cubes import Grid, grid_of
+from pipeline_lib.config import Context, Gpp, Sensor, Smoothing, Tower
+from pipeline_lib.cubes import clear_counts, grid_of, read_cube
+from pipeline_lib.dataset import valid_pixels, window_step
 from pipeline_lib.errors import UserError
 from pipeline_lib.files import atomic_path
+from pipeline_lib.gpp.footprint import Weights, footprint_weights
+from pipeline_lib.gpp.indices import vegetation_indices
+from pipeline_lib.gpp.methods import INDEX_BANDS
+
+Days = NDArray[np.int64]
+"""Days since 1970-01-01."""
+
+SPREAD = "_spread"
+SOURCES = ("from_day", "to_day", "from_image", "to_image")
+"""First and last day that a day's values are interpolated and smoothed from, and first and last
+day of an image that those were made from, the context of an embedding included."""
 
 
-def footprint(grid: Grid, *, lon: float, lat: float, radius: float) -> NDArray[np.bool_]:
-    """Pixels whose centres lie within a radius of a place.
-
-    The pixel closest to the place always belongs to it, however small the radius.
-
-    Parameters
-    ----------
-    grid
-        Grid of the embeddings.
-    lon, lat
-        The place, degrees.
-    radius
-        Radius on the grid's projected plane, m.
-
-    Returns
-    -------
-    ndarray of bool, ``(y, x)``
-
-    Raises
-    ------
-    UserError
-        If the place lies outside the grid.
-    """
-    from pyproj import Transformer
-
-    east, north = Transformer.from_crs(4326, grid.epsg, always_xy=True).transform(lon, lat)
-    west, south, right, top = grid.bounds
-    if not (west <= east <= right and south <= north <= top):
-        raise UserError(
-            f"the tower at {lon:g} E, {lat:g} N lies outside its cube; mend its coordinates"
-        )
-    distance = np.hypot(grid.x[np.newaxis, :] - east, grid.y[:, np.newaxis] - north)
-    return np.asarray(distance <= max(radius, float(distance.min())))
-
-
-def mean_embedding(
-    embedding: NDArray[np.floating], inside: NDArray[np.bool_]
-) -> NDArray[np.float64]:
-    """Mean over the valid pixels of a footprint, date by date.
+@dataclass(frozen=True)
+class Observed:
+    """What the footprint shows on the dates of some images.
 
     Parameters
     ----------
-    embedding
-        ``(time, feature, y, x)``, NaN where missing. A pixel is valid if all its features are.
-    inside
-        Footprint, ``(y, x)``.
+    day
+        ``(date,)``, increasing; a day may occur more than once.
+    mean, spread
+        ``(date, feature)``: weighted mean and standard deviation over the footprint, NaN where
+        no pixel of it is valid.
+    weight
+        ``(date,)``: share of the footprint that the mean stands for.
+    from_image, to_image
+        ``(date,)``: days of the first and last image that the values were made from.
+    """
+
+    day: Days
+    mean: NDArray[np.float64]
+    spread: NDArray[np.float64]
+    weight: NDArray[np.float64]
+    from_image: Days
+    to_image: Days
+
+
+def weighted_pixels(
+    values: NDArray[np.floating], weights: NDArray[np.floating]
+) -> tuple[NDArray[np.float64], NDArray[np.float64], NDArray[np.float64]]:
+    """Weighted mean and standard deviation over pixels, date by date.
+
+    Parameters
+    ----------
+    values
+        ``(date, feature, pixel)``. A pixel counts on a date if all its features are finite.
+    weights
+        ``(date, pixel)``, not negative; NaN is no weight.
 
     Returns
     -------
-    ndarray, ``(time, feature)``
-        NaN on dates without any valid pixel.
+    mean, spread
+        ``(date, feature)``, NaN where nothing has weight.
+    weight
+        ``(date,)``, the sum of the weights that counted.
     """
-    pixels = embedding[:, :, inside].astype(np.float64)
-    valid = np.all(np.isfinite(pixels), axis=1)
-    total = np.where(valid[:, np.newaxis], pixels, 0.0).sum(axis=2)
-    count = np.sum(valid, axis=1, keepdims=True)
-    return np.where(count > 0, total / np.maximum(count, 1), np.nan)
+    valid = np.isfinite(values).all(axis=1)
+    counted = np.where(valid, np.nan_to_num(weights.astype(np.float64)), 0.0)[:, np.newaxis]
+    known = np.where(valid[:, np.newaxis], values, 0.0).astype(np.float64)
+    total = counted.sum(axis=2)
+    seen = np.where(total > 0, total, np.nan)
+    mean = (counted * known).sum(axis=2) / seen
+    apart = known - np.nan_to_num(mean)[:, :, np.newaxis]
+    return mean, np.sqrt((counted * apart**2).sum(axis=2) / seen), total[:, 0]
+
+
+def image_range(days: Days, either_side: int) -> tuple[Days, Days]:
+    """Days of the first and last frame that take part in what is told of each frame.
+
+    Parameters
+    ----------
+    days
+        Of the record's frames, increasing, ``(frame,)``.
+    either_side
+        Frames before and after one that take part.
+    """
+    place = np.arange(len(days))
+    first = np.maximum(place - either_side, 0)
+    return days[first], days[np.minimum(place + either_side, len(days) - 1)]
 
 
 def interpolate_daily(
@@ -102,11 +130,7 @@ def interpolate_daily(
     daily = np.full((len(days), values.shape[1]), np.nan)
     if len(observed_days) == 0:
         return daily
-    after = np.searchsorted(observed_days, days, side="left")
-    between = (days >= observed_days[0]) & (days <= observed_days[-1])
-    right = np.minimum(after, len(observed_days) - 1)
-    exact = between & (observed_days[right] == days)
-    left = np.where(exact, right, np.maximum(right - 1, 0))
+    left, right, between = _neighbours(observed_days, days)
     gap = observed_days[right] - observed_days[left]
     known = between & (gap <= max_gap)
     weight = (days - observed_days[left]) / np.maximum(gap, 1)
@@ -115,52 +139,248 @@ def interpolate_daily(
     return daily
 
 
-def daily_series(dataset: xr.Dataset, *, tower: Tower, gpp: Gpp) -> pd.DataFrame:
-    """Embeddings around a tower for every day of the period.
+def _neighbours(
+    observed: NDArray[np.integer], days: NDArray[np.integer]
+) -> tuple[NDArray[np.int64], NDArray[np.int64], NDArray[np.bool_]]:
+    """Indices of the observations before and after each day, and whether it has both.
+
+    The two are one where a day is observed.
+    """
+    between = (days >= observed[0]) & (days <= observed[-1])
+    right = np.minimum(np.searchsorted(observed, days, side="left"), len(observed) - 1)
+    left = np.where(observed[right] == days, right, np.maximum(right - 1, 0))
+    return left, np.where(between, right, left), between
+
+
+def smooth_daily(values: NDArray[np.float64], smoothing: Smoothing) -> NDArray[np.float64]:
+    """Smooth a daily series by local polynomials, within each run of known days.
+
+    Savitzky and Golay 1964, doi 10.1021/ac60214a047; at the ends of a run the polynomial of its
+    first or last days is taken. Runs shorter than the polynomial's window stay as they are.
 
     Parameters
     ----------
-    dataset
-        ``embedding`` ``(time, feature, y, x)`` with ``spatial_ref``, NaN where missing.
-    tower
-        Its place.
+    values
+        ``(day, feature)``, NaN in all features where nothing is known.
+    smoothing
+        Window and order.
+    """
+    from scipy.signal import savgol_filter
+
+    smooth = values.copy()
+    for start, stop in _runs(_known(values)):
+        if stop - start >= smoothing.window_days:
+            smooth[start:stop] = savgol_filter(
+                values[start:stop], smoothing.window_days, smoothing.order, axis=0
+            )
+    return smooth
+
+
+def _known(values: NDArray[np.float64]) -> NDArray[np.bool_]:
+    return np.asarray(np.isfinite(values).all(axis=1))
+
+
+def _runs(known: NDArray[np.bool_]) -> list[tuple[int, int]]:
+    """First and last-plus-one index of each run of true elements."""
+    edges = np.flatnonzero(np.diff(np.concatenate([[False], known, [False]]).astype(np.int8)))
+    return list(zip(edges[::2].tolist(), edges[1::2].tolist(), strict=True))
+
+
+def daily_series(observed: Observed, *, names: list[str], gpp: Gpp) -> pd.DataFrame:
+    """A series for every day of the period.
+
+    Parameters
+    ----------
+    observed
+        What the footprint shows on the dates of the images.
+    names
+        Of the features.
     gpp
-        Names the period, the footprint and the longest gap.
+        Names the period, the longest gap and the smoothing.
 
     Returns
     -------
     DataFrame
-        ``e0``, ``e1``, ... and ``observed`` by ``date``. Observations outside the period
-        are not used, so that a series knows nothing beyond it. Several observations of one
-        day are averaged.
+        By ``date``: the features, their spreads (``<name>_spread``, never smoothed), whether the
+        day was ``observed``, and `SOURCES` (days since 1970; those of the day itself where
+        nothing is known). Observations outside the period are not used, so that a series knows
+        nothing beyond it. Several observations of one day are averaged by their weight.
     """
-    inside = footprint(grid_of(dataset), lon=tower.lon, lat=tower.lat, radius=gpp.footprint_m)
-    rows, columns = np.nonzero(inside)
-    box = (slice(rows.min(), rows.max() + 1), slice(columns.min(), columns.max() + 1))
-    near = dataset["embedding"].isel(y=box[0], x=box[1])
-    features = [f"e{index}" for index in range(near.sizes["feature"])]
-    means = mean_embedding(near.transpose("time", "feature", "y", "x").values, inside[box])
-    dates = pd.DatetimeIndex(near["time"].values).normalize()
-    observed = pd.DataFrame(means, index=dates, columns=features).dropna()
     period = pd.date_range(gpp.period.start, gpp.period.end, name="date")
-    observed = observed.groupby(level=0).mean()
-    observed = observed[observed.index.isin(period)]
+    days = day_numbers(period)
+    one = _one_per_day(observed, days)
+    count = len(names)
     daily = interpolate_daily(
-        observed_days=_day_numbers(observed.index),
-        values=observed.to_numpy(np.float64),
-        days=_day_numbers(period),
+        observed_days=one.day,
+        values=np.concatenate([one.mean, one.spread], axis=1),
+        days=days,
         max_gap=gpp.max_gap_days,
     )
-    table = pd.DataFrame(daily, index=period, columns=features)
-    table["observed"] = period.isin(observed.index)
-    return table
+    sources = dict(zip(SOURCES, (days, days, days, days), strict=True))
+    known = _known(daily)
+    if known.any():
+        left, right, _ = _neighbours(one.day, days)
+        found = (one.day[left], one.day[right], one.from_image[left], one.to_image[right])
+        sources = {
+            name: np.where(known, source, days) for name, source in zip(SOURCES, found, strict=True)
+        }
+    values = daily[:, :count]
+    if gpp.smoothing is not None:
+        values = smooth_daily(values, gpp.smoothing)
+        sources = _widened(sources, known, gpp.smoothing.window_days - 1)
+    spreads = [f"{name}{SPREAD}" for name in names]
+    table = pd.DataFrame(
+        np.concatenate([values, daily[:, count:]], axis=1), index=period, columns=names + spreads
+    )
+    table["observed"] = np.isin(days, one.day)
+    return table.assign(**sources)
 
 
-def _day_numbers(dates: pd.Index) -> NDArray[np.int64]:
-    return dates.to_numpy().astype("datetime64[D]").astype(np.int64)
+def _one_per_day(observed: Observed, days: Days) -> Observed:
+    """The observations within some days, those of one day averaged."""
+    used = (observed.weight > 0) & np.isin(observed.day, days)
+    day, row = np.unique(observed.day[used], return_inverse=True)
+    share = observed.weight[used] / np.bincount(row, observed.weight[used])[row]
+
+    def averaged(values: NDArray[np.float64]) -> NDArray[np.float64]:
+        total = np.zeros((len(day), values.shape[1]))
+        np.add.at(total, row, share[:, np.newaxis] * values[used])
+        return total
+
+    first, last = np.full(len(day), np.iinfo(np.int64).max), np.full(len(day), -1)
+    np.minimum.at(first, row, observed.from_image[used])
+    np.maximum.at(last, row, observed.to_image[used])
+    return Observed(
+        day=day,
+        mean=averaged(observed.mean),
+        spread=averaged(observed.spread),
+        weight=np.bincount(row, observed.weight[used], minlength=len(day)).astype(np.float64),
+        from_image=first,
+        to_image=last,
+    )
 
 
-def write_series(*, tower: Tower, gpp: Gpp, embedding: Path, output: Path) -> None:
+def _widened(sources: dict[str, Days], known: NDArray[np.bool_], reach: int) -> dict[str, Days]:
+    """Sources of smoothed days: those of all days of the run that a polynomial may touch."""
+    wide = {name: values.copy() for name, values in sources.items()}
+    for start, stop in _runs(known):
+        first = np.maximum(np.arange(start, stop) - reach, start)
+        last = np.minimum(np.arange(start, stop) + reach, stop - 1)
+        # Sources never decrease from one day of a run to the next.
+        for name in ("from_day", "from_image"):
+            wide[name][start:stop] = sources[name][first]
+        for name in ("to_day", "to_image"):
+            wide[name][start:stop] = sources[name][last]
+    return wide
+
+
+def day_numbers(dates: pd.Index | NDArray[np.datetime64]) -> Days:
+    """Dates as days since 1970-01-01."""
+    return np.asarray(dates).astype("datetime64[D]").astype(np.int64)
+
+
+def years_of(days: NDArray[np.integer]) -> NDArray[np.int64]:
+    """Calendar years of days since 1970-01-01."""
+    return days.astype("datetime64[D]").astype("datetime64[Y]").astype(np.int64) + 1970
+
+
+def observed_embeddings(
+    dataset: xr.Dataset,
+    *,
+    weights: Weights,
+    either_side: int,
+    others: Mapping[str, tuple[Days, int]],
+) -> Observed:
+    """Embeddings within a footprint, pixels weighing by footprint and share of seen context.
+
+    Parameters
+    ----------
+    dataset
+        ``embedding`` ``(time, feature, y, x)``, ``context_share`` and ``days_to_<sensor>``
+        ``(time, y, x)``, as `read_embedding` returns it.
+    weights
+        Of the pixels, ``(y, x)``, of sum 1.
+    either_side
+        Frames of the reference sensor that an embedding may see before and after its own.
+    others
+        Every other sensor -> days of its usable frames, and as many frames of its own.
+    """
+    rows, columns = _box(weights)
+    near = dataset.isel(y=rows, x=columns).transpose("time", "feature", "y", "x")
+    dates = near.sizes["time"]
+    pixels = near["embedding"].values.reshape(dates, near.sizes["feature"], -1)
+    share = near["context_share"].values.reshape(dates, -1) * weights[rows, columns].ravel()
+    days = day_numbers(near["time"].values)
+    first, last = image_range(days, either_side)
+    for sensor, (frames, either) in others.items():
+        apart = near[f"days_to_{sensor}"].values.reshape(dates, -1)
+        paired = np.isfinite(apart).any(axis=1)
+        if not paired.any():
+            continue
+        earliest, latest = image_range(frames, either)
+        nearest = [
+            np.searchsorted(frames, days[paired] + furthest(apart[paired], axis=1).astype(np.int64))
+            for furthest in (np.nanmin, np.nanmax)
+        ]
+        first[paired] = np.minimum(first[paired], earliest[nearest[0]])
+        last[paired] = np.maximum(last[paired], latest[nearest[1]])
+    return Observed(days, *weighted_pixels(pixels, share), first, last)
+
+
+def _box(weights: Weights) -> tuple[slice, slice]:
+    """Rows and columns that hold every pixel with weight."""
+    rows, columns = np.nonzero(weights)
+    return slice(rows.min(), rows.max() + 1), slice(columns.min(), columns.max() + 1)
+
+
+def observed_bands(
+    cube: xr.Dataset, *, weights: Weights, rolling_mean: int
+) -> tuple[Observed, list[str]]:
+    """Bands of a sensor within a footprint, and indices of vegetation where it has their bands.
+
+    Parameters
+    ----------
+    cube
+        A sensor's cube, as `read_cube` returns it.
+    weights
+        Of the pixels, ``(y, x)``, of sum 1.
+    rolling_mean
+        Frames of the rolling mean that the cube was made with.
+
+    Returns
+    -------
+    observed, names
+        In units of the sensor, and 1 for the indices, which are those of single pixels averaged.
+    """
+    rows, columns = _box(weights)
+    near = cube.isel(y=rows, x=columns).transpose("time", "band", "y", "x", ...)
+    names = [str(band) for band in near["band"].values]
+    values = near[str(cube.attrs["quantity"])].values.astype(np.float64)
+    values = np.where(valid_pixels(near)[:, np.newaxis], values, np.nan)
+    if set(INDEX_BANDS) <= set(names):
+        red, infrared = (values[:, names.index(band)] for band in INDEX_BANDS)
+        indices = vegetation_indices(red=red, near_infrared=infrared)
+        values = np.concatenate([values, np.stack(list(indices.values()), axis=1)], axis=1)
+        names += list(indices)
+    pixels = values.reshape(*values.shape[:2], -1)
+    inside = np.broadcast_to(weights[rows, columns].ravel(), (len(pixels), pixels.shape[2]))
+    days = day_numbers(near["time"].values)
+    return Observed(
+        days, *weighted_pixels(pixels, inside), *image_range(days, rolling_mean // 2)
+    ), names
+
+
+def write_series(
+    *,
+    tower: Tower,
+    gpp: Gpp,
+    embedding: Path,
+    reference: str,
+    cubes: Mapping[str, Path],
+    sensors: Mapping[str, Sensor],
+    context: Context,
+    output: Path,
+) -> None:
     """Write a tower's daily series of embeddings.
 
     Parameters
@@ -168,29 +388,90 @@ def write_series(*, tower: Tower, gpp: Gpp, embedding: Path, output: Path) -> No
     tower
         The tower.
     gpp
-        Names the period, the footprint and the longest gap.
+        Names the period, the footprint, the longest gap and the smoothing.
     embedding
         Folder of the tower's exported embeddings.
+    reference
+        Sensor whose dates they have.
+    cubes
+        Other sensor -> its cube of the tower.
+    sensors, context
+        What the embeddings were learned by: how many frames one of them sees.
     output
-        CSV: ``date``, ``e0`` to ``e{F-1}``, ``observed``.
+        CSV, as `read_series` reads it.
 
     Raises
     ------
     UserError
-        If the embeddings cannot be read or the tower lies outside them.
+        If the embeddings or a cube cannot be read, or the tower lies outside them.
     """
     from pipeline_lib.embed import read_embedding
 
+    def either_side(sensor: str) -> int:
+        block = sensors[sensor]
+        step = window_step(block.sequence.frames, context.frames)
+        return step * (context.frames // 2) + block.rolling_mean // 2
+
     try:
-        table = daily_series(read_embedding(embedding), tower=tower, gpp=gpp)
+        dataset = read_embedding(embedding)
+        observed = observed_embeddings(
+            dataset,
+            weights=footprint_weights(grid_of(dataset), tower=tower, radius=gpp.footprint_m),
+            either_side=either_side(reference),
+            others={name: (_usable_days(path), either_side(name)) for name, path in cubes.items()},
+        )
     except UserError as error:
         raise UserError(f"{tower.name}: {error}") from error
+    names = [f"e{index}" for index in range(dataset.sizes["feature"])]
+    _write(daily_series(observed, names=names, gpp=gpp), output)
+
+
+def _usable_days(path: Path) -> Days:
+    cube = read_cube(path, load=False)
+    return day_numbers(cube["time"].values[clear_counts(cube, path) > 0])
+
+
+def write_bands(*, tower: Tower, gpp: Gpp, cube: Path, rolling_mean: int, output: Path) -> None:
+    """Write a tower's daily series of a sensor's own bands.
+
+    Parameters
+    ----------
+    tower, gpp
+        As in `write_series`.
+    cube
+        The sensor's cube of the tower.
+    rolling_mean
+        Frames of the rolling mean that it was made with.
+    output
+        CSV, as `read_series` reads it.
+
+    Raises
+    ------
+    UserError
+        If the cube cannot be read, or the tower lies outside it.
+    """
+    try:
+        read = read_cube(cube)
+        weights = footprint_weights(grid_of(read), tower=tower, radius=gpp.footprint_m)
+    except UserError as error:
+        raise UserError(f"{tower.name}: {error}") from error
+    observed, names = observed_bands(read, weights=weights, rolling_mean=rolling_mean)
+    _write(daily_series(observed, names=names, gpp=gpp), output)
+
+
+def _write(table: pd.DataFrame, output: Path) -> None:
     with atomic_path(output) as partial:
         table.to_csv(partial, lineterminator="\n", date_format="%Y-%m-%d", float_format="%.6g")
 
 
 def read_series(path: Path) -> pd.DataFrame:
-    """Read what :func:`write_series` wrote: ``e0``, ... and ``observed`` by ``date``."""
+    """Read a series that `write_series` or `write_bands` wrote, as `daily_series` returns it."""
     table = pd.read_csv(path, parse_dates=["date"], index_col="date")
-    features = {name: np.float64 for name in table.columns if name != "observed"}
-    return table.astype({**features, "observed": bool})
+    kinds = {"observed": bool, **dict.fromkeys(SOURCES, np.int64)}
+    return table.astype({name: kinds.get(name, np.float64) for name in table.columns})
+
+
+def features_of(series: pd.DataFrame) -> list[str]:
+    """Names of the features of a series."""
+    told = {"observed", *SOURCES}
+    return [name for name in series.columns if name not in told and not name.endswith(SPREAD)]

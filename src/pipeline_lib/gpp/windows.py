@@ -1,151 +1,171 @@
-"""Windows of daily embeddings with the GPP of their last day, and their split by year.
+"""Windows of days with the GPP of their last day, and their split by year.
 
-A window belongs to a part (training or validation years) only if everything it was made
-from does: its days, and the observations that its first and last days are interpolated
-from. A window that touches both parts belongs to neither. Hence the windows of a validation
-year begin in that year, and its first ``window_days`` days are no targets.
+Nothing that learns knows anything of a validation year: a training window, the days that its
+first and last days are interpolated from, and every image that all of these were made from, the
+context of the embeddings included, lie outside the validation years. A validation window and
+the days that it is interpolated from lie within them, so its first ``days`` days are no targets;
+its embeddings may know earlier images, which whoever predicts a new year has too. A window
+that is neither belongs to no part.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, fields
+from itertools import pairwise
 from typing import Self
 
 import numpy as np
 import pandas as pd
+from numpy.lib.stride_tricks import sliding_window_view
 from numpy.typing import NDArray
+
+from pipeline_lib.gpp.series import years_of
 
 TRAINING, VALIDATION, SPANNING = "training", "validation", "spanning"
 
 
 @dataclass(frozen=True)
 class Windows:
-    """Windows of one or several sites, ordered by site and date."""
-
-    site: NDArray[np.str_]
-    """Site, ``(window,)``."""
-    end: NDArray[np.datetime64]
-    """Last day, whose GPP is the target, ``(window,)``."""
-    first_source: NDArray[np.datetime64]
-    """Earliest observation that the window was made from, ``(window,)``."""
-    last_source: NDArray[np.datetime64]
-    """Latest observation that the window was made from, or its last day, ``(window,)``."""
-    inputs: NDArray[np.float32]
-    """Embeddings, ``(window, day, feature)``."""
-    target: NDArray[np.float32]
-    """GPP, g C m-2 d-1, ``(window,)``."""
-
-    def __len__(self) -> int:
-        return len(self.site)
-
-    def take(self, chosen: NDArray[np.bool_]) -> Self:
-        """The chosen windows."""
-        return type(self)(**{f.name: getattr(self, f.name)[chosen] for f in fields(self)})
-
-    @classmethod
-    def join(cls, parts: Sequence[Self]) -> Self:
-        """Windows of several sites, one after the other."""
-        return cls(
-            **{
-                f.name: np.concatenate([getattr(part, f.name) for part in parts])
-                for f in fields(cls)
-            }
-        )
-
-
-def cut_windows(
-    *,
-    site: str,
-    series: pd.DataFrame,
-    targets: pd.DataFrame,
-    window_days: int,
-    stride_days: int,
-) -> Windows:
-    """Cut the windows of a site.
+    """Windows of a table of days.
 
     Parameters
     ----------
-    site
-        Its name.
-    series
-        ``e0``, ... and ``observed`` for every day of the period.
-    targets
-        ``gpp`` and ``kept`` for the same days.
+    days
+        Length of a window.
+    last
+        ``(window,)``, row of the table that a window ends on, increasing.
+    part
+        ``(window,)``, ``training``, ``validation`` or ``spanning``.
+    learnable
+        ``(window,)``, whether it may be learned from: on the stride, its last day's GPP kept.
+    """
+
+    days: int
+    last: NDArray[np.int64]
+    part: NDArray[np.str_]
+    learnable: NDArray[np.bool_]
+
+    def __len__(self) -> int:
+        return len(self.last)
+
+    def take(self, chosen: NDArray[np.bool_]) -> Self:
+        """The chosen windows."""
+        rows = {f.name: getattr(self, f.name)[chosen] for f in fields(self) if f.name != "days"}
+        return type(self)(days=self.days, **rows)
+
+    def gather(self, values: NDArray[np.float32]) -> NDArray[np.float32]:
+        """Values of the windows' days: ``(row, feature)`` -> ``(window, day, feature)``."""
+        return values[self.last[:, np.newaxis] + np.arange(1 - self.days, 1)]
+
+
+def cut_windows(
+    table: pd.DataFrame,
+    *,
+    columns: Sequence[str],
+    window_days: int,
+    stride_days: int,
+    validation_years: Sequence[int],
+) -> Windows:
+    """Cut a window for every day that has one.
+
+    Parameters
+    ----------
+    table
+        As `read_days` returns it.
+    columns
+        Features that no day of a window may lack.
     window_days
         Length of a window.
     stride_days
-        Days between two windows; the first one begins on the first day of the period.
-
-    Returns
-    -------
-    Windows
-        Those without a missing day whose last day's GPP is kept.
-
-    Raises
-    ------
-    ValueError
-        If series and targets are not of the same days.
+        Days between two windows that may be learned from; the first one begins on the first day
+        of the period.
+    validation_years
+        Of the split.
     """
-    if not series.index.equals(targets.index):
-        raise ValueError(f"{site}: series and targets are of different days")
-    days = series.index.to_numpy().astype("datetime64[D]")
-    values = series.drop(columns="observed").to_numpy(np.float32)
-    missing = np.concatenate([[0], np.cumsum(~np.isfinite(values).all(axis=1))])
-    ends = np.arange(window_days - 1, len(days), stride_days)
-    starts = ends - window_days + 1
-    whole = missing[ends + 1] == missing[starts]
-    usable = whole & targets["kept"].to_numpy(bool)[ends]
-    starts, ends = starts[usable], ends[usable]
-    before, after = _sources(series["observed"].to_numpy(bool))
+    found = [np.zeros(0, np.int64)]
+    site = table["site"].to_numpy(str)
+    whole = np.isfinite(table[list(columns)].to_numpy(np.float64)).all(axis=1)
+    on_stride = np.zeros(len(table), dtype=bool)
+    for start, stop in _blocks(site):
+        if stop - start >= window_days:
+            complete = sliding_window_view(whole[start:stop], window_days).all(axis=1)
+            found.append(start + window_days - 1 + np.flatnonzero(complete))
+            on_stride[start + window_days - 1 : stop : stride_days] = True
+    last = np.concatenate(found)
     return Windows(
-        site=np.full(len(ends), site),
-        end=days[ends],
-        first_source=days[np.minimum(before[starts], starts)],
-        last_source=days[np.maximum(after[ends], ends)],
-        inputs=values[starts[:, np.newaxis] + np.arange(window_days)],
-        target=targets["gpp"].to_numpy(np.float32)[ends],
+        days=window_days,
+        last=last,
+        part=_parts(table, last, window_days, validation_years),
+        learnable=on_stride[last] & table["kept"].to_numpy(bool)[last],
     )
 
 
-def _sources(observed: NDArray[np.bool_]) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
-    """Indexes of the last observation up to each day, and of the first one from it on."""
-    index = np.arange(len(observed))
-    before = np.maximum.accumulate(np.where(observed, index, 0))
-    after = np.minimum.accumulate(np.where(observed, index, len(observed) - 1)[::-1])[::-1]
-    return before, after
+def _blocks(site: NDArray[np.str_]) -> list[tuple[int, int]]:
+    """First and last-plus-one row of each site."""
+    edges = np.flatnonzero(site[1:] != site[:-1]) + 1
+    bounds = [0, *edges.tolist(), len(site)]
+    return list(pairwise(bounds))
 
 
-def part_of(windows: Windows, validation_years: Sequence[int]) -> NDArray[np.str_]:
-    """Part of each window: ``training``, ``validation``, or ``spanning`` where it touches both."""
-    first = _years(windows.first_source)
-    last = _years(windows.last_source)
-    count = last - first + 1
-    inside = np.zeros(len(windows), dtype=np.int64)
+def _parts(
+    table: pd.DataFrame, last: NDArray[np.int64], days: int, validation_years: Sequence[int]
+) -> NDArray[np.str_]:
+    rows = last[:, np.newaxis] + np.arange(1 - days, 1)
+
+    def years(source: str) -> NDArray[np.int64]:
+        # Sources are never later, or earlier, than the day they belong to.
+        day = table[source].to_numpy(np.int64)[rows]
+        bound = day.min(axis=1) if source.startswith("from") else day.max(axis=1)
+        return years_of(bound)
+
+    first, final = years("from_day"), years("to_day")
+    inside = _validation_years_between(first, final, validation_years)
+    seen = _validation_years_between(years("from_image"), years("to_image"), validation_years)
+    names = np.where(seen == 0, TRAINING, SPANNING)
+    return np.where(inside == final - first + 1, VALIDATION, names)
+
+
+def _validation_years_between(
+    first: NDArray[np.int64], last: NDArray[np.int64], validation_years: Sequence[int]
+) -> NDArray[np.int64]:
+    count = np.zeros(len(first), dtype=np.int64)
     for year in set(validation_years):
-        inside += (first <= year) & (year <= last)
-    names = np.where(inside == 0, TRAINING, SPANNING)
-    return np.where(inside == count, VALIDATION, names)
+        count += (first <= year) & (year <= last)
+    return count
 
 
-def _years(days: NDArray[np.datetime64]) -> NDArray[np.int64]:
-    return days.astype("datetime64[Y]").astype(np.int64) + 1970
+def runs(windows: Windows, site: NDArray[np.str_], stride_days: int) -> NDArray[np.int64]:
+    """Number of the run that each window belongs to, from 0 on.
 
-
-def hold_out(
-    windows: Windows, *, run: int, share: float, generator: np.random.Generator
-) -> NDArray[np.bool_]:
-    """Choose training windows that decide when training stops.
-
-    Neighbouring windows share most of their days, so runs of consecutive windows of a site
-    are held out together. At least one run is, and at least one is not.
+    Neighbouring windows share most of their days, so as many consecutive windows of a site as
+    fit into a window's length are a run, and runs are held out whole.
 
     Parameters
     ----------
     windows
-        The training windows.
+        On the stride.
+    site
+        Of each window, ``(window,)``.
+    stride_days
+        Days between two windows.
+    """
+    length = -(-windows.days // stride_days)
+    _, first, number = np.unique(site, return_index=True, return_inverse=True)
+    within = (np.arange(len(site)) - first[number]) // length
+    new = np.diff(number, prepend=-1).astype(bool) | np.diff(within, prepend=-1).astype(bool)
+    return np.asarray(np.cumsum(new) - 1)
+
+
+def hold_out(
+    run: NDArray[np.int64], *, share: float, generator: np.random.Generator
+) -> NDArray[np.bool_]:
+    """Choose runs that decide when training stops: at least one, and not all.
+
+    Parameters
+    ----------
     run
-        Windows of a run.
+        Run of each window, ``(window,)``.
     share
         Share of the runs to hold out.
     generator
@@ -160,12 +180,8 @@ def hold_out(
     ValueError
         If there are fewer than two runs.
     """
-    _, first, site = np.unique(windows.site, return_index=True, return_inverse=True)
-    within = (np.arange(len(windows)) - first[site]) // run
-    new_run = np.diff(site, prepend=-1).astype(bool) | np.diff(within, prepend=-1).astype(bool)
-    number = np.cumsum(new_run) - 1
-    count = int(new_run.sum())
+    count = len(np.unique(run))
     if count < 2:
         raise ValueError("fewer than two runs of windows")
     held = min(max(1, round(share * count)), count - 1)
-    return np.isin(number, generator.choice(count, size=held, replace=False))
+    return np.isin(run, generator.choice(count, size=held, replace=False))

@@ -1,4 +1,4 @@
-"""What any prediction of GPP has to beat."""
+"""The usual GPP of a day of the year: what any prediction has to beat."""
 
 from __future__ import annotations
 

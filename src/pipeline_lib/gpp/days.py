@@ -1,0 +1,131 @@
+"""One table of all towers' days: GPP, what every source tells, and what that was made from."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+
+from pipeline_lib.config import Gpp
+from pipeline_lib.errors import UserError
+from pipeline_lib.gpp.methods import BANDS, EMBEDDING, KNDVI, NIRV, SEASON, WEATHER, YEARLY
+from pipeline_lib.gpp.series import SOURCES, features_of, read_series, years_of
+from pipeline_lib.gpp.targets import is_selected, read_targets
+
+
+def columns_of(table: pd.DataFrame, inputs: str) -> list[str]:
+    """Columns of a table of days that belong to some inputs, in order.
+
+    Parameters
+    ----------
+    table
+        As `read_days` returns it.
+    inputs
+        A name of `methods.INPUTS`, or several joined by ``+``.
+    """
+    features = [name for name in table.columns if ":" in name]
+    return [name for part in inputs.split("+") for name in features if _belongs(name, part)]
+
+
+def _belongs(column: str, inputs: str) -> bool:
+    source, _, name = column.partition(":")
+    if inputs in (NIRV, KNDVI):
+        return name == inputs
+    if inputs == BANDS:
+        return source not in (EMBEDDING, YEARLY, SEASON, WEATHER) and name not in (NIRV, KNDVI)
+    return source == inputs
+
+
+def read_days(
+    *, gpp: Gpp, targets: Mapping[str, Path], series: Mapping[str, Mapping[str, Path]]
+) -> pd.DataFrame:
+    """Read every day of every tower that is compared with.
+
+    Parameters
+    ----------
+    gpp
+        Towers and the rules of selection.
+    targets
+        Tower -> file written by `write_targets`.
+    series
+        ``embedding``, and every sensor -> tower -> file of its series.
+
+    Returns
+    -------
+    DataFrame
+        A row per site and day of the period, ordered: ``site``, ``vegetation``, ``date``,
+        ``gpp`` (g C m-2 d-1), ``kept``; features as ``<source>:<name>``; and the sources
+        `SOURCES` of all of them together.
+
+    Raises
+    ------
+    UserError
+        If no tower is selected.
+    """
+    vegetation = {tower.name: tower.vegetation for tower in gpp.towers if tower.name in targets}
+    measured = {site: read_targets(targets[site]) for site in sorted(vegetation)}
+    used = [site for site, table in measured.items() if is_selected(table, gpp)]
+    if not used:
+        raise UserError(
+            "gpp: no tower has enough good days in the period; "
+            "mend gpp.period, gpp.min_quality or gpp.min_good_days"
+        )
+    return pd.concat(
+        [
+            _days_of(
+                site,
+                vegetation[site],
+                measured[site],
+                {source: read_series(files[site]) for source, files in series.items()},
+                gpp,
+            )
+            for site in used
+        ],
+        ignore_index=True,
+    )
+
+
+def _days_of(
+    site: str,
+    vegetation: str,
+    targets: pd.DataFrame,
+    series: Mapping[str, pd.DataFrame],
+    gpp: Gpp,
+) -> pd.DataFrame:
+    """The days of one site."""
+    for source, one in series.items():
+        if not one.index.equals(targets.index):
+            raise ValueError(f"{site}: {source} and targets are of different days")
+    parts = [one[features_of(one)].add_prefix(f"{source}:") for source, one in series.items()]
+    parts.append(_yearly(series[EMBEDDING], gpp.validation_years))
+    parts.append(targets[list(gpp.weather)].add_prefix(f"{WEATHER}:"))
+    day = pd.DatetimeIndex(targets.index)
+    angle = 2 * np.pi * day.dayofyear.to_numpy() / 365.25
+    season = {f"{SEASON}:sin": np.sin(angle), f"{SEASON}:cos": np.cos(angle)}
+    parts.append(pd.DataFrame(season, index=day))
+    table = pd.concat([targets[["gpp", "kept"]], *parts], axis=1)
+    for name in SOURCES:
+        told = np.stack([one[name].to_numpy() for one in series.values()])
+        table[name] = told.min(axis=0) if name.startswith("from") else told.max(axis=0)
+    table.insert(0, "site", site)
+    table.insert(1, "vegetation", vegetation)
+    return table.reset_index(names="date")
+
+
+def _yearly(embeddings: pd.DataFrame, validation_years: Sequence[int]) -> pd.DataFrame:
+    """Mean embedding of each calendar year, on all its days: what a yearly product would tell.
+
+    Of the observed days; in years that are learned from, of those that know no image of a
+    validation year.
+    """
+    names = features_of(embeddings)
+    years = pd.DatetimeIndex(embeddings.index).year.to_numpy()
+    used = embeddings["observed"].to_numpy(bool)
+    first, last = (years_of(embeddings[source].to_numpy()) for source in SOURCES[2:])
+    knows = np.any([(first <= year) & (year <= last) for year in validation_years], axis=0)
+    used = used & (np.isin(years, list(validation_years)) | ~knows)
+    mean = embeddings.loc[used, names].groupby(years[used]).mean()
+    yearly = mean.reindex(years).set_axis(embeddings.index)
+    return yearly.add_prefix(f"{YEARLY}:")

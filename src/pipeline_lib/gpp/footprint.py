@@ -1,0 +1,88 @@
+"""Where the flux of a tower comes from: weights of the pixels around it."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from pipeline_lib.config import Tower
+from pipeline_lib.cubes import Grid
+from pipeline_lib.errors import UserError
+
+Weights = NDArray[np.float64]
+
+
+def footprint_weights(grid: Grid, *, tower: Tower, radius: float) -> Weights:
+    """Weights of the pixels around a tower, of sum 1.
+
+    Parameters
+    ----------
+    grid
+        Grid of the tower's cubes.
+    tower
+        Its place, and the raster of its footprint if there is one.
+    radius
+        Without a raster: radius of the pixels that weigh the same, m.
+
+    Returns
+    -------
+    ndarray, ``(y, x)``
+
+    Raises
+    ------
+    UserError
+        If the tower lies outside the grid, or the raster cannot be read, has no weight within
+        the grid, or a negative one.
+    """
+    inside = _within(grid, lon=tower.lon, lat=tower.lat, radius=radius)
+    weights = inside.astype(np.float64) if tower.footprint is None else _raster(grid, tower)
+    return np.asarray(weights / weights.sum())
+
+
+def _within(grid: Grid, *, lon: float, lat: float, radius: float) -> NDArray[np.bool_]:
+    """Pixels whose centres lie within a radius of a place; the closest one always does."""
+    from pyproj import Transformer
+
+    east, north = Transformer.from_crs(4326, grid.epsg, always_xy=True).transform(lon, lat)
+    west, south, right, top = grid.bounds
+    if not (west <= east <= right and south <= north <= top):
+        raise UserError(
+            f"the tower at {lon:g} E, {lat:g} N lies outside its cube; mend its coordinates"
+        )
+    distance = np.hypot(grid.x[np.newaxis, :] - east, grid.y[:, np.newaxis] - north)
+    return np.asarray(distance <= max(radius, float(distance.min())))
+
+
+def _raster(grid: Grid, tower: Tower) -> Weights:
+    """The tower's raster on the grid: a pixel has the mean of the raster's cells within it."""
+    import rasterio
+    from rasterio.enums import Resampling
+    from rasterio.vrt import WarpedVRT
+
+    path = Path(str(tower.footprint))
+    rows, columns = grid.shape
+    west, south, east, north = grid.bounds
+    onto = {
+        "crs": f"EPSG:{grid.epsg}",
+        "transform": rasterio.transform.from_bounds(west, south, east, north, columns, rows),
+        "width": columns,
+        "height": rows,
+    }
+    try:
+        with rasterio.open(path) as source:
+            if source.crs is None:
+                raise UserError(f"{path}: has no coordinate reference system; add one")
+            fine = abs(source.transform.a) < abs(grid.x[1] - grid.x[0]) and source.crs.is_projected
+            how = Resampling.average if fine else Resampling.bilinear
+            with WarpedVRT(source, resampling=how, **onto) as warped:
+                found = warped.read(1, masked=True).astype(np.float64).filled(0.0)
+    except rasterio.errors.RasterioError as error:
+        raise UserError(f"{path}: cannot be read as a raster ({error})") from error
+    weights = np.nan_to_num(found, nan=0.0)
+    if weights.min() < 0:
+        raise UserError(f"{path}: has a negative weight; a footprint's are shares of the flux")
+    if weights.sum() == 0:
+        raise UserError(f"{path}: has no weight within the tower's cube; is its place right?")
+    return weights
