@@ -37,11 +37,19 @@ def evaluate(folder, gpp, files, seed=1):
     methods = {name: folder / f"{name}.csv" for name in baselines(["B04", "B08"])}
     for inputs in regressed_inputs(weather=bool(gpp.weather)):
         methods[f"{inputs}-transformer"] = folder / f"{inputs}-30.csv"
-        regress_gpp(**told, inputs=inputs, days=30, output=methods[f"{inputs}-transformer"])
+        regress_gpp(
+            **told,
+            inputs=inputs,
+            days=30,
+            state=folder / "state",
+            output=methods[f"{inputs}-transformer"],
+        )
     lengths = {}
     for inputs in ("embedding", "bands") if gpp.other_window_days else ():
         lengths[inputs] = {days: folder / f"{inputs}-{days}.csv" for days in (30, 60)}
-        regress_gpp(**told, inputs=inputs, days=60, output=lengths[inputs][60])
+        regress_gpp(
+            **told, inputs=inputs, days=60, state=folder / "state", output=lengths[inputs][60]
+        )
     out = {"metrics": folder / "metrics.json", "predictions": folder / "predictions.csv"}
     score_gpp(**told, methods=methods, lengths=lengths, **out)
     return read_json(out["metrics"]), methods
@@ -196,7 +204,13 @@ def test_a_site_that_is_left_out_changes_nothing_that_is_learned_of_it(towers, e
     others = {**files, "targets": {**files["targets"], "XX-Dbf": path}}
     told = {"gpp": gpp, "seed": 1, **others}
     predict_baselines(**told, folder=tmp_path)
-    regress_gpp(**told, inputs="embedding", days=30, output=tmp_path / "embedding-transformer.csv")
+    regress_gpp(
+        **told,
+        inputs="embedding",
+        days=30,
+        state=tmp_path / "state",
+        output=tmp_path / "embedding-transformer.csv",
+    )
     for method in (*baselines(["B04", "B08"]), "embedding-transformer"):
         one, other = (
             found[found["site"] == "XX-Dbf"].filter(like="left_out")
@@ -206,6 +220,34 @@ def test_a_site_that_is_left_out_changes_nothing_that_is_learned_of_it(towers, e
             )
         )
         pd.testing.assert_frame_equal(one, other)
+
+
+def test_a_killed_regression_goes_on_and_ends_as_if_it_had_not_been(
+    towers, evaluated, tmp_path, monkeypatch
+):
+    gpp, files = towers
+    folder, *_ = evaluated
+    fits = []
+
+    def fit(**told):
+        if len(fits) == 3:
+            raise KeyboardInterrupt
+        fits.append(told)
+        return fit_regressor(**told)
+
+    told = {"gpp": gpp, "seed": 1, **files, "inputs": "embedding", "days": 30}
+    told |= {"state": tmp_path / "state", "output": tmp_path / "embedding-30.csv"}
+    monkeypatch.setattr("pipeline_lib.gpp.regressor.fit_regressor", fit)
+    with pytest.raises(KeyboardInterrupt):
+        regress_gpp(**told)
+    assert not told["output"].exists()
+    assert len(list(told["state"].iterdir())) == 3
+    fits[:] = [None] * 10
+    regress_gpp(**told)
+    # By year and with two sites left out in turn, by two seeds: three of six were done.
+    assert len(fits) == 13
+    assert told["output"].read_bytes() == (folder / "embedding-30.csv").read_bytes()
+    assert not told["state"].exists()
 
 
 def test_targets_shuffled_in_time_cannot_be_predicted(tmp_path):
@@ -252,6 +294,7 @@ def test_too_little_data_is_told(tmp_path):
             **files,
             inputs="embedding",
             days=told.window_days,
+            state=tmp_path / "state",
             output=tmp_path / "out.csv",
         )
 

@@ -171,6 +171,7 @@ if TOWERS:
             gpp=gpp_keys(GPP_WINDOWS | {"regressor"}),
             targets=tower_files("targets"),
             series=tower_series(),
+            state=f"{STATE}/gpp/{{inputs}}-{{days}}",
             seed=C.seed,
             code=GPP_CODE,
         message:

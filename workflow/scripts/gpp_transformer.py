@@ -18,5 +18,6 @@ with job(snakemake):
         },
         inputs=snakemake.wildcards.inputs,
         days=int(snakemake.wildcards.days),
+        state=Path(params.state),
         output=Path(snakemake.output[0]),
     )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -12,7 +13,7 @@ from numpy.typing import NDArray
 
 from pipeline_lib.config import Gpp
 from pipeline_lib.errors import UserError
-from pipeline_lib.files import write_json
+from pipeline_lib.files import library_digest, write_json
 from pipeline_lib.gpp.days import columns_of, read_days
 from pipeline_lib.gpp.experiments import (
     BY_YEAR,
@@ -36,7 +37,7 @@ from pipeline_lib.gpp.methods import (
     told_method,
 )
 from pipeline_lib.gpp.metrics import DEFINITIONS, agreement, agreement_by_group, rmse_difference
-from pipeline_lib.gpp.readers import boosting, ridge, transformer
+from pipeline_lib.gpp.readers import boosting, resumable, ridge, transformer
 from pipeline_lib.gpp.targets import describe_site, read_targets
 from pipeline_lib.gpp.windows import SPANNING, TRAINING, VALIDATION, Windows, cut_windows
 from pipeline_lib.seeds import generator
@@ -78,9 +79,12 @@ def regress_gpp(
     series: Series,
     inputs: str,
     days: int,
+    state: Path,
     output: Path,
 ) -> None:
     """Predict GPP by the paper's regressor from one kind of input and one length of a window.
+
+    What was fitted before a kill is not fitted again.
 
     Parameters
     ----------
@@ -94,6 +98,8 @@ def regress_gpp(
         See `methods.INPUTS`.
     days
         Length of a window. Sites are left out in turn for that of ``gpp.window_days`` alone.
+    state
+        Working folder of a run under way; removed at the end.
     output
         CSV, as of `write_predictions`.
 
@@ -107,7 +113,11 @@ def regress_gpp(
         table,
         _windows(table, gpp, days),
         inputs=inputs,
-        reader=transformer(gpp.regressor),
+        reader=resumable(
+            transformer(gpp.regressor),
+            about=gpp.regressor.model_dump_json() + library_digest(["gpp"]),
+            folder=state,
+        ),
         designs=DESIGNS if days == gpp.window_days else (BY_YEAR,),
         repeats=gpp.regressor.seeds,
         stride_days=gpp.stride_days,
@@ -115,6 +125,7 @@ def regress_gpp(
         name=f"{inputs}-{TRANSFORMER}",
     )
     write_predictions(predicted, output)
+    shutil.rmtree(state)
 
 
 def predict_baselines(

@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+import hashlib
+import json
 from collections.abc import Callable
 from dataclasses import dataclass
+from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
 
 from pipeline_lib.config import Regressor
+from pipeline_lib.files import atomic_path
 from pipeline_lib.gpp.windows import hold_out
 
 HOLD_OUT_SHARE = 0.15
@@ -58,6 +62,34 @@ def transformer(block: Regressor) -> Reader:
             seed=int(rng.integers(2**31)),
         )
         return fitted.predict(asked)
+
+    return read
+
+
+def resumable(reader: Reader, *, about: str, folder: Path) -> Reader:
+    """A reader that keeps what it has predicted, so that after a kill only the rest is fitted.
+
+    Parameters
+    ----------
+    reader
+        What predicts.
+    about
+        Whatever its predictions depend on besides examples, asked windows and chance.
+    folder
+        Of the kept predictions.
+    """
+
+    def read(examples: Examples, asked: Windowed, rng: np.random.Generator) -> NDArray[np.float64]:
+        digest = hashlib.sha256(about.encode())
+        digest.update(json.dumps(rng.bit_generator.state, sort_keys=True).encode())
+        for values in (examples.inputs, examples.target, examples.run, asked):
+            digest.update(repr(values.shape).encode() + np.ascontiguousarray(values).tobytes())
+        kept = folder / f"{digest.hexdigest()}.npy"
+        if not kept.exists():
+            with atomic_path(kept) as partial, partial.open("wb") as handle:
+                np.save(handle, reader(examples, asked, rng))
+        predicted: NDArray[np.float64] = np.load(kept)
+        return predicted
 
     return read
 

@@ -370,6 +370,12 @@ def observed_bands(
     ), names
 
 
+def frames_either_side(sensor: Sensor, context: Context) -> int:
+    """Frames of a cube before and after a date that its latent is made from."""
+    step = window_step(sensor.sequence.frames, context.frames)
+    return step * (context.frames // 2) + sensor.rolling_mean // 2
+
+
 def write_series(
     *,
     tower: Tower,
@@ -407,18 +413,16 @@ def write_series(
     """
     from pipeline_lib.embed import read_embedding
 
-    def either_side(sensor: str) -> int:
-        block = sensors[sensor]
-        step = window_step(block.sequence.frames, context.frames)
-        return step * (context.frames // 2) + block.rolling_mean // 2
-
     try:
         dataset = read_embedding(embedding)
         observed = observed_embeddings(
             dataset,
             weights=footprint_weights(grid_of(dataset), tower=tower, radius=gpp.footprint_m),
-            either_side=either_side(reference),
-            others={name: (_usable_days(path), either_side(name)) for name, path in cubes.items()},
+            either_side=frames_either_side(sensors[reference], context),
+            others={
+                name: (_usable_days(path), frames_either_side(sensors[name], context))
+                for name, path in cubes.items()
+            },
         )
     except UserError as error:
         raise UserError(f"{tower.name}: {error}") from error
