@@ -6,7 +6,7 @@ import numpy as np
 import pandas as pd
 
 from pipeline_lib.config import Gpp, Regressor
-from pipeline_lib.gpp.series import day_numbers
+from pipeline_lib.gpp.observed import day_numbers
 
 SMALL = Regressor(
     width=16,

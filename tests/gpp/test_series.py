@@ -11,18 +11,20 @@ from pipeline_lib.config import SENTINEL_2, Context, CubeGrid, Gpp, Smoothing, T
 from pipeline_lib.cubes import grid_at, make_cube, write_cube
 from pipeline_lib.errors import UserError
 from pipeline_lib.gpp.footprint import footprint_weights
+from pipeline_lib.gpp.observed import (
+    Observed,
+    day_numbers,
+    image_range,
+    observed_embeddings,
+    weighted_pixels,
+)
 from pipeline_lib.gpp.series import (
     SOURCES,
-    Observed,
     daily_series,
-    day_numbers,
     features_of,
-    image_range,
     interpolate_daily,
-    observed_embeddings,
     read_series,
     smooth_daily,
-    weighted_pixels,
     write_bands,
     write_series,
 )

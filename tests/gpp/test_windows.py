@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from pipeline_lib.gpp.series import day_numbers
+from pipeline_lib.gpp.observed import day_numbers
 from pipeline_lib.gpp.windows import cut_windows, hold_out, runs
 
 DAYS = pd.date_range("2017-01-01", "2020-12-31", name="date")

@@ -20,7 +20,7 @@ import pandas as pd
 from numpy.lib.stride_tricks import sliding_window_view
 from numpy.typing import NDArray
 
-from pipeline_lib.gpp.series import years_of
+from pipeline_lib.gpp.observed import years_of
 
 TRAINING, VALIDATION, SPANNING = "training", "validation", "spanning"
 

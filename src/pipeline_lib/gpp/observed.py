@@ -1,0 +1,191 @@
+"""What the images of some dates show within the footprint of a flux tower."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import numpy as np
+import pandas as pd
+import xarray as xr
+from numpy.typing import NDArray
+
+from pipeline_lib.config import Context, Sensor
+from pipeline_lib.dataset import valid_pixels, window_step
+from pipeline_lib.gpp.footprint import Weights
+from pipeline_lib.gpp.indices import vegetation_indices
+from pipeline_lib.gpp.methods import INDEX_BANDS
+
+Days = NDArray[np.int64]
+"""Days since 1970-01-01."""
+
+
+@dataclass(frozen=True)
+class Observed:
+    """What the footprint shows on the dates of some images.
+
+    Parameters
+    ----------
+    day
+        ``(date,)``, increasing; a day may occur more than once.
+    mean, spread
+        ``(date, feature)``: weighted mean and standard deviation over the footprint, NaN where
+        no pixel of it is valid.
+    weight
+        ``(date,)``: share of the footprint that the mean stands for.
+    from_image, to_image
+        ``(date,)``: days of the first and last image that the values were made from.
+    """
+
+    day: Days
+    mean: NDArray[np.float64]
+    spread: NDArray[np.float64]
+    weight: NDArray[np.float64]
+    from_image: Days
+    to_image: Days
+
+
+def weighted_pixels(
+    values: NDArray[np.floating], weights: NDArray[np.floating]
+) -> tuple[NDArray[np.float64], NDArray[np.float64], NDArray[np.float64]]:
+    """Weighted mean and standard deviation over pixels, date by date.
+
+    Parameters
+    ----------
+    values
+        ``(date, feature, pixel)``. A pixel counts on a date if all its features are finite.
+    weights
+        ``(date, pixel)``, not negative; NaN is no weight.
+
+    Returns
+    -------
+    mean, spread
+        ``(date, feature)``, NaN where nothing has weight.
+    weight
+        ``(date,)``, the sum of the weights that counted.
+    """
+    valid = np.isfinite(values).all(axis=1)
+    counted = np.where(valid, np.nan_to_num(weights.astype(np.float64)), 0.0)[:, np.newaxis]
+    known = np.where(valid[:, np.newaxis], values, 0.0).astype(np.float64)
+    total = counted.sum(axis=2)
+    seen = np.where(total > 0, total, np.nan)
+    mean = (counted * known).sum(axis=2) / seen
+    apart = known - np.nan_to_num(mean)[:, :, np.newaxis]
+    return mean, np.sqrt((counted * apart**2).sum(axis=2) / seen), total[:, 0]
+
+
+def image_range(days: Days, either_side: int) -> tuple[Days, Days]:
+    """Days of the first and last frame that take part in what is told of each frame.
+
+    Parameters
+    ----------
+    days
+        Of the record's frames, increasing, ``(frame,)``.
+    either_side
+        Frames before and after one that take part.
+    """
+    place = np.arange(len(days))
+    first = np.maximum(place - either_side, 0)
+    return days[first], days[np.minimum(place + either_side, len(days) - 1)]
+
+
+def day_numbers(dates: pd.Index | NDArray[np.datetime64]) -> Days:
+    """Dates as days since 1970-01-01."""
+    return np.asarray(dates).astype("datetime64[D]").astype(np.int64)
+
+
+def years_of(days: NDArray[np.integer]) -> NDArray[np.int64]:
+    """Calendar years of days since 1970-01-01."""
+    return days.astype("datetime64[D]").astype("datetime64[Y]").astype(np.int64) + 1970
+
+
+def observed_embeddings(
+    dataset: xr.Dataset,
+    *,
+    weights: Weights,
+    either_side: int,
+    others: Mapping[str, tuple[Days, int]],
+) -> Observed:
+    """Embeddings within a footprint, pixels weighing by footprint and share of seen context.
+
+    Parameters
+    ----------
+    dataset
+        ``embedding`` ``(time, feature, y, x)``, ``context_share`` and ``days_to_<sensor>``
+        ``(time, y, x)``, as `read_embedding` returns it.
+    weights
+        Of the pixels, ``(y, x)``, of sum 1.
+    either_side
+        Frames of the reference sensor that an embedding may see before and after its own.
+    others
+        Every other sensor -> days of its usable frames, and as many frames of its own.
+    """
+    rows, columns = _box(weights)
+    near = dataset.isel(y=rows, x=columns).transpose("time", "feature", "y", "x")
+    dates = near.sizes["time"]
+    pixels = near["embedding"].values.reshape(dates, near.sizes["feature"], -1)
+    share = near["context_share"].values.reshape(dates, -1) * weights[rows, columns].ravel()
+    days = day_numbers(near["time"].values)
+    first, last = image_range(days, either_side)
+    for sensor, (frames, either) in others.items():
+        apart = near[f"days_to_{sensor}"].values.reshape(dates, -1)
+        paired = np.isfinite(apart).any(axis=1)
+        if not paired.any():
+            continue
+        earliest, latest = image_range(frames, either)
+        nearest = [
+            np.searchsorted(frames, days[paired] + furthest(apart[paired], axis=1).astype(np.int64))
+            for furthest in (np.nanmin, np.nanmax)
+        ]
+        first[paired] = np.minimum(first[paired], earliest[nearest[0]])
+        last[paired] = np.maximum(last[paired], latest[nearest[1]])
+    return Observed(days, *weighted_pixels(pixels, share), first, last)
+
+
+def _box(weights: Weights) -> tuple[slice, slice]:
+    """Rows and columns that hold every pixel with weight."""
+    rows, columns = np.nonzero(weights)
+    return slice(rows.min(), rows.max() + 1), slice(columns.min(), columns.max() + 1)
+
+
+def observed_bands(
+    cube: xr.Dataset, *, weights: Weights, rolling_mean: int
+) -> tuple[Observed, list[str]]:
+    """Bands of a sensor within a footprint, and indices of vegetation where it has their bands.
+
+    Parameters
+    ----------
+    cube
+        A sensor's cube, as `read_cube` returns it.
+    weights
+        Of the pixels, ``(y, x)``, of sum 1.
+    rolling_mean
+        Frames of the rolling mean that the cube was made with.
+
+    Returns
+    -------
+    observed, names
+        In units of the sensor, and 1 for the indices, which are those of single pixels averaged.
+    """
+    rows, columns = _box(weights)
+    near = cube.isel(y=rows, x=columns).transpose("time", "band", "y", "x", ...)
+    names = [str(band) for band in near["band"].values]
+    values = near[str(cube.attrs["quantity"])].values.astype(np.float64)
+    values = np.where(valid_pixels(near)[:, np.newaxis], values, np.nan)
+    if set(INDEX_BANDS) <= set(names):
+        red, infrared = (values[:, names.index(band)] for band in INDEX_BANDS)
+        indices = vegetation_indices(red=red, near_infrared=infrared)
+        values = np.concatenate([values, np.stack(list(indices.values()), axis=1)], axis=1)
+        names += list(indices)
+    pixels = values.reshape(*values.shape[:2], -1)
+    inside = np.broadcast_to(weights[rows, columns].ravel(), (len(pixels), pixels.shape[2]))
+    days = day_numbers(near["time"].values)
+    return Observed(
+        days, *weighted_pixels(pixels, inside), *image_range(days, rolling_mean // 2)
+    ), names
+
+
+def frames_either_side(sensor: Sensor, context: Context) -> int:
+    """Frames of a cube before and after a date that its latent is made from."""
+    step = window_step(sensor.sequence.frames, context.frames)
+    return step * (context.frames // 2) + sensor.rolling_mean // 2
