@@ -74,6 +74,7 @@ def gpp(rival: float, low: float, high: float) -> dict[str, Any]:
             "by_year": told,
             "left_out": told,
         },
+        "paper": {split: {"rmse": 4.4, "nrmse": 0.0958} for split in ("training", "validation")},
         "lengths": {"embedding": {"60": length, "90": length}},
     }
 
@@ -443,6 +444,7 @@ def test_gpp_has_a_page_per_question(inputs: dict[str, Any], tmp_path: Path) -> 
         for page in ("towers", "gpp", "places", "windows", "weather")
     }
     assert "33% good days &lt;of&gt; few" in found["towers"]
+    assert ">4.40<" in found["gpp"] and ">0.0958<" in found["gpp"]
     assert ">3.50<" in found["gpp"] and ">3.50 ± 0.14<" in found["gpp"]
     assert ">4.50<" in found["places"] and "FR-Hes" in found["places"]
     assert ">3.60<" in found["windows"]
