@@ -5,7 +5,7 @@ from hypothesis import strategies as st
 from sklearn import metrics as reference
 
 from pipeline_lib.gpp.climatology import climatology
-from pipeline_lib.gpp.metrics import agreement, agreement_by_group
+from pipeline_lib.gpp.metrics import agreement, agreement_by_group, rmse_difference
 
 
 @given(st.integers(0, 2**32 - 1), st.integers(2, 60))
@@ -75,3 +75,47 @@ def test_climatology_knows_new_year_and_needs_data():
     np.testing.assert_allclose(usual, [1, 9], atol=1e-6)
     with pytest.raises(ValueError, match="at least one day"):
         climatology(fitted_day=np.zeros(0), fitted_gpp=np.zeros(0), day=np.ones(1))
+
+
+def difference(observed, one, other, block, seed=0):
+    return rmse_difference(
+        observed, one, other, block=block, resamples=400, rng=np.random.default_rng(seed)
+    )
+
+
+def test_a_difference_beyond_chance_is_told_from_one_that_is_not():
+    rng = np.random.default_rng(0)
+    block = np.repeat([f"site {month}" for month in range(60)], 20)
+    observed = rng.normal(size=1200)
+    near, far = (observed[:, None] + rng.normal(0, sd, (1200, 3)) for sd in (0.5, 1.0))
+    told = difference(observed, near, far, block)
+    errors = [np.sqrt(np.mean((fits.mean(1) - observed) ** 2)) for fits in (near, far)]
+    assert told["rmse"] == pytest.approx(errors[0] - errors[1])
+    assert told["low"] < told["rmse"] < told["high"] < 0
+    alike = difference(observed, near, observed[:, None] + rng.normal(0, 0.5, (1200, 3)), block)
+    assert alike["low"] < 0 < alike["high"]
+
+
+def test_days_of_a_block_are_no_independent_witnesses():
+    """The same error all month long tells of a month, not of twenty days."""
+    rng = np.random.default_rng(1)
+    observed = np.zeros(1200)
+    days = np.array([f"day {day}" for day in range(1200)])
+    months = np.repeat([f"month {month}" for month in range(60)], 20)
+    one, other = (np.repeat(rng.normal(size=60), 20)[:, None] for _ in range(2))
+    width = {}
+    for name, block in (("days", days), ("months", months)):
+        told = difference(observed, one, other, block)
+        width[name] = told["high"] - told["low"]
+    assert width["months"] > 3 * width["days"]
+
+
+def test_fits_that_disagree_widen_what_chance_may_do():
+    rng = np.random.default_rng(2)
+    observed = rng.normal(size=600)
+    block = np.repeat([str(month) for month in range(30)], 20)
+    same = observed[:, None] + rng.normal(0, 0.5, (600, 1)).repeat(3, axis=1)
+    biased = same + np.array([-0.6, 0.0, 0.6])
+    calm, wild = (difference(observed, fits, same, block) for fits in (same, biased))
+    assert calm["low"] == calm["high"] == 0
+    assert wild["high"] - wild["low"] > 0.05

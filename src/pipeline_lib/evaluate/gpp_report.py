@@ -68,8 +68,8 @@ def verdict(metrics: Metrics, design: str) -> tuple[str, ...]:
     first = (
         f"By the paper's regressor, embeddings give {_told(own)}, the bands of all sensors "
         f"{_told(rival)}. The difference of the RMSE is {_signed(difference['rmse'])} {UNITS}, "
-        f"between {_signed(low)} and {_signed(high)} in 90 % of resamplings of the months of each "
-        f"site: {judged}."
+        f"between {_signed(low)} and {_signed(high)} in 90 % of resamplings of the fits and of the "
+        f"months of each site: {judged}."
     )
     error = {name: one["scores"]["overall"]["rmse"] for name, one in found.items()}
     best = min(error, key=lambda name: error[name])

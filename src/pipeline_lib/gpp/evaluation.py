@@ -303,11 +303,11 @@ def _difference(
     block = days["site"] + days["date"].dt.strftime(" %Y-%m")
     told: dict[str, Any] = {}
     for design, chosen in rows.items():
-        guesses = [found[name][design][chosen].mean(axis=1) for name in (PAPERS, RIVAL)]
-        if np.isfinite(guesses).all() and chosen.any():
+        fits = [found[name][design][chosen] for name in (PAPERS, RIVAL)]
+        if chosen.any() and all(np.isfinite(each).all() for each in fits):
             told[design] = rmse_difference(
                 days["gpp"].to_numpy(np.float64)[chosen],
-                *guesses,
+                *fits,
                 block=block.to_numpy(str)[chosen],
                 resamples=RESAMPLES,
                 rng=generator(seed, "difference", design),

@@ -93,19 +93,22 @@ def rmse_difference(
     resamples: int,
     rng: np.random.Generator,
 ) -> dict[str, float]:
-    """RMSE of one prediction minus that of another, and how far chance may move it.
+    """RMSE of one method minus that of another, and how far chance may move it.
 
     Neighbouring days err alike, so whole blocks of days are drawn with replacement (bootstrap of
-    blocks, Kunsch 1989, doi 10.1214/aos/1176347265).
+    blocks, Kunsch 1989, doi 10.1214/aos/1176347265); so are the fits of either method, since
+    other seeds would have given others.
 
     Parameters
     ----------
-    observed, one, other
+    observed
         ``(n,)``, g C m-2 d-1.
+    one, other
+        Predictions of each fit, ``(n, fit)``, g C m-2 d-1; the mean over fits is compared.
     block
         Name of the block of each row, ``(n,)``.
     resamples
-        How often the blocks are drawn.
+        How often blocks and fits are drawn.
     rng
         Source of chance.
 
@@ -117,9 +120,21 @@ def rmse_difference(
     """
     _, row = np.unique(block, return_inverse=True)
     size = np.bincount(row).astype(np.float64)
-    squares = [np.bincount(row, (guess - observed) ** 2) for guess in (one, other)]
-    weights = rng.multinomial(len(size), np.full(len(size), 1 / len(size)), size=resamples)
-    errors = [np.sqrt(weights @ square / (weights @ size)) for square in squares]
-    low, high = np.quantile(errors[0] - errors[1], [0.05, 0.95])
-    whole = [float(np.sqrt(square.sum() / size.sum())) for square in squares]
-    return {"rmse": whole[0] - whole[1], "low": float(low), "high": float(high)}
+    share = np.full(len(size), 1 / len(size))
+
+    def error(fits: NDArray[np.floating], weight: NDArray[np.float64]) -> float:
+        squares = np.bincount(row, (fits.mean(axis=1) - observed) ** 2)
+        return float(np.sqrt(weight @ squares / (weight @ size)))
+
+    drawn = []
+    for _ in range(resamples):
+        weight = rng.multinomial(len(size), share).astype(np.float64)
+        chosen = [fits[:, rng.integers(fits.shape[1], size=fits.shape[1])] for fits in (one, other)]
+        drawn.append(error(chosen[0], weight) - error(chosen[1], weight))
+    low, high = np.quantile(drawn, [0.05, 0.95])
+    whole = np.ones(len(size))
+    return {
+        "rmse": error(one, whole) - error(other, whole),
+        "low": float(low),
+        "high": float(high),
+    }
