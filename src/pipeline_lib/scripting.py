@@ -7,7 +7,7 @@ import logging
 import re
 import sys
 import traceback
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, redirect_stderr, redirect_stdout
 from pathlib import Path
 from typing import Any
@@ -21,6 +21,14 @@ QUERY = re.compile(r"(https?://[^\s'\"?]+)\?[^\s'\"]*")
 def without_signatures(text: str) -> str:
     """The text, with the queries of remote addresses left out."""
     return QUERY.sub(r"\1?...", text)
+
+
+def paths_of(named: Mapping[Any, Any]) -> dict[Any, Any]:
+    """Texts of a mapping, however deep, as paths."""
+    return {
+        key: paths_of(value) if isinstance(value, Mapping) else Path(value)
+        for key, value in named.items()
+    }
 
 
 class _Log(io.TextIOWrapper):

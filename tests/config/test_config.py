@@ -5,10 +5,12 @@ from pathlib import Path
 import pytest
 import yaml
 
-from pipeline_lib.config import Config, parse
+from pipeline_lib.config import Config, Gpp, parse
 from pipeline_lib.config.generate import generated_files
 from pipeline_lib.errors import UserError
 from pipeline_lib.files import read_json, write_json
+
+TOWER = {"name": "XX-Abc", "lon": 10, "lat": 50, "vegetation": "DBF"}
 
 
 def test_generated_files_are_in_step_with_the_blocks(project_root: Path) -> None:
@@ -53,11 +55,32 @@ def test_five_mistakes_are_told_at_once(tmp_path: Path) -> None:
         ({"sites": {"bounds": [30, 42, 0, 62]}}, "in this order"),
         ({"sites": {"periods": {"count": 6}}}, "do not fit"),
         ({"gpp": {"validation_years": [2031]}}, "outside the period"),
+        ({"gpp": {"window_days": 60}}, "other_window_days: repeats a length"),
+        ({"gpp": {"window_days": 2}}, "greater than or equal to 3"),
+        ({"gpp": {"smoothing": {"window_days": 61}}}, "longer than a window"),
+        ({"gpp": {"smoothing": {"window_days": 20}}}, "must be odd"),
+        ({"gpp": {"weather": ["TA_F", "TA_F"]}}, "names a column twice"),
+        ({"gpp": {"towers": [TOWER, TOWER]}}, "two towers have the same name"),
+        ({"gpp": {"towers": [TOWER | {"footprint": "gone.tif"}]}}, "there is no file gone.tif"),
     ],
 )
 def test_contradictions_are_told(change: dict[str, object], told: str) -> None:
     with pytest.raises(UserError, match=told):
         parse(change)
+
+
+def test_jobs_may_be_handed_some_keys_of_gpp_alone() -> None:
+    """What contradicts the defaults of the keys left out contradicts nothing."""
+    gpp = {
+        "window_days": 60,
+        "other_window_days": [],
+        "period": {"start": "2017-01-01", "end": "2019-12-31"},
+        "validation_years": [2019],
+    }
+    whole = parse({"gpp": gpp}).gpp
+    assert whole is not None
+    for keys in ({"window_days"}, {"period"}, {"period", "window_days"}):
+        Gpp.model_validate(whole.model_dump(mode="json", include=keys))
 
 
 @pytest.mark.parametrize(

@@ -34,7 +34,7 @@ def evaluate(folder, gpp, files, seed=1):
     """Everything that the workflow does, in one process."""
     told = {"gpp": gpp, "seed": seed, **files}
     predict_baselines(**told, folder=folder)
-    methods = {name: folder / f"{name}.csv" for name in baselines(["B04", "B08"])}
+    methods = {name: folder / f"{name}.csv" for name in baselines(indices=True)}
     for inputs in regressed_inputs(weather=bool(gpp.weather)):
         methods[f"{inputs}-transformer"] = folder / f"{inputs}-30.csv"
         regress_gpp(
@@ -211,7 +211,7 @@ def test_a_site_that_is_left_out_changes_nothing_that_is_learned_of_it(towers, e
         state=tmp_path / "state",
         output=tmp_path / "embedding-transformer.csv",
     )
-    for method in (*baselines(["B04", "B08"]), "embedding-transformer"):
+    for method in (*baselines(indices=True), "embedding-transformer"):
         one, other = (
             found[found["site"] == "XX-Dbf"].filter(like="left_out")
             for found in (
@@ -302,12 +302,81 @@ def test_too_little_data_is_told(tmp_path):
     with pytest.raises(UserError, match="no window of 400 days lies wholly in the validation"):
         regress(files, window_days=400)
     files = write_towers(tmp_path, gpp_of(), Dbf=0.9, Enf=0.9, Gra=0.0)
-    with pytest.raises(UserError, match=r"only [01] windows to learn from"):
+    with pytest.raises(UserError, match=r"only \d windows of the training years to learn from"):
         regress(files, window_days=345, validation_years=(2019, 2020))
     files = write_towers(tmp_path, gpp_of(), Dbf=0.9, Enf=0.9, Gra=0.9)
     with pytest.raises(UserError, match="no tower has enough good days"):
         regress(files)
     assert not (tmp_path / "out.csv").exists()
+
+
+def test_a_vegetation_type_that_is_new_in_the_validation_year_is_scored_by_all(tmp_path):
+    gpp = gpp_of(other_window_days=(), weather=())
+    files = write_towers(tmp_path, gpp)
+    path = files["targets"]["XX-Gra"]
+    table = pd.read_csv(path)
+    table.loc[table["date"] < "2020-01-01", ["kept", "quality"]] = [False, np.nan]
+    table.loc[table["date"] < "2020-01-01", "gpp"] = np.nan
+    table.to_csv(path, index=False)
+    metrics, _ = evaluate(tmp_path, gpp, files)
+    for name, about in metrics["methods"].items():
+        scores = about["by_year"]["validation"]
+        assert scores["overall"]["n"] == metrics["days"]["validation"], name
+        assert "GRA" in scores["per_vegetation"], name
+
+
+def test_where_the_other_sites_are_too_few_only_that_design_is_empty(tmp_path):
+    gpp = gpp_of(other_window_days=(), weather=())
+    files = write_towers(tmp_path, gpp, Enf=0.9)
+    path = files["targets"]["XX-Gra"]
+    table = pd.read_csv(path)
+    unmeasured = (table["date"] < "2019-06-01") | (table["date"] > "2019-06-15")
+    table.loc[unmeasured, "gpp"] = np.nan
+    table.loc[unmeasured, "kept"] = False
+    table.to_csv(path, index=False)
+    metrics, _ = evaluate(tmp_path, gpp, files)
+    told = metrics["methods"]
+    assert len({about["left_out"]["overall"]["n"] for about in told.values()}) == 1
+    assert set(told["climatology"]["left_out"]["per_site"]) == {"XX-Gra"}
+    assert validation(metrics, "embedding-transformer")["overall"]["r2"] > 0.5
+
+
+def test_the_features_of_a_site_that_is_left_out_scale_nothing(towers, tmp_path):
+    gpp, files = towers
+    path = tmp_path / "XX-Dbf.csv"
+    table = pd.read_csv(files["series"]["embedding"]["XX-Dbf"])
+    table.loc[:, ["e0", "e1", "e2"]] *= 100
+    table.to_csv(path, index=False)
+    series = {**files["series"], "embedding": {**files["series"]["embedding"], "XX-Dbf": path}}
+    learned = []
+
+    def fit(**told):
+        learned.append(told["inputs"])
+        return fit_regressor(**told)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("pipeline_lib.gpp.regressor.fit_regressor", fit)
+        regress_gpp(
+            gpp=gpp,
+            seed=1,
+            targets=files["targets"],
+            series=series,
+            inputs="embedding",
+            days=30,
+            state=tmp_path / "state",
+            output=tmp_path / "embedding.csv",
+        )
+    # Two fits by year and two for each site: those without the changed one saw nothing of it.
+    assert sorted(np.abs(inputs).max() > 50 for inputs in learned) == [False, False] + [True] * 4
+
+
+def test_what_lacks_everywhere_is_named(tmp_path):
+    gpp = gpp_of(other_window_days=(), weather=())
+    files = write_towers(tmp_path, gpp)
+    for path in files["series"]["sentinel-2"].values():
+        pd.read_csv(path).assign(B04=np.nan).to_csv(path, index=False)
+    with pytest.raises(UserError, match="no tower has any day of sentinel-2"):
+        predict_baselines(gpp=gpp, seed=1, **files, folder=tmp_path)
 
 
 def test_a_yearly_embedding_is_the_mean_of_a_year_and_knows_no_validation_year(towers):
@@ -320,8 +389,9 @@ def test_a_yearly_embedding_is_the_mean_of_a_year_and_knows_no_validation_year(t
     seen = series[series["observed"]]
     own = table[table["site"] == "XX-Gra"].set_index("date")["yearly:e0"]
     # The images of these towers lie up to 20 days around.
-    for year, last in (("2018", "2018-12-31"), ("2019", "2019-12-11"), ("2020", "2020-12-31")):
-        np.testing.assert_allclose(own.loc[year], seen.loc[f"{year}-01-01" : last, "e0"].mean())
+    for year in ("2018", "2019", "2020"):
+        season = seen.loc[year][seen.loc[year].index.dayofyear <= 345]
+        np.testing.assert_allclose(own.loc[year], season["e0"].mean())
 
 
 def test_inputs_are_told_apart(towers):
@@ -332,8 +402,8 @@ def test_inputs_are_told_apart(towers):
     assert columns_of(table, "embedding+weather")[-1] == "weather:TA_F"
     assert columns_of(table, "season") == ["season:sin", "season:cos"]
     assert told_method("embedding+weather-transformer") == ("embeddings + weather", "transformer")
-    assert baselines(["vv"]) == [
-        m for m in baselines(["B04", "B08"]) if "NIRv" not in m and "kNDVI" not in m
+    assert baselines(indices=False) == [
+        m for m in baselines(indices=True) if "NIRv" not in m and "kNDVI" not in m
     ]
 
 

@@ -64,6 +64,17 @@ def test_a_finer_raster_is_averaged_onto_the_pixels(tmp_path):
     np.testing.assert_allclose(weights, expected / 3.5, atol=1e-6)
 
 
+def test_where_a_raster_says_nothing_no_flux_comes_from(tmp_path):
+    west, _, _, north = GRID.bounds
+    fine = np.full((48, 48), -1.0)
+    fine[8, 12] = 4.0
+    fine[20:22, 20:22] = 1.0
+    tower = raster(tmp_path / "f.tif", fine, west=west, north=north, size=5, no_data=-1)
+    weights = footprint_weights(GRID, tower=tower, radius=50)
+    assert weights[4, 6] == pytest.approx(0.5, abs=1e-6)
+    assert weights[10, 10] == pytest.approx(0.5, abs=1e-6)
+
+
 def test_a_coarser_raster_of_another_projection_keeps_its_centre_of_mass(tmp_path):
     east, north = Transformer.from_crs(4326, 3035, always_xy=True).transform(TOWER.lon, TOWER.lat)
     y, x = np.mgrid[-9:10, -9:10] * 20.0

@@ -15,6 +15,7 @@ from pipeline_lib.gpp.observed import (
     Observed,
     day_numbers,
     image_range,
+    observed_bands,
     observed_embeddings,
     weighted_pixels,
 )
@@ -227,6 +228,57 @@ def test_images_of_other_sensors_are_named_as_far_as_their_context_reaches():
     assert (seen.from_image[0], seen.to_image[0]) == (first[0], last[0])
     assert seen.from_image[1] == min(first[1], radar[13])
     assert seen.to_image[1] == max(last[1], radar[17])
+
+
+def test_of_several_frames_of_a_day_any_may_have_been_paired():
+    frames = np.array([0, 10, 10, 10, 20, 30]) + 18383
+    data = dataset(
+        pd.to_datetime([18393], unit="D"),
+        np.zeros((1, 1, 24, 24)),
+        apart=np.zeros((1, 1, 1)),
+    )
+    seen = observed_embeddings(
+        data,
+        weights=np.full((24, 24), 1 / 576),
+        either_side=0,
+        others={"sentinel-1": (frames, 1)},
+    )
+    assert (seen.from_image[0], seen.to_image[0]) == (18383, 18403)
+
+
+@pytest.mark.parametrize("smoothing", [None, Smoothing(window_days=5, order=1)])
+def test_a_day_between_two_observations_knows_the_images_of_both(smoothing):
+    """The earlier one may know later images: it was paired with other frames."""
+    days = np.array([18262, 18282, 18302])
+    one = np.ones((3, 1))
+    seen = Observed(
+        days, one, one, np.ones(3), days - np.array([0, 0, 50]), days + np.array([90, 0, 0])
+    )
+    table = daily_series(seen, names=["a"], gpp=GPP.model_copy(update={"smoothing": smoothing}))
+    between = table.loc["2020-01-10"]
+    assert between["to_image"] == 18262 + 90
+    assert table.loc["2020-01-30", "from_image"] == 18302 - 50
+
+
+def test_a_black_pixel_has_bands_and_no_index(tmp_path):
+    values = np.full((1, 2, 24, 24), 0.2, np.float32)
+    values[:, :, 12] = 0
+    cube = make_cube(
+        values=values,
+        mask=np.zeros((1, 24, 24), np.uint8),
+        times=np.array(["2020-05-01"], "datetime64[ns]"),
+        bands=["B04", "B08"],
+        grid=GRID,
+        quantity="reflectance",
+        frames={},
+        attributes={"sensor": "sentinel-2", "cube": "XX-Abc", "lacking": []},
+    )
+    weights = np.full((24, 24), 1 / 576)
+    seen, names = observed_bands(cube, weights=weights, rolling_mean=1)
+    assert names == ["B04", "B08", "NIRv", "kNDVI"]
+    assert seen.mean[0, 0] == pytest.approx(0.2 * 23 / 24)
+    assert seen.mean[0, 2:] == pytest.approx(0)
+    assert seen.weight[0] == pytest.approx(1)
 
 
 def test_a_cube_without_any_valid_date_gives_an_empty_series():

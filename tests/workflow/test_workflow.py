@@ -85,6 +85,22 @@ def test_a_wider_footprint_averages_anew(dry_run) -> None:
     assert set(rerun) == PREDICTED | around | {"report", "all"}
 
 
+def test_a_footprint_that_is_edited_averages_its_own_tower_anew(
+    project_root: Path, finished: Path, tmp_path: Path
+) -> None:
+    raster = tmp_path / "footprint.tif"
+    raster.touch()
+    content = yaml.safe_load(TINY.read_text())
+    content["gpp"]["towers"][0]["footprint"] = str(raster)
+    changed = tmp_path / "changed.yaml"
+    changed.write_text(yaml.safe_dump(content))
+    shown = snakemake(project_root, finished, "--configfile", str(changed), "--dry-run")
+    rerun = jobs(shown.stdout + shown.stderr)
+    assert rerun["gpp_series"] == 1 and rerun["gpp_bands"] == 2
+    assert "Updated input files" in shown.stdout + shown.stderr
+    assert not {"demo_tower", "build_cube", "embed_cube", "gpp_targets"} & set(rerun)
+
+
 def test_the_learning_rate_of_the_fusion_keeps_the_encoders(dry_run) -> None:
     rerun = dry_run(fusion__training__learning_rate=0.002)
     assert set(rerun) == {

@@ -1,8 +1,9 @@
 # What the embeddings tell of gross primary production at flux towers, beside what else does.
 
-from pipeline_lib.gpp.methods import baselines, regressed_inputs
+from pipeline_lib.gpp.methods import baselines, has_indices, regressed_inputs
 
-GPP_CODE = library_digest(["cubes", "dataset", "embed", "gpp"])
+GPP_CODE = library_digest(["gpp"])
+GPP_SERIES = library_digest(["cubes", "dataset", "embed", "gpp"])
 
 # What every step from the reading of days on depends on.
 GPP_DAYS = {"towers", "period", "min_quality", "min_good_days", "weather"}
@@ -24,6 +25,12 @@ def flux_files(wildcards):
     return sorted(str(path) for path in Path(FLUXNET).glob(f"*{wildcards.tower}*"))
 
 
+def footprint_of(wildcards):
+    """The raster of a tower's footprint, if it has one."""
+    raster = TOWERS[wildcards.tower].footprint
+    return [str(raster)] if raster else []
+
+
 def tower_series():
     """Source -> tower -> its daily series."""
     return {
@@ -37,14 +44,17 @@ def series_files():
 
 def gpp_methods():
     """Method -> file of its predictions."""
-    bands = [band for sensor in C.sensors.values() for band in sensor.bands]
+    indices = any(has_indices(sensor.bands) for sensor in C.sensors.values())
     days = C.gpp.window_days
     return {
         **{
             f"{inputs}-transformer": f"{RUN}/gpp/transformer/{inputs}-{days}.csv"
             for inputs in regressed_inputs(weather=bool(C.gpp.weather))
         },
-        **{name: f"{RUN}/gpp/baselines/{name}.csv" for name in baselines(bands)},
+        **{
+            name: f"{RUN}/gpp/baselines/{name}.csv"
+            for name in baselines(indices=indices)
+        },
     }
 
 
@@ -107,6 +117,7 @@ if TOWERS:
         input:
             f"{RUN}/embeddings/{{tower}}/manifest.json",
             [cube_file(s, "{tower}") for s in C.sensors if s != REFERENCE],
+            footprint_of,
         output:
             f"{RUN}/gpp/series/embedding/{{tower}}.csv",
         log:
@@ -126,7 +137,7 @@ if TOWERS:
             },
             sensors={name: plain(sensor) for name, sensor in C.sensors.items()},
             context=plain(C.context),
-            code=GPP_CODE,
+            code=GPP_SERIES,
         message:
             "Averaging the embeddings around {wildcards.tower}"
         script:
@@ -135,6 +146,7 @@ if TOWERS:
     rule gpp_bands:
         input:
             lambda w: cube_file(w.sensor, w.tower),
+            footprint_of,
         output:
             f"{RUN}/gpp/series/{{sensor}}/{{tower}}.csv",
         log:
@@ -148,7 +160,7 @@ if TOWERS:
             tower=lambda w: plain(TOWERS[w.tower]),
             gpp=gpp_keys(["period", "footprint_m", "max_gap_days", "smoothing"]),
             rolling_mean=lambda w: C.sensors[w.sensor].rolling_mean,
-            code=GPP_CODE,
+            code=GPP_SERIES,
         message:
             "Averaging the {wildcards.sensor} bands around {wildcards.tower}"
         script:
@@ -199,7 +211,7 @@ if TOWERS:
             series=tower_series(),
             folder=f"{RUN}/gpp/baselines",
             seed=C.seed,
-            code=GPP_CODE,
+            code=library_digest(["evaluate", "gpp"]),
         message:
             "Predicting GPP by the baselines"
         script:

@@ -3,7 +3,7 @@
 from pathlib import Path
 
 from pipeline_lib.evaluate.map_report import plot_maps
-from pipeline_lib.scripting import job
+from pipeline_lib.scripting import job, paths_of
 
 with job(snakemake):
     params = snakemake.params
@@ -12,11 +12,8 @@ with job(snakemake):
         embeddings={
             Path(path).parent.name: Path(path).parent for path in snakemake.input.manifests
         },
-        cubes={
-            sensor: {cube: Path(path) for cube, path in files.items()}
-            for sensor, files in params.cubes.items()
-        },
-        truth={cube: Path(path) for cube, path in params.truth.items()},
+        cubes=paths_of(params.cubes),
+        truth=paths_of(params.truth),
         rgb=tuple(params.rgb),
         output=Path(snakemake.output[0]),
     )

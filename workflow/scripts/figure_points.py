@@ -3,11 +3,11 @@
 from pathlib import Path
 
 from pipeline_lib.gpp.figures import plot_points
-from pipeline_lib.scripting import job
+from pipeline_lib.scripting import job, paths_of
 
 with job(snakemake):
     plot_points(
-        methods={method: Path(path) for method, path in snakemake.params.methods.items()},
+        methods=paths_of(snakemake.params.methods),
         predictions=Path(snakemake.input.predictions),
         output=Path(snakemake.output[0]),
     )

@@ -3,11 +3,11 @@
 from pathlib import Path
 
 from pipeline_lib.gpp.figures import plot_series
-from pipeline_lib.scripting import job
+from pipeline_lib.scripting import job, paths_of
 
 with job(snakemake):
     plot_series(
-        series={tower: Path(path) for tower, path in snakemake.params.series.items()},
-        targets={tower: Path(path) for tower, path in snakemake.params.targets.items()},
+        series=paths_of(snakemake.params.series),
+        targets=paths_of(snakemake.params.targets),
         output=Path(snakemake.output[0]),
     )

@@ -4,7 +4,7 @@ from pathlib import Path
 
 from pipeline_lib.config import Context, Gpp, Sensor, Tower
 from pipeline_lib.gpp.series import write_series
-from pipeline_lib.scripting import job
+from pipeline_lib.scripting import job, paths_of
 
 with job(snakemake):
     params = snakemake.params
@@ -13,7 +13,7 @@ with job(snakemake):
         gpp=Gpp.model_validate(params.gpp),
         embedding=Path(params.embedding),
         reference=params.reference,
-        cubes={sensor: Path(path) for sensor, path in params.cubes.items()},
+        cubes=paths_of(params.cubes),
         sensors={name: Sensor.model_validate(block) for name, block in params.sensors.items()},
         context=Context.model_validate(params.context),
         output=Path(snakemake.output[0]),

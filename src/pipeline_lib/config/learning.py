@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from datetime import date
 from pathlib import Path
-from typing import Literal, Self
+from typing import Annotated, Literal, Self
 
 from pydantic import Field, model_validator
 
@@ -138,6 +138,9 @@ class Regressor(Block):
         return self
 
 
+WindowDays = Annotated[int, Field(ge=3)]
+
+
 class Smoothing(Block):
     """The filter of Savitzky and Golay (1964) over a daily series."""
 
@@ -181,13 +184,13 @@ class Gpp(Block):
     min_good_days: Share = Field(0.60, description="Least share of good days of a site")
     footprint_m: Positive = Field(50, description="Radius of the pixels averaged around a tower, m")
     max_gap_days: Count = Field(
-        60, description="Longest gap between embeddings that is interpolated, days"
+        60, description="Longest gap between observations that is interpolated, days"
     )
     smoothing: Smoothing | None = Field(
         None, description="Smoothing of the interpolated series; null: none"
     )
-    window_days: Count = Field(90, description="Length of a window, days")
-    other_window_days: tuple[Count, ...] = Field(
+    window_days: WindowDays = Field(90, description="Length of a window, days")
+    other_window_days: tuple[WindowDays, ...] = Field(
         (60, 75, 105, 120), description="Lengths of a window that are tried besides, by year, days"
     )
     stride_days: Count = Field(10, description="Days between two windows that are learned from")
@@ -199,18 +202,23 @@ class Gpp(Block):
     validation_years: tuple[int, ...] = Field((2020,), description="Years of the validation")
     regressor: Regressor = Field(Regressor(), description="Regressor")
 
-    @model_validator(mode="after")
-    def _consistent(self) -> Self:
+    def contradictions(self) -> list[str]:
+        """What is wrong between keys; a job that is handed some of them alone cannot tell."""
+        problems = []
         names = [tower.name for tower in self.towers]
         if len(set(names)) < len(names):
-            raise ValueError("two towers have the same name")
+            problems.append("gpp.towers: two towers have the same name")
         years = range(self.period.start.year, self.period.end.year + 1)
         outside = [str(year) for year in self.validation_years if year not in years]
         if outside:
-            raise ValueError(f"validation_years {', '.join(outside)} lie outside the period")
+            problems.append(
+                f"gpp.validation_years: {', '.join(outside)} lie outside the period; mend one"
+            )
         lengths = (self.window_days, *self.other_window_days)
         if len(set(lengths)) < len(lengths):
-            raise ValueError("other_window_days repeats a length, or window_days")
+            problems.append("gpp.other_window_days: repeats a length, or gpp.window_days")
+        if len(set(self.weather)) < len(self.weather):
+            problems.append("gpp.weather: names a column twice")
         if self.smoothing is not None and self.smoothing.window_days > min(lengths):
-            raise ValueError("smoothing.window_days is longer than a window")
-        return self
+            problems.append("gpp.smoothing.window_days: is longer than a window")
+        return problems

@@ -16,6 +16,9 @@ from pipeline_lib.config.sensors import SENTINEL_1, SENTINEL_2, Sensor
 from pipeline_lib.config.trained import trained_blocks
 from pipeline_lib.errors import UserError
 
+RESERVED = {"embedding", "bands", "yearly", "season", "weather"}
+"""Inputs that GPP is predicted from besides the sensors' own."""
+
 
 class Config(Block):
     """Everything that a run depends on. The defaults are the paper's configuration."""
@@ -72,6 +75,10 @@ class Config(Block):
                     f"sensors.{key}.sequence.frames: {sensor.sequence.frames} frames are fewer "
                     f"than the {self.context.frames} of context.frames"
                 )
+        if self.gpp is not None:
+            problems += self.gpp.contradictions()
+            taken = sorted(RESERVED & set(self.sensors))
+            problems += [f"sensors.{key}: a name that GPP has for its own inputs" for key in taken]
         if problems:
             raise ValueError("; ".join(problems))
         return self

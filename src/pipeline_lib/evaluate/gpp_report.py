@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from pipeline_lib.evaluate.tables import Table, number
@@ -74,10 +74,10 @@ def verdict(metrics: Metrics, design: str) -> tuple[str, ...]:
     error = {name: one["scores"]["overall"]["rmse"] for name, one in found.items()}
     best = min(error, key=lambda name: error[name])
     second = (
-        f"Of all methods {' by '.join(found[best]['words'])} has the smallest error, "
-        f"{_told(found[best])}."
+        f"Of all methods without weather, {' by '.join(found[best]['words'])} has the smallest "
+        f"error, {_told(found[best])}."
         if best != metrics["difference"]["of"]
-        else "No other method has a smaller error."
+        else "No other method without weather has a smaller error."
     )
     return first, second
 
@@ -89,6 +89,20 @@ def _told(one: Mapping[str, Any]) -> str:
 
 def _signed(value: float | None, digits: int = 2) -> str:
     return _NONE if value is None else f"{value:.{digits}f}".replace("-", "−")
+
+
+def look_ahead(metrics: Metrics) -> str:
+    """How far the inputs look ahead of the day whose GPP they tell."""
+    told = metrics["look_ahead_days"]
+    own = told["embedding"]
+    others = [days for source, days in told.items() if source != "embedding" and days is not None]
+    if own is None or not others:
+        return ""
+    return (
+        "None of this is a forecast: the context of an embedding reaches to images "
+        f"{number(own)} days later (median), where interpolated bands know the next image alone, "
+        f"up to {number(max(others))} days later. That is part of what the comparison compares."
+    )
 
 
 def site_table(metrics: Metrics) -> Table:
@@ -144,9 +158,10 @@ def method_tables(metrics: Metrics, design: str, *, weather: bool = False) -> tu
     """
     found = _scored(metrics, design, weather=weather)
     days = "the validation years" if design == BY_YEAR else "sites that were left out"
+    dates = _dated(metrics["dates"]["validation" if design == BY_YEAR else LEFT_OUT])
     overall = Table(
-        caption=f"Daily GPP on {days}, all sites. Agreement of the mean over the fits, and the "
-        "standard deviation of the RMSE over single fits.",
+        caption=f"Daily GPP on {days}, all sites{dates}. Agreement of the mean over the fits, and "
+        "the standard deviation of the RMSE over single fits.",
         columns=("inputs", "reader", *_AGREEMENT.values(), "RMSE over fits", "fits"),
         rows=tuple(
             (*one["words"], *_agreement(one["scores"]["overall"]), *_over_fits(one["scores"]))
@@ -169,6 +184,10 @@ def method_tables(metrics: Metrics, design: str, *, weather: bool = False) -> tu
     return overall, *groups
 
 
+def _dated(dates: Sequence[str] | None) -> str:
+    return "" if dates is None else f", {dates[0]} to {dates[1]}"
+
+
 def _over_fits(scores: Mapping[str, Any]) -> tuple[str, str]:
     errors = [fit["rmse"] for fit in scores["by_fit"]]
     if len(errors) < 2:
@@ -188,9 +207,12 @@ def _by_group(found: Mapping[str, Mapping[str, Any]], kind: str) -> Iterator[tup
 
 def length_table(metrics: Metrics) -> Table:
     """Agreement by length of the window, on the days that all lengths predict."""
+    dates = {
+        _dated(one["dates"]) for found in metrics["lengths"].values() for one in found.values()
+    }
     return Table(
         caption="Daily GPP on the validation years by length of the window, on the days that all "
-        "lengths predict.",
+        f"lengths predict{''.join(dates)}.",
         columns=("inputs", "window, days", *_AGREEMENT.values(), "RMSE over fits", "fits"),
         rows=tuple(
             (inputs, days, *_agreement(scores["overall"]), *_over_fits(scores))
@@ -204,9 +226,11 @@ def length_table(metrics: Metrics) -> Table:
 def paper_table(metrics: Metrics) -> Table:
     """The paper's regressor here, by year, beside what the paper reports of it."""
     own = metrics["methods"][metrics["difference"]["of"]][BY_YEAR]
+    dates = metrics["dates"]["validation"]
     return Table(
         caption="The paper's regressor on embeddings, by year: this run beside the paper (nine "
-        f"towers, 2017 to 2019 and 2020). RMSE in {UNITS}; NRMSE here: RMSE / (maximum - minimum "
+        f"towers, 2017 to 2019 and 2020). Validation days of this run{_dated(dates)}. RMSE in "
+        f"{UNITS}; NRMSE here: RMSE / (maximum - minimum "
         "of the observed). The paper does not define its own; its numbers imply ranges of 34 and "
         "46, where nine towers of FLUXNET2015 reach at most 11 to 27.",
         columns=("years", "RMSE", "RMSE of the paper", "NRMSE", "NRMSE of the paper"),
@@ -226,7 +250,8 @@ def paper_table(metrics: Metrics) -> Table:
 def training_table(metrics: Metrics) -> Table:
     """What the methods reach on the years they learned from."""
     return Table(
-        caption="The same on the training years, which the methods have learned from.",
+        caption="The same on the training years; every tenth or so of these days was learned from, "
+        "as the stride of the windows has it.",
         columns=("inputs", "reader", *_AGREEMENT.values()),
         rows=tuple(
             (*one["words"], *_agreement(one[BY_YEAR]["training"]["overall"]))

@@ -19,6 +19,7 @@ from pipeline_lib.evaluate.gpp_report import (
     BY_YEAR,
     LEFT_OUT,
     length_table,
+    look_ahead,
     method_tables,
     paper_table,
     site_table,
@@ -489,8 +490,11 @@ def _gpp_sections(
             "Do embeddings tell the GPP of years not seen?",
             text=(
                 f"Every method reads {block.window_days} days around a tower and predicts the GPP "
-                f"of the last one. Nothing that it learns from knows anything of {years}: neither "
-                "GPP, nor images, nor embeddings whose context reaches there.",
+                "of the last one. Nothing that it learns from knows anything of the towers in "
+                f"{years}: neither GPP, nor images, nor embeddings whose context reaches there. "
+                "(The encoders were trained on other places, in all years.) Windows of a "
+                "validation year begin in it, so its first months have no prediction.",
+                look_ahead(gpp),
                 *verdict(gpp, BY_YEAR),
             ),
             figures=_of_kind(pictures, "gpp", "methods"),
@@ -604,8 +608,9 @@ _DEFINITIONS = (
         "inputs",
         "Of every tower and day: the embedding; the bands of all sensors, in the units of their "
         "cubes; NIRv and kNDVI; all as means over the same footprint, interpolated in the same "
-        "way. Yearly mean embedding: the mean of a calendar year's embeddings; in training years, "
-        "of those whose context knows no validation year. Day of year: its sine and cosine.",
+        "way. Yearly mean embedding: the mean of a calendar year's embeddings, over the same days "
+        "of every year, which are those whose context knows no validation year. Day of year: its "
+        "sine and cosine.",
     ),
     (
         "readers",

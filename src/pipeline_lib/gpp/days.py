@@ -118,15 +118,24 @@ def _days_of(
 def _yearly(embeddings: pd.DataFrame, validation_years: Sequence[int]) -> pd.DataFrame:
     """Mean embedding of each calendar year, on all its days: what a yearly product would tell.
 
-    Of the observed days; in years that are learned from, of those that know no image of a
-    validation year.
+    Of observed days. Those of training years that know an image of a validation year are left
+    out, and so that all years are means of the same season, so are the same days of all years.
+    A year without any other day has the mean of the training years.
     """
     names = features_of(embeddings)
-    years = pd.DatetimeIndex(embeddings.index).year.to_numpy()
-    used = embeddings["observed"].to_numpy(bool)
+    calendar = pd.DatetimeIndex(embeddings.index)
+    years, day = calendar.year.to_numpy(), calendar.dayofyear.to_numpy()
+    observed = embeddings["observed"].to_numpy(bool)
+    training = ~np.isin(years, list(validation_years))
     first, last = (years_of(embeddings[source].to_numpy()) for source in SOURCES[2:])
-    knows = np.any([(first <= year) & (year <= last) for year in validation_years], axis=0)
-    used = used & (np.isin(years, list(validation_years)) | ~knows)
+    used = observed.copy()
+    for year in validation_years:
+        knows = observed & training & (first <= year) & (year <= last)
+        for late in (True, False):
+            days = day[knows & ((years < year) == late)]
+            if len(days):
+                used &= day < days.min() if late else day > days.max()
     mean = embeddings.loc[used, names].groupby(years[used]).mean()
-    yearly = mean.reindex(years).set_axis(embeddings.index)
+    usual = embeddings.loc[used & training, names].mean()
+    yearly = mean.reindex(years).fillna(usual).set_axis(embeddings.index)
     return yearly.add_prefix(f"{YEARLY}:")

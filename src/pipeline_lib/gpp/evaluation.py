@@ -26,9 +26,9 @@ from pipeline_lib.gpp.experiments import (
 )
 from pipeline_lib.gpp.fluxnet import GPP_UNITS
 from pipeline_lib.gpp.methods import (
-    BANDS,
     BOOSTING,
     CLIMATOLOGY,
+    NIRV,
     PAPERS,
     RIDGE,
     RIVAL,
@@ -37,9 +37,11 @@ from pipeline_lib.gpp.methods import (
     told_method,
 )
 from pipeline_lib.gpp.metrics import DEFINITIONS, agreement, agreement_by_group, rmse_difference
+from pipeline_lib.gpp.observed import day_numbers
 from pipeline_lib.gpp.readers import boosting, resumable, ridge, transformer
+from pipeline_lib.gpp.series import features_of, read_series
 from pipeline_lib.gpp.targets import describe_site, read_targets
-from pipeline_lib.gpp.windows import SPANNING, TRAINING, VALIDATION, Windows, cut_windows
+from pipeline_lib.gpp.windows import TRAINING, VALIDATION, Windows, cut_windows
 from pipeline_lib.seeds import generator
 
 PAPER = {
@@ -56,19 +58,27 @@ Series = Mapping[str, Mapping[str, Path]]
 
 def _windows(table: pd.DataFrame, gpp: Gpp, days: int) -> Windows:
     """Windows in which no input of any method lacks a day, so that all are compared on the same."""
+    features = [name for name in table.columns if ":" in name]
     windows = cut_windows(
         table,
-        columns=[name for name in table.columns if ":" in name],
+        columns=features,
         window_days=days,
         stride_days=gpp.stride_days,
         validation_years=gpp.validation_years,
     )
-    if not (windows.part == VALIDATION).any():
+    if (windows.part == VALIDATION).any():
+        return windows
+    empty = sorted({name.partition(":")[0] for name in features if table[name].isna().all()})
+    if empty:
         raise UserError(
-            f"gpp: no window of {days} days lies wholly in the validation years; "
-            "mend gpp.validation_years, gpp.window_days or gpp.max_gap_days"
+            f"gpp: no tower has any day of {', '.join(empty)}; mend what it is made from, "
+            "or leave it out"
         )
-    return windows
+    key = "window_days" if days == gpp.window_days else "other_window_days"
+    raise UserError(
+        f"gpp: no window of {days} days lies wholly in the validation years; "
+        f"mend gpp.validation_years, gpp.{key} or gpp.max_gap_days"
+    )
 
 
 def regress_gpp(
@@ -149,8 +159,7 @@ def predict_baselines(
     windows = _windows(table, gpp, gpp.window_days)
     found = predict_climatology(table, windows, validation_years=gpp.validation_years)
     write_predictions(found, folder / f"{CLIMATOLOGY}.csv")
-    bands = [name.partition(":")[2] for name in columns_of(table, BANDS)]
-    for inputs in compared_inputs(bands):
+    for inputs in compared_inputs(indices=bool(columns_of(table, NIRV))):
         for name, reader, repeats in ((RIDGE, ridge, 1), (BOOSTING, boosting, gpp.regressor.seeds)):
             found = predict(
                 table,
@@ -188,8 +197,9 @@ def score_gpp(
     lengths
         Inputs -> length of a window -> predictions of the paper's regressor, by year.
     metrics
-        JSON: each site's days and whether it is used; the agreement of each method, by year and
-        with each site left out, of the mean over its fits and of each fit; how much the paper's
+        JSON: each site's days and whether it is used; how many days are scored, from when to
+        when, and how far ahead of a day its inputs look; the agreement of each method, by year
+        and with each site left out, of the mean over its fits and of each fit; how much the paper's
         method differs from its rival; the agreement by length of the window, on the days that all
         lengths predict; the paper's figures.
     predictions
@@ -203,6 +213,7 @@ def score_gpp(
     windows = _windows(table, gpp, gpp.window_days)
     days = _scored_days(table, windows)
     found = {name: _on(days, read_predictions(path)) for name, path in methods.items()}
+    rows = _rows(days, found)
     about = {
         name: _about(name) | {"features": len(columns_of(table, _about(name)["inputs"]))}
         for name in found
@@ -219,24 +230,23 @@ def score_gpp(
                 for tower in gpp.towers
                 if tower.name in targets
             },
-            "days": {part: int(rows.sum()) for part, rows in _rows_of_parts(days).items()},
+            "days": {name: int(chosen.sum()) for name, chosen in rows.items()},
+            "dates": {name: _dates(days[chosen]) for name, chosen in rows.items()},
+            "look_ahead_days": {name: _look_ahead(files) for name, files in series.items()},
             "learned_windows": int((windows.learnable & (windows.part == TRAINING)).sum()),
             "methods": {
                 name: about[name]
                 | {
                     BY_YEAR: {
-                        part: _scores(days[rows], found[name][BY_YEAR][rows])
-                        for part, rows in _rows_of_parts(days).items()
-                        if part != SPANNING
+                        part: _scores(days[rows[part]], found[name][BY_YEAR][rows[part]])
+                        for part in (TRAINING, VALIDATION)
                     },
-                    LEFT_OUT: _scores(
-                        days[days["kept"]], found[name][LEFT_OUT][days["kept"].to_numpy()]
-                    ),
+                    LEFT_OUT: _scores(days[rows[LEFT_OUT]], found[name][LEFT_OUT][rows[LEFT_OUT]]),
                 }
                 for name in found
             },
-            "difference": _difference(days, found, seed),
-            "lengths": _by_length(table, days, lengths),
+            "difference": _difference(days, rows, found, seed),
+            "lengths": _by_length(days[rows[VALIDATION]], lengths),
         },
     )
     own = found[PAPERS]
@@ -257,10 +267,35 @@ def _scored_days(table: pd.DataFrame, windows: Windows) -> pd.DataFrame:
     return days.reset_index(drop=True).assign(part=windows.part)
 
 
-def _rows_of_parts(days: pd.DataFrame) -> dict[str, NDArray[np.bool_]]:
-    """Kept days of each part."""
+def _rows(
+    days: pd.DataFrame, found: Mapping[str, Mapping[str, NDArray[np.float64]]]
+) -> dict[str, NDArray[np.bool_]]:
+    """Kept days of each part, and of sites left out, that every method predicts."""
     kept, part = days["kept"].to_numpy(bool), days["part"].to_numpy(str)
-    return {name: kept & (part == name) for name in (TRAINING, VALIDATION, SPANNING)}
+    told = {
+        design: np.all([np.isfinite(one[design]).all(axis=1) for one in found.values()], axis=0)
+        for design in DESIGNS
+    }
+    parts = {name: kept & (part == name) & told[BY_YEAR] for name in (TRAINING, VALIDATION)}
+    return parts | {LEFT_OUT: kept & told[LEFT_OUT]}
+
+
+def _dates(days: pd.DataFrame) -> list[str] | None:
+    """First and last of some days."""
+    if days.empty:
+        return None
+    return [f"{bound:%Y-%m-%d}" for bound in (days["date"].min(), days["date"].max())]
+
+
+def _look_ahead(files: Mapping[str, Path]) -> float | None:
+    """Median of the days from a day to the last image that its values know, over all sites."""
+    ahead = []
+    for path in files.values():
+        table = read_series(path)
+        known = table[features_of(table)].notna().all(axis=1)
+        ahead.append((table["to_image"] - day_numbers(table.index))[known])
+    together = pd.concat(ahead)
+    return float(together.median()) if len(together) else None
 
 
 def _on(days: pd.DataFrame, predicted: pd.DataFrame) -> dict[str, NDArray[np.float64]]:
@@ -285,53 +320,53 @@ def _spread(fits: NDArray[np.float64]) -> NDArray[np.float64]:
 
 def _scores(days: pd.DataFrame, fits: NDArray[np.float64]) -> dict[str, Any]:
     """Agreement of the mean over fits, by groups, and of each fit."""
-    known = np.isfinite(fits).all(axis=1)
-    observed, fits = days["gpp"].to_numpy(np.float64)[known], fits[known]
+    observed = days["gpp"].to_numpy(np.float64)
     return agreement_by_group(
         observed,
         fits.mean(axis=1),
-        site=days["site"].to_numpy(str)[known],
-        vegetation=days["vegetation"].to_numpy(str)[known],
+        site=days["site"].to_numpy(str),
+        vegetation=days["vegetation"].to_numpy(str),
     ) | {"by_fit": [agreement(observed, fit) for fit in fits.T]}
 
 
 def _difference(
-    days: pd.DataFrame, found: Mapping[str, Mapping[str, NDArray[np.float64]]], seed: int
+    days: pd.DataFrame,
+    rows: Mapping[str, NDArray[np.bool_]],
+    found: Mapping[str, Mapping[str, NDArray[np.float64]]],
+    seed: int,
 ) -> dict[str, Any]:
     """RMSE of the paper's method minus that of its rival, design by design."""
-    rows = {BY_YEAR: _rows_of_parts(days)[VALIDATION], LEFT_OUT: days["kept"].to_numpy(bool)}
-    block = days["site"] + days["date"].dt.strftime(" %Y-%m")
+    block = (days["site"] + days["date"].dt.strftime(" %Y-%m")).to_numpy(str)
     told: dict[str, Any] = {}
-    for design, chosen in rows.items():
-        fits = [found[name][design][chosen] for name in (PAPERS, RIVAL)]
-        if chosen.any() and all(np.isfinite(each).all() for each in fits):
+    for design, chosen in ((BY_YEAR, rows[VALIDATION]), (LEFT_OUT, rows[LEFT_OUT])):
+        if chosen.any():
             told[design] = rmse_difference(
                 days["gpp"].to_numpy(np.float64)[chosen],
-                *fits,
-                block=block.to_numpy(str)[chosen],
+                *(found[name][design][chosen] for name in (PAPERS, RIVAL)),
+                block=block[chosen],
                 resamples=RESAMPLES,
                 rng=generator(seed, "difference", design),
             )
     return {"of": PAPERS, "from": RIVAL} | told
 
 
-def _by_length(
-    table: pd.DataFrame, days: pd.DataFrame, lengths: Mapping[str, Mapping[int, Path]]
-) -> dict[str, Any]:
-    """Agreement by year on the validation days that windows of all lengths predict."""
+def _by_length(days: pd.DataFrame, lengths: Mapping[str, Mapping[int, Path]]) -> dict[str, Any]:
+    """Agreement by year on those of the validation days that windows of all lengths predict."""
     read = {
         inputs: {length: read_predictions(path) for length, path in found.items()}
         for inputs, found in lengths.items()
     }
-    common = days[_rows_of_parts(days)[VALIDATION]]
     for found in read.values():
         for predicted in found.values():
             validated = predicted.loc[predicted["part"] == VALIDATION, ["site", "date"]]
-            common = common.merge(validated, on=["site", "date"])
+            days = days.merge(validated, on=["site", "date"])
     told: dict[str, Any] = {}
     for inputs, found in read.items():
         told[inputs] = {}
         for length, predicted in sorted(found.items()):
-            scores = _scores(common, _on(common, predicted)[BY_YEAR])
-            told[inputs][str(length)] = {key: scores[key] for key in ("overall", "by_fit")}
+            scores = _scores(days, _on(days, predicted)[BY_YEAR])
+            told[inputs][str(length)] = {
+                "dates": _dates(days),
+                **{key: scores[key] for key in ("overall", "by_fit")},
+            }
     return told

@@ -26,6 +26,8 @@ from pipeline_lib.seeds import generator
 
 BY_YEAR, LEFT_OUT = "by_year", "left_out"
 DESIGNS = (BY_YEAR, LEFT_OUT)
+MIN_RUNS = 2
+"""Runs to learn from at least: one decides when learning stops."""
 
 
 def predict(
@@ -47,7 +49,7 @@ def predict(
     table, windows
         Days of all sites, and their windows.
     inputs
-        What GPP is predicted from; see `days.INPUTS`.
+        What GPP is predicted from; see `methods.INPUTS`.
     reader
         How.
     designs
@@ -64,12 +66,12 @@ def predict(
     DataFrame
         A row per window: ``site``, ``date`` (its last day), ``part``, and a column
         ``<design>_<repeat>`` for each design and repeat, g C m-2 d-1; NaN where a site has no
-        other site to learn from.
+        other sites, or these too few windows, to learn from.
 
     Raises
     ------
     UserError
-        If there are too few windows to learn from.
+        If there are too few windows to learn from by year.
     """
     values = table[columns_of(table, inputs)].to_numpy(np.float32)
     target = table["gpp"].to_numpy(np.float32)
@@ -80,43 +82,41 @@ def predict(
             predicted[f"{design}_{repeat}"] = np.nan
     terminal = Console(stderr=True)
     fits = [
-        (repeat, design, learned, asked)
+        (repeat, design, *fit)
         for repeat in range(repeats)
         for design in designs
-        for learned, asked in _fits(design, windows, site)
+        for fit in _fits(design, windows, site)
     ]
-    for repeat, design, learned, asked in track(
+    for repeat, design, left_out, learned, asked in track(
         fits, name, console=terminal, disable=not terminal.is_terminal
     ):
         chosen = windows.take(learned & windows.learnable)
-        examples = Examples(
-            inputs=chosen.gather(values),
-            target=target[chosen.last],
-            run=runs(chosen, site[learned & windows.learnable], stride_days),
-        )
-        if len(np.unique(examples.run)) < 2:
+        run = runs(chosen, site[learned & windows.learnable], stride_days)
+        if len(np.unique(run)) < MIN_RUNS:
+            if design == LEFT_OUT:
+                continue
             raise UserError(
-                f"gpp: only {len(chosen)} windows to learn from ({name}, {design}); lengthen "
+                f"gpp: only {len(chosen)} windows of the training years to learn from; lengthen "
                 "gpp.period, shorten gpp.window_days or gpp.stride_days, or raise gpp.max_gap_days"
             )
-        held = "" if learned[asked].any() else site[asked][0]
-        rng = generator(seed, name, design, held, repeat)
         predicted.loc[asked, f"{design}_{repeat}"] = reader(
-            examples, windows.take(asked).gather(values), rng
+            Examples(chosen.gather(values), target[chosen.last], run),
+            windows.take(asked).gather(values),
+            generator(seed, name, design, left_out, repeat),
         )
     return predicted
 
 
 def _fits(
     design: str, windows: Windows, site: NDArray[np.str_]
-) -> Iterable[tuple[NDArray[np.bool_], NDArray[np.bool_]]]:
-    """Windows to learn from and to predict, fit by fit."""
+) -> Iterable[tuple[str, NDArray[np.bool_], NDArray[np.bool_]]]:
+    """Site left out, if any, windows to learn from, and windows to predict, fit by fit."""
     if design == BY_YEAR:
-        yield windows.part == TRAINING, np.ones(len(windows), dtype=bool)
+        yield "", windows.part == TRAINING, np.ones(len(windows), dtype=bool)
         return
     sites = np.unique(site)
     for one in sites if len(sites) > 1 else ():
-        yield site != one, site == one
+        yield str(one), site != one, site == one
 
 
 def _frame(table: pd.DataFrame, windows: Windows) -> pd.DataFrame:
@@ -129,21 +129,19 @@ def predict_climatology(
 ) -> pd.DataFrame:
     """Usual GPP of each window's last day, in both designs, as `predict` returns it.
 
-    By year: from all kept days of the training years of sites of the same vegetation type. Left
-    out: from all kept days of the other sites of that type, or of all others where there is none.
+    By year: from all kept days of the training years. Left out: from all kept days of the other
+    sites. In both, of sites of the same vegetation type, or of all where none has such days.
     """
     kept = table[table["kept"]]
     predicted = _frame(table, windows).assign(by_year_0=np.nan, left_out_0=np.nan)
     for site, rows in predicted.groupby("site"):
         vegetation = table.loc[table["site"] == site, "vegetation"].iloc[0]
-        same = kept[kept["vegetation"] == vegetation]
-        before = same[~same["date"].dt.year.isin(list(validation_years))]
-        others = kept[kept["site"] != site]
-        alike = others[others["vegetation"] == vegetation]
-        for column, known in (
-            ("by_year_0", before),
-            ("left_out_0", alike if len(alike) else others),
+        for column, told in (
+            ("by_year_0", kept[~kept["date"].dt.year.isin(list(validation_years))]),
+            ("left_out_0", kept[kept["site"] != site]),
         ):
+            alike = told[told["vegetation"] == vegetation]
+            known = alike if len(alike) else told
             if len(known):
                 predicted.loc[rows.index, column] = climatology(
                     fitted_day=known["date"].dt.dayofyear.to_numpy(),

@@ -11,6 +11,9 @@ from pipeline_lib.config import Tower
 from pipeline_lib.cubes import Grid
 from pipeline_lib.errors import UserError
 
+MARGIN_CELLS = 100
+"""Cells of a footprint's raster that are added around it; more than a pixel of a cube holds."""
+
 Weights = NDArray[np.float64]
 
 
@@ -58,29 +61,30 @@ def _within(grid: Grid, *, lon: float, lat: float, radius: float) -> NDArray[np.
 def _raster(grid: Grid, tower: Tower) -> Weights:
     """The tower's raster on the grid: a pixel has the mean of the raster's cells within it."""
     import rasterio
-    from rasterio.enums import Resampling
-    from rasterio.vrt import WarpedVRT
+    from rasterio.transform import from_bounds
+    from rasterio.warp import Resampling, reproject
 
     path = Path(str(tower.footprint))
-    rows, columns = grid.shape
-    west, south, east, north = grid.bounds
-    onto = {
-        "crs": f"EPSG:{grid.epsg}",
-        "transform": rasterio.transform.from_bounds(west, south, east, north, columns, rows),
-        "width": columns,
-        "height": rows,
-    }
     try:
         with rasterio.open(path) as source:
-            if source.crs is None:
-                raise UserError(f"{path}: has no coordinate reference system; add one")
-            fine = abs(source.transform.a) < abs(grid.x[1] - grid.x[0]) and source.crs.is_projected
-            how = Resampling.average if fine else Resampling.bilinear
-            with WarpedVRT(source, resampling=how, **onto) as warped:
-                found = warped.read(1, masked=True).astype(np.float64).filled(0.0)
+            read = source.read(1, masked=True).astype(np.float64).filled(0.0)
+            crs, cells = source.crs, source.transform
     except rasterio.errors.RasterioError as error:
         raise UserError(f"{path}: cannot be read as a raster ({error})") from error
-    weights = np.nan_to_num(found, nan=0.0)
+    if crs is None:
+        raise UserError(f"{path}: has no coordinate reference system; add one")
+    fine = crs.is_projected and abs(cells.a) < abs(grid.x[1] - grid.x[0])
+    weights = np.zeros(grid.shape)
+    reproject(
+        # Where the raster says nothing, no flux comes from: a margin of that counts in means.
+        np.pad(np.nan_to_num(read, nan=0.0), MARGIN_CELLS),
+        weights,
+        src_transform=cells * cells.translation(-MARGIN_CELLS, -MARGIN_CELLS),
+        src_crs=crs,
+        dst_transform=from_bounds(*grid.bounds, grid.shape[1], grid.shape[0]),
+        dst_crs=f"EPSG:{grid.epsg}",
+        resampling=Resampling.average if fine else Resampling.bilinear,
+    )
     if weights.min() < 0:
         raise UserError(f"{path}: has a negative weight; a footprint's are shares of the flux")
     if weights.sum() == 0:

@@ -42,18 +42,23 @@ def regressed_inputs(*, weather: bool) -> list[str]:
     return inputs + ([f"{name}+{WEATHER}" for name in inputs] + [WEATHER] if weather else [])
 
 
-def compared_inputs(bands: Iterable[str]) -> list[str]:
-    """Inputs of the simple readers, if the sensors have these bands."""
-    indices = [NIRV, KNDVI] if set(INDEX_BANDS) <= set(bands) else []
+def has_indices(bands: Iterable[str]) -> bool:
+    """Whether a sensor with these bands tells the indices of vegetation."""
+    return set(INDEX_BANDS) <= set(bands)
+
+
+def compared_inputs(*, indices: bool) -> list[str]:
+    """Inputs of the simple readers, with or without the indices of vegetation."""
+    told = [NIRV, KNDVI] if indices else []
     # A yearly mean knows no date, so a reader of it needs the calendar; then so shall the others.
     with_calendar = [f"{name}+{SEASON}" for name in (EMBEDDING, BANDS, YEARLY)]
-    return [EMBEDDING, BANDS, *indices, *with_calendar]
+    return [EMBEDDING, BANDS, *told, *with_calendar]
 
 
-def baselines(bands: Iterable[str]) -> list[str]:
-    """Methods besides the paper's regressor, if the sensors have these bands."""
-    simple = [f"{name}-{reader}" for name in compared_inputs(bands) for reader in (RIDGE, BOOSTING)]
-    return [CLIMATOLOGY, *simple]
+def baselines(*, indices: bool) -> list[str]:
+    """Methods besides the paper's regressor."""
+    inputs = compared_inputs(indices=indices)
+    return [CLIMATOLOGY, *(f"{name}-{reader}" for name in inputs for reader in (RIDGE, BOOSTING))]
 
 
 def told_method(method: str) -> tuple[str, str]:

@@ -14,7 +14,7 @@ from pipeline_lib.config import Context, Sensor
 from pipeline_lib.dataset import valid_pixels, window_step
 from pipeline_lib.gpp.footprint import Weights
 from pipeline_lib.gpp.indices import vegetation_indices
-from pipeline_lib.gpp.methods import INDEX_BANDS
+from pipeline_lib.gpp.methods import INDEX_BANDS, has_indices
 
 Days = NDArray[np.int64]
 """Days since 1970-01-01."""
@@ -133,12 +133,15 @@ def observed_embeddings(
         if not paired.any():
             continue
         earliest, latest = image_range(frames, either)
-        nearest = [
-            np.searchsorted(frames, days[paired] + furthest(apart[paired], axis=1).astype(np.int64))
+        outermost = [
+            days[paired] + furthest(apart[paired], axis=1).astype(np.int64)
             for furthest in (np.nanmin, np.nanmax)
         ]
-        first[paired] = np.minimum(first[paired], earliest[nearest[0]])
-        last[paired] = np.maximum(last[paired], latest[nearest[1]])
+        # Of several frames of a day, any may be the one that a pixel is paired with.
+        before = np.searchsorted(frames, outermost[0], side="left")
+        after = np.searchsorted(frames, outermost[1], side="right") - 1
+        first[paired] = np.minimum(first[paired], earliest[before])
+        last[paired] = np.maximum(last[paired], latest[after])
     return Observed(days, *weighted_pixels(pixels, share), first, last)
 
 
@@ -172,16 +175,23 @@ def observed_bands(
     names = [str(band) for band in near["band"].values]
     values = near[str(cube.attrs["quantity"])].values.astype(np.float64)
     values = np.where(valid_pixels(near)[:, np.newaxis], values, np.nan)
-    if set(INDEX_BANDS) <= set(names):
+    parts = [values]
+    if has_indices(names):
         red, infrared = (values[:, names.index(band)] for band in INDEX_BANDS)
-        indices = vegetation_indices(red=red, near_infrared=infrared)
-        values = np.concatenate([values, np.stack(list(indices.values()), axis=1)], axis=1)
-        names += list(indices)
-    pixels = values.reshape(*values.shape[:2], -1)
-    inside = np.broadcast_to(weights[rows, columns].ravel(), (len(pixels), pixels.shape[2]))
+        found = vegetation_indices(red=red, near_infrared=infrared)
+        # Apart, since a pixel that is black in both bands has them, and no index.
+        parts += [index[:, np.newaxis] for index in found.values()]
+        names += list(found)
+    near_weights = weights[rows, columns].ravel()
+    inside = np.broadcast_to(near_weights, (len(values), len(near_weights)))
+    told = [weighted_pixels(part.reshape(*part.shape[:2], -1), inside) for part in parts]
     days = day_numbers(near["time"].values)
     return Observed(
-        days, *weighted_pixels(pixels, inside), *image_range(days, rolling_mean // 2)
+        days,
+        np.concatenate([mean for mean, _, _ in told], axis=1),
+        np.concatenate([spread for _, spread, _ in told], axis=1),
+        told[0][2],
+        *image_range(days, rolling_mean // 2),
     ), names
 
 

@@ -16,7 +16,7 @@ from pipeline_lib.files import atomic_path
 from pipeline_lib.gpp.windows import hold_out
 
 HOLD_OUT_SHARE = 0.15
-"""Share of the learned windows that decides when the transformer stops."""
+"""Share of the runs of learned windows that decides when the transformer stops."""
 MAX_FOLDS = 10
 THIRDS = 3
 

@@ -151,7 +151,12 @@ def daily_series(observed: Observed, *, names: list[str], gpp: Gpp) -> pd.DataFr
     known = _known(daily)
     if known.any():
         left, right, _ = _neighbours(one.day, days)
-        found = (one.day[left], one.day[right], one.from_image[left], one.to_image[right])
+        found = (
+            one.day[left],
+            one.day[right],
+            np.minimum(one.from_image[left], one.from_image[right]),
+            np.maximum(one.to_image[left], one.to_image[right]),
+        )
         sources = {
             name: np.where(known, source, days) for name, source in zip(SOURCES, found, strict=True)
         }
@@ -193,15 +198,13 @@ def _one_per_day(observed: Observed, days: Days) -> Observed:
 
 def _widened(sources: dict[str, Days], known: NDArray[np.bool_], reach: int) -> dict[str, Days]:
     """Sources of smoothed days: those of all days of the run that a polynomial may touch."""
+    from scipy.ndimage import maximum_filter1d, minimum_filter1d
+
     wide = {name: values.copy() for name, values in sources.items()}
     for start, stop in _runs(known):
-        first = np.maximum(np.arange(start, stop) - reach, start)
-        last = np.minimum(np.arange(start, stop) + reach, stop - 1)
-        # Sources never decrease from one day of a run to the next.
-        for name in ("from_day", "from_image"):
-            wide[name][start:stop] = sources[name][first]
-        for name in ("to_day", "to_image"):
-            wide[name][start:stop] = sources[name][last]
+        for name, values in sources.items():
+            furthest = minimum_filter1d if name.startswith("from") else maximum_filter1d
+            wide[name][start:stop] = furthest(values[start:stop], 2 * reach + 1, mode="nearest")
     return wide
 
 

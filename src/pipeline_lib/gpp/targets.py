@@ -131,6 +131,8 @@ def describe_site(targets: pd.DataFrame, gpp: Gpp) -> dict[str, Any]:
     reason = None
     if not measured.any():
         reason = "no measured day in the period"
+    elif not kept.size:
+        reason = "no good day whose GPP is not negative"
     elif not used:
         reason = f"{share:.0%} good days, more than {gpp.min_good_days:.0%} are asked for"
     return {
@@ -146,8 +148,8 @@ def describe_site(targets: pd.DataFrame, gpp: Gpp) -> dict[str, Any]:
     }
 
 
-def write_site_table(*, gpp: Gpp, targets: Mapping[str, Path], output: Path) -> None:
-    """Write which towers are compared with, and why, and print it.
+def write_site_table(*, gpp: Gpp, targets: Mapping[str, Path], output: Path) -> str:
+    """Write which towers are compared with, and why; the same as text to be shown.
 
     Parameters
     ----------
@@ -166,4 +168,4 @@ def write_site_table(*, gpp: Gpp, targets: Mapping[str, Path], output: Path) -> 
         if tower.name in targets
     ]
     write_csv(output, rows)
-    print(pd.DataFrame(rows).to_string(index=False, float_format="%.4g"))
+    return pd.DataFrame(rows).to_string(index=False, float_format="%.4g")

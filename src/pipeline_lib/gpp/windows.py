@@ -2,10 +2,10 @@
 
 Nothing that learns knows anything of a validation year: a training window, the days that its
 first and last days are interpolated from, and every image that all of these were made from, the
-context of the embeddings included, lie outside the validation years. A validation window and
-the days that it is interpolated from lie within them, so its first ``days`` days are no targets;
-its embeddings may know earlier images, which whoever predicts a new year has too. A window
-that is neither belongs to no part.
+context of the embeddings included, lie outside the validation years. (The encoders themselves
+were trained on other places, in all years.) A validation window and the days that it is
+interpolated from lie within them, so the first ``days`` days of such a year are no targets; its
+embeddings may know images of other years. A window that is neither belongs to no part.
 """
 
 from __future__ import annotations
@@ -139,7 +139,8 @@ def runs(windows: Windows, site: NDArray[np.str_], stride_days: int) -> NDArray[
     """Number of the run that each window belongs to, from 0 on.
 
     Neighbouring windows share most of their days, so as many consecutive windows of a site as
-    fit into a window's length are a run, and runs are held out whole.
+    fit into a window's length are a run, and runs are held out whole. The ends of two runs still
+    share days, so what is chosen on held-out runs is a little too hopeful, for every method alike.
 
     Parameters
     ----------
