@@ -17,7 +17,7 @@ from pipeline_lib.cubes import CLEAR, THICK_CLOUD, Grid, make_cube, write_cube
 from pipeline_lib.embed.arrays import Embeddings
 from pipeline_lib.embed.store import Layout, TileStore
 from pipeline_lib.errors import UserError
-from pipeline_lib.evaluate.map_features import Basis, Observed, Scaling, observe
+from pipeline_lib.evaluate.map_features import Basis, CubeFeatures, Scaling, observe
 from pipeline_lib.evaluate.map_report import map_tables, plot_maps
 from pipeline_lib.evaluate.map_scores import MAX_DAYS, REACH, boundaries, measure
 from pipeline_lib.evaluate.maps import assess_maps
@@ -164,7 +164,7 @@ def test_the_sums_of_two_cubes_are_those_of_one_beside_the_other_date_by_date() 
     assert both == pytest.approx(whole.sums.numbers(), rel=1e-6)
 
 
-def made(rng: np.random.Generator, size: int = 12) -> Observed:
+def made(rng: np.random.Generator, size: int = 12) -> CubeFeatures:
     """Bands and embeddings that are related, some hidden, the last band sometimes absent."""
     embedding = rng.normal(size=(7, 2, size, size)) @ np.linalg.qr(rng.normal(size=(size, size)))[0]
     mixed = np.einsum("bf,tfyx->tbyx", rng.normal(size=(5, 2)), embedding)
@@ -174,14 +174,14 @@ def made(rng: np.random.Generator, size: int = 12) -> Observed:
         np.where(hidden[:, None], np.nan, part).astype(np.float32) for part in (bands, embedding)
     )
     bands[:, -1, :3] = np.nan
-    return Observed(np.datetime64("2021-01-01") + np.arange(7) * 9, bands, embedding)
+    return CubeFeatures(np.datetime64("2021-01-01") + np.arange(7) * 9, bands, embedding)
 
 
-def samples_of(seen: Observed) -> tuple[np.ndarray, np.ndarray]:
+def samples_of(seen: CubeFeatures) -> tuple[np.ndarray, np.ndarray]:
     return tuple(np.moveaxis(part, 1, -1)[seen.valid] for part in (seen.bands, seen.embedding))
 
 
-def scores(basis: Basis, seen: Observed) -> dict[str, dict[str, float | None]]:
+def scores(basis: Basis, seen: CubeFeatures) -> dict[str, dict[str, float | None]]:
     return {
         name: measure(values, seen.valid, seen.days, HALVES).numbers()
         for name, values in basis.sets(seen)
@@ -199,7 +199,7 @@ def test_neither_unit_nor_offset_of_a_feature_matters(
 ) -> None:
     seen = made(np.random.default_rng(seed))
     factor, offset = (np.array(part, np.float32)[:, None, None] for part in (factors, offsets))
-    other = Observed(
+    other = CubeFeatures(
         seen.times, seen.bands * factor[:5] + offset[:5], seen.embedding * factor[5:] + offset[5:]
     )
     before, after = (scores(Basis.fit(*samples_of(each)), each) for each in (seen, other))

@@ -19,7 +19,7 @@ from pipeline_lib.seeds import generator
 
 
 @dataclass(frozen=True)
-class Observed:
+class CubeFeatures:
     """Bands and embeddings of a cube on the dates of the embeddings.
 
     Attributes
@@ -50,7 +50,7 @@ class Observed:
         return np.asarray(seconds / 86400)
 
 
-def observe(folder: Path, cubes: Mapping[str, Path | int]) -> Observed:
+def observe(folder: Path, cubes: Mapping[str, Path | int]) -> CubeFeatures:
     """Read a cube's bands and embeddings.
 
     Parameters
@@ -85,7 +85,7 @@ def observe(folder: Path, cubes: Mapping[str, Path | int]) -> Observed:
             part[row] = np.where(found, values[frame, :, np.arange(shape[1])].T, np.nan)
         parts.append(part)
     bands = np.concatenate(parts, axis=1)
-    return Observed(times, bands.reshape(*bands.shape[:2], *embedding.shape[2:]), embedding)
+    return CubeFeatures(times, bands.reshape(*bands.shape[:2], *embedding.shape[2:]), embedding)
 
 
 @dataclass(frozen=True)
@@ -146,7 +146,7 @@ class Basis:
             components = axes.T[::-1][:count] / size[:, None]
         return cls(scaling, Scaling.fit(embedding), components)
 
-    def sets(self, seen: Observed) -> Iterator[tuple[str, Values]]:
+    def sets(self, seen: CubeFeatures) -> Iterator[tuple[str, Values]]:
         """Sets of features ``(time, feature, y, x)``, one after the other, named as of probes."""
         bands = self.bands.apply(seen.bands)
         yield "spectrum", bands
@@ -157,7 +157,7 @@ class Basis:
         yield "embedding", self.embedding.apply(seen.embedding)
 
 
-def fit_basis(seen: Iterable[tuple[str, Observed]], *, seed: int, pixels: int) -> Basis:
+def fit_basis(seen: Iterable[tuple[str, CubeFeatures]], *, seed: int, pixels: int) -> Basis:
     """Fit a basis to pixels drawn at random, the same number of each cube.
 
     Parameters

@@ -15,7 +15,7 @@ from pipeline_lib.cubes import read_cube
 from pipeline_lib.dataset import read_split
 from pipeline_lib.embed import read_embedding, same_model
 from pipeline_lib.errors import UserError
-from pipeline_lib.evaluate.map_features import Observed, fit_basis, observe
+from pipeline_lib.evaluate.map_features import CubeFeatures, fit_basis, observe
 from pipeline_lib.evaluate.map_scores import Classes, Sums, measure
 from pipeline_lib.evaluate.probe_targets import Truth
 from pipeline_lib.files import write_json
@@ -78,11 +78,11 @@ def assess_maps(
         if files
     }
 
-    def look(name: str) -> Observed:
+    def look(name: str) -> CubeFeatures:
         files = {sensor: cubes[sensor].get(name, count) for sensor, count in bands.items()}
         return observe(embeddings[name], files)
 
-    def classes(name: str, seen: Observed) -> Classes | None:
+    def classes(name: str, seen: CubeFeatures) -> Classes | None:
         if name not in truth:
             return None
         cover = Truth.read(truth[name]).cover
