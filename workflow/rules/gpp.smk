@@ -22,7 +22,7 @@ def tower_files(folder):
 def flux_files(wildcards):
     if C.demo:
         return f"{FLUXNET}/{TOWER_FILE}"
-    return sorted(str(path) for path in Path(FLUXNET).glob(f"*{wildcards.tower}*"))
+    return sorted(str(path) for path in Path(FLUXNET).rglob(f"*{wildcards.tower}*"))
 
 
 def footprint_of(wildcards):

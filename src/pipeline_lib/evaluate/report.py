@@ -617,7 +617,7 @@ _DEFINITIONS = (
         "The transformer reads the days of a window; ridge regression and gradient boosting read "
         "the last day and the means of the window's thirds. All learn from the same windows, "
         "scaled on them alone, and are scored on the same days. Climatology: the mean GPP of the "
-        "day of year over training years of sites of the same vegetation type (or other sites), "
-        "smoothed by 10 days.",
+        "day of year, over all kept days of the training years (or of the other sites) at sites of "
+        "the same vegetation type, smoothed by 10 days.",
     ),
 )
