@@ -50,6 +50,7 @@ def test_five_mistakes_are_told_at_once(tmp_path: Path) -> None:
         ({"split": {"training": 0.9, "validation": 0.2, "test": 0.1}}, "add up to 1.2"),
         ({"sites": None}, "nothing to train on"),
         ({"fusion": {"reference": "landsat"}}, "no sensor 'landsat'"),
+        ({"fusion": {"reference": "sentinel-1"}}, "sentinel-1.rgb: names no bands"),
         ({"context": {"patch_px": 14}}, "must be odd"),
         ({"run": "../elsewhere"}, "run: "),
         ({"sites": {"bounds": [30, 42, 0, 62]}}, "in this order"),

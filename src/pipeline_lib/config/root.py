@@ -58,6 +58,11 @@ class Config(Block):
             problems.append("sensors: at least one sensor is needed")
         if self.fusion.reference not in self.sensors:
             problems.append(f"fusion.reference: there is no sensor {self.fusion.reference!r}")
+        elif self.models is None and self.sensors[self.fusion.reference].rgb is None:
+            problems.append(
+                f"sensors.{self.fusion.reference}.rgb: names no bands; the maps of the reference "
+                "sensor are drawn in true colour"
+            )
         for cube, block in self.own_cubes.items():
             for key in sorted(set(block.files) - set(self.sensors)):
                 problems.append(f"own_cubes.{cube}.files: there is no sensor {key!r}")
