@@ -3,7 +3,7 @@
 from pathlib import Path
 
 from pipeline_lib.evaluate.maps import assess_maps
-from pipeline_lib.scripting import job
+from pipeline_lib.scripting import job, paths_of
 
 with job(snakemake):
     params = snakemake.params
@@ -11,12 +11,9 @@ with job(snakemake):
         embeddings={
             Path(path).parent.name: Path(path).parent for path in snakemake.input.manifests
         },
-        cubes={
-            sensor: {cube: Path(path) for cube, path in files.items()}
-            for sensor, files in params.cubes.items()
-        },
+        cubes=paths_of(params.cubes),
         split_table=Path(snakemake.input.split),
-        truth={cube: Path(path) for cube, path in params.truth.items()},
+        truth=paths_of(params.truth),
         seed=params.seed,
         output=Path(snakemake.output[0]),
     )

@@ -3,7 +3,7 @@
 from pathlib import Path
 
 from pipeline_lib.evaluate.probes import probe_fusion
-from pipeline_lib.scripting import job
+from pipeline_lib.scripting import job, paths_of
 
 with job(snakemake):
     params = snakemake.params
@@ -12,7 +12,7 @@ with job(snakemake):
         encoders={name: Path(folder) for name, folder in params.encoders.items()},
         cubes={name: [Path(path) for path in paths] for name, paths in params.cubes.items()},
         split_table=Path(snakemake.input.split),
-        truth={cube: Path(path) for cube, path in params.truth.items()},
+        truth=paths_of(params.truth),
         seed=params.seed,
         max_samples=params.samples,
         output=Path(snakemake.output[0]),

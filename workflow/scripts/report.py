@@ -4,14 +4,14 @@ from pathlib import Path
 
 from pipeline_lib.config import Config
 from pipeline_lib.evaluate.report import write_report
-from pipeline_lib.scripting import job
+from pipeline_lib.scripting import job, paths_of
 
 with job(snakemake):
     config = Config.model_validate(snakemake.params.config)
     given = snakemake.input
     write_report(
         config=config,
-        figures={name: Path(path) for name, path in snakemake.params.figures.items()},
+        figures=paths_of(snakemake.params.figures),
         cubes=[Path(path) for path in given.cubes],
         encoder_evaluations={Path(path).stem: Path(path) for path in given.encoders},
         fusion_evaluation=Path(given.fusion),

@@ -14,7 +14,6 @@ from typing import Any
 from pipeline_lib.cubes import read_cube
 from pipeline_lib.dataset import read_split
 from pipeline_lib.embed import read_embedding, same_model
-from pipeline_lib.errors import UserError
 from pipeline_lib.evaluate.map_features import CubeFeatures, fit_basis, observe
 from pipeline_lib.evaluate.map_scores import Classes, Sums, measure
 from pipeline_lib.evaluate.probe_targets import Truth
@@ -85,12 +84,9 @@ def assess_maps(
     def classes(name: str, seen: CubeFeatures) -> Classes | None:
         if name not in truth:
             return None
-        cover = Truth.read(truth[name]).cover
-        if cover.shape != seen.valid.shape[1:]:
-            raise UserError(
-                f"cube {name}: the truth of its site has another grid; simulate it again"
-            )
-        return cover
+        known = Truth.read(truth[name])
+        known.check_grid(name, seen.valid.shape[1:])
+        return known.cover
 
     content: dict[str, Any] = {
         "model_digest": same_model(opened) if opened else None,

@@ -72,6 +72,19 @@ class Truth:
                 f"{path}: not the truth of a site ({error}); delete it and simulate the site again"
             ) from error
 
+    def check_grid(self, cube: str, shape: tuple[int, ...]) -> None:
+        """Refuse the truth of another grid than that of a cube, ``(y, x)``.
+
+        Raises
+        ------
+        UserError
+            If they differ.
+        """
+        if self.cover.shape != shape:
+            raise UserError(
+                f"cube {cube}: the truth of its site has another grid; simulate it again"
+            )
+
     def leaf_area_at(self, day: int, y: int, x: int) -> float:
         """Leaf area of a pixel, linear between two dates; NaN where these are far apart."""
         after = int(np.searchsorted(self.days, day))
@@ -184,10 +197,8 @@ def context_targets(
         If a truth has another grid than its cube.
     """
     for cube in stack:
-        if cube.name in truth and truth[cube.name].cover.shape != cube.valid.shape[1:]:
-            raise UserError(
-                f"cube {cube.name}: the truth of its site has another grid; simulate it again"
-            )
+        if cube.name in truth:
+            truth[cube.name].check_grid(cube.name, cube.valid.shape[1:])
     bands, size, half = len(normalisation.bands), context.patch_px, context.patch_px // 2
     columns = {"surroundings_mean": bands, "surroundings_spread": bands, "next_change": bands}
     vegetation = _vegetation_index(normalisation)

@@ -449,30 +449,33 @@ def _gpp_sections(
         return ()
     block = config.gpp
     years = " and ".join(str(year) for year in block.validation_years)
-    length = (
-        Section(
-            "windows",
-            "How long must a window be?",
-            figures=_of_kind(pictures, "lengths"),
-            tables=(length_table(gpp),),
-        ),
-    )
-    weather = (
-        Section(
-            "weather",
-            "What does weather add?",
-            text=(
-                f"The regressor is given the tower's own {' and '.join(block.weather)} besides, "
-                "which no satellite tells: incoming radiation and air temperature of each day. "
-                "What weather tells alone stands beside.",
-            ),
-            tables=tuple(
-                table
-                for design in (BY_YEAR, LEFT_OUT)
-                for table in method_tables(gpp, design, weather=True)
-            ),
-        ),
-    )
+    optional = []
+    if gpp["lengths"]:
+        optional.append(
+            Section(
+                "windows",
+                "How long must a window be?",
+                figures=_of_kind(pictures, "lengths"),
+                tables=(length_table(gpp),),
+            )
+        )
+    if with_weather(gpp):
+        optional.append(
+            Section(
+                "weather",
+                "What does weather add?",
+                text=(
+                    f"The regressor is given the tower's own {' and '.join(block.weather)} "
+                    "besides, which no satellite tells: incoming radiation and air temperature of "
+                    "each day. What weather tells alone stands beside.",
+                ),
+                tables=tuple(
+                    table
+                    for design in (BY_YEAR, LEFT_OUT)
+                    for table in method_tables(gpp, design, weather=True)
+                ),
+            )
+        )
     return (
         Section(
             "towers",
@@ -510,8 +513,7 @@ def _gpp_sections(
             figures=_of_kind(pictures, "points"),
             tables=method_tables(gpp, LEFT_OUT),
         ),
-        *(length if gpp["lengths"] else ()),
-        *(weather if with_weather(gpp) else ()),
+        *optional,
     )
 
 

@@ -19,6 +19,7 @@ from pipeline_lib.gpp.experiments import (
     BY_YEAR,
     DESIGNS,
     LEFT_OUT,
+    last_days,
     predict,
     predict_climatology,
     read_predictions,
@@ -40,7 +41,7 @@ from pipeline_lib.gpp.metrics import DEFINITIONS, agreement, agreement_by_group,
 from pipeline_lib.gpp.observed import day_numbers
 from pipeline_lib.gpp.readers import boosting, resumable, ridge, transformer
 from pipeline_lib.gpp.series import features_of, read_series
-from pipeline_lib.gpp.targets import describe_site, read_targets
+from pipeline_lib.gpp.targets import describe_sites
 from pipeline_lib.gpp.windows import TRAINING, VALIDATION, Windows, cut_windows
 from pipeline_lib.seeds import generator
 
@@ -211,7 +212,7 @@ def score_gpp(
     """
     table = read_days(gpp=gpp, targets=targets, series=series)
     windows = _windows(table, gpp, gpp.window_days)
-    days = _scored_days(table, windows)
+    days = last_days(table, windows, ["site", "vegetation", "date", "gpp", "kept"])
     found = {name: _on(days, read_predictions(path)) for name, path in methods.items()}
     rows = _rows(days, found)
     about = {
@@ -224,12 +225,7 @@ def score_gpp(
             "units": GPP_UNITS,
             "definitions": DEFINITIONS,
             "paper": PAPER,
-            "sites": {
-                tower.name: {"vegetation": tower.vegetation, "lon": tower.lon, "lat": tower.lat}
-                | describe_site(read_targets(targets[tower.name]), gpp)
-                for tower in gpp.towers
-                if tower.name in targets
-            },
+            "sites": describe_sites(gpp, targets),
             "days": {name: int(chosen.sum()) for name, chosen in rows.items()},
             "dates": {name: _dates(days[chosen]) for name, chosen in rows.items()},
             "look_ahead_days": {name: _look_ahead(files) for name, files in series.items()},
@@ -260,11 +256,6 @@ def score_gpp(
         ),
         predictions,
     )
-
-
-def _scored_days(table: pd.DataFrame, windows: Windows) -> pd.DataFrame:
-    days = table.loc[windows.last, ["site", "vegetation", "date", "gpp", "kept"]]
-    return days.reset_index(drop=True).assign(part=windows.part)
 
 
 def _rows(

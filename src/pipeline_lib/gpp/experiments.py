@@ -76,7 +76,7 @@ def predict(
     values = table[columns_of(table, inputs)].to_numpy(np.float32)
     target = table["gpp"].to_numpy(np.float32)
     site = table["site"].to_numpy(str)[windows.last]
-    predicted = _frame(table, windows)
+    predicted = last_days(table, windows, ["site", "date"])
     for repeat in range(repeats):
         for design in designs:
             predicted[f"{design}_{repeat}"] = np.nan
@@ -119,9 +119,9 @@ def _fits(
         yield str(one), site != one, site == one
 
 
-def _frame(table: pd.DataFrame, windows: Windows) -> pd.DataFrame:
-    days = table.loc[windows.last, ["site", "date"]].reset_index(drop=True)
-    return days.assign(part=windows.part)
+def last_days(table: pd.DataFrame, windows: Windows, columns: list[str]) -> pd.DataFrame:
+    """Some columns of each window's last day, and its ``part``."""
+    return table.loc[windows.last, columns].reset_index(drop=True).assign(part=windows.part)
 
 
 def predict_climatology(
@@ -133,17 +133,18 @@ def predict_climatology(
     sites. In both, of sites of the same vegetation type, or of all where none has such days.
     """
     kept = table[table["kept"]]
-    predicted = _frame(table, windows).assign(by_year_0=np.nan, left_out_0=np.nan)
+    predicted = last_days(table, windows, ["site", "date"])
+    predicted[[f"{design}_0" for design in DESIGNS]] = np.nan
     for site, rows in predicted.groupby("site"):
         vegetation = table.loc[table["site"] == site, "vegetation"].iloc[0]
-        for column, told in (
-            ("by_year_0", kept[~kept["date"].dt.year.isin(list(validation_years))]),
-            ("left_out_0", kept[kept["site"] != site]),
+        for design, told in (
+            (BY_YEAR, kept[~kept["date"].dt.year.isin(list(validation_years))]),
+            (LEFT_OUT, kept[kept["site"] != site]),
         ):
             alike = told[told["vegetation"] == vegetation]
             known = alike if len(alike) else told
             if len(known):
-                predicted.loc[rows.index, column] = climatology(
+                predicted.loc[rows.index, f"{design}_0"] = climatology(
                     fitted_day=known["date"].dt.dayofyear.to_numpy(),
                     fitted_gpp=known["gpp"].to_numpy(np.float64),
                     day=rows["date"].dt.dayofyear.to_numpy(),

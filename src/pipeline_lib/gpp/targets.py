@@ -148,8 +148,8 @@ def describe_site(targets: pd.DataFrame, gpp: Gpp) -> dict[str, Any]:
     }
 
 
-def write_site_table(*, gpp: Gpp, targets: Mapping[str, Path], output: Path) -> str:
-    """Write which towers are compared with, and why; the same as text to be shown.
+def describe_sites(gpp: Gpp, targets: Mapping[str, Path]) -> dict[str, dict[str, Any]]:
+    """Every tower's place and what `describe_site` tells of it, by name.
 
     Parameters
     ----------
@@ -157,15 +157,24 @@ def write_site_table(*, gpp: Gpp, targets: Mapping[str, Path], output: Path) -> 
         Towers and the rules of selection.
     targets
         Tower -> file written by `write_targets`.
+    """
+    return {
+        tower.name: tower.model_dump(include={"lon", "lat", "vegetation"})
+        | describe_site(read_targets(targets[tower.name]), gpp)
+        for tower in gpp.towers
+    }
+
+
+def write_site_table(*, gpp: Gpp, targets: Mapping[str, Path], output: Path) -> str:
+    """Write which towers are compared with, and why; the same as text to be shown.
+
+    Parameters
+    ----------
+    gpp, targets
+        As in `describe_sites`.
     output
         CSV: ``site``, ``lon``, ``lat``, ``vegetation``, and what `describe_site` returns.
     """
-    rows = [
-        {"site": tower.name}
-        | tower.model_dump(include={"lon", "lat", "vegetation"})
-        | describe_site(read_targets(targets[tower.name]), gpp)
-        for tower in gpp.towers
-        if tower.name in targets
-    ]
+    rows = [{"site": site} | about for site, about in describe_sites(gpp, targets).items()]
     write_csv(output, rows)
     return pd.DataFrame(rows).to_string(index=False, float_format="%.4g")
