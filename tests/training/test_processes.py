@@ -211,3 +211,14 @@ def test_the_failure_of_another_process_is_told_at_once():
     with pytest.raises(Exception, match="the second process has failed"):
         run_together(2, failing)
     assert time.monotonic() - begin < 60
+
+
+@pytest.mark.parametrize("devices", [1, 2])
+def test_a_job_of_a_cluster_trains_as_elsewhere(tmp_path, monkeypatch, devices):
+    """As `srun` tells a job with one task: Lightning would make it the order to be one of four."""
+    told = {"JOB_NAME": "train", "NTASKS": "4", "PROCID": "3"}
+    told |= {"LOCALID": "3", "NODEID": "0", "JOB_ID": "7", "STEP_NODELIST": "node", "NNODES": "1"}
+    for name, value in told.items():
+        monkeypatch.setenv(f"SLURM_{name}", value)
+    outcome, _ = fit(tmp_path / "state", devices=devices, max_epochs=2)
+    assert outcome.epochs == 2

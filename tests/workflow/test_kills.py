@@ -10,6 +10,7 @@ import time
 from pathlib import Path
 
 import pytest
+from kill_run import run_and_kill
 from running import TINY, command, snakemake
 
 from pipeline_lib.files import digest_file
@@ -22,22 +23,6 @@ AFTER_S = (4.0, 14.0)
 """Each run is killed after this long: past the start of Snakemake, before its jobs are done."""
 
 
-def run_and_kill(arguments: list[str], after: float, log: Path) -> bool:
-    """Start a run, then kill it and all its jobs; whether there was still something to kill."""
-    with log.open("w") as output:
-        run = subprocess.Popen(
-            arguments, stdout=output, stderr=subprocess.STDOUT, start_new_session=True
-        )
-        try:
-            status = run.wait(after)
-        except subprocess.TimeoutExpired:
-            os.killpg(run.pid, signal.SIGKILL)
-            run.wait()
-            return True
-    assert status == 0, log.read_text()[-4000:]
-    return False
-
-
 def test_cubes_of_a_killed_run_equal_those_of_an_undisturbed_one(
     project_root: Path, finished: Path, tmp_path: Path
 ) -> None:
@@ -45,7 +30,10 @@ def test_cubes_of_a_killed_run_equal_those_of_an_undisturbed_one(
     killed = 0
     run = command(project_root, tmp_path, *CUBES)
     for _ in range(KILLS):
-        killed += run_and_kill(run, moments.uniform(*AFTER_S), tmp_path / "run.log")
+        log = tmp_path / "run.log"
+        status = run_and_kill(run, moments.uniform(*AFTER_S), log)
+        assert not status, log.read_text()[-4000:]
+        killed += status is None
     shown = snakemake(project_root, tmp_path, *CUBES)
     assert shown.returncode == 0, shown.stderr[-4000:]
     assert killed >= KILLS // 2, "the runs ended before they could be killed"

@@ -393,7 +393,8 @@ def _run(
             # The same parameters have gradients in every step, but perhaps not all of them: a
             # loss may give a part of the model no weight.
             strategy=Parallel(static_graph=True) if several else "auto",
-            plugins=[Place(rank)] if several else None,
+            # Lightning would take what a cluster tells of a job for an order of its own.
+            plugins=[Place(rank)],
             precision="bf16-mixed" if gpu else "32-true",
             max_epochs=block.max_epochs,
             gradient_clip_val=block.gradient_clip,

@@ -1,0 +1,160 @@
+"""A real Slurm on this machine alone: munge, a controller and one node with an invented GPU."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import socket
+import subprocess
+import time
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
+from pathlib import Path
+
+PROGRAMS = ("munged", "slurmctld", "slurmd", "sbatch", "squeue", "scontrol")
+CONFIGURED = Path("/etc/slurm")
+"""Where Slurm's programs look by themselves; jobs do not hear of another place."""
+
+GPUS = 1
+MEMORY_MB = 64_000
+"""Told to Slurm, whatever the machine has: the rules ask for more than they need in a test."""
+
+CONFIG = """
+ClusterName=onenode
+SlurmctldHost={host}(127.0.0.1)
+SlurmUser=root
+SlurmdUser=root
+SlurmctldPort={controller_port}
+SlurmdPort={node_port}
+AuthType=auth/munge
+AuthInfo=socket={folder}/munge.socket
+CredType=cred/munge
+StateSaveLocation={folder}/state
+SlurmdSpoolDir={folder}/spool
+SlurmctldPidFile={folder}/slurmctld.pid
+SlurmdPidFile={folder}/slurmd.pid
+SlurmctldLogFile={folder}/slurmctld.log
+SlurmdLogFile={folder}/slurmd.log
+MpiDefault=none
+ProctrackType=proctrack/linuxproc
+TaskPlugin=task/none
+JobAcctGatherType=jobacct_gather/none
+AccountingStorageType=accounting_storage/none
+SwitchType=switch/none
+SelectType=select/cons_tres
+SelectTypeParameters=CR_Core_Memory
+SlurmdParameters=config_overrides
+SchedulerParameters=sched_min_interval=100000
+ReturnToService=2
+MinJobAge=300
+InactiveLimit=0
+KillWait=5
+GresTypes=gpu
+NodeName={host} NodeAddr=127.0.0.1 CPUs={cpus} RealMemory={memory} Gres=gpu:{gpus} State=UNKNOWN
+PartitionName=cpu Nodes={host} Default=YES MaxTime=2-00:00:00 State=UP
+PartitionName=gpu Nodes={host} MaxTime=2-00:00:00 State=UP
+"""
+
+PARTITIONS = f"""
+partitions:
+  cpu: {{max_runtime: 2d, max_mem_mb: {MEMORY_MB}, max_threads: 8}}
+  gpu: {{max_runtime: 2d, max_mem_mb: {MEMORY_MB}, max_threads: 8, max_gpu: {GPUS}}}
+"""
+
+
+def absent() -> str | None:
+    """Why there can be no Slurm here; None where there can."""
+    if os.geteuid() != 0:
+        return "Slurm's daemons are started by root alone"
+    if (CONFIGURED / "slurm.conf").exists():
+        return "this machine belongs to a Slurm cluster already"
+    lacking = [name for name in PROGRAMS if shutil.which(name) is None]
+    return f"not installed: {', '.join(lacking)} (slurm-wlm, munge)" if lacking else None
+
+
+@contextmanager
+def one_node_slurm(folder: Path, cpus: int) -> Iterator[None]:
+    """Run Slurm for as long as the block lasts.
+
+    Parameters
+    ----------
+    folder
+        Empty; for the daemons' state and logs. ``partitions.yaml`` in it tells the partitions.
+    cpus
+        Cores that the node has to give.
+    """
+    for name in ("state", "spool"):
+        (folder / name).mkdir()
+    key = folder / "munge.key"
+    key.write_bytes(os.urandom(1024))
+    key.chmod(0o400)
+    os.mknod(folder / "gpu0", 0o600 | 0o020000, os.makedev(1, 3))
+    (folder / "partitions.yaml").write_text(PARTITIONS)
+    host = socket.gethostname().split(".")[0]
+    (folder / "slurm.conf").write_text(
+        CONFIG.format(
+            folder=folder,
+            host=host,
+            cpus=cpus,
+            memory=MEMORY_MB,
+            gpus=GPUS,
+            controller_port=_free_port(),
+            node_port=_free_port(),
+        )
+    )
+    (folder / "gres.conf").write_text(f"NodeName={host} Name=gpu File={folder}/gpu0\n")
+    munge = [
+        "munged", "--foreground", "--force", f"--key-file={key}",
+        f"--socket={folder}/munge.socket", f"--pid-file={folder}/munge.pid",
+        f"--log-file={folder}/munge.log", f"--seed-file={folder}/munge.seed",
+    ]  # fmt: skip
+    with ExitStack() as daemons:
+        for name in ("slurm.conf", "gres.conf"):
+            place = CONFIGURED / name
+            place.unlink(missing_ok=True)
+            place.symlink_to(folder / name)
+            daemons.callback(place.unlink)
+        _start(daemons, munge, folder)
+        _wait(lambda: (folder / "munge.socket").exists(), "munged", folder)
+        _start(daemons, ["slurmctld", "-D"], folder)
+        _start(daemons, ["slurmd", "-D", "-N", host], folder)
+        _wait(lambda: _state() == "idle", "slurm", folder)
+        yield
+
+
+def _free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])
+
+
+def _start(daemons: ExitStack, command: list[str], folder: Path) -> None:
+    output = daemons.enter_context((folder / f"{command[0]}.output").open("w"))
+    daemon = subprocess.Popen(command, stdout=output, stderr=output)
+    daemons.callback(_end, daemon)
+
+
+def _end(daemon: subprocess.Popen[bytes]) -> None:
+    daemon.terminate()
+    try:
+        daemon.wait(10)
+    except subprocess.TimeoutExpired:
+        daemon.kill()
+        daemon.wait()
+
+
+def _state() -> str:
+    shown = subprocess.run(
+        ["sinfo", "--noheader", "--partition=cpu", "--format=%T"],
+        capture_output=True, text=True, check=False, timeout=30,
+    )  # fmt: skip
+    return shown.stdout.strip()
+
+
+def _wait(ready: Callable[[], bool], name: str, folder: Path) -> None:
+    for _ in range(300):
+        if ready():
+            return
+        time.sleep(0.1)
+    said = "\n".join(p.read_text()[-2000:] for p in folder.glob("*.output"))
+    raise RuntimeError(f"{name} did not start: {said}")
