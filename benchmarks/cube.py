@@ -177,6 +177,8 @@ def needed_bytes(sensor: SensorSource, cube: CubeGrid) -> float:
     """Bytes of one scene's own pixels of a cube: no context, no compression."""
     if sensor.loader == "sentinel-1-rtc":
         return len(sensor.bands) * cube.size_px**2 * 4
+    if sensor.loader == "landsat-c2-l2":
+        return len(sensor.bands) * (cube.size_px / 3) ** 2 * 2
     shares = [(10 / sentinel2.NATIVE_M[band]) ** 2 for band in sensor.bands]
     return sum(shares) * cube.size_px**2 * 2
 

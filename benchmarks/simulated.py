@@ -119,7 +119,7 @@ class Demo:
 
     def truth(self, site: str) -> Truth:
         """Read the truth of a site."""
-        with np.load(self.run / "truth" / f"{site}.npz") as content:
+        with np.load(self.run / "truth" / f"{site}.npz", allow_pickle=False) as content:
             names = content["bands"].tolist()
             rows = [names.index(band) for band in self.bands]
             # Times of the archive are UTC; numpy knows no zones.

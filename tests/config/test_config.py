@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 import yaml
 
-from pipeline_lib.config import Config, Gpp, parse
+from pipeline_lib.config import Config, Gpp, parse, parse_before_models
 from pipeline_lib.config.generate import generated_files
 from pipeline_lib.errors import UserError
 from pipeline_lib.files import read_json, write_json
@@ -110,7 +110,10 @@ def test_the_keys_of_learning_do_not_decide_cubes() -> None:
     assert sensor.source() == other.source()
 
 
+ONE = {"variable": "reflectance"}
 AREA = {"bounds": [11.0, 48.0, 11.2, 48.1], "start": "2021-03-01", "end": "2021-10-31"}
+
+OPTICAL = {"site": "a", "files": {"optical": {"file": ".", "variable": "reflectance"}}}
 
 
 @pytest.fixture
@@ -151,16 +154,32 @@ def test_a_run_with_trained_models_takes_their_sensors(models: Path) -> None:
         ({}, "models: there is nothing to embed with them; name `areas` or `own_cubes`"),
         ({"areas": {"a": AREA | {"bounds": [12, 48, 11, 49]}}}, "areas.a.bounds: bounds must be"),
         ({"areas": {"a": AREA | {"end": "2021-02-28"}}}, "areas.a: end lies before start"),
-        ({"areas": {"a": AREA | {"bounds": [11, 48, 12, 48.1]}}}, "areas.a: 74 x 11 km are too"),
-        ({"areas": {"a": AREA | {"bounds": [11, -1, 11.1, 1]}}}, "areas.a: 11 x 223 km are too"),
+        (
+            {"areas": {"a": AREA | {"bounds": [11, 83, 12, 85]}}},
+            "areas.a.bounds.3: must be",
+        ),
+        (
+            {"areas": {"a": AREA | {"bounds": [11, 48, 12, 48.1]}, "a-r00-c01": AREA}},
+            "areas.a: its part a-r00-c01 has the name of another cube",
+        ),
+        (
+            {
+                "areas": {"a": AREA | {"bounds": [11, -1, 11.1, 1]}},
+                "own_cubes": {
+                    "a-r04-c00": {"site": "a", "files": {"optical": {"file": ".", **ONE}}}
+                },
+            },
+            "areas.a: its part a-r04-c00 has the name of another cube",
+        ),
+        ({"areas": {"a": AREA | {"outline": "gone.geojson"}}}, "a.outline: there is no file gone"),
         (
             {"areas": {"a": {"bounds": AREA["bounds"], "end": "2021-10-31"}}},
-            "a.start: Field required",
+            r"a.start: is missing; add it \(First day\)",
         ),
         ({"areas": {"a/b": AREA}}, "areas.a/b"),
         ({"areas": {"a": AREA}, "run": "paper"}, "run: 'paper' is the run of the models"),
         ({"areas": {"a": AREA}, "sensors": {}}, "sensors: are those that the models"),
-        ({"areas": {"a": AREA}, "own_cubes": {"a": {"site": "a", "files": {}}}}, "areas.a: also a"),
+        ({"areas": {"a": AREA}, "own_cubes": {"a": OPTICAL}}, "areas.a: also a"),
         ({"own_cubes": {"a": {"site": "a", "files": {}}}}, "own_cubes.a.files: lacks optical"),
     ],
 )
@@ -179,6 +198,16 @@ def test_all_mistakes_of_a_use_are_told_at_once(models: Path) -> None:
     text = str(raised.value)
     for part in ("4 mistake(s)", "models: there is no folder", "areas.a", "areas.b", "run: "):
         assert part in text
+
+
+def test_a_config_can_be_read_before_its_models_are_trained(models: Path) -> None:
+    content = {"run": "mine", "models": str(models), "areas": {"valley": AREA}}
+    assert "optical" in parse_before_models(content).sensors
+    elsewhere = content | {"models": str(models.with_name("nowhere"))}
+    config = parse_before_models(elsewhere)
+    assert config.sensors == Config().sensors and config.sites is None and config.gpp is None
+    with pytest.raises(UserError, match=r"areas.a: end lies before start"):
+        parse_before_models(elsewhere | {"areas": {"a": AREA | {"end": "2021-02-28"}}})
 
 
 def test_areas_need_trained_models() -> None:
@@ -211,7 +240,22 @@ def test_models_that_are_none_are_told(
 
 
 def test_the_examples_of_areas_are_valid(project_root: Path, models: Path) -> None:
-    for name in ("area.yaml", "demo-area.yaml"):
+    for name in ("area.yaml", "demo-area.yaml", "germany.yaml", "europe.yaml"):
         content = yaml.safe_load((project_root / "config" / name).read_text())
-        config = parse(content | {"models": str(models)}, models.parents[2])
+        config = parse(content | {"models": str(models)}, project_root)
         assert config.areas and bool(config.demo) == name.startswith("demo")
+
+
+def test_a_sensor_that_is_null_is_left_out() -> None:
+    content = Config().model_dump(mode="json")
+    content["sensors"]["sentinel-1"] = None
+    assert list(parse(content).sensors) == ["sentinel-2"]
+
+
+def test_each_sensor_needs_cubes() -> None:
+    cube = {"site": "a", "files": {"sentinel-2": {"file": ".", "variable": "all"}}}
+    content = Config().model_dump(mode="json") | {"sites": None, "own_cubes": {"a": cube}}
+    with pytest.raises(UserError, match=r"sensors.sentinel-1: no cube .*: `sentinel-1: null`"):
+        parse(content)
+    content["sensors"]["sentinel-1"] = None
+    parse(content)

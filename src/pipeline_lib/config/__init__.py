@@ -24,7 +24,8 @@ from pipeline_lib.config.learning import (
     Split,
     Training,
 )
-from pipeline_lib.config.root import Config, parse
+from pipeline_lib.config.outlines import parts_of
+from pipeline_lib.config.root import Config, parse, parse_before_models
 from pipeline_lib.config.sensors import (
     SENTINEL_1,
     SENTINEL_2,
@@ -34,7 +35,7 @@ from pipeline_lib.config.sensors import (
     SensorSource,
     Sequence,
 )
-from pipeline_lib.config.trained import TrainedBlocks, trained_blocks
+from pipeline_lib.config.trained import TrainedBlocks, are_trained, trained_blocks
 
 __all__ = [
     "SENTINEL_1",
@@ -66,6 +67,9 @@ __all__ = [
     "Tower",
     "TrainedBlocks",
     "Training",
+    "are_trained",
     "parse",
+    "parse_before_models",
+    "parts_of",
     "trained_blocks",
 ]

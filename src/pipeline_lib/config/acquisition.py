@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import math
 from datetime import date
+from itertools import pairwise
 from pathlib import Path
 from typing import Annotated, Literal, Self
 
 from pydantic import AfterValidator, Field, model_validator
 
 from pipeline_lib.config.base import (
+    LATITUDES,
     Block,
     Count,
     Latitude,
@@ -19,11 +21,16 @@ from pipeline_lib.config.base import (
     Positive,
     Share,
 )
+from pipeline_lib.signatures import unsigned
 
 AREA_KM = 50
-"""Longest side of an area that is embedded. Its cubes are built from whole days, which takes up
-to 3 kB of memory per pixel: 75 GB for this size, 3 GB for 10 km. What is larger is cut into
-several areas."""
+"""Longest side of an area that is embedded in one piece. Its cubes are built from whole days, which
+takes up to 3 kB of memory per pixel: 75 GB for this size, 3 GB for 10 km. What is larger is cut
+into parts."""
+MARGIN_KM = 0.1
+"""How far parts of an area reach beyond their cells, so that each pixel has its whole context in
+one of them: half a patch of 15 pixels is 70 m."""
+ZONE_DEGREES = 6
 DEGREE_KM = 111.3
 
 
@@ -54,6 +61,16 @@ class Catalog(Block):
         "record",
         description="A scene that is gone or unreadable: record it in the cube, or fail the cube",
     )
+
+    @model_validator(mode="after")
+    def _without_secrets(self) -> Self:
+        # The value is not repeated: messages of a block hold no input.
+        if unsigned(self.source) != self.source:
+            raise ValueError(
+                "source: holds a password or key, which every item and cube would tell; leave it "
+                "out, and give Planetary Computer's key as PC_SDK_SUBSCRIPTION_KEY"
+            )
+        return self
 
 
 class Stratum(Block):
@@ -225,26 +242,80 @@ class Area(Period):
     """An area that is embedded with trained models, over a period."""
 
     bounds: Bounds = Field(description="West, south, east, north, degrees")
-
-    @model_validator(mode="after")
-    def _small_enough(self) -> Self:
-        width, height = self.sides_km
-        if max(width, height) > AREA_KM:
-            raise ValueError(
-                f"{width:.0f} x {height:.0f} km are too large for one cube, whose sides are at "
-                f"most {AREA_KM} km; name several areas"
-            )
-        return self
+    outline: Path | None = Field(
+        None,
+        description="GeoJSON file with polygons in degrees. Areas with a side over 50 km are cut "
+        "into parts; those that do not touch it are left out",
+    )
 
     @property
     def sides_km(self) -> tuple[float, float]:
         """Width and height, km, to a hundredth of them."""
         west, south, east, north = self.bounds
-        nearest = min(abs(south), abs(north))
-        width = (east - west) * DEGREE_KM * math.cos(math.radians(nearest))
-        return width, (north - south) * DEGREE_KM
+        return (east - west) * _degree_km(south, north), (north - south) * DEGREE_KM
 
     @property
     def years(self) -> float:
         """Length of the period."""
         return (self.end - self.start).days / 365
+
+    def parts(self, name: str) -> dict[str, Area]:
+        """The area itself, or the parts of at most `AREA_KM` a side that it is cut into.
+
+        Rows have the same height, and the cells of a row the same width; cells also end where a
+        UTM zone does, so that none lies in two. Each part reaches `MARGIN_KM` beyond its cell.
+        What the outline leaves out is not considered here.
+
+        Parameters
+        ----------
+        name
+            Name of the area.
+
+        Returns
+        -------
+        dict
+            Name of the part, which is the area's own or ``<name>-r<row>-c<column>``, from the
+            north-west on, to the part.
+        """
+        if max(self.sides_km) <= AREA_KM:
+            return {name: self}
+        west, south, east, north = self.bounds
+        borders = (z for z in range(-180, 180, ZONE_DEGREES) if west < z < east)
+        strips = list(pairwise([west, *borders, east]))
+        parts = {}
+        for row, (low, high) in enumerate(reversed(_steps(south, north, DEGREE_KM))):
+            degree_km = _degree_km(low, high)
+            cells = [cell for strip in strips for cell in _steps(*strip, degree_km)]
+            for column, (left, right) in enumerate(cells):
+                bounds = _grown(left, low, right, high)
+                part = self.model_copy(update={"bounds": bounds, "outline": None})
+                parts[f"{name}-r{row:02d}-c{column:02d}"] = part
+        return parts
+
+
+def _degree_km(south: float, north: float) -> float:
+    """Most kilometres that a degree of longitude has between two latitudes."""
+    nearest = 0.0 if south < 0 < north else min(abs(south), abs(north))
+    return DEGREE_KM * math.cos(math.radians(nearest))
+
+
+def _steps(first: float, last: float, degree_km: float) -> list[tuple[float, float]]:
+    """As few equal steps between two degrees as have at most `AREA_KM` each."""
+    count = math.ceil((last - first) * degree_km / AREA_KM)
+    between = [first + (last - first) * step / count for step in range(1, count)]
+    return list(pairwise([first, *between, last]))
+
+
+def _grown(
+    west: float, south: float, east: float, north: float
+) -> tuple[float, float, float, float]:
+    """Bounds `MARGIN_KM` wider on every side, as far as there are degrees."""
+    high = MARGIN_KM / DEGREE_KM
+    wide = high / math.cos(math.radians(max(abs(south), abs(north)) + high))
+    lowest, highest = LATITUDES
+    return (
+        max(-180.0, west - wide),
+        max(lowest, south - high),
+        min(180.0, east + wide),
+        min(highest, north + high),
+    )

@@ -12,7 +12,9 @@ NonNegative = Annotated[float, Field(ge=0)]
 Count = Annotated[int, Field(ge=1)]
 Name = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9-]*$")]
 Longitude = Annotated[float, Field(ge=-180, le=180)]
-Latitude = Annotated[float, Field(ge=-80, le=84)]
+LATITUDES = (-80, 84)
+"""Where there are UTM zones."""
+Latitude = Annotated[float, Field(ge=LATITUDES[0], le=LATITUDES[1])]
 
 
 class Block(BaseModel):

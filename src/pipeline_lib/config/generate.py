@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import json
-import types
-import typing
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +11,7 @@ import yaml
 from pydantic import BaseModel
 from pydantic.fields import FieldInfo
 
+from pipeline_lib.config.keys import keys_of
 from pipeline_lib.config.root import Config
 
 HEADER = (
@@ -52,41 +51,11 @@ def json_schema() -> str:
 def key_table() -> str:
     """A Markdown table: key, default, meaning."""
     rows = ["| key | default | meaning |", "|---|---|---|"]
-    for key, default, meaning in _keys(Config, ""):
-        rows.append(f"| `{key}` | {default} | {meaning} |")
+    for key in keys_of(Config):
+        if key.block is None or key.suffix:
+            default = _default(key.field, key.block)
+            rows.append(f"| `{key.name}` | {default} | {key.field.description} |")
     return "\n".join(rows) + "\n"
-
-
-def _keys(block: type[BaseModel], prefix: str) -> Iterator[tuple[str, str, str]]:
-    for name, field in block.model_fields.items():
-        key = f"{prefix}{name}"
-        inner, suffix = _inner_block(field)
-        if inner is None or suffix:
-            yield key, _default(field, inner), str(field.description)
-        if inner is not None:
-            yield from _keys(inner, f"{key}{suffix}.")
-
-
-def _inner_block(field: FieldInfo) -> tuple[type[BaseModel] | None, str]:
-    """The block that a field holds, and how one of several is addressed."""
-
-    def search(annotation: Any, suffix: str) -> tuple[type[BaseModel] | None, str]:
-        origin = typing.get_origin(annotation)
-        arguments = typing.get_args(annotation)
-        if isinstance(annotation, type) and issubclass(annotation, BaseModel):
-            return annotation, suffix
-        if origin is dict:
-            return search(arguments[1], ".<name>")
-        if origin is tuple:
-            return search(arguments[0], "[]")
-        if origin in (typing.Union, types.UnionType, typing.Annotated):
-            for argument in arguments:
-                found = search(argument, suffix)
-                if found[0] is not None:
-                    return found
-        return None, ""
-
-    return search(field.annotation, "")
 
 
 def _default(field: FieldInfo, inner: type[BaseModel] | None) -> str:

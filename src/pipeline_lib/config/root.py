@@ -4,20 +4,32 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any, Self
+from typing import Annotated, Any, Self
 
-from pydantic import Field, ValidationError, model_validator
+from pydantic import BeforeValidator, Field, ValidationError, model_validator
 
 from pipeline_lib.config.acquisition import Area, Catalog, CubeGrid, OwnCube, Sites
 from pipeline_lib.config.base import Block, Count, Name
 from pipeline_lib.config.demo import Demo
 from pipeline_lib.config.learning import Context, Embed, Fusion, Gpp, Split, Training
+from pipeline_lib.config.mistakes import suggestion, told
+from pipeline_lib.config.outlines import parts_of
 from pipeline_lib.config.sensors import SENTINEL_1, SENTINEL_2, Sensor
-from pipeline_lib.config.trained import trained_blocks
+from pipeline_lib.config.trained import are_trained, trained_blocks
 from pipeline_lib.errors import UserError
 
 RESERVED = {"embedding", "bands", "yearly", "season", "weather"}
 """Inputs that GPP is predicted from besides the sensors' own."""
+
+UNUSED: dict[str, Any] = {"sites": None, "gpp": None}
+"""Blocks of a run with trained models: nothing is drawn, learned or compared in it."""
+
+
+def _left_in(sensors: Any) -> Any:
+    """The sensors that are not set to null, which is how one of the defaults is left out."""
+    if not isinstance(sensors, Mapping):
+        return sensors
+    return {name: block for name, block in sensors.items() if block is not None}
 
 
 class Config(Block):
@@ -37,8 +49,9 @@ class Config(Block):
     sites: Sites | None = Field(Sites(), description="Training sites; null: none are drawn")
     cube: CubeGrid = Field(CubeGrid(), description="Grid of the cubes")
     own_cubes: dict[Name, OwnCube] = Field({}, description="Cubes that the user brings, by name")
-    sensors: dict[Name, Sensor] = Field(
-        {"sentinel-1": SENTINEL_1, "sentinel-2": SENTINEL_2}, description="Sensors, by name"
+    sensors: Annotated[dict[Name, Sensor], BeforeValidator(_left_in)] = Field(
+        {"sentinel-1": SENTINEL_1, "sentinel-2": SENTINEL_2},
+        description="Sensors, by name; one that is null is left out",
     )
     split: Split = Field(Split(), description="Training, validation and test")
     context: Context = Field(Context(), description="Neighbourhood of an embedding")
@@ -57,7 +70,10 @@ class Config(Block):
         if not self.sensors:
             problems.append("sensors: at least one sensor is needed")
         if self.fusion.reference not in self.sensors:
-            problems.append(f"fusion.reference: there is no sensor {self.fusion.reference!r}")
+            problems.append(
+                f"fusion.reference: there is no sensor {self.fusion.reference!r}; "
+                f"{suggestion(self.fusion.reference, self.sensors)}"
+            )
         elif self.models is None and self.sensors[self.fusion.reference].rgb is None:
             problems.append(
                 f"sensors.{self.fusion.reference}.rgb: names no bands; the maps of the reference "
@@ -65,7 +81,10 @@ class Config(Block):
             )
         for cube, block in self.own_cubes.items():
             for key in sorted(set(block.files) - set(self.sensors)):
-                problems.append(f"own_cubes.{cube}.files: there is no sensor {key!r}")
+                problems.append(
+                    f"own_cubes.{cube}.files: there is no sensor {key!r}; "
+                    f"{suggestion(key, self.sensors)}"
+                )
             for key, file in block.files.items():
                 bands = self.sensors[key].bands if key in self.sensors else ()
                 missing = set(bands) - set(file.bands if file.bands is not None else bands)
@@ -85,7 +104,7 @@ class Config(Block):
             taken = sorted(RESERVED & set(self.sensors))
             problems += [f"sensors.{key}: a name that GPP has for its own inputs" for key in taken]
         if problems:
-            raise ValueError("; ".join(problems))
+            raise ValueError("\n".join(problems))
         return self
 
     def _purpose(self) -> list[str]:
@@ -93,13 +112,28 @@ class Config(Block):
         if self.models is None:
             problems = []
             if self.sites is None and not self.own_cubes:
-                problems += ["sites is null and own_cubes is empty: there is nothing to train on"]
+                problems += [
+                    "sites is null and own_cubes is empty: there is nothing to train on; give one"
+                ]
+            if self.sites is None and self.own_cubes:
+                brought = {key for block in self.own_cubes.values() for key in block.files}
+                problems += [
+                    f"sensors.{key}: no cube of own_cubes has it, and no sites are drawn; name its "
+                    f"files, or leave it out: `{key}: null`"
+                    for key in sorted(self.sensors.keys() - brought)
+                ]
             if self.areas:
                 problems += ["areas: are embedded with trained models; name their folder: `models`"]
             return problems
         embedded = {cube: block for cube, block in self.own_cubes.items() if block.embed}
         problems = [
             f"areas.{name}: also a name of own_cubes" for name in self.areas if name in embedded
+        ]
+        taken = {*self.areas, *embedded}
+        problems += [
+            f"areas.{name}: its part {part} has the name of another cube"
+            for name, area in self.areas.items()
+            for part in sorted(area.parts(name).keys() & taken - {name})
         ]
         if not self.areas and not embedded:
             problems += ["models: there is nothing to embed with them; name `areas` or `own_cubes`"]
@@ -125,11 +159,28 @@ def parse(content: Mapping[str, Any], base: Path = Path()) -> Config:
     UserError
         With one line per mistake, all of them at once.
     """
-    content, mistakes = _with_models(content, base)
+    return _checked(*_with_models(content, base), base)
+
+
+def parse_before_models(content: Mapping[str, Any], base: Path = Path()) -> Config:
+    """Check a config as `parse` does; the models that it names need not be trained yet.
+
+    The sensors, the context and the fusion of models that are not there are those of the config.
+    """
+    folder = content.get("models")
+    if isinstance(folder, str) and not are_trained(base / folder):
+        return _checked({**content, **UNUSED}, [], base)
+    return parse(content, base)
+
+
+def _checked(content: Mapping[str, Any], mistakes: list[str], base: Path) -> Config:
+    """The config, if these mistakes and those found here are none."""
     try:
         config = Config.model_validate(content)
     except ValidationError as error:
-        mistakes += [_describe(detail) for detail in error.errors()]
+        mistakes += told(error, Config, content)
+    else:
+        mistakes += _outlines(config.areas, base)
     mistakes += [
         f"{key}: there is no file {path}; mend the path"
         for key, path in _paths(content)
@@ -149,7 +200,7 @@ def _with_models(content: Mapping[str, Any], base: Path) -> tuple[Mapping[str, A
     try:
         trained = trained_blocks(base / folder)
     except UserError as error:
-        return {**content, "sites": None, "gpp": None}, [f"models: {error}"]
+        return {**content, **UNUSED}, [f"models: {error}"]
     mistakes = []
     sensors = {name: sensor.model_dump(mode="json") for name, sensor in trained.sensors.items()}
     defaults = Config().model_dump(mode="json")["sensors"]
@@ -158,25 +209,23 @@ def _with_models(content: Mapping[str, Any], base: Path) -> tuple[Mapping[str, A
     products = base / "results" / str(content.get("run"))
     if (base / folder).resolve().is_relative_to(products.resolve()):
         mistakes.append(f"run: {content['run']!r} is the run of the models; choose another name")
-    # Nothing is drawn, learned or compared in such a run.
     return {
         **content,
         "sensors": trained.sensors,
         "context": trained.context,
         "fusion": trained.fusion,
-        "sites": None,
-        "gpp": None,
+        **UNUSED,
     }, mistakes
 
 
-def _describe(detail: Any) -> str:
-    where = ".".join(str(part) for part in detail["loc"])
-    if detail["type"] == "extra_forbidden":
-        return f"{where}: unknown key; see config/README.md for the known ones"
-    what = detail["msg"].removeprefix("Value error, ")
-    given = detail["input"]
-    shown = f" (given: {given!r})" if not isinstance(given, dict | Block) else ""
-    return f"{where}: {what}{shown}" if where else what
+def _outlines(areas: Mapping[str, Area], base: Path) -> Iterator[str]:
+    """What is wrong with the outlines whose files are there."""
+    for name, area in areas.items():
+        if area.outline is not None and (base / area.outline).exists():
+            try:
+                parts_of({name: area}, base)
+            except UserError as error:
+                yield f"areas.{name}.outline: {error}"
 
 
 def _paths(content: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
@@ -192,6 +241,11 @@ def _paths(content: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
         value = dig(content, *keys)
         if isinstance(value, str):
             yield ".".join(keys), value
+    areas = dig(content, "areas")
+    for name in areas if isinstance(areas, Mapping) else ():
+        value = dig(areas, name, "outline")
+        if isinstance(value, str):
+            yield f"areas.{name}.outline", value
     towers = dig(content, "gpp", "towers")
     for index, tower in enumerate(towers if isinstance(towers, Sequence) else ()):
         value = dig(tower, "footprint")

@@ -11,7 +11,7 @@ from pydantic import BaseModel, ValidationError
 from pipeline_lib.config.base import Name
 from pipeline_lib.config.learning import Context, Fusion
 from pipeline_lib.config.sensors import Sensor
-from pipeline_lib.errors import UserError
+from pipeline_lib.errors import UserError, in_a_line
 from pipeline_lib.files import read_json
 
 ADVICE = "name the folder `models` of a finished run"
@@ -54,6 +54,11 @@ class TrainedBlocks:
     digest: str
 
 
+def are_trained(folder: Path) -> bool:
+    """Whether there are models in a folder: their fusion, which is trained last."""
+    return (folder / "fusion").is_dir()
+
+
 def trained_blocks(folder: Path) -> TrainedBlocks:
     """Read what trained models say of themselves.
 
@@ -76,7 +81,7 @@ def trained_blocks(folder: Path) -> TrainedBlocks:
         if encoders[name].digest != digest:
             raise UserError(
                 f"{folder / name}: not the encoder that the fusion was trained with (digest "
-                f"{encoders[name].digest[:12]}, not {digest[:12]}); {ADVICE}"
+                f"{in_a_line(encoders[name].digest[:12])}, not {in_a_line(digest[:12])}); {ADVICE}"
             )
     if fusion.fusion.reference not in encoders:
         raise UserError(f"{folder / 'fusion'}: names no encoder of its reference sensor; {ADVICE}")
@@ -97,5 +102,5 @@ def _read(folder: Path, kind: type[Description]) -> Description:
     except ValidationError as error:
         wrong = ".".join(str(part) for part in error.errors()[0]["loc"]) or "content"
         raise UserError(
-            f"{path}: not written by this version of the library ({wrong}); {ADVICE}"
+            f"{path}: not written by this version of the library ({in_a_line(wrong)}); {ADVICE}"
         ) from error

@@ -1,0 +1,171 @@
+"""A large area is cut into parts that cover it, and an outline leaves some of them out."""
+
+import json
+import math
+import re
+from datetime import date
+from pathlib import Path
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from pipeline_lib.config import Area, parts_of
+from pipeline_lib.config.acquisition import AREA_KM, DEGREE_KM
+from pipeline_lib.errors import UserError
+
+MARGIN_KM = 0.1
+HALF_A_PATCH_KM = 0.07
+
+
+def area(west: float, south: float, east: float, north: float, **more: object) -> Area:
+    bounds = (west, south, east, north)
+    return Area(start=date(2021, 1, 1), end=date(2021, 12, 31), bounds=bounds, **more)
+
+
+GERMANY = area(5.86, 47.27, 15.05, 55.06)
+
+
+@st.composite
+def areas(draw: st.DrawFn) -> Area:
+    west, south = draw(st.floats(-180, 179)), draw(st.floats(-80, 83))
+    width, height = draw(st.floats(0.001, 15)), draw(st.floats(0.001, 6))
+    return area(west, south, min(180, west + width), min(84, south + height))
+
+
+@st.composite
+def places(draw: st.DrawFn) -> tuple[Area, float, float]:
+    """An area, and a longitude and a latitude in it."""
+    found = draw(areas())
+    west, south, east, north = found.bounds
+    return found, draw(st.floats(west, east)), draw(st.floats(south, north))
+
+
+@given(places())
+def test_parts_cover_the_area_without_a_gap(place: tuple[Area, float, float]) -> None:
+    """Whatever the place, one part holds it and all around it that is in the area."""
+    whole, lon, lat = place
+    west, south, east, north = whole.bounds
+    high = HALF_A_PATCH_KM / DEGREE_KM
+    wide = high / math.cos(math.radians(lat))
+    around = (
+        *(max(west, lon - wide), max(south, lat - high)),
+        *(min(east, lon + wide), min(north, lat + high)),
+    )
+    assert any(
+        part.bounds[0] <= around[0]
+        and part.bounds[1] <= around[1]
+        and part.bounds[2] >= around[2]
+        and part.bounds[3] >= around[3]
+        for part in whole.parts("a").values()
+    )
+
+
+@given(areas())
+def test_parts_are_small_and_stay_in_their_zone(whole: Area) -> None:
+    parts = whole.parts("a")
+    if max(whole.sides_km) <= AREA_KM:
+        assert parts == {"a": whole}
+        return
+    for name, part in parts.items():
+        assert re.fullmatch(r"a-r\d\d-c\d\d+", name)
+        west, south, east, north = part.bounds
+        km = DEGREE_KM * math.cos(math.radians(max(abs(south), abs(north))))
+        assert max(part.sides_km) <= AREA_KM + 3 * MARGIN_KM
+        into = [min(border - west, east - border) for border in range(-174, 180, 6)]
+        assert max(into) * km <= MARGIN_KM * 1.01
+        assert (part.start, part.end) == (whole.start, whole.end)
+
+
+def test_an_area_across_the_equator_is_as_wide_as_there() -> None:
+    assert area(11, -60, 12, 60).sides_km[0] == pytest.approx(111.3)
+
+
+def test_what_is_too_large_for_one_cube_is_cut() -> None:
+    assert len(area(11, 48, 12, 48.1).parts("a")) == 2
+    assert len(area(11, -1, 11.1, 1).parts("a")) == 5
+    assert list(area(5.9, 48, 6.8, 48.1).parts("a")) == ["a-r00-c00", "a-r00-c01", "a-r00-c02"]
+
+
+def written(folder: Path, content: object) -> Path:
+    path = folder / "outline.geojson"
+    path.write_text(content if isinstance(content, str) else json.dumps(content))
+    return path
+
+
+def square(west: float, south: float, east: float, north: float) -> dict[str, object]:
+    ring = [[west, south], [east, south], [east, north], [west, north], [west, south]]
+    return {"type": "Polygon", "coordinates": [ring]}
+
+
+def several(*shapes: dict[str, object]) -> dict[str, object]:
+    features = [{"type": "Feature", "properties": {}, "geometry": shape} for shape in shapes]
+    return {"type": "FeatureCollection", "features": features}
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        square(10, 50, 10.1, 50.1),
+        {"type": "MultiPolygon", "coordinates": [square(10, 50, 10.1, 50.1)["coordinates"]]},
+        {"type": "Feature", "geometry": square(10, 50, 10.1, 50.1)},
+        several({"type": "Point", "coordinates": [7, 48]}, square(10, 50, 10.1, 50.1)),
+    ],
+)
+def test_parts_beside_the_outline_are_left_out(tmp_path: Path, content: object) -> None:
+    whole = GERMANY.model_copy(update={"outline": written(tmp_path, content)})
+    parts = parts_of({"germany": whole})
+    assert 1 <= len(parts) <= 4
+    for part in parts.values():
+        west, south, east, north = part.bounds
+        assert west <= 10.1 and east >= 10 and south <= 50.1 and north >= 50
+
+
+def test_another_outline_does_not_change_the_parts_that_stay(tmp_path: Path) -> None:
+    found = []
+    for number, shape in enumerate([square(8, 49, 10, 51), square(9, 50, 12, 53)]):
+        path = tmp_path / f"{number}.geojson"
+        path.write_text(json.dumps(shape))
+        found.append(parts_of({"germany": GERMANY.model_copy(update={"outline": path})}))
+    both = found[0].keys() & found[1].keys()
+    assert both and both != found[0].keys()
+    assert all(found[0][name] == found[1][name] for name in both)
+
+
+def test_a_small_area_stays_whole_within_its_outline(tmp_path: Path) -> None:
+    small = area(10, 50, 10.1, 50.1, outline=written(tmp_path, square(9, 49, 11, 51)))
+    assert parts_of({"small": small}) == {"small": small}
+
+
+@pytest.mark.parametrize(
+    ("content", "told"),
+    [
+        ("{", "not valid JSON"),
+        ([], "holds no polygons"),
+        ({"type": "Point", "coordinates": [10, 50]}, "holds no polygons"),
+        ({"type": "Polygon", "coordinates": []}, "holds no polygons"),
+        ({"type": "Polygon"}, "holds a broken polygon"),
+        ({"type": "Polygon", "coordinates": [[[10, 50], [11, 51]]]}, "holds a broken polygon"),
+        (square(500000, 5400000, 600000, 5500000), "coordinates out of range, from 500000"),
+        (square(20, 50, 21, 51), r"does not touch the area germany \(5.86, 47.27, 15.05, 55.06\)"),
+    ],
+)
+def test_outlines_that_are_none_are_told(tmp_path: Path, content: object, told: str) -> None:
+    whole = GERMANY.model_copy(update={"outline": written(tmp_path, content)})
+    with pytest.raises(UserError, match=rf"outline.geojson: {told}") as raised:
+        parts_of({"germany": whole})
+    assert "\n" not in str(raised.value)
+
+
+def test_the_examples_leave_out_the_sea(project_root: Path) -> None:
+    path = project_root / "config" / "outlines" / "germany.geojson"
+    parts = parts_of({"germany": GERMANY.model_copy(update={"outline": path})})
+    assert 150 < len(parts) < len(GERMANY.parts("germany"))
+    berlin, north_sea = (13.4, 52.5), (6.5, 54.8)
+    for (lon, lat), inside in ((berlin, True), (north_sea, False)):
+        holding = [
+            name
+            for name, part in parts.items()
+            if part.bounds[0] < lon < part.bounds[2] and part.bounds[1] < lat < part.bounds[3]
+        ]
+        assert bool(holding) == inside

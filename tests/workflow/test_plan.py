@@ -1,0 +1,95 @@
+"""A plan tells the jobs that the workflow has, before anything of it exists."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+import yaml
+from running import TINY, jobs, snakemake
+from untrained import save_all_untrained, scaled_by
+
+from pipeline_lib.config import Config, parse_before_models, parts_of
+from pipeline_lib.config.check import check
+from pipeline_lib.plan import Rates, work_of
+from pipeline_lib.plan.flops import Flops
+
+pytestmark = [pytest.mark.workflow, pytest.mark.xdist_group("workflow")]
+
+NONE = Flops(
+    training=dict.fromkeys(("sentinel-1", "sentinel-2", "fusion"), 0.0),
+    frame=dict.fromkeys(("sentinel-1", "sentinel-2"), 0.0),
+    window=0.0,
+)
+USE = {
+    "run": "use",
+    "models": "results/paper/models",
+    "areas": {
+        "plain": {
+            "bounds": [11.0, 48.0, 12.1, 48.6],
+            "start": "2021-05-01",
+            "end": "2021-08-31",
+            "outline": "outline.geojson",
+        },
+        "meadow": {
+            "bounds": [11.0, 48.0, 11.004, 48.002],
+            "start": "2021-05-01",
+            "end": "2021-08-31",
+        },
+    },
+}
+CORNER = [[11.0, 48.0], [11.6, 48.0], [11.0, 48.5], [11.0, 48.0]]
+
+
+@pytest.fixture
+def place(tmp_path: Path) -> Path:
+    """A folder with the config of an area of four parts, of which an outline leaves out one."""
+    outline = {"type": "Polygon", "coordinates": [CORNER]}
+    (tmp_path / "outline.geojson").write_text(json.dumps(outline))
+    (tmp_path / "use.yaml").write_text(yaml.safe_dump(USE))
+    return tmp_path
+
+
+def planned(root: Path, config: Config, base: Path) -> dict[str, int]:
+    rates = Rates.read(root / "benchmarks" / "rates.json")
+    work = work_of(config, parts_of(config.areas, base), rates, NONE)
+    return {one.rule: one.jobs for one in work}
+
+
+@pytest.mark.parametrize("given", [[], [TINY]], ids=["paper", "tiny"])
+def test_the_jobs_of_a_plan_are_those_of_a_dry_run(
+    project_root: Path, tmp_path: Path, given: list[Path]
+) -> None:
+    arguments = ["--configfile", *map(str, given)] if given else []
+    shown = snakemake(project_root, tmp_path, "--dry-run", *arguments)
+    assert shown.returncode == 0, shown.stderr[-4000:]
+    assert planned(project_root, check(given), tmp_path) == jobs(shown.stdout + shown.stderr)
+
+
+def test_a_large_area_makes_the_cubes_and_embeddings_of_its_parts(
+    project_root: Path, place: Path
+) -> None:
+    config = Config()
+    folder = place / "results" / "paper" / "models"
+    save_all_untrained(folder, config.sensors, config.context, config.fusion, scaled_by(0, 1))
+    shown = snakemake(project_root, place, "--dry-run", "--configfile", str(place / "use.yaml"))
+    found = jobs(shown.stdout + shown.stderr)
+    assert found == {"pin_items": 8, "build_cube": 8, "embed_cube": 4, "all": 1}, shown.stderr
+    assert planned(project_root, parse_before_models(USE, place), place) == found
+
+
+def test_a_run_is_planned_before_its_models_are_trained(project_root: Path, place: Path) -> None:
+    given = ["--configfile", str(place / "use.yaml")]
+    shown = snakemake(project_root, place, "plan", *given)
+    assert shown.returncode == 0, shown.stdout[-4000:] + shown.stderr[-4000:]
+    assert "# Plan of the run use" in shown.stdout and "build_cube 8" in shown.stdout
+    assert "There are no models at results/paper/models yet" in shown.stdout
+    plan = json.loads((place / "results" / "use" / "plan" / "plan.json").read_text())
+    # As much as the rule asks for, for a part of 40 x 35 km.
+    assert 35_000 < plan["total"]["memory_mb"] < 60_000
+    again = snakemake(project_root, place, "plan", *given)
+    assert "# Plan of the run use" in again.stdout and "Planning the run" not in again.stderr
+    refused = snakemake(project_root, place, "embed", "--dry-run", *given)
+    assert refused.returncode != 0
+    assert "models: there is no folder results/paper/models" in refused.stdout + refused.stderr
