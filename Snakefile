@@ -1,8 +1,14 @@
 """Dated, context-aware 10 m embeddings from several sensors: the targets."""
 
+import logging
+
 from snakemake.utils import min_version
 
 min_version("9.0")
+
+# A full disk does not take the lines of Snakemake's own log. That is told once, and not with a
+# traceback for each line.
+logging.raiseExceptions = False
 
 
 configfile: f"{workflow.basedir}/config/config.yaml"
@@ -28,6 +34,9 @@ if not C.models:
             fusion_files(),
 
 
+include: "workflow/rules/plan.smk"
+
+
 rule all:
     default_target: True
     input:
@@ -46,3 +55,8 @@ rule embed:
     input:
         embeddings(),
         geotiffs,
+
+
+onerror:
+    for line in after_failure(map(Path, log), [Path(".snakemake"), Path(RUN)]):
+        logger.error(line)

@@ -18,7 +18,11 @@ SIGNED = "https://account.blob.core.windows.net/container/B02.tif?st=2026&sig=se
 def test_a_failed_job_ends_in_one_line_and_its_log_holds_the_traceback(
     tmp_path: Path, capfd: pytest.CaptureFixture[str]
 ) -> None:
-    rule = SimpleNamespace(log=[str(tmp_path / "logs" / "rule.log")], rule="build_cube")
+    rule = SimpleNamespace(
+        log=[str(tmp_path / "logs" / "rule.log")],
+        output=[str(tmp_path / "cube.zip")],
+        rule="build_cube",
+    )
     with pytest.raises(SystemExit), job(rule):
         print("begun")
         raise UserError("the cube is lost; find it")
@@ -29,7 +33,9 @@ def test_a_failed_job_ends_in_one_line_and_its_log_holds_the_traceback(
 
 
 def test_no_signature_stands_in_a_log(tmp_path: Path) -> None:
-    rule = SimpleNamespace(log=[str(tmp_path / "rule.log")], rule="build_cube")
+    rule = SimpleNamespace(
+        log=[str(tmp_path / "rule.log")], output=[str(tmp_path / "cube.zip")], rule="build_cube"
+    )
     with pytest.raises(SystemExit), job(rule):
         print(f"reading {SIGNED}")
         logging.getLogger("rasterio._env").warning("HTTP response code on %s: 403", SIGNED)
@@ -45,7 +51,11 @@ def test_a_job_that_ended_leaves_no_handler_on_its_closed_log(
 ) -> None:
     root = logging.getLogger()
     before = root.level, list(root.handlers)
-    with job(SimpleNamespace(log=[str(tmp_path / "rule.log")], rule="build_cube")):
+    with job(
+        SimpleNamespace(
+            log=[str(tmp_path / "rule.log")], output=[str(tmp_path / "cube.zip")], rule="build_cube"
+        )
+    ):
         logging.getLogger("pipeline_lib").info("inside")
     logging.getLogger("pipeline_lib").warning("outside")
     assert (root.level, root.handlers) == before

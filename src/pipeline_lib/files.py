@@ -12,7 +12,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from pipeline_lib.errors import UserError
+from pipeline_lib.errors import UserError, in_a_line
 
 
 @contextmanager
@@ -77,8 +77,11 @@ def read_json(path: str | Path) -> Any:
         return json.loads(Path(path).read_text())
     except FileNotFoundError:
         raise UserError(f"{path}: no such file") from None
-    except (json.JSONDecodeError, UnicodeDecodeError) as error:
-        raise UserError(f"{path}: not valid JSON ({error}); delete it and run again") from error
+    except (ValueError, RecursionError) as error:
+        # Besides wrong syntax: bytes that are no text, numbers and nesting without end.
+        raise UserError(
+            f"{path}: not valid JSON ({in_a_line(error)}); delete it and run again"
+        ) from error
 
 
 def write_csv(path: str | Path, rows: Sequence[Mapping[str, Any]]) -> None:

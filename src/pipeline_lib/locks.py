@@ -7,6 +7,8 @@ import shutil
 from pathlib import Path
 from typing import IO
 
+from pipeline_lib.refusals import check_writable
+
 
 def hold_folder(folder: Path) -> IO[str] | None:
     """Hold Snakemake's folder for the life of this process, and clear it of stale locks.
@@ -25,7 +27,13 @@ def hold_folder(folder: Path) -> IO[str] | None:
     file
         To be kept for as long as the folder is held; None if another run holds it, whose
         locks are then left alone.
+
+    Raises
+    ------
+    UserError
+        If nothing can be written there, or its disk is full.
     """
+    check_writable(folder)
     folder.mkdir(exist_ok=True)
     handle = (folder / "held-by-a-run").open("w")
     try:

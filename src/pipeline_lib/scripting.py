@@ -4,23 +4,16 @@ from __future__ import annotations
 
 import io
 import logging
-import re
 import sys
 import traceback
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, redirect_stderr, redirect_stdout
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn
 
-from pipeline_lib.errors import UserError
-
-QUERY = re.compile(r"(https?://[^\s'\"?]+)\?[^\s'\"]*")
-"""A remote address with its query, which is where a signature stands."""
-
-
-def without_signatures(text: str) -> str:
-    """The text, with the queries of remote addresses left out."""
-    return QUERY.sub(r"\1?...", text)
+from pipeline_lib.errors import UserError, in_a_line
+from pipeline_lib.refusals import refusal
+from pipeline_lib.signatures import without_signatures
 
 
 def paths_of(named: Mapping[Any, Any]) -> dict[Any, Any]:
@@ -32,10 +25,19 @@ def paths_of(named: Mapping[Any, Any]) -> dict[Any, Any]:
 
 
 class _Log(io.TextIOWrapper):
-    """A log file without signatures: GDAL's messages and tracebacks hold whole addresses."""
+    """A log file without signatures: GDAL's messages and tracebacks hold whole addresses.
+
+    What a full disk does not take is lost; the job goes on, and ends by what it makes. ``whole``
+    tells whether everything was taken.
+    """
+
+    whole = True
 
     def write(self, text: str) -> int:
-        super().write(without_signatures(text))
+        try:
+            super().write(without_signatures(text))
+        except OSError:
+            self.whole = False
         return len(text)
 
 
@@ -62,27 +64,39 @@ def job(snakemake: Any) -> Iterator[None]:
     Parameters
     ----------
     snakemake
-        The object that Snakemake hands to a script; its ``log`` and ``rule`` are used.
+        The object that Snakemake hands to a script; its ``log``, ``output`` and ``rule`` are used.
 
     Raises
     ------
     SystemExit
-        With status 1 after any exception; the traceback is in the log.
+        With status 1 after any exception, the traceback of which is in the log, or if there can be
+        no log.
     """
-    path = Path(str(snakemake.log[0]))
-    path.parent.mkdir(parents=True, exist_ok=True)
-    with (
-        _Log(path.open("wb"), encoding="utf-8", line_buffering=True) as log,
-        redirect_stdout(log),
-        redirect_stderr(log),
-        _logging(log),
-    ):
+    path, product = Path(str(snakemake.log[0])), Path(str(snakemake.output[0]))
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        # Without a buffer there is nothing that would have to be written later, at the closing.
+        log = _Log(path.open("wb", buffering=0), encoding="utf-8", write_through=True)
+    except OSError as error:
+        other = f"{path}: cannot be written ({in_a_line(error)}); move what is in its way"
+        _fail(f"{snakemake.rule}: {refusal(error, path) or other}")
+    with log, redirect_stdout(log), redirect_stderr(log), _logging(log):
         try:
             yield
+        except KeyboardInterrupt:
+            _fail(f"{snakemake.rule}: interrupted; run again to go on")
         except Exception as error:
             traceback.print_exc()
-            known = isinstance(error, UserError)
-            what = str(error) if known else f"unexpected {type(error).__name__}: {error}"
-            line = f"{snakemake.rule}: {what} (traceback: {path})"
-            print(without_signatures(line), file=sys.__stderr__)
-            sys.exit(1)
+            known = str(error) if isinstance(error, UserError) else _unexpected(error)
+            where = f"traceback: {path}" if log.whole else f"{path} could not be written"
+            _fail(f"{snakemake.rule}: {refusal(error, product.parent) or known} ({where})")
+
+
+def _unexpected(error: Exception) -> str:
+    return f"unexpected {type(error).__name__}: {in_a_line(error)}; report it with the log"
+
+
+def _fail(told: str) -> NoReturn:
+    """End the process with one line."""
+    print(" ".join(without_signatures(told).split()), file=sys.__stderr__)
+    sys.exit(1)

@@ -1,36 +1,57 @@
 import csv
 import re
 import shutil
+import sys
 from pathlib import Path
 
 from snakemake.exceptions import WorkflowError
 from snakemake.logging import logger
 
 from pipeline_lib.config import parse as parse_config
-from pipeline_lib.config import trained_blocks
+from pipeline_lib.config import (
+    are_trained,
+    parse_before_models,
+    parts_of,
+    trained_blocks,
+)
+from pipeline_lib.config.site_table import site_rows
+from pipeline_lib.config.yaml_files import check_files
 from pipeline_lib.errors import UserError
 from pipeline_lib.files import digest_of, library_digest
 from pipeline_lib.locks import hold_folder
+from pipeline_lib.refusals import after_failure, check_writable
 
-try:
-    C = parse_config(config)
-except UserError as error:
-    raise WorkflowError(str(error)) from None
+# A run may be planned before the models that it uses are trained. Snakemake keeps its targets to
+# itself until this file is read; so the command line is asked.
+PLANNED = "plan" in sys.argv
 
 # Jobs parse this file too; only the run itself can tell whether another one is alive.
-HELD = hold_folder(Path(".snakemake")) if workflow.is_main_process else None
+HELD = None
+try:
+    if workflow.is_main_process:
+        check_files(map(Path, workflow.configfiles))
+    C = parse_before_models(config) if PLANNED else parse_config(config)
+    if workflow.is_main_process:
+        HELD = hold_folder(Path(".snakemake"))
+        if not workflow.output_settings.dryrun:
+            check_writable(Path("results") / C.run)
+except UserError as error:
+    raise WorkflowError(str(error)) from None
 
 SCRIPTS = "../scripts"
 RUN = f"results/{C.run}"
 MODELS = str(C.models or f"{RUN}/models")
 # Models that were not trained here may be replaced by older files.
-MODEL_DIGEST = trained_blocks(C.models).digest if C.models else None
+MODEL_DIGEST = (
+    trained_blocks(C.models).digest if C.models and are_trained(C.models) else None
+)
 if C.models and workflow.is_main_process:
-    logger.info(f"Nothing is trained: the models are {MODELS}; targets: cubes, embed.")
+    logger.info(
+        f"Nothing is trained: the models are {MODELS}; targets: cubes, embed, plan."
+    )
 STATE = f"{RUN}/state"
 REFERENCE = C.fusion.reference
 TRAINED = [*C.sensors, "fusion"]
-GPU = int(shutil.which("nvidia-smi") is not None)
 
 
 def plain(block):
@@ -60,7 +81,21 @@ SITE_CUBES = [
 # GPP is compared where tower files are known.
 TOWERS = {tower.name: tower for tower in C.gpp.towers} if C.gpp and FLUXNET else {}
 OWN_CUBES = dict(C.own_cubes)
-AREAS = dict(C.areas)
+AREAS = parts_of(C.areas)
+
+
+def growing(mb):
+    """Memory of a job, MB: more with each attempt, as a cluster kills what takes more."""
+    return lambda wildcards, attempt: attempt * (mb(wildcards) if callable(mb) else mb)
+
+
+def gpus(devices):
+    """GPUs of a job. Jobs that are sent elsewhere ask for them, whatever this machine has."""
+
+    def asked(wildcards):
+        return devices if workflow.non_local_exec or shutil.which("nvidia-smi") else 0
+
+    return asked
 
 
 def any_of(names):
@@ -146,7 +181,8 @@ def pixel_years(cube):
 def requests_of(cubes):
     """What each of these cubes shall hold, as rows of text."""
     if cubes[0] in AREAS:
-        area = plain(AREAS[cubes[0]])
+        # What is left out of the other parts does not change this one.
+        area = AREAS[cubes[0]].model_dump(mode="json", exclude={"outline"})
         west, south, east, north = area["bounds"]
         place = {"lon": (west + east) / 2, "lat": (south + north) / 2}
         named = {"cube": cubes[0], "site": cubes[0], "land_cover": "others"}
@@ -156,13 +192,10 @@ def requests_of(cubes):
         period = plain(C.gpp.period)
         place = {"lon": tower.lon, "lat": tower.lat, "land_cover": tower.vegetation}
         return [{"cube": tower.name, "site": tower.name} | place | period]
-    keys = ["cube", "site", "land_cover", "lon", "lat", "start", "end"]
-    with open(checkpoints.sample_sites.get().output[0], newline="") as handle:
-        return [
-            {k: row[k] for k in keys}
-            for row in csv.DictReader(handle)
-            if row["cube"] in cubes
-        ]
+    try:
+        return site_rows(Path(checkpoints.sample_sites.get().output[0]), cubes)
+    except UserError as error:
+        raise WorkflowError(str(error)) from None
 
 
 def request_of(wildcards):

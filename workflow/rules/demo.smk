@@ -21,7 +21,7 @@ if C.demo:
             benchmark:
                 f"{RUN}/benchmarks/demo_land_cover.tsv"
             resources:
-                mem_mb=2000,
+                mem_mb=growing(2000),
                 runtime=10,
             params:
                 sites=plain(C.sites),
@@ -42,7 +42,7 @@ if C.demo:
         benchmark:
             f"{RUN}/benchmarks/demo_canopy.tsv"
         resources:
-            mem_mb=2000,
+            mem_mb=growing(2000),
             runtime=10,
         params:
             code=library_digest(["demo"]),
@@ -63,7 +63,7 @@ if C.demo:
         benchmark:
             f"{RUN}/benchmarks/demo_site/{{site}}.tsv"
         resources:
-            mem_mb=2000,
+            mem_mb=growing(2000),
             runtime=20,
         params:
             requests=lambda w: requests_of(

@@ -29,9 +29,9 @@ rule embed_cube:
         f"{RUN}/benchmarks/embed_cube/{{cube}}.tsv"
     threads: lambda w: tiles_at_once(w.cube)
     resources:
-        mem_mb=lambda w, threads: 4000 + 2000 * threads,
+        mem_mb=lambda w, attempt, threads: attempt * (4000 + 2000 * threads),
         runtime=lambda w, threads: 60 + round(120 * pixel_years(w.cube) / threads),
-        gpu=GPU,
+        gpu=gpus(1),
     params:
         cubes=lambda w: {s: cube_file(s, w.cube) for s in sensors_with(w.cube)},
         encoders={sensor: f"{MODELS}/{sensor}" for sensor in C.sensors},
@@ -59,7 +59,7 @@ rule geotiff:
         cube=any_of(embedded_cubes()),
         date=r"\d{4}-\d\d-\d\d",
     resources:
-        mem_mb=2000,
+        mem_mb=growing(2000),
         runtime=30,
     params:
         code=library_digest(["cubes", "embed"]),
@@ -79,7 +79,7 @@ checkpoint closest_dates:
     benchmark:
         f"{RUN}/benchmarks/closest_dates.tsv"
     resources:
-        mem_mb=1000,
+        mem_mb=growing(1000),
         runtime=10,
     params:
         **GEOTIFFS,

@@ -11,9 +11,9 @@ if C.sites:
             f"{RUN}/logs/sample_sites.log",
         benchmark:
             f"{RUN}/benchmarks/sample_sites.tsv"
-        retries: 0 if C.demo else 2
+        retries: 0 if C.demo or C.sites.land_cover.file else 2
         resources:
-            mem_mb=2000,
+            mem_mb=growing(2000),
             runtime=30,
         params:
             sites=plain(C.sites),
