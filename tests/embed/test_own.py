@@ -155,6 +155,7 @@ def test_values_without_meaning_do_not_count(own: SimpleNamespace, embedding: xr
         ("radar", lambda a: a.isel(time=[0, 1, 1]), "time does not increase after 2022-04"),
         ("optical", lambda a: a.assign_coords(time=range(9)), "make them datetime64"),
         ("optical", lambda a: a.isel(y=slice(None, None, -1)), "y must fall"),
+        ("optical", lambda a: a.assign_coords(y=a["y"].astype(str)), "not numbers; give metres"),
         ("radar", lambda a: a.assign_coords(x=a["x"] + 10), "another grid than optical"),
         ("radar", lambda a: a.isel(y=slice(1, None)), "another grid than optical"),
         ("optical", lambda a: a * 10000, r"no reflectance \(0..1\); apply the scale"),

@@ -135,6 +135,11 @@ def test_a_real_file_cut_anywhere_is_refused(shared_data, tmp_path):
         ("TIMESTAMP,GPP_NT_VUT_REF,NEE_VUT_REF_QC\n20170101,1,5,0,9\n", "decimal commas"),
         ('TIMESTAMP,GPP_NT_VUT_REF,NEE_VUT_REF_QC\n20170101,"1,5",1\n', "decimal commas"),
         ("TIMESTAMP,GPP_NT_VUT_REF,NEE_VUT_REF_QC\n20170101,x,1\n", "'x' on line 2"),
+        ("TIMESTAMP,GPP_NT_VUT_REF,NEE_VUT_REF_QC\n20170101,inf,1\n", "'inf' on line 2"),
+        # pandas 2.3 ends the process at it.
+        ("TIMESTAMP,GPP_NT_VUT_REF,NEE_VUT_REF_QC\n20170101,1e+2147483648,1\n", "four digits"),
+        ("TIMESTAMP,GPP_NT_VUT_REF,NEE_VUT_REF_QC\n20170101,1\0,1\n", "zero bytes"),
+        ("TIMESTAMP,GPP_NT_VUT_REF,NEE_VUT_REF_QC,TIMESTAMP\n20170101,1,1,1\n", "TIMESTAMP twice"),
         ("TIMESTAMP,GPP_NT_VUT_REF,NEE_VUT_REF_QC\n20170230,1,1\n", "not a date"),
         ("TIMESTAMP,GPP_NT_VUT_REF,NEE_VUT_REF_QC\n201701,1,1\n", "monthly"),
         ("TIMESTAMP,GPP_NT_VUT_REF,NEE_VUT_REF_QC\n201701010030,1,1\n", "hourly"),
@@ -148,6 +153,28 @@ def test_a_file_that_is_not_daily_fluxnet_is_refused_in_one_line(tmp_path, text,
         targets_of(tmp_path)
     assert "\n" not in str(caught.value)
     assert "XX-Abc.csv" in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        lambda text: text.replace("True", "maybe", 1),
+        lambda text: text.replace("2017-01-02", "2017-01-01", 1),
+        lambda text: text.replace("2017-01-02", "someday", 1),
+        lambda text: text.replace("gpp", "GPP", 1),
+        lambda text: text.replace(",0.9,", ",1e+2147483648,", 1),
+        lambda text: "",
+    ],
+)
+def test_targets_that_were_edited_are_refused(tmp_path, change):
+    path = tmp_path / "targets.csv"
+    text = "date,gpp,quality,kept\n2017-01-01,1.5,0.9,True\n2017-01-02,2,0.8,False\n"
+    path.write_text(text)
+    assert read_targets(path)["kept"].tolist() == [True, False]
+    path.write_text(change(text))
+    with pytest.raises(UserError, match=r"damaged or edited .*; delete it and run again") as caught:
+        read_targets(path)
+    assert "\n" not in str(caught.value)
 
 
 def test_absent_files_say_what_is_expected(tmp_path):

@@ -10,7 +10,14 @@ from xml.etree.ElementTree import ParseError
 import numpy as np
 from numpy.typing import NDArray
 
-from pipeline_lib.acquire.patience import Damaged
+from pipeline_lib.acquire.patience import LARGEST_BYTES, Damaged
+from pipeline_lib.cubes.grid import UTM_ZONES
+from pipeline_lib.errors import in_a_line
+
+MOST_NODES = 1000
+"""Nodes along a side; granules of 110 km have 23."""
+FARTHEST_M = 2e7
+"""No coordinate in UTM lies beyond, nor do two nodes lie farther apart."""
 
 BANDS = (
     "B01",
@@ -78,14 +85,20 @@ def parse_angles(content: bytes, bands: Sequence[str]) -> Angles:
     Raises
     ------
     Damaged
-        If the file is truncated, is not granule metadata, or lacks a band.
+        If the file is truncated, is not granule metadata, lacks a band, is beyond
+        :data:`LARGEST_BYTES`, or declares a document type: entities are never resolved.
     """
+    from defusedxml import DefusedXmlException
     from defusedxml.ElementTree import fromstring
 
+    if len(content) > LARGEST_BYTES:
+        raise Damaged(f"{len(content) / 2**20:.0f} MB, which no granule metadata has")
     try:
-        root = fromstring(content)
+        root = fromstring(content, forbid_dtd=True)
+    except DefusedXmlException as error:
+        raise Damaged("declares a document type or entities, which no granule does") from error
     except (ParseError, ValueError, LookupError) as error:
-        raise Damaged(f"not complete XML ({error})") from error
+        raise Damaged(f"not complete XML ({in_a_line(error)})") from error
     geocoding = root.find(".//Tile_Geocoding")
     sun = root.find(".//Sun_Angles_Grid")
     if geocoding is None or sun is None:
@@ -106,10 +119,16 @@ def parse_angles(content: bytes, bands: Sequence[str]) -> Angles:
         view_zenith = np.stack([zenith for zenith, _ in merged])
         view_azimuth = np.stack([azimuth for _, azimuth in merged])
     except (AttributeError, IndexError, KeyError, TypeError, ValueError) as error:
-        raise Damaged(f"angle grids are incomplete ({error})") from error
+        raise Damaged(f"angle grids are incomplete ({in_a_line(error)})") from error
     if sun_zenith.ndim != 2 or {sun_azimuth.shape, view_zenith.shape[1:]} != {sun_zenith.shape}:
         raise Damaged("grids of sun and view are empty or differ in shape")
     rows, columns = sun_zenith.shape
+    if min(rows, columns) < 1 or max(rows, columns) > MOST_NODES:
+        raise Damaged(f"grids of {rows} x {columns} nodes")
+    if not (epsg in UTM_ZONES and abs(left) <= FARTHEST_M and abs(top) <= FARTHEST_M):
+        raise Damaged(f"its place is told as {left:g}, {top:g} in EPSG:{epsg}, not in UTM")
+    if not (1 <= column_step <= FARTHEST_M and 1 <= row_step <= FARTHEST_M):
+        raise Damaged(f"its nodes are told to lie {column_step:g} x {row_step:g} m apart")
     return Angles(
         epsg=epsg,
         x=left + column_step * np.arange(columns, dtype=np.float64),
@@ -124,7 +143,10 @@ def parse_angles(content: bytes, bands: Sequence[str]) -> Angles:
 
 def _values(grid: Any, angle: str) -> NDArray[np.float64]:
     rows = [row.text.split() for row in grid.iterfind(f"{angle}/Values_List/VALUES")]
-    return np.array(rows, dtype=np.float64)
+    values = np.array(rows, dtype=np.float64)
+    if (np.abs(values) > 360).any():
+        raise ValueError(f"a {angle.lower()} of {np.nanmax(np.abs(values)):g} degrees")
+    return values
 
 
 def _merge(

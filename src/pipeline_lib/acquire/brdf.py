@@ -114,6 +114,12 @@ def on_grid(field: NDArray[np.float64], angles: Angles, grid: Grid) -> NDArray[n
     Returns
     -------
     array, ``(layer, y, x)``
+
+    Raises
+    ------
+    Damaged
+        If the grid lies outside the domain of the nodes' reference system, or too few nodes are
+        there to tell where they lie.
     """
     x, y = angles.x, angles.y
     if angles.epsg != grid.epsg:
@@ -133,6 +139,8 @@ def _projected(
     from pyproj import Transformer
     from scipy.ndimage import map_coordinates
 
+    if min(len(angles.x), len(angles.y)) < 2:
+        raise Damaged("a single row of nodes, in another UTM zone")
     west, south, east, north = grid.bounds
     x = np.arange(west, east + FOREIGN_STEP_M, FOREIGN_STEP_M)
     y = np.arange(north, south - FOREIGN_STEP_M, -FOREIGN_STEP_M)
@@ -142,6 +150,8 @@ def _projected(
         (there_y - angles.y[0]) / (angles.y[1] - angles.y[0]),
         (there_x - angles.x[0]) / (angles.x[1] - angles.x[0]),
     )
+    if not np.isfinite(position).all():
+        raise Damaged(f"its place lies too far away for EPSG:{angles.epsg}")
     layers = [map_coordinates(layer, position, order=1, mode="nearest") for layer in field]
     return np.stack(layers), x, y
 

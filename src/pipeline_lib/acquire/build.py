@@ -11,14 +11,14 @@ import numpy as np
 import xarray as xr
 
 from pipeline_lib.acquire.frames import Frame, Frames, smoothed
+from pipeline_lib.acquire.items import read_pinned
 from pipeline_lib.acquire.landsat import load_landsat
 from pipeline_lib.acquire.reading import AssetReader
 from pipeline_lib.acquire.sentinel1 import load_sentinel1
 from pipeline_lib.acquire.sentinel2 import load_sentinel2
 from pipeline_lib.config import Catalog, CubeGrid, SensorSource
-from pipeline_lib.cubes import CubeRequest, Grid, frames_per_part, make_cube, write_parts
+from pipeline_lib.cubes import Grid, frames_per_part, make_cube, write_parts
 from pipeline_lib.errors import UserError
-from pipeline_lib.files import read_json
 
 LOADERS: dict[str, Callable[..., Frames]] = {
     "sentinel-1-rtc": load_sentinel1,
@@ -62,14 +62,13 @@ def build_cube(
     UserError
         If no frame is usable, a server stays silent, or a lost scene is fatal by config.
     """
-    pinned = read_json(items)
-    request = CubeRequest.from_row(pinned["request"])
-    grid = Grid(**pinned["grid"])
+    pinned = read_pinned(items)
+    request, grid = pinned.request, pinned.grid
     found = LOADERS[sensor.loader](
         sensor=sensor,
         cube=cube,
         grid=grid,
-        items=pinned["items"],
+        items=pinned.items,
         lon=request.lon,
         reader=AssetReader(catalog),
     )
@@ -81,8 +80,8 @@ def build_cube(
         "site": request.site,
         "land_cover": request.land_cover,
         "config_digest": config_digest,
-        "license": pinned["license"],
-        "source": f"{sensor.collection} of {pinned['query']['source']}",
+        "license": pinned.license,
+        "source": f"{sensor.collection} of {pinned.source}",
     }
 
     def parts() -> Iterator[xr.Dataset]:
@@ -96,7 +95,7 @@ def build_cube(
     if first is None:
         lost = f" ({len(found.lacking)} lost: {min(found.lacking)} ...)" if found.lacking else ""
         raise UserError(
-            f"cube {request.cube}, {sensor_name}: none of its {len(pinned['items'])} items shows "
+            f"cube {request.cube}, {sensor_name}: none of its {len(pinned.items)} items shows "
             f"enough of it{lost}; lower the sensor's min_clear, or move the site or its period"
         )
     write_parts(chain([first], whole), output)

@@ -11,17 +11,21 @@ from datetime import UTC, date, datetime
 from pathlib import Path
 from typing import Any
 
+from pipeline_lib.acquire.items import ADVICE, checked_items, moment_of
 from pipeline_lib.acquire.patience import Busy, Damaged, Lost, Refused, check_status, patiently
 from pipeline_lib.config import Catalog, CubeGrid, SensorSource
 from pipeline_lib.cubes import CubeRequest
-from pipeline_lib.errors import UserError
+from pipeline_lib.errors import UserError, in_a_line
 from pipeline_lib.files import read_json, write_json
+from pipeline_lib.signatures import unsigned
 
 Item = dict[str, Any]
 Bounds = tuple[float, float, float, float]
 
 PAGE = 250
 """Items asked for at once; Planetary Computer's limit is 1000, its answers are large."""
+MOST_PAGES = 1000
+"""A catalog that needs more for one cube leads from page to page without end."""
 
 
 def is_url(source: str) -> bool:
@@ -70,17 +74,12 @@ def _order(item: Item) -> tuple[str, str]:
 def start_of(item: Item) -> datetime:
     """Time of an item, or the start of its period; UTC."""
     properties = item["properties"]
-    text = properties.get("datetime") or properties["start_datetime"]
-    moment = datetime.fromisoformat(text)
-    return moment.replace(tzinfo=UTC) if moment.tzinfo is None else moment.astimezone(UTC)
+    return moment_of(properties.get("datetime") or properties["start_datetime"])
 
 
 def _end_of(item: Item) -> datetime:
     text = item["properties"].get("end_datetime")
-    if text is None:
-        return start_of(item)
-    moment = datetime.fromisoformat(text)
-    return moment.replace(tzinfo=UTC) if moment.tzinfo is None else moment.astimezone(UTC)
+    return start_of(item) if text is None else moment_of(text)
 
 
 def _search_api(
@@ -94,28 +93,34 @@ def _search_api(
             datetime=f"{start}T00:00:00Z/{end}T23:59:59.999999Z",
             limit=PAGE,
         )
-        return list(results.items_as_dicts())
+        found: list[Any] = []
+        for number, page in enumerate(results.pages_as_dicts()):
+            if number == MOST_PAGES:
+                raise UserError(
+                    f"{catalog.source}: tells the {collection} items of one cube on more than "
+                    f"{MOST_PAGES} pages; {ADVICE}"
+                )
+            found += page["features"]
+    return checked_items(found, catalog.source)
 
 
 @contextmanager
 def _answers(catalog: Catalog, what: str) -> Iterator[None]:
     """Tell in one line why an API did not answer."""
-    from pystac import STACError
-    from pystac_client.errors import ClientTypeError
-    from pystac_client.exceptions import APIError
-
-    # What valid JSON that is no STAC ends in, by what is wrong with it.
-    no_stac = (STACError, ClientTypeError, NotImplementedError, KeyError, TypeError)
     try:
         yield
-    except (Lost, APIError, *no_stac) as error:
+    except UserError:
+        raise
+    except Exception as error:
+        # Valid JSON that is no STAC ends in a dozen kinds of them.
         raise UserError(
-            f"{catalog.source}: {what} failed ({type(error).__name__}: {error}); check that "
-            "catalog.source is the address of a STAC API"
+            f"{catalog.source}: {what} failed ({type(error).__name__}: {in_a_line(error)}); check "
+            "that catalog.source is the address of a STAC API"
         ) from error
 
 
 def _client(catalog: Catalog) -> Any:
+    from pystac import Link
     from pystac_client import Client
     from pystac_client.exceptions import APIError
     from pystac_client.stac_api_io import StacApiIO
@@ -125,6 +130,12 @@ def _client(catalog: Catalog) -> Any:
 
     class PatientIO(StacApiIO):
         """Asks again what was not answered properly; a search changes nothing."""
+
+        def read_text(self, source: Any, *arguments: Any, **more: Any) -> str:
+            # pystac opens as a file of this machine whatever is no URL.
+            if not isinstance(source, Link) and not is_url(str(source)):
+                raise Lost(f"it links to {in_a_line(source)}, which is no address")
+            return super().read_text(source, *arguments, **more)
 
         def request(self, *arguments: Any, **more: Any) -> str:
             def ask() -> str:
@@ -160,15 +171,26 @@ def _search_folder(
         )
     found = []
     for file in files:
-        for item in read_json(file).get("features", ()):
+        content = read_json(file)
+        features = content.get("features", []) if isinstance(content, dict) else None
+        if not isinstance(features, list):
+            raise UserError(f"{file}: holds no item collection; {ADVICE}")
+        own = [f for f in features if not isinstance(f, dict) or f.get("collection") == collection]
+        for item in checked_items(own, file):
             if (
-                item.get("collection") == collection
-                and _overlap(item["bbox"], bounds)
+                _overlap(_box(item, file), bounds)
                 and start_of(item).date() <= end
                 and _end_of(item).date() >= start
             ):
                 found.append(_placed(item, source))
     return found
+
+
+def _box(item: Item, file: Path) -> Sequence[float]:
+    box: Sequence[float] | None = item.get("bbox")
+    if box is None:
+        raise UserError(f"{file}: item {item['id']} has no bbox; {ADVICE}")
+    return box
 
 
 def _overlap(box: Sequence[float], bounds: Bounds) -> bool:
@@ -207,8 +229,12 @@ def license_of(catalog: Catalog, collection: str) -> str:
     else:
         file = Path(catalog.source) / "collections" / f"{collection}.json"
         content = read_json(file) if file.exists() else {}
-    links = [link["href"] for link in content.get("links", ()) if link.get("rel") == "license"]
-    return " ".join([content.get("license", "not stated"), *links[:1]])
+        if not isinstance(content, dict):
+            raise UserError(f"{file}: holds no collection; {ADVICE}")
+    links = content["links"] if isinstance(content.get("links"), list) else []
+    there = [link for link in links if isinstance(link, dict) and link.get("rel") == "license"]
+    told = [content.get("license", "not stated"), *(link.get("href", "") for link in there[:1])]
+    return " ".join(in_a_line(unsigned(text)) for text in told)
 
 
 def newest_versions(items: Iterable[Item]) -> list[Item]:
@@ -250,7 +276,7 @@ def baseline_of(item: Item) -> tuple[int, ...]:
     Raises
     ------
     UserError
-        If the item does not tell it: without it, reflectance may be wrong by 0.1.
+        If the item does not tell it, or no number: without it, reflectance may be wrong by 0.1.
     """
     properties = item["properties"]
     text = properties.get("s2:processing_baseline") or properties.get("processing:version")
@@ -261,6 +287,11 @@ def baseline_of(item: Item) -> tuple[int, ...]:
         raise UserError(
             f"item {item['id']} does not tell its processing baseline (s2:processing_baseline); "
             "without it, the offset of its reflectance is unknown"
+        )
+    if not re.fullmatch(r"\d{1,4}(\.\d{1,4}){0,3}", str(text), re.ASCII):
+        raise UserError(
+            f"item {item['id']} tells its processing baseline as {in_a_line(text)!r}; "
+            "it must be like 05.09"
         )
     return tuple(int(part) for part in str(text).split("."))
 

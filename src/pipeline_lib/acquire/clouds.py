@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import hashlib
+import io
 from collections.abc import Callable
 from importlib.util import find_spec
 from pathlib import Path
@@ -12,7 +14,6 @@ from numpy.typing import NDArray
 
 from pipeline_lib.cubes import CLEAR, CLOUD_SHADOW, NO_DATA, THICK_CLOUD, THIN_CLOUD
 from pipeline_lib.errors import UserError
-from pipeline_lib.files import digest_file
 
 CLOUD_BANDS = (
     "B01",
@@ -83,8 +84,10 @@ def mask_of_quality(bits: NDArray[np.uint16]) -> NDArray[np.uint8]:
     return classes
 
 
-def model_path() -> Path:
+def verified_model() -> bytes:
     """The network's file in the installed package ``sentle``, which is not imported.
+
+    Its bytes are read once, so that those that are loaded are those that were verified.
 
     Raises
     ------
@@ -98,12 +101,13 @@ def model_path() -> Path:
             "or set the sensor's clouds to scl"
         )
     path = Path(spec.origin).parent / MODEL_FILE
-    if not path.exists() or digest_file(path) != MODEL_DIGEST:
+    content = path.read_bytes() if path.exists() else b""
+    if hashlib.sha256(content).hexdigest() != MODEL_DIGEST:
         raise UserError(
             f"{path}: not the cloud model that this version was made for; install the version of "
             "sentle named in pyproject.toml"
         )
-    return path
+    return content
 
 
 class CloudModel:
@@ -114,7 +118,7 @@ class CloudModel:
 
         self.device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
         load: Callable[..., Any] = torch.jit.load
-        self.network = load(str(model_path()), map_location=self.device).eval()
+        self.network = load(io.BytesIO(verified_model()), map_location=self.device).eval()
 
     def classify(self, reflectance: NDArray[np.float32]) -> NDArray[np.uint8]:
         """Classify pixels into clear, thick cloud, thin cloud, shadow.

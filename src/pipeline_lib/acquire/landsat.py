@@ -9,10 +9,12 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
+from pyproj.exceptions import CRSError
 
 from pipeline_lib.acquire.catalog import Item, start_of
 from pipeline_lib.acquire.clouds import mask_of_quality
 from pipeline_lib.acquire.frames import Frame, Frames, joined, timestamp
+from pipeline_lib.acquire.items import told
 from pipeline_lib.acquire.mosaic import (
     epsg_of,
     first_valid,
@@ -96,7 +98,7 @@ def load_landsat(
 
 
 def _path(item: Item) -> int:
-    return int(item["properties"].get("landsat:wrs_path", -1))
+    return int(told(item, "landsat:wrs_path", -1))
 
 
 def _own_pixels(item: Item, grid: Grid) -> Grid:
@@ -104,7 +106,15 @@ def _own_pixels(item: Item, grid: Grid) -> Grid:
     epsg, transform = epsg_of(item), item["properties"].get("proj:transform")
     if epsg is None or transform is None:
         raise Lost("the item does not tell its grid (proj:code, proj:transform)")
-    return coarse_grid(grid, PIXEL_M, origin=(transform[2], transform[5]), epsg=epsg)
+    elsewhere = Lost(f"the item's grid (EPSG:{epsg}) does not cover this place")
+    try:
+        own = coarse_grid(grid, PIXEL_M, origin=(transform[2], transform[5]), epsg=epsg)
+    except (CRSError, OverflowError, ValueError) as error:
+        raise elsewhere from error
+    # Warped into a system that is far away, a cube would cover a continent.
+    if max(own.shape) * PIXEL_M > 2 * max(grid.shape) * grid.resolution + 10 * PIXEL_M:
+        raise elsewhere
+    return own
 
 
 def _load_scene(
@@ -133,13 +143,13 @@ def _frame(scenes: Sequence[Scene]) -> Frame | None:
     if not used:
         return None
     mask = take_classes([scene.classes for scene in scenes], chosen)
-    first = used[0]["properties"]
+    first = used[0]
     provenance = {
         "item": joined([item["id"] for item in used]),
-        "platform": str(first.get("platform", "")),
+        "platform": str(told(first, "platform", "")),
         "wrs_path": _path(used[0]),
-        "sun_zenith": 90 - float(first.get("view:sun_elevation", np.nan)),
-        "sun_azimuth": float(first.get("view:sun_azimuth", np.nan)) % 360,
+        "sun_zenith": 90 - float(told(first, "view:sun_elevation", np.nan)),
+        "sun_azimuth": float(told(first, "view:sun_azimuth", np.nan)) % 360,
         "clear_share": float((mask == CLEAR).mean()),
     }
     time = timestamp(min(start_of(item) for item in used))

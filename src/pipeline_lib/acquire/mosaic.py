@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Hashable, Iterable, Iterator, Sequence
 from datetime import date, datetime, timedelta
 from typing import Any, TypeVar
@@ -28,7 +29,8 @@ def epsg_of(item: Item) -> int | None:
     """EPSG code of an item, from ``proj:code`` or the older ``proj:epsg``; None if untold."""
     properties = item["properties"]
     code = properties.get("proj:code") or properties.get("proj:epsg")
-    return None if code is None else int(str(code).rsplit(":", 1)[-1])
+    told = re.fullmatch(r"(?:EPSG:)?(\d{1,6})", str(code), re.ASCII | re.I)
+    return int(told[1]) if told else None
 
 
 def groups(

@@ -14,6 +14,9 @@ Result = TypeVar("Result")
 LONGEST_WAIT_S = 120.0
 """No server may make a job sleep longer than this between two tries."""
 
+LARGEST_BYTES = 2**26
+"""Nothing that is read whole (granule metadata, tokens) is larger."""
+
 LONGEST_BODY = 10
 """A whole body may take this many times the longest silence."""
 
@@ -146,7 +149,9 @@ def get(url: str, *, timeout_s: float, headers: dict[str, str] | None = None) ->
     Raises
     ------
     Lost, Refused, Busy
-        By the status; silence, broken connections and short bodies count as busy.
+        By the status; silence, broken connections and short bodies count as busy. A body
+        beyond :data:`LARGEST_BYTES` is lost, and so is one elsewhere where headers are sent:
+        they hold a key.
     """
     import requests
     from urllib3.exceptions import HTTPError
@@ -154,13 +159,22 @@ def get(url: str, *, timeout_s: float, headers: dict[str, str] | None = None) ->
     deadline = time.monotonic() + LONGEST_BODY * timeout_s
     try:
         with requests.get(
-            url, timeout=(timeout_s, timeout_s), headers=headers, stream=True
+            url,
+            timeout=(timeout_s, timeout_s),
+            headers=headers,
+            stream=True,
+            allow_redirects=headers is None,
         ) as answer:
             check_status(answer.status_code, answer.headers.get("Retry-After"))
-            parts = []
+            if answer.is_redirect:
+                raise Lost("leads elsewhere")
+            parts, size = [], 0
             # Not iter_content: that waits for a whole part, however slowly its bytes drip.
             while part := answer.raw.read1(2**16, decode_content=True):
                 parts.append(part)
+                size += len(part)
+                if size > LARGEST_BYTES:
+                    raise Lost(f"larger than {LARGEST_BYTES / 2**20:.0f} MB")
                 if time.monotonic() > deadline:
                     raise Busy("too slow")
             return b"".join(parts)

@@ -17,6 +17,7 @@ from rich.console import Console
 from rich.progress import track
 
 from pipeline_lib.acquire.catalog import Item, is_url
+from pipeline_lib.acquire.items import is_remote
 from pipeline_lib.acquire.patience import (
     LONGEST_BODY,
     Busy,
@@ -31,7 +32,7 @@ from pipeline_lib.acquire.patience import (
 from pipeline_lib.acquire.signing import signer_of
 from pipeline_lib.config import Catalog
 from pipeline_lib.cubes import Grid
-from pipeline_lib.errors import UserError
+from pipeline_lib.errors import UserError, in_a_line
 
 Result = TypeVar("Result")
 
@@ -154,7 +155,7 @@ class AssetReader:
     def _patiently(
         self, attempt: Callable[[dict[str, str]], Result], item: Item, keys: Sequence[str]
     ) -> Result:
-        hrefs = {key: _href(item, key) for key in keys}
+        hrefs = {key: address_of(item, key, self.catalog) for key in keys}
         signed: dict[str, str] = {}
 
         def sign_and_attempt() -> Result:
@@ -212,11 +213,32 @@ class AssetReader:
                 yield item, result
 
 
-def _href(item: Item, key: str) -> str:
+def address_of(item: Item, key: str, catalog: Catalog) -> str:
+    """The address of an asset.
+
+    Raises
+    ------
+    Lost
+        If the item has no such asset, names a folder or a device, or comes from a remote catalog
+        and names a file of this machine: what others write must not choose what is read here.
+    """
     try:
-        return str(item["assets"][key]["href"])
+        href = str(item["assets"][key]["href"])
     except KeyError:
         raise Lost(f"{key}: the item has no such asset") from None
+    if is_url(catalog.source) and not is_remote(href):
+        raise Lost(f"{key}: its address is not on the network, though the catalog is")
+    if not is_remote(href) and _is_odd(Path(href)):
+        raise Lost(f"{key}: not a file: {in_a_line(href)}")
+    return href
+
+
+def _is_odd(path: Path) -> bool:
+    """Whether a path leads to a folder or a device, or cannot be a path."""
+    try:
+        return path.exists() and not path.is_file()
+    except (OSError, ValueError):
+        return True
 
 
 def _stack(
@@ -266,12 +288,18 @@ class _WrongPixels(Exception):
 
 @cache
 def _native_reader() -> type:
-    """stackstac's reader, which takes no raster for another: not a preview, not a foreign band."""
-    from stackstac.rio_reader import AutoParallelRioReader
+    """stackstac's reader, which takes no raster for another: not a preview, not a foreign band.
+
+    Nor another format: a VRT would name other files to be read in its place.
+    """
+    from stackstac.rio_reader import AutoParallelRioReader, ThreadLocalRioDataset
 
     class NativeReader(AutoParallelRioReader):  # type: ignore[misc]
         def _open(self) -> Any:
             opened = super()._open()
+            # That stackstac reads with threads of its own is how it tells a GeoTIFF.
+            if not isinstance(opened, ThreadLocalRioDataset):
+                raise _WrongPixels(self.url, "not a GeoTIFF")
             reader = opened.dataset
             found = getattr(reader, "src_dataset", reader).res
             wanted = self.spec.resolutions_xy

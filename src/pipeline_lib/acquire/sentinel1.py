@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 
 from pipeline_lib.acquire.catalog import Item, start_of
 from pipeline_lib.acquire.frames import Frame, Frames, joined, timestamp
+from pipeline_lib.acquire.items import told
 from pipeline_lib.acquire.mosaic import epsg_of, first_valid, groups, loaded, take
 from pipeline_lib.acquire.reading import AssetReader
 from pipeline_lib.config import CubeGrid, SensorSource
@@ -76,12 +77,11 @@ def _frame(items: Sequence[Item], layers: Sequence[NDArray[np.float32]]) -> Fram
     used = [item for index, item in enumerate(items) if (chosen == index).any()]
     if not used:
         return None
-    properties = used[0]["properties"]
     provenance = {
         "item": joined([item["id"] for item in used]),
-        "platform": str(properties.get("platform", "")),
-        "relative_orbit": int(properties.get("sat:relative_orbit", -1)),
-        "orbit_state": str(properties.get("sat:orbit_state", "")),
+        "platform": str(told(used[0], "platform", "")),
+        "relative_orbit": int(told(used[0], "sat:relative_orbit", -1)),
+        "orbit_state": str(told(used[0], "sat:orbit_state", "")),
     }
     time = timestamp(min(start_of(item) for item in used))
     return Frame(time, take(stacked, chosen), mask, provenance)

@@ -20,6 +20,7 @@ from pipeline_lib.acquire.brdf import (
 from pipeline_lib.acquire.catalog import Item, baseline_of, start_of
 from pipeline_lib.acquire.clouds import CLOUD_BANDS, CloudModel, mask_of_scene_classes
 from pipeline_lib.acquire.frames import Frame, Frames, joined, timestamp
+from pipeline_lib.acquire.items import told
 from pipeline_lib.acquire.mosaic import (
     NOTHING,
     epsg_of,
@@ -197,10 +198,9 @@ def _load_scene(
 
 
 def _angles_of_properties(item: Item) -> dict[str, float]:
-    properties = item["properties"]
     return dict.fromkeys(ANGLES, np.nan) | {
-        "sun_zenith": float(properties.get("s2:mean_solar_zenith", np.nan)),
-        "sun_azimuth": float(properties.get("s2:mean_solar_azimuth", np.nan)),
+        "sun_zenith": float(told(item, "s2:mean_solar_zenith", np.nan)),
+        "sun_azimuth": float(told(item, "s2:mean_solar_azimuth", np.nan)),
     }
 
 
@@ -269,12 +269,12 @@ def _frame(
     pixels = np.array([(chosen == index).sum() for index in range(len(day))])
     used = [scene for scene, count in zip(day, pixels, strict=True) if count] or list(day[:1])
     weights = pixels[pixels > 0] if pixels.any() else np.ones(1)
-    first = used[0].item["properties"]
+    first = used[0].item
     provenance = {
         "item": joined([scene.item["id"] for scene in used]),
-        "platform": joined([scene.item["properties"].get("platform", "") for scene in used]),
-        "relative_orbit": int(first.get("sat:relative_orbit", -1)),
-        "orbit_state": str(first.get("sat:orbit_state", "")),
+        "platform": joined([told(scene.item, "platform", "") for scene in used]),
+        "relative_orbit": int(told(first, "sat:relative_orbit", -1)),
+        "orbit_state": str(told(first, "sat:orbit_state", "")),
         "processing_baseline": joined(
             [".".join(f"{part:02d}" for part in baseline_of(scene.item)) for scene in used]
         ),

@@ -8,16 +8,18 @@ the same container; hence this small one, which reads the client's settings.
 from __future__ import annotations
 
 import json
+import re
 import threading
 from datetime import UTC, datetime, timedelta
 from typing import Protocol
-from urllib.parse import urlsplit
 
+from pipeline_lib.acquire.items import moment_of
 from pipeline_lib.acquire.patience import Busy, Lost, get, patiently
 from pipeline_lib.config import Catalog
 from pipeline_lib.errors import UserError
 
-BLOB_STORAGE = ".blob.core.windows.net"
+BLOB = re.compile(r"https?://([a-z0-9]+)\.blob\.core\.windows\.net/([a-z0-9$-]+)/", re.ASCII)
+"""An address in Azure's blob storage: account and container, as Azure lets them be named."""
 MARGIN = timedelta(minutes=2)
 """A token is renewed while it still lives this long, since a read takes time."""
 
@@ -97,9 +99,8 @@ class PlanetaryComputerSigner:
             body = get(f"{settings.sas_url}/{container}", timeout_s=self.timeout_s, headers=headers)
             try:
                 answer = json.loads(body)
-                expiry = datetime.fromisoformat(answer["msft:expiry"])
-                return str(answer["token"]), expiry
-            except (ValueError, KeyError, TypeError) as error:
+                return str(answer["token"]), moment_of(answer["msft:expiry"])
+            except (ValueError, KeyError, TypeError, RecursionError) as error:
                 raise Busy(f"not a token ({type(error).__name__})") from error
 
         what = f"token endpoint {settings.sas_url}, container {container}"
@@ -113,11 +114,8 @@ class PlanetaryComputerSigner:
 
 def container_of(href: str) -> str | None:
     """Account and container (``account/container``) of an unsigned blob, or None."""
-    parts = urlsplit(href)
-    host = parts.netloc
-    if not host.endswith(BLOB_STORAGE) or parts.query:
-        return None
-    return f"{host.removesuffix(BLOB_STORAGE)}/{parts.path.lstrip('/').split('/')[0]}"
+    found = BLOB.match(href)
+    return f"{found[1]}/{found[2]}" if found and "?" not in href else None
 
 
 def signer_of(catalog: Catalog) -> Signer:

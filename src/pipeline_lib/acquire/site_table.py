@@ -15,10 +15,10 @@ from numpy.typing import NDArray
 
 from pipeline_lib.acquire.catalog import Bounds, Item, is_url, search
 from pipeline_lib.acquire.patience import Lost, patiently
-from pipeline_lib.acquire.reading import gdal_options, meaning_of
+from pipeline_lib.acquire.reading import address_of, gdal_options, meaning_of
 from pipeline_lib.acquire.signing import signer_of
 from pipeline_lib.config import Catalog, Sites
-from pipeline_lib.errors import UserError
+from pipeline_lib.errors import UserError, in_a_line
 from pipeline_lib.files import write_csv
 from pipeline_lib.sites import LandCoverMap, distribution, draw_sites
 
@@ -64,7 +64,7 @@ def read_land_cover(sites: Sites, catalog: Catalog) -> LandCoverMap:
         where = f"{catalog.source}, {block.collection} of {block.year}"
         year = date(block.year, 1, 1), date(block.year, 12, 31)
         items = search(catalog, block.collection, sites.bounds, *year)
-        hrefs = [_href(item, block.asset) for item in items]
+        hrefs = [_href(item, block.asset, catalog) for item in items]
     else:
         where = str(block.file)
         hrefs = [where]
@@ -101,13 +101,16 @@ def _check_extent(area: LandCoverMap, bounds: Bounds, where: str) -> None:
         )
 
 
-def _href(item: Item, asset: str) -> str:
+def _href(item: Item, asset: str, catalog: Catalog) -> str:
     if asset not in item["assets"]:
         raise UserError(
             f"item {item['id']} has no asset {asset!r}; it has {', '.join(sorted(item['assets']))};"
             " check sites.land_cover.asset"
         )
-    return str(item["assets"][asset]["href"])
+    try:
+        return address_of(item, asset, catalog)
+    except Lost as error:
+        raise UserError(f"item {item['id']}: {error}; check sites.land_cover") from error
 
 
 @dataclass(frozen=True)
@@ -130,7 +133,9 @@ def _read_raster(href: str, bounds: Bounds, catalog: Catalog) -> _Part | None:
         nonlocal signed
         signed = signer.sign(href)
         try:
-            with rasterio.Env(**gdal_options(catalog)), rasterio.open(signed) as file:
+            # Other formats than a GeoTIFF may name further files to be read.
+            formats = {"driver": "GTiff"} if is_url(href) else {}
+            with rasterio.Env(**gdal_options(catalog)), rasterio.open(signed, **formats) as file:
                 return _part(file, bounds, href)
         except RasterioError as error:
             raise meaning_of(error, {href: signed}, timeout_s=catalog.timeout_s) from error
@@ -222,7 +227,8 @@ def _read_netcdf(file: Path, bounds: Bounds) -> LandCoverMap:
             codes = part.values
     except (KeyError, OSError, ValueError) as error:
         raise UserError(
-            f"{file}: not a land-cover map with {NETCDF_VARIABLE}(lat, lon) ({error})"
+            f"{file}: not a land-cover map with {NETCDF_VARIABLE}(lat, lon) ({in_a_line(error)}); "
+            "check sites.land_cover.file"
         ) from error
     if codes.size == 0:
         raise UserError(f"{file}: no cell within {bounds}; check sites.bounds")

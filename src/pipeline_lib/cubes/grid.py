@@ -16,6 +16,9 @@ from pipeline_lib.config import CubeGrid
 SNAP_M = 60
 """Origins lie on multiples of the coarsest Sentinel-2 pixel, so that all its bands nest."""
 
+UTM_ZONES = frozenset([*range(32601, 32661), *range(32701, 32761)])
+"""EPSG codes of the UTM zones (WGS 84), north and south."""
+
 
 @dataclass(frozen=True)
 class Grid:

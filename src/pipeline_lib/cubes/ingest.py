@@ -3,17 +3,24 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from contextlib import AbstractContextManager
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import xarray as xr
 from numpy.typing import NDArray
 
 from pipeline_lib.config import OwnCube, OwnCubeFile, SensorSource
+from pipeline_lib.cubes.foreign import check_zarr, read_apart, readable, size_of_folder
 from pipeline_lib.cubes.grid import Grid
 from pipeline_lib.cubes.rolling import rolling_mean
 from pipeline_lib.cubes.schema import CLEAR, NO_DATA, THICK_CLOUD, make_cube, write_cube
-from pipeline_lib.errors import UserError
+from pipeline_lib.errors import UserError, in_a_line
+from pipeline_lib.files import scratch_folder
+
+PLACED_BY = ("spatial_ref", "crs")
+"""Variables whose attributes tell the coordinate reference system."""
 
 
 def ingest_cube(
@@ -36,8 +43,22 @@ def ingest_cube(
     UserError
         If the file lacks what the config names, or holds no usable date.
     """
+    with scratch_folder(output.with_name(f"{output.name}-own")) as folder:
+        _ingest(name, sensor_name, sensor, own, config_digest, output, folder)
+
+
+def _ingest(
+    name: str,
+    sensor_name: str,
+    sensor: SensorSource,
+    own: OwnCube,
+    config_digest: str,
+    output: Path,
+    folder: Path,
+) -> None:
+    """The same with an empty folder for what is read on the way."""
     block = own.files[sensor_name]
-    source = _open(block)
+    source = _open(block, sensor, folder)
     values = _band_stack(source, block, sensor)
     clear = _clear(source, block, values)
     grid = _grid(source, block, values.shape[2:])
@@ -121,19 +142,49 @@ def merge_days(
     return unique, out, seen, len(days) - len(unique)
 
 
-def _open(block: OwnCubeFile) -> xr.Dataset:
-    try:
-        if block.file.suffix == ".zarr":
-            return xr.open_zarr(block.file, mask_and_scale=False, chunks=None)
-        return xr.open_dataset(block.file, mask_and_scale=False)
-    except Exception as error:
-        raise UserError(f"{block.file}: not a readable NetCDF or Zarr file ({error})") from error
+def _open(block: OwnCubeFile, sensor: SensorSource, folder: Path) -> xr.Dataset:
+    """What is used of a file; ``folder`` takes what cannot be read where it lies."""
+    import zarr
+
+    path = block.file
+    with _readable(path):
+        if path.suffix != ".zarr":
+            return read_apart(path, lambda source: _used(source, block, sensor), folder)
+        group = zarr.open_group(path, mode="r", use_consolidated=False)
+        names = [entry.name for entry in path.iterdir()]
+        check_zarr(group, names, size_of_folder(path), path)
+        source = xr.open_zarr(path, consolidated=False, mask_and_scale=False, chunks=None)
+        return _used(source, block, sensor)
+
+
+def _used(source: xr.Dataset, block: OwnCubeFile, sensor: SensorSource) -> xr.Dataset:
+    """The variables that the config names, with what they are placed by."""
+    names = [str(block.variable)]
+    if block.bands is not None:
+        names = [block.bands[band] for band in sensor.bands]
+    names += [block.mask] if block.mask else []
+    for name in names:
+        _variable(source, block, name)
+    return source[[*names, *(name for name in PLACED_BY if name in source.data_vars)]]
+
+
+def _readable(path: Path) -> AbstractContextManager[None]:
+    return readable(path, "NetCDF or Zarr file", "check it, or get it again")
+
+
+def _numbers(variable: xr.DataArray, file: Path) -> NDArray[Any]:
+    if variable.dtype.kind not in "biuf":
+        raise UserError(
+            f"{file}: {str(variable.name)!r} holds {variable.dtype}, not numbers; name another one"
+        )
+    with _readable(file):
+        return np.asarray(variable.values)
 
 
 def _variable(source: xr.Dataset, block: OwnCubeFile, name: str) -> xr.DataArray:
     if name not in source:
-        there = ", ".join(str(v) for v in source.data_vars)
-        raise UserError(f"{block.file}: no variable {name!r}; there are {there}")
+        there = in_a_line(", ".join(str(v) for v in source.data_vars))
+        raise UserError(f"{block.file}: no variable {name!r}; there are {there}; name one")
     variable = source[name]
     missing = {block.time, block.y, block.x} - set(variable.dims)
     if missing:
@@ -153,11 +204,17 @@ def _band_stack(
     else:
         variable = _variable(source, block, str(block.variable))
         if block.band_dim not in variable.dims:
-            raise UserError(f"{block.file}: {block.variable!r} has no dimension {block.band_dim!r}")
+            raise UserError(
+                f"{block.file}: {block.variable!r} has no dimension {block.band_dim!r}; set "
+                "band_dim, or name the variable of each band in `bands`"
+            )
         labels = [str(label) for label in variable[block.band_dim].values]
         absent = [band for band in sensor.bands if band.upper() not in map(str.upper, labels)]
         if absent:
-            raise UserError(f"{block.file}: bands {', '.join(absent)} are not among {labels}")
+            raise UserError(
+                f"{block.file}: bands {', '.join(absent)} are not among {in_a_line(labels)}; leave "
+                "them out of the sensor, or name the variable of each band in `bands`"
+            )
         upper = [label.upper() for label in labels]
         layers = [
             variable.isel({block.band_dim: upper.index(band.upper())}) for band in sensor.bands
@@ -167,7 +224,7 @@ def _band_stack(
 
 
 def _physical(layer: xr.DataArray, block: OwnCubeFile) -> NDArray[np.float32]:
-    raw = layer.transpose(block.time, block.y, block.x).values
+    raw = _numbers(layer.transpose(block.time, block.y, block.x), block.file)
     missing = ~np.isfinite(raw) | np.isin(raw, block.no_data)
     numbers = raw.astype(np.float64)
     with np.errstate(divide="ignore", invalid="ignore", over="ignore"):
@@ -186,15 +243,17 @@ def _clear(
     finite = np.logical_and.reduce(np.isfinite(values), axis=1)
     if block.mask is None:
         return finite
-    classes = _variable(source, block, block.mask).transpose(block.time, block.y, block.x).values
+    layer = _variable(source, block, block.mask).transpose(block.time, block.y, block.x)
+    classes = _numbers(layer, block.file)
     clear = np.isin(classes, block.mask_clear)
     return np.logical_and(finite, clear)
 
 
 def _days(source: xr.Dataset, block: OwnCubeFile) -> NDArray[np.datetime64]:
-    times = source[block.time].values
-    if times.dtype.kind != "M":
-        raise UserError(f"{block.file}: {block.time!r} is not a time axis")
+    with _readable(block.file):
+        times = source[block.time].values
+    if times.dtype.kind != "M" or np.isnat(times).any():
+        raise UserError(f"{block.file}: {block.time!r} is not a time axis; set time in the config")
     return times.astype("datetime64[D]")
 
 
@@ -210,26 +269,30 @@ def _grid(source: xr.Dataset, block: OwnCubeFile, shape: Sequence[int]) -> Grid:
     try:
         epsg = CRS.from_user_input(text).to_epsg()
     except CRSError as error:
-        raise UserError(f"{block.file}: {text[:60]!r} is no coordinate reference system") from error
+        raise UserError(
+            f"{block.file}: {in_a_line(text)!r} is no coordinate reference system; set crs, for "
+            "instance to EPSG:32632"
+        ) from error
     if epsg is None:
         raise UserError(f"{block.file}: the coordinate reference system has no EPSG code; set crs")
-    x, y = source[block.x].values, source[block.y].values
+    x, y = _numbers(source[block.x], block.file), _numbers(source[block.y], block.file)
     steps = np.concatenate([np.diff(x), -np.diff(y)])
-    if not np.allclose(steps, steps[0], rtol=1e-3) or steps[0] <= 0:
+    if not (steps.size and 0 < steps[0] < np.inf and np.allclose(steps, steps[0], rtol=1e-3)):
         raise UserError(
-            f"{block.file}: x must rise and y must fall in equal steps of square pixels"
+            f"{block.file}: x must rise and y must fall in equal steps of square pixels; warp it "
+            "to such a grid"
         )
     size = float(steps[0])
     return Grid(epsg, float(x[0]) - size / 2, float(y[0]) + size / 2, size, shape[0], shape[1])
 
 
 def _crs_text(source: xr.Dataset) -> str | None:
-    for name in ("spatial_ref", "crs"):
+    for name in PLACED_BY:
         if name in source.variables:
             attributes = source[name].attrs
-            text = attributes.get("crs_wkt") or attributes.get("spatial_ref")
-            if text:
-                return str(text)
+            for key in ("crs_wkt", "spatial_ref"):
+                if told := str(attributes.get(key, "")):
+                    return told
     text = source.attrs.get("crs")
     return None if text is None else str(text)
 
@@ -243,7 +306,9 @@ def _crop(
 ) -> tuple[NDArray[np.float32], NDArray[np.bool_], Grid]:
     top, bottom, left, right = window
     if not (0 <= top < bottom <= grid.height and 0 <= left < right <= grid.width):
-        raise UserError(f"{file}: window {window} does not fit {grid.height} x {grid.width} pixels")
+        raise UserError(
+            f"{file}: window {window} does not fit {grid.height} x {grid.width} pixels; mend it"
+        )
     part = Grid(
         grid.epsg,
         grid.left + left * grid.resolution,

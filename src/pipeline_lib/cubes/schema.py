@@ -10,6 +10,7 @@ from __future__ import annotations
 import json
 import warnings
 from collections.abc import Iterable, Mapping, Sequence
+from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +19,7 @@ import xarray as xr
 from numpy.typing import ArrayLike, NDArray
 
 from pipeline_lib import __version__
+from pipeline_lib.cubes.foreign import check_zarr, folders_of_zip, readable
 from pipeline_lib.cubes.grid import Grid
 from pipeline_lib.errors import UserError
 from pipeline_lib.files import atomic_path, pack, scratch_folder
@@ -241,34 +243,73 @@ def read_cube(path: str | Path, *, load: bool = True) -> xr.Dataset:
     UserError
         If the file is absent, is not a cube, or is damaged.
     """
+    import zarr
     from zarr.storage import ZipStore
 
     path = Path(path)
     if not path.exists():
         raise UserError(f"{path}: no such cube")
-    try:
+    with _readable(path):
+        folders = folders_of_zip(path)
         store = ZipStore(path, mode="r")
-        raw = xr.open_zarr(store, consolidated=False, mask_and_scale=False, chunks=None)
-        counts = json.loads(raw.attrs["valid_counts"])
-        cube = raw.load() if load else raw
-    except Exception as error:
-        raise UserError(
-            f"{path}: not a readable cube ({type(error).__name__}: {error}); "
-            "delete it and run again"
-        ) from error
-    for name in cube.coords:
-        if cube[name].dtype.kind == "T":
-            cube[name] = cube[name].astype(object)
-    if load:
-        if _valid_counts(cube["mask"].values) != counts:
-            raise _miscounted(path)
-        cube = decode(cube)
+        group = zarr.open_group(store, mode="r", use_consolidated=False)
+        check_zarr(group, folders, path.stat().st_size, path)
+        cube = xr.open_zarr(store, consolidated=False, mask_and_scale=False, chunks=None)
+        cube.encoding["source"] = str(path)
+        _check_contract(cube)
+        for name in cube.coords:
+            if cube[name].dtype.kind == "T":
+                cube[name] = cube[name].astype(object)
+        if load:
+            cube = decode(cube)
+    if load and _valid_counts(cube["mask"].values) != json.loads(cube.attrs["valid_counts"]):
+        raise _miscounted(path)
     return cube
 
 
+def _readable(path: str | Path) -> AbstractContextManager[None]:
+    return readable(path, "cube", "delete it and run again")
+
+
+def _check_contract(cube: xr.Dataset) -> None:
+    """Raise ValueError unless a file holds what :func:`write_parts` writes."""
+    quantity = cube.attrs["quantity"]
+    if quantity not in UNITS:
+        raise ValueError(f"holds {quantity!r}")
+    shapes = {quantity: ("time", "band", "y", "x"), "mask": ("time", "y", "x")}
+    if f"{quantity}_unfiltered" in cube:
+        shapes[f"{quantity}_unfiltered"] = shapes[quantity]
+    for name, dimensions in shapes.items():
+        variable = cube[name]
+        kind = "u" if name == "mask" else "if"
+        if variable.dims != dimensions or variable.dtype.kind not in kind or not variable.size:
+            raise ValueError(f"{name} is {variable.dtype} {dict(variable.sizes)}")
+        told = [variable.attrs.get(key, 0) for key in ("scale_factor", "add_offset", "_FillValue")]
+        np.asarray(told, np.float64)
+    if (
+        cube["time"].dtype.kind != "M"
+        or not (np.diff(cube["time"].values) > np.timedelta64(0)).all()
+    ):
+        raise ValueError("its times do not increase")
+    for side in ("y", "x"):
+        if cube[side].dtype.kind != "f" or not np.isfinite(cube[side].values).all():
+            raise ValueError(f"{side} is no coordinate")
+    counts = json.loads(cube.attrs["valid_counts"])
+    if not isinstance(counts, list) or len(counts) != cube.sizes["time"]:
+        raise ValueError("valid_counts do not fit its times")
+    str(cube["band"].values[0]), grid_of(cube)
+
+
 def decode(cube: xr.Dataset) -> xr.Dataset:
-    """Read a cube opened with ``load=False``, or a part of it: float32, NaN where there is none."""
-    cube = cube.load()
+    """Read a cube opened with ``load=False``, or a part of it: float32, NaN where there is none.
+
+    Raises
+    ------
+    UserError
+        If the file is damaged there.
+    """
+    with _readable(cube.encoding.get("source", "cube")):
+        cube = cube.load()
     for name in (cube.attrs["quantity"], f"{cube.attrs['quantity']}_unfiltered"):
         if name in cube:
             cube[name] = _decode(cube[name])
@@ -287,7 +328,8 @@ def clear_counts(cube: xr.Dataset, path: str | Path) -> NDArray[np.int64]:
     """
     valid = clear = np.zeros(cube.sizes["time"], np.int64)
     for row in range(0, cube.sizes["y"], SPACE_CHUNK):
-        strip = cube["mask"][:, row : row + SPACE_CHUNK].values
+        with _readable(path):
+            strip = cube["mask"][:, row : row + SPACE_CHUNK].values
         valid = valid + _valid_counts(strip)
         clear = clear + (strip == CLEAR).sum(axis=(1, 2))
     if valid.tolist() != json.loads(cube.attrs["valid_counts"]):

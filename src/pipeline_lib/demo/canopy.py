@@ -67,7 +67,7 @@ class CanopyTable:
     @classmethod
     def read(cls, path: Path) -> Self:
         """Read what :func:`write_canopy_table` wrote."""
-        with np.load(path) as content:
+        with np.load(path, allow_pickle=False) as content:
             return cls(content["pigment"], content["water"])
 
     def reflectance(

@@ -128,6 +128,8 @@ def _checked(name: str, array: xr.DataArray, trained: TrainedEncoder) -> xr.Data
             "dates (sortby) and merge those that are there twice"
         )
     for side, sign, way in (("y", -1, "fall"), ("x", 1, "rise")):
+        if side in array.coords and array[side].dtype.kind not in "iuf":
+            raise UserError(f"{name}: {side} holds {array[side].dtype}, not numbers; give metres")
         if side in array.coords and np.any(np.diff(array[side].values) * sign <= 0):
             raise UserError(f"{name}: {side} must {way}; turn the array north up (sortby)")
     return array.transpose(*DIMENSIONS)

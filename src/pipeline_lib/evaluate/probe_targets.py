@@ -57,7 +57,7 @@ class Truth:
             If the file is absent or is not such a file.
         """
         try:
-            with np.load(path) as content:
+            with np.load(path, allow_pickle=False) as content:
                 # A date and its time of day; the zone's sign would make NumPy warn.
                 dates = content["time"].astype("U10").astype("datetime64[D]")
                 return cls(

@@ -7,19 +7,23 @@ differ in file names alone.
 
 from __future__ import annotations
 
+import errno
 import gzip
 import io
 import re
+import struct
 import zipfile
 import zlib
 from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
+from typing import Protocol
 
 import numpy as np
 import pandas as pd
 
-from pipeline_lib.errors import UserError
+from pipeline_lib.errors import UserError, in_a_line
 
 TIME_COLUMN = "TIMESTAMP"
 GPP_COLUMN = "GPP_NT_VUT_REF"
@@ -40,6 +44,18 @@ RESOLUTIONS = {
 DIGITS = {12: "half-hourly or hourly", 6: "monthly", 4: "yearly"}
 WITHOUT_FLUXES = ("ERAI", "ERA5", "AUXMETEO", "AUXNEE", "VARINFO", "BIF")
 """Companions of the flux files in the same folders and archives."""
+LARGEST_BYTES = 2**27
+"""Thirty years of all daily columns take an eighth of it."""
+PACKED = (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED)
+"""Of the ways to pack a zip those that can be unpacked bit by bit, up to a limit."""
+ODD = re.compile(r"[\"\0]|[eE][+-]?\d{4}")
+"""What no file of numbers holds; pandas 2.3 ends the process at an exponent beyond 32 bits."""
+DAMAGES = (EOFError, zlib.error, gzip.BadGzipFile, zipfile.BadZipFile, struct.error)
+"""What a damaged file surfaces as."""
+
+
+class _Readable(Protocol):
+    def read(self, size: int, /) -> bytes: ...
 
 
 @dataclass(frozen=True)
@@ -55,7 +71,7 @@ class Source:
         return PurePosixPath(self.member).name if self.member else self.path.name
 
     def __str__(self) -> str:
-        return f"{self.path}:{self.member}" if self.member else str(self.path)
+        return f"{self.path}:{in_a_line(self.member)}" if self.member else str(self.path)
 
     def read(self) -> str:
         """The whole text; nothing is unpacked to the disk.
@@ -63,21 +79,46 @@ class Source:
         Raises
         ------
         UserError
-            If the file is damaged or is not text.
+            If the file is damaged, is not text, or unpacks to more than `LARGEST_BYTES`.
         """
         try:
-            if self.member:
-                with zipfile.ZipFile(self.path) as archive:
-                    content = archive.read(self.member)
-            elif self.path.suffix == ".gz":
-                content = gzip.decompress(self.path.read_bytes())
-            else:
-                content = self.path.read_bytes()
+            with self._opened() as file:
+                content = file.read(LARGEST_BYTES + 1)
+            if len(content) > LARGEST_BYTES:
+                raise self._too_large()
             return content.decode("utf-8-sig")
-        except (EOFError, zlib.error, gzip.BadGzipFile, zipfile.BadZipFile) as error:
-            raise UserError(f"{self}: damaged or cut short ({error}); download it again") from error
+        except DAMAGES as error:
+            raise UserError(
+                f"{self}: damaged or cut short ({in_a_line(error)}); download it again"
+            ) from error
         except (UnicodeDecodeError, RuntimeError) as error:
-            raise UserError(f"{self}: not a readable text file ({error})") from error
+            raise UserError(f"{self}: not a readable text file ({in_a_line(error)})") from error
+        except OSError as error:
+            # A zip that leads to before its beginning; what else a disk refuses is told elsewhere.
+            if error.errno != errno.EINVAL:
+                raise
+            raise UserError(f"{self}: damaged or cut short; download it again") from error
+
+    @contextmanager
+    def _opened(self) -> Iterator[_Readable]:
+        if self.member:
+            with zipfile.ZipFile(self.path) as archive:
+                about = archive.getinfo(self.member)
+                if about.file_size > LARGEST_BYTES:
+                    raise self._too_large()
+                if about.compress_type not in PACKED:
+                    raise UserError(f"{self}: packed in an unusual way; unpack the archive")
+                with archive.open(about) as file:
+                    yield file
+        else:
+            with self.path.open("rb") as file:
+                yield gzip.GzipFile(fileobj=file) if self.path.suffix == ".gz" else file
+
+    def _too_large(self) -> UserError:
+        return UserError(
+            f"{self}: more than {LARGEST_BYTES / 2**20:.0f} MB, which no daily file has; "
+            f"use the {DAILY} file"
+        )
 
 
 def find_daily(folder: Path, tower: str) -> list[Source]:
@@ -108,7 +149,7 @@ def find_daily(folder: Path, tower: str) -> list[Source]:
     if found:
         return found
     if other:
-        name, resolution = other[0]
+        name, resolution = in_a_line(other[0][0]), other[0][1]
         raise UserError(
             f"{folder}: the only files of {tower} are not daily ({name} is {resolution}); "
             f"add its {DAILY} file"
@@ -128,10 +169,10 @@ def _candidates(folder: Path, code: re.Pattern[str]) -> Iterator[Source]:
         elif path.suffix == ".zip":
             try:
                 with zipfile.ZipFile(path) as archive:
-                    members = sorted(archive.namelist())
-            except zipfile.BadZipFile as error:
+                    members = sorted(set(archive.namelist()))
+            except (*DAMAGES, ValueError, NotImplementedError) as error:
                 raise UserError(
-                    f"{path}: damaged or cut short ({error}); download it again"
+                    f"{path}: damaged or cut short ({in_a_line(error)}); download it again"
                 ) from error
             for member in members:
                 source = Source(path, member)
@@ -168,7 +209,15 @@ def read_daily(source: Source, weather: Sequence[str] = ()) -> pd.DataFrame:
     wanted = [TIME_COLUMN, GPP_COLUMN, QUALITY_COLUMN, *weather]
     _check_header(source, header, names, wanted)
     _check_rows(source, body, len(names))
-    table = pd.read_csv(io.StringIO(text), usecols=wanted, dtype=str)
+    if ODD.search(text):
+        raise UserError(
+            f"{source}: holds quotation marks, zero bytes or exponents of four digits; use the "
+            "original file"
+        )
+    try:
+        table = pd.read_csv(io.StringIO(text), usecols=wanted, dtype=str)
+    except ValueError as error:
+        raise UserError(f"{source}: not a readable table ({in_a_line(error)})") from error
     days = pd.DataFrame(
         {
             "gpp": _numbers(source, table, GPP_COLUMN),
@@ -194,6 +243,9 @@ def _check_header(source: Source, header: str, names: list[str], wanted: list[st
     lacking = [name for name in wanted if name not in names]
     if lacking:
         raise UserError(f"{source}: lacks the columns {', '.join(lacking)}; not a FLUXNET file?")
+    doubled = [name for name in wanted if names.count(name) > 1]
+    if doubled:
+        raise UserError(f"{source}: has {doubled[0]} twice; use the original file")
 
 
 def _check_rows(source: Source, body: str, width: int) -> None:
@@ -216,12 +268,11 @@ def _check_rows(source: Source, body: str, width: int) -> None:
 
 def _numbers(source: Source, table: pd.DataFrame, name: str) -> pd.Series[float]:
     values = pd.to_numeric(table[name], errors="coerce").astype(float)
-    wrong = np.flatnonzero(values.isna() & table[name].notna())
+    wrong = np.flatnonzero(~np.isfinite(values) & table[name].notna())
     if len(wrong):
         raise UserError(
-            f"{source}: {name} holds {table[name].iloc[wrong[0]]!r} on line {wrong[0] + 2}, "
-            "not a number; "
-            "use the original file, with decimal points"
+            f"{source}: {name} holds {in_a_line(table[name].iloc[wrong[0]])!r} on line "
+            f"{wrong[0] + 2}, not a number; use the original file, with decimal points"
         )
     return values.mask(values == MISSING)
 
@@ -250,7 +301,7 @@ def _dates(source: Source, stamps: pd.Series[str]) -> pd.DatetimeIndex:
     if len(wrong):
         what = DIGITS.get(int(wrong.iloc[0]), "unknown")
         raise UserError(
-            f"{source}: {TIME_COLUMN} {stamps.loc[wrong.index[0]]!r} is not a day "
+            f"{source}: {TIME_COLUMN} {in_a_line(stamps.loc[wrong.index[0]])!r} is not a day "
             f"({what} data); use the {DAILY} file"
         )
     dates = pd.to_datetime(stamps, format="%Y%m%d", errors="coerce")
@@ -264,8 +315,9 @@ def _dates(source: Source, stamps: pd.Series[str]) -> pd.DatetimeIndex:
 def _check_years(source: Source, dates: pd.DatetimeIndex) -> None:
     """FLUXNET names state whole years; a file cut between two lines shows only there."""
     stated = re.search(r"_(\d{4})-(\d{4})[_.]", source.name)
-    if stated and dates.max() < pd.Timestamp(int(stated[2]), 12, 31):
+    last = dates.max()
+    if stated and (last.year, last.month, last.day) < (int(stated[2]), 12, 31):
         raise UserError(
-            f"{source}: cut short, ends on {dates.max():%Y-%m-%d} where its name says "
+            f"{source}: cut short, ends on {last:%Y-%m-%d} where its name says "
             f"{stated[2]}; download it again"
         )

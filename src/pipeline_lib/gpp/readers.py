@@ -88,7 +88,7 @@ def resumable(reader: Reader, *, about: str, folder: Path) -> Reader:
         if not kept.exists():
             with atomic_path(kept) as partial, partial.open("wb") as handle:
                 np.save(handle, reader(examples, asked, rng))
-        predicted: NDArray[np.float64] = np.load(kept)
+        predicted: NDArray[np.float64] = np.load(kept, allow_pickle=False)
         return predicted
 
     return read

@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 
 from pipeline_lib.config import Context, Gpp, Sensor, Smoothing, Tower
 from pipeline_lib.cubes import clear_counts, grid_of, read_cube
-from pipeline_lib.errors import UserError
+from pipeline_lib.errors import UserError, in_a_line
 from pipeline_lib.files import atomic_path
 from pipeline_lib.gpp.footprint import footprint_weights
 from pipeline_lib.gpp.observed import (
@@ -301,10 +301,21 @@ def _write(table: pd.DataFrame, output: Path) -> None:
 
 
 def read_series(path: Path) -> pd.DataFrame:
-    """Read a series that `write_series` or `write_bands` wrote, as `daily_series` returns it."""
-    table = pd.read_csv(path, parse_dates=["date"], index_col="date")
+    """Read a series that `write_series` or `write_bands` wrote, as `daily_series` returns it.
+
+    Raises
+    ------
+    UserError
+        If the file was damaged or edited into something else.
+    """
     kinds = {"observed": bool, **dict.fromkeys(SOURCES, np.int64)}
-    return table.astype({name: kinds.get(name, np.float64) for name in table.columns})
+    try:
+        table = pd.read_csv(path, parse_dates=["date"], index_col="date")
+        return table.astype({name: kinds.get(name, np.float64) for name in table.columns})
+    except (ValueError, KeyError, TypeError, OverflowError) as error:
+        raise UserError(
+            f"{path}: damaged or edited ({in_a_line(error)}); delete it and run again"
+        ) from error
 
 
 def features_of(series: pd.DataFrame) -> list[str]:

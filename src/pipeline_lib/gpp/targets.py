@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -10,8 +11,9 @@ import numpy as np
 import pandas as pd
 
 from pipeline_lib.config import Gpp, Tower
+from pipeline_lib.errors import UserError, in_a_line
 from pipeline_lib.files import atomic_path, write_csv
-from pipeline_lib.gpp.fluxnet import find_daily, read_daily
+from pipeline_lib.gpp.fluxnet import ODD, find_daily, read_daily
 
 
 def join_records(records: list[pd.DataFrame]) -> pd.DataFrame:
@@ -102,9 +104,28 @@ def write_targets(*, tower: Tower, gpp: Gpp, fluxnet: Path, output: Path) -> Non
 
 
 def read_targets(path: Path) -> pd.DataFrame:
-    """Read what :func:`write_targets` wrote, by ``date``."""
-    table = pd.read_csv(path, parse_dates=["date"], index_col="date")
-    return table.astype(dict.fromkeys(table.columns, np.float64) | {"kept": np.bool_})
+    """Read what :func:`write_targets` wrote, by ``date``.
+
+    Raises
+    ------
+    UserError
+        If the file was damaged or edited into something else.
+    """
+    try:
+        text = path.read_text()
+        if ODD.search(text):
+            raise ValueError("no table of numbers")
+        table = pd.read_csv(io.StringIO(text), parse_dates=["date"], index_col="date")
+        table = table.astype(dict.fromkeys(table.columns.drop("kept"), np.float64))
+        whole = table["kept"].dtype == np.bool_ and {"gpp", "quality"} <= set(table.columns)
+        steps = pd.DatetimeIndex(table.index).to_series().diff().dropna()
+        if not whole or table.index.hasnans or (steps != pd.Timedelta(days=1)).any():
+            raise ValueError("not one row per day")
+    except (ValueError, KeyError, TypeError, OverflowError) as error:
+        raise UserError(
+            f"{path}: damaged or edited ({in_a_line(error)}); delete it and run again"
+        ) from error
+    return table
 
 
 def describe_site(targets: pd.DataFrame, gpp: Gpp) -> dict[str, Any]:

@@ -24,7 +24,7 @@ from pipeline_lib.config import Context, Sensor
 from pipeline_lib.config import Fusion as FusionBlock
 from pipeline_lib.config.base import Block, Count
 from pipeline_lib.dataset import Normalisation
-from pipeline_lib.errors import UserError
+from pipeline_lib.errors import UserError, in_a_line
 from pipeline_lib.files import atomic_path, digest_of, read_json, write_csv, write_json
 from pipeline_lib.models.autoencoder import Autoencoder
 from pipeline_lib.models.card import encoder_card, fusion_card
@@ -254,7 +254,7 @@ def _read(folder: Path, kind: str) -> tuple[dict[str, Any], dict[str, Tensor], s
     except FileNotFoundError:
         raise UserError(f"{folder / WEIGHTS}: no such file; train the model again") from None
     except (OSError, ValueError, RecursionError) as error:
-        raise UserError(f"{folder}: cannot be read ({_in_a_line(error)})") from error
+        raise UserError(f"{folder}: cannot be read ({in_a_line(error)})") from error
     if not whole:
         raise UserError(
             f"{folder}: damaged or edited, its content does not match its digest; "
@@ -272,12 +272,8 @@ def _weights(content: bytes, folder: Path) -> dict[str, Tensor]:
     except (SafetensorError, KeyError, RuntimeError, TypeError) as error:
         raise UserError(
             f"{folder / WEIGHTS}: not a safetensors file that this library reads "
-            f"({_in_a_line(error)})"
+            f"({in_a_line(error)})"
         ) from error
-
-
-def _in_a_line(error: Exception) -> str:
-    return " ".join(str(error).split())
 
 
 def _filled(

@@ -3,11 +3,16 @@
 They are started here rather than by Lightning, whose launchers either run the program's own
 command again, which would run a whole job twice, or make even the first process a new one,
 without the log of the job. Here the first process is the calling one.
+
+What the processes send each other is pickled, so nobody else may send it: the function travels
+through a pipe that only the two ends have, and what listens, listens on the loopback alone.
 """
 
 from __future__ import annotations
 
+import os
 import pickle
+import socket
 from collections.abc import Callable
 from typing import Any, TypeVar
 
@@ -81,7 +86,7 @@ def run_together(count: int, function: Callable[[int], Result]) -> Result:
         What the function raised here, or the failure of another process that led to it. No
         process is left.
     """
-    store = TCPStore(HOST, 0, count, is_master=True, wait_for_workers=False)
+    store = _listening(count)
     # Pickled by hand: multiprocessing would put the weights into memory that all of them share.
     content = pickle.dumps(function)
     others = start_processes(  # type: ignore[no-untyped-call]
@@ -109,6 +114,20 @@ def run_together(count: int, function: Callable[[int], Result]) -> Result:
             dist.destroy_process_group()
 
 
+def _listening(count: int) -> TCPStore:
+    """The store of the first process; by itself it would listen to the whole network."""
+    listener = socket.socket()
+    listener.bind((HOST, 0))
+    return TCPStore(
+        HOST,
+        listener.getsockname()[1],
+        count,
+        is_master=True,
+        wait_for_workers=False,
+        master_listen_fd=listener.detach(),
+    )
+
+
 def _other(index: int, content: bytes, port: int, count: int) -> None:
     rank = index + 1
     function: Callable[[int], Any] = pickle.loads(content)
@@ -127,4 +146,7 @@ def _ready(rank: int) -> str:
 
 def _connect(store: Store, rank: int, count: int) -> None:
     backend = "nccl" if gpu_is_available() else "gloo"
+    # Gloo would listen where the name of this machine leads.
+    loopback = next((name for _, name in socket.if_nameindex() if name.startswith("lo")), "lo")
+    os.environ.setdefault("GLOO_SOCKET_IFNAME", loopback)
     dist.init_process_group(backend, store=store, rank=rank, world_size=count)

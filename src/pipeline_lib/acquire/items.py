@@ -1,0 +1,226 @@
+"""What is believed of the items of a catalog before anything is done with them."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Annotated, Any
+
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError
+
+from pipeline_lib.cubes import CubeRequest, Grid
+from pipeline_lib.cubes.grid import UTM_ZONES
+from pipeline_lib.errors import UserError, in_a_line
+from pipeline_lib.files import read_json
+from pipeline_lib.signatures import unsigned
+
+YEARS = (1900, 2200)
+"""Times beyond are mistakes, and overflow where days are counted."""
+LONGEST_SIDE_PX = 20_000
+"""No cube is larger: areas are at most 50 km a side."""
+REMOTE = ("http://", "https://", "s3://", "gs://", "az://")
+ADVICE = "not STAC as it is used here; choose another catalog.source, or mend this one"
+AGAIN = "damaged or edited; delete it and run again"
+
+
+def is_remote(href: str) -> bool:
+    """Whether an address leads to another machine.
+
+    GDAL takes much else for a name: paths, ``file://``, ``/vsi...``, a whole document.
+    """
+    return href.startswith(REMOTE)
+
+
+def moment_of(text: str) -> datetime:
+    """A time as STAC tells it, UTC.
+
+    Raises
+    ------
+    ValueError
+        If it is none, or lies beyond :data:`YEARS`.
+    """
+    moment = datetime.fromisoformat(text)
+    if not YEARS[0] <= moment.year <= YEARS[1]:
+        raise ValueError(f"the year {moment.year}")
+    return moment.replace(tzinfo=UTC) if moment.tzinfo is None else moment.astimezone(UTC)
+
+
+def _moment(text: str) -> str:
+    moment_of(text)
+    return text
+
+
+def _shown(text: str) -> str:
+    if not text.isprintable():
+        raise ValueError("holds control characters")
+    return text
+
+
+def _box(numbers: list[float]) -> list[float]:
+    if len(numbers) not in (4, 6):
+        raise ValueError(f"{len(numbers)} numbers")
+    return numbers
+
+
+Moment = Annotated[str, AfterValidator(_moment)]
+Text = Annotated[str, Field(max_length=1000), AfterValidator(_shown)]
+Number = Annotated[float, Field(allow_inf_nan=False, ge=-1e9, le=1e9)]
+Whole = Annotated[int, Field(ge=-1, le=10**9)]
+
+
+class _Foreign(BaseModel):
+    model_config = ConfigDict(extra="ignore", frozen=True)
+
+
+class _Asset(_Foreign):
+    href: Annotated[str, Field(max_length=4000), AfterValidator(_shown)]
+
+
+class _Properties(_Foreign):
+    """What is used of them; whatever is untold is None."""
+
+    time: Moment | None = Field(None, alias="datetime")
+    start: Moment | None = Field(None, alias="start_datetime")
+    end: Moment | None = Field(None, alias="end_datetime")
+    platform: Text | None = None
+    absolute_orbit: Whole | None = Field(None, alias="sat:absolute_orbit")
+    relative_orbit: Whole | None = Field(None, alias="sat:relative_orbit")
+    orbit_state: Text | None = Field(None, alias="sat:orbit_state")
+    tile: Text | None = Field(None, alias="s2:mgrs_tile")
+    code: Text | None = Field(None, alias="grid:code")
+    sun_zenith: Number | None = Field(None, alias="s2:mean_solar_zenith")
+    sun_azimuth: Number | None = Field(None, alias="s2:mean_solar_azimuth")
+    elevation: Number | None = Field(None, alias="view:sun_elevation")
+    azimuth: Number | None = Field(None, alias="view:sun_azimuth")
+    path: Whole | None = Field(None, alias="landsat:wrs_path")
+    transform: Annotated[list[Number], Field(min_length=6)] | None = Field(
+        None, alias="proj:transform"
+    )
+
+
+class _Item(_Foreign):
+    id: Annotated[Text, Field(min_length=1)]
+    collection: Text | None = None
+    bbox: Annotated[list[Number], AfterValidator(_box)] | None = None
+    properties: _Properties
+    assets: dict[str, _Asset]
+
+
+class _Grid(_Foreign):
+    epsg: int
+    left: Number
+    top: Number
+    resolution: Annotated[Number, Field(gt=0)]
+    height: Annotated[int, Field(ge=1, le=LONGEST_SIDE_PX)]
+    width: Annotated[int, Field(ge=1, le=LONGEST_SIDE_PX)]
+
+
+class _Query(_Foreign):
+    source: str
+
+
+class _File(_Foreign):
+    query: _Query
+    license: str
+    request: dict[str, Any]
+    grid: _Grid
+    items: list[Any]
+
+
+@dataclass(frozen=True)
+class Pinned:
+    """What a file of pinned items holds.
+
+    Attributes
+    ----------
+    source
+        The catalog.
+    license
+        Of the collection.
+    request, grid
+        The cube.
+    items
+        Unsigned, sorted by time.
+    """
+
+    source: str
+    license: str
+    request: CubeRequest
+    grid: Grid
+    items: list[dict[str, Any]]
+
+
+def checked_items(
+    found: Sequence[Any], where: object, advice: str = ADVICE
+) -> list[dict[str, Any]]:
+    """Items of which everything that is used is what STAC says it is, their addresses unsigned.
+
+    Pinned items are read long after a signature has expired, and by whoever is given the run.
+
+    Parameters
+    ----------
+    found
+        Parsed JSON.
+    where, advice
+        Catalog or file, and what to do about it, for messages.
+
+    Raises
+    ------
+    UserError
+        If one of them is not.
+    """
+    items: list[dict[str, Any]] = []
+    for number, item in enumerate(found):
+        name = in_a_line(item.get("id")) if isinstance(item, dict) else f"number {number}"
+        with _told(f"{where}: item {name}", advice):
+            properties = _Item.model_validate(item).properties
+            if properties.time is None and properties.start is None:
+                raise ValueError("properties: neither datetime nor start_datetime")
+            # What JSON cannot hold could not be pinned: NaN, infinity.
+            json.dumps(item, allow_nan=False)
+            items.append(unsigned(item))
+    return items
+
+
+def told(item: dict[str, Any], name: str, untold: Any) -> Any:
+    """A property of an item, or ``untold`` where it is absent or null."""
+    value = item["properties"].get(name)
+    return untold if value is None else value
+
+
+@contextmanager
+def _told(what: str, advice: str) -> Iterator[None]:
+    try:
+        yield
+    except ValidationError as error:
+        wrong = error.errors(include_url=False, include_input=False)[0]
+        place = ".".join(str(part) for part in wrong["loc"]) or "content"
+        said = in_a_line(f"{place}: {wrong['msg']}")
+        raise UserError(f"{what}: {said}; {advice}") from error
+    except KeyError as error:
+        raise UserError(f"{what}: lacks {in_a_line(error)}; {advice}") from error
+    except (ValueError, TypeError, OverflowError, RecursionError) as error:
+        raise UserError(f"{what}: {in_a_line(error)}; {advice}") from error
+
+
+def read_pinned(path: Path) -> Pinned:
+    """Read a file of :func:`pipeline_lib.acquire.pin_items`.
+
+    Raises
+    ------
+    UserError
+        If it is absent, or was damaged or edited into something else.
+    """
+    content = read_json(path)
+    with _told(str(path), AGAIN):
+        file = _File.model_validate(content)
+        if file.grid.epsg not in UTM_ZONES:
+            raise ValueError(f"grid.epsg: {file.grid.epsg} is no UTM zone")
+        request = CubeRequest.from_row(file.request)
+    items = checked_items(file.items, path, AGAIN)
+    grid = Grid(**file.grid.model_dump())
+    return Pinned(file.query.source, file.license, request, grid, items)

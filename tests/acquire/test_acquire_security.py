@@ -1,0 +1,553 @@
+"""A catalog or server can send what it likes: it runs nothing, reads nothing here, gets no key."""
+
+from __future__ import annotations
+
+import json
+import shutil
+import threading
+import time
+from collections.abc import Callable, Iterator
+from datetime import UTC, date, datetime, timedelta
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import numpy as np
+import pytest
+from file_server import BLOB_HOST, TOKEN_PATH, Answer, Fault, FileServer
+from hypothesis import given
+from hypothesis import strategies as st
+from scenes import Archive, granule_metadata
+
+from pipeline_lib.acquire import build_cube, clouds, pin_items, search
+from pipeline_lib.acquire.angles import parse_angles
+from pipeline_lib.acquire.catalog import baseline_of, license_of
+from pipeline_lib.acquire.items import checked_items, is_remote, read_pinned
+from pipeline_lib.acquire.patience import LARGEST_BYTES, Damaged, Lost, get
+from pipeline_lib.acquire.reading import AssetReader, address_of
+from pipeline_lib.acquire.signing import PlanetaryComputerSigner, container_of
+from pipeline_lib.config import Catalog, SensorSource
+from pipeline_lib.cubes import read_cube
+from pipeline_lib.errors import UserError
+from pipeline_lib.scripting import job
+
+DAY = "2021-05-11T10:20:31Z"
+YEAR = date(2021, 1, 1), date(2021, 12, 31)
+KEY = "k3y-0f-the-subscription"
+SENSOR = SensorSource(
+    collection="sentinel-2-l2a",
+    loader="sentinel-2-l2a",
+    quantity="reflectance",
+    bands=("B02", "B04", "B8A"),
+    brdf=True,
+    clouds="scl",
+)
+
+
+@pytest.fixture
+def archive(tmp_path: Path) -> Archive:
+    made = Archive(tmp_path / "archive")
+    made.folder.mkdir()
+    made.optical(DAY)
+    return made
+
+
+def pin(archive: Archive, output: Path) -> Path:
+    pin_items(
+        request=archive.request(),
+        sensor=SENSOR,
+        cube=archive.cube,
+        catalog=archive.catalog,
+        output=output,
+    )
+    return output
+
+
+def build(archive: Archive, catalog: Catalog, items: Path, output: Path) -> None:
+    build_cube(
+        sensor_name="sentinel-2",
+        sensor=SENSOR,
+        catalog=catalog,
+        cube=archive.cube,
+        items=items,
+        config_digest="0",
+        output=output,
+    )
+
+
+# XML
+
+
+def with_document_type(declared: str, used: str) -> bytes:
+    text = granule_metadata(32632, 600000, 5100000).decode()
+    text = text.replace("?>", f"?><!DOCTYPE a [{declared}]>", 1)
+    return text.replace("</ULX>", f"{used}</ULX>", 1).encode()
+
+
+def laughs(number: int) -> str:
+    again = "".join(f'<!ENTITY l{n} "{f"&l{n - 1};" * 10}">' for n in range(1, number))
+    return f'<!ENTITY l0 "ha">{again}'
+
+
+@pytest.mark.parametrize(
+    ("declared", "used"),
+    [
+        (laughs(10), "&l9;"),
+        ('<!ENTITY long "' + "1" * 10_000 + '">', "&long;" * 10_000),
+        ('<!ENTITY file SYSTEM "file:///etc/hostname">', "&file;"),
+        ('<!ENTITY % more SYSTEM "http://127.0.0.1:9/more.dtd"> %more;', ""),
+        ("<!ELEMENT a ANY>", ""),
+    ],
+)
+def test_entities_are_refused_and_never_resolved(declared: str, used: str) -> None:
+    begin = time.monotonic()
+    with pytest.raises(Damaged, match="declares a document type") as caught:
+        parse_angles(with_document_type(declared, used), SENSOR.bands)
+    assert "\n" not in str(caught.value)
+    assert time.monotonic() - begin < 2
+
+
+def test_a_cube_tells_in_one_line_that_a_granule_declares_entities(tmp_path: Path) -> None:
+    archive = Archive(tmp_path / "archive")
+    archive.folder.mkdir()
+    archive.optical(DAY, xml=with_document_type(laughs(10), "&l9;"))
+    archive.optical("2021-06-11T10:20:31Z")
+    output = tmp_path / "cube.zarr.zip"
+    build(archive, archive.catalog, pin(archive, tmp_path / "items.json"), output)
+    (told,) = json.loads(read_cube(output).attrs["lacking"])
+    assert "granule-metadata: declares a document type" in told and "\n" not in told
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "told"),
+    [
+        (">EPSG:32632<", ">EPSG:4326<", "not in UTM"),
+        (">600000<", ">nan<", "not in UTM"),
+        (">5000<", ">1e-300<", "m apart"),
+        (">5000<", ">inf<", "m apart"),
+        ("<VALUES>40 ", "<VALUES>inf ", "zenith of inf"),
+        ("<VALUES>40 ", "<VALUES>1e30 ", "zenith of 1e"),
+    ],
+)
+def test_angles_that_can_not_be_are_refused(old: str, new: str, told: str) -> None:
+    text = granule_metadata(32632, 600000, 5100000).decode()
+    assert old in text
+    with pytest.raises(Damaged, match=told):
+        parse_angles(text.replace(old, new).encode(), SENSOR.bands)
+
+
+def test_a_granule_that_is_too_large_is_not_parsed() -> None:
+    with pytest.raises(Damaged, match="MB, which no granule"):
+        parse_angles(b" " * (LARGEST_BYTES + 1), SENSOR.bands)
+
+
+# TorchScript
+
+
+def test_a_cloud_model_with_a_changed_byte_is_not_loaded(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    content = clouds.verified_model()
+    package = tmp_path / "sentle"
+    (package / "data").mkdir(parents=True)
+    (package / "__init__.py").touch()
+    copy = package / clouds.MODEL_FILE
+    spec = SimpleNamespace(origin=str(package / "__init__.py"))
+    monkeypatch.setattr(clouds, "find_spec", lambda name: spec)
+    monkeypatch.setattr("torch.jit.load", lambda *given, **more: pytest.fail("it was loaded"))
+    for damaged in (content[:1000] + b"\0" + content[1001:], content[:-1], b""):
+        copy.write_bytes(damaged)
+        with pytest.raises(UserError, match="not the cloud model that this version was made for"):
+            clouds.CloudModel()
+    copy.write_bytes(content)
+    assert clouds.verified_model() == content
+
+
+# Addresses
+
+REMOTE = Catalog(source="https://stac.example.org/v1", signing="none", retries=0)
+STARTS = [
+    "",
+    "/",
+    "file://",
+    "file:///",
+    "/vsicurl/",
+    "/vsizip/",
+    "vrt://",
+    "\\\\host\\",
+    "../",
+    "C:\\",
+]
+STARTS += [
+    "zip+file://",
+    "zip+https://",
+    "NETCDF:",
+    " https://",
+    "HTTPS://",
+    "h\nttps://",
+    "ftp://",
+]
+STARTS += ["<VRTDataset>", "{", "/vsistdin/", "data:"]
+
+
+@given(st.sampled_from(STARTS), st.text(max_size=30))
+def test_items_of_a_remote_catalog_lead_to_no_file_of_this_machine(start: str, rest: str) -> None:
+    item = {"id": "a", "assets": {"B02": {"href": start + rest}}}
+    if is_remote(start + rest):
+        assert address_of(item, "B02", REMOTE).startswith(("http", "s3://", "gs://", "az://"))
+    else:
+        with pytest.raises(Lost, match="not on the network"):
+            address_of(item, "B02", REMOTE)
+
+
+def test_a_remote_catalog_can_not_make_us_read_a_local_scene(
+    archive: Archive, tmp_path: Path
+) -> None:
+    """The same files are read where the catalog is the folder, and not where it is an API."""
+    items = pin(archive, tmp_path / "items.json")
+    build(archive, archive.catalog, items, tmp_path / "local.zarr.zip")
+    with pytest.raises(UserError, match="none of its 1 items") as caught:
+        build(archive, REMOTE, items, tmp_path / "remote.zarr.zip")
+    assert "its address is not on the network, though the catalog is" in str(caught.value)
+
+
+def test_a_remote_raster_can_not_lead_to_a_local_one(archive: Archive, tmp_path: Path) -> None:
+    items = pin(archive, tmp_path / "items.json")
+    (scene,) = archive.folder.glob("assets/*")
+    secret = shutil.copy(scene / "B04.tif", tmp_path / "secret.tif")
+    (scene / "B04.tif").write_text(
+        '<VRTDataset rasterXSize="96" rasterYSize="96"><VRTRasterBand dataType="UInt16" band="1">'
+        f"<SimpleSource><SourceFilename>{secret}</SourceFilename><SourceBand>1</SourceBand>"
+        "</SimpleSource></VRTRasterBand></VRTDataset>"
+    )
+    with FileServer(archive.folder) as server:
+        text = items.read_text().replace(f"{archive.folder}/", f"{server.url}/")
+        items.write_text(text)
+        catalog = Catalog(source=server.url, signing="none", retries=0, timeout_s=5)
+        with pytest.raises(UserError, match=r"none of its 1 items .*B04: not a"):
+            build(archive, catalog, items, tmp_path / "cube.zarr.zip")
+
+
+@pytest.mark.parametrize("place", ["/dev/zero", "/dev/stdin", "/", "x" * 300])
+def test_a_device_or_folder_is_not_read_as_a_scene(
+    archive: Archive, tmp_path: Path, place: str
+) -> None:
+    items = pin(archive, tmp_path / "items.json")
+    content = json.loads(items.read_text())
+    content["items"][0]["assets"]["granule-metadata"]["href"] = place
+    items.write_text(json.dumps(content))
+    begin = time.monotonic()
+    with pytest.raises(UserError, match="granule-metadata: not a file"):
+        build(archive, archive.catalog, items, tmp_path / "cube.zarr.zip")
+    assert time.monotonic() - begin < 20
+
+
+NAMES = ["../../outside", "/outside", "a/../../outside", "..", "a" * 300, "a b", "ä", "%2e%2e/x"]
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_an_identifier_is_told_and_never_a_path(
+    archive: Archive, tmp_path: Path, name: str
+) -> None:
+    file = archive.folder / "items" / "all.json"
+    content = json.loads(file.read_text())
+    content["features"][0]["id"] = name
+    file.write_text(json.dumps(content))
+    before = set(tmp_path.rglob("*"))
+    output = tmp_path / "cube.zarr.zip"
+    build(archive, archive.catalog, pin(archive, tmp_path / "items.json"), output)
+    assert read_cube(output)["item"].values.tolist() == [name]
+    assert set(tmp_path.rglob("*")) - before == {tmp_path / "items.json", output}
+
+
+def item(**changes: Any) -> dict[str, Any]:
+    plain = {
+        "id": "a",
+        "properties": {"datetime": DAY},
+        "assets": {"B02": {"href": "https://example.org/B02.tif"}},
+    }
+    return plain | changes
+
+
+@pytest.mark.parametrize(
+    ("wrong", "told"),
+    [
+        (item(id="a\nfake line"), "holds control characters"),
+        (item(id="\x1b[2Jgone"), "holds control characters"),
+        (item(id=7), "item 7: id: "),
+        (item(assets={"B02": {}}), "assets.B02.href"),
+        (item(assets=None), "assets"),
+        (item(properties={}), "neither datetime nor start_datetime"),
+        (item(properties={"datetime": "yesterday"}), "properties.datetime"),
+        (item(properties={"datetime": "9999-12-31T23:59:59Z"}), "the year 9999"),
+        (item(properties={"datetime": DAY, "sat:relative_orbit": 2**70}), "sat:relative_orbit"),
+        (item(properties={"datetime": DAY, "s2:mgrs_tile": ["32", "T"]}), "s2:mgrs_tile"),
+        (item(properties={"datetime": DAY, "x": float("nan")}), "item a: "),
+        (item(bbox=[1, 2, 3]), "bbox"),
+        ("no item", "item number 0"),
+    ],
+)
+def test_items_that_are_none_are_refused_in_one_line(wrong: Any, told: str) -> None:
+    with pytest.raises(UserError, match=told) as caught:
+        checked_items([wrong], "https://stac.example.org/v1")
+    assert str(caught.value).isprintable() and len(str(caught.value)) < 1000
+
+
+def test_a_baseline_that_is_no_number_is_refused() -> None:
+    with pytest.raises(UserError, match=r"processing baseline as 'v5'; it must be like 05\.09"):
+        baseline_of(item(properties={"s2:processing_baseline": "v5"}))
+
+
+def test_what_is_null_counts_as_untold(archive: Archive, tmp_path: Path) -> None:
+    file = archive.folder / "items" / "all.json"
+    content = json.loads(file.read_text())
+    properties = content["features"][0]["properties"]
+    properties |= dict.fromkeys(["platform", "sat:relative_orbit", "sat:orbit_state", "proj:code"])
+    file.write_text(json.dumps(content))
+    output = tmp_path / "cube.zarr.zip"
+    build(archive, archive.catalog, pin(archive, tmp_path / "items.json"), output)
+    assert read_cube(output)["relative_orbit"].values.tolist() == [-1]
+
+
+def test_pinned_items_that_were_edited_are_refused(archive: Archive, tmp_path: Path) -> None:
+    items = pin(archive, tmp_path / "items.json")
+    for key, value in [("grid", {"epsg": 4326}), ("items", {}), ("request", {}), ("query", 1)]:
+        changed = json.loads(items.read_text()) | {key: value}
+        other = tmp_path / "edited.json"
+        other.write_text(json.dumps(changed))
+        with pytest.raises(UserError, match="damaged or edited; delete it and run again"):
+            read_pinned(other)
+
+
+def test_an_api_that_leads_to_a_file_or_never_ends_is_refused(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """pystac opens what is no address as a file of this machine."""
+    monkeypatch.setattr("pipeline_lib.acquire.catalog.MOST_PAGES", 5)
+    secret = tmp_path / "secret.json"
+    secret.write_text(json.dumps({"features": [item()]}))
+    with FileServer(tmp_path) as server:
+        api = f"{server.url}/api"
+        conforms = [f"https://api.stacspec.org/v1.0.0/{part}" for part in ("core", "item-search")]
+        landing = {"type": "Catalog", "stac_version": "1.0.0", "id": "a", "description": "a"}
+        landing["conformsTo"] = conforms
+        catalog = Catalog(source=api, signing="none", retries=0, timeout_s=5)
+        (tmp_path / "api" / "search").mkdir(parents=True)
+        for href, told in (
+            (secret.as_uri(), "which is no address"),
+            (f"{api}/search", "more than 5 pages"),
+        ):
+            links = [{"rel": "root", "href": api}]
+            links.append({"rel": "search", "href": href, "type": "application/geo+json"})
+            (tmp_path / "api" / "index.json").write_text(json.dumps(landing | {"links": links}))
+            again = {"rel": "next", "href": f"{api}/search", "method": "GET"}
+            page = {"type": "FeatureCollection", "features": [item()], "links": [again]}
+            (tmp_path / "api" / "search" / "index.json").write_text(json.dumps(page))
+            with pytest.raises(UserError, match=told) as caught:
+                search(catalog, "sentinel-2-l2a", (10, 45, 12, 47), *YEAR)
+            assert "\n" not in str(caught.value)
+
+
+def a_landing_page(answer: Answer) -> None:
+    content = {"type": "Catalog", "stac_version": "1.0.0", "id": "a", "description": "a"}
+    answer.content = json.dumps(content | {"links": []}).encode()
+    answer.file()
+
+
+def an_item(answer: Answer) -> None:
+    answer.content = json.dumps(item(type="Feature", stac_version="1.0.0")).encode()
+    answer.file()
+
+
+@pytest.mark.parametrize("page", [a_landing_page, an_item])
+def test_an_api_that_is_none_is_refused_in_one_line(
+    tmp_path: Path, page: Callable[[Answer], None]
+) -> None:
+    """pystac-client raises a warning as an error, and errors of a dozen kinds."""
+    with FileServer(tmp_path) as server:
+        server.faults = [Fault(".", page)]
+        catalog = Catalog(source=server.url, signing="none", retries=0, timeout_s=5)
+        with pytest.raises(UserError, match=r"failed \(.*\); check that") as caught:
+            search(catalog, "sentinel-2-l2a", (10, 45, 12, 47), *YEAR)
+        assert "\n" not in str(caught.value)
+        with pytest.raises(UserError, match=r"check that|no collection") as caught:
+            license_of(catalog, "sentinel-2-l2a")
+        assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize("links", [7, None, "none", [7], [{"rel": "license"}]])
+def test_a_collection_whose_links_are_none_still_has_its_licence(
+    archive: Archive, links: object
+) -> None:
+    path = archive.folder / "collections" / "sentinel-2-l2a.json"
+    path.parent.mkdir()
+    path.write_text(json.dumps({"license": "proprietary", "links": links}))
+    assert license_of(archive.catalog, "sentinel-2-l2a").strip() == "proprietary"
+
+
+# Keys and signatures
+
+SIGNED = "?st=2026&se=2027&sp=rl&sv=2024&sr=c&skoid=1&sig=se%2Fcret"
+
+
+def everything_below(folder: Path) -> bytes:
+    return b"".join(path.read_bytes() for path in sorted(folder.rglob("*")) if path.is_file())
+
+
+def test_a_catalog_whose_addresses_are_signed_is_pinned_unsigned(
+    archive: Archive, tmp_path: Path
+) -> None:
+    file = archive.folder / "items" / "all.json"
+    content = json.loads(file.read_text())
+    feature = content["features"][0]
+    for asset in feature["assets"].values():
+        asset["href"] = f"https://{BLOB_HOST}/assets/{asset['href']}{SIGNED}"
+    feature["assets"]["preview"] = {"href": f"https://x.org/map?item=a&api_key={KEY}&z=1"}
+    feature["links"] = [{"rel": "self", "href": f"https://me:{KEY}@x.org/a"}]
+    file.write_text(json.dumps(content))
+    pinned = json.loads(pin(archive, tmp_path / "out" / "items.json").read_text())
+    assert b"cret" not in everything_below(tmp_path / "out")
+    assert KEY.encode() not in everything_below(tmp_path / "out")
+    (told,) = pinned["items"]
+    assert told["assets"]["preview"]["href"] == "https://x.org/map?item=a&z=1"
+    assert told["assets"]["B02"]["href"].endswith("/B02.tif")
+
+
+@pytest.fixture
+def settings(monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[[str], None]]:
+    """Tells Planetary Computer's client where tokens come from, and a key."""
+    from planetary_computer.settings import Settings
+
+    def tell(sas_url: str) -> None:
+        monkeypatch.setenv("PC_SDK_SAS_URL", sas_url)
+        monkeypatch.setenv("PC_SDK_SUBSCRIPTION_KEY", KEY)
+        Settings.get.cache_clear()
+
+    yield tell
+    monkeypatch.undo()
+    Settings.get.cache_clear()
+
+
+FAULTS: dict[str, Callable[[Answer], None] | None] = {
+    "none": None,
+    "refused": lambda answer: answer.status(403),
+    "busy": lambda answer: answer.status(503),
+    "cut": lambda answer: answer.file(cut=0.3),
+    "closed": lambda answer: answer.file(sent=0.3),
+}
+
+
+@pytest.mark.parametrize("fault", FAULTS)
+def test_no_signature_and_no_key_in_anything_that_a_job_leaves(
+    archive: Archive,
+    tmp_path: Path,
+    fault: str,
+    settings: Callable[[str], None],
+    monkeypatch: pytest.MonkeyPatch,
+    capfd: pytest.CaptureFixture[str],
+) -> None:
+    archive.optical("2021-06-11T10:20:31Z")
+    run = tmp_path / "run"
+    with FileServer(archive.folder) as server:
+        settings(server.sas_url)
+        monkeypatch.setenv("http_proxy", server.url)
+        monkeypatch.setenv("no_proxy", "127.0.0.1")
+        server.needs_token = True
+        if (answer := FAULTS[fault]) is not None:
+            server.faults = [Fault("2021-05-11.*(B04|xml)", answer)]
+        items = pin(archive, run / "items.json")
+        text = items.read_text().replace(f"{archive.folder}/", f"http://{BLOB_HOST}/")
+        items.write_text(text)
+        catalog = Catalog(source=server.url, timeout_s=1, retries=1, requests=2)
+        output = [str(run / "cube.zarr.zip")]
+        rule = SimpleNamespace(log=[str(run / "rule.log")], output=output, rule="build_cube")
+        try:
+            with job(rule):
+                build(archive, catalog, items, run / "cube.zarr.zip")
+        except SystemExit:
+            assert fault == "busy"
+        assert any(TOKEN_PATH in request for request in server.requests)
+        assert any("sig=" in request for request in server.requests)
+    shown = capfd.readouterr()
+    left = everything_below(run) + shown.err.encode() + shown.out.encode()
+    assert b"sig=" not in left.replace(b"sig=...", b"")
+    assert KEY.encode() not in left
+
+
+class Elsewhere(BaseHTTPRequestHandler):
+    """Notes what it is sent; sends everybody who asks for a token on to another place."""
+
+    heard: list[str] = []  # noqa: RUF012
+
+    def do_GET(self) -> None:
+        self.heard.append(f"{self.path} {dict(self.headers)}")
+        self.send_response(302 if "token" in self.path else 200)
+        self.send_header("Location", f"http://localhost:{self.server.server_port}/elsewhere")  # type: ignore[attr-defined]
+        self.send_header("Content-Length", "0")
+        self.end_headers()
+
+    def log_message(self, *given: Any) -> None:
+        """Nothing to tell."""
+
+
+def test_a_key_is_not_sent_on_to_another_place(settings: Callable[[str], None]) -> None:
+    server = ThreadingHTTPServer(("127.0.0.1", 0), Elsewhere)
+    threading.Thread(target=server.serve_forever, args=(0.02,), daemon=True).start()
+    Elsewhere.heard.clear()
+    settings(f"http://127.0.0.1:{server.server_port}/token")
+    with pytest.raises(UserError, match="leads elsewhere") as caught:
+        PlanetaryComputerSigner(2, 0).sign(f"https://{BLOB_HOST}/assets/a.tif")
+    server.shutdown()
+    server.server_close()
+    assert KEY not in str(caught.value)
+    assert len(Elsewhere.heard) == 1 and KEY in Elsewhere.heard[0]
+
+
+def test_a_body_without_end_is_given_up(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setattr("pipeline_lib.acquire.patience.LARGEST_BYTES", 1000)
+    (tmp_path / "large").write_bytes(b"x" * 5000)
+    with FileServer(tmp_path) as server, pytest.raises(Lost, match="larger than"):
+        get(f"{server.url}/large", timeout_s=5)
+
+
+@pytest.mark.parametrize(
+    "href",
+    [
+        "https://evil.example.org/x.blob.core.windows.net/c/a.tif",
+        "https://evil.example.org#.blob.core.windows.net/c/a.tif",
+        "https://me@x.blob.core.windows.net/c/a.tif",
+        "https://x.blob.core.windows.net:8443/c/a.tif",
+        "https://x.blob.core.windows.net.evil.example.org/c/a.tif",
+        "https://x.blob.core.windows.net/../../token/a.tif",
+        "https://evil.example.org\\.blob.core.windows.net/c/a.tif",
+        "ftp://x.blob.core.windows.net/c/a.tif",
+    ],
+)
+def test_only_azures_own_storage_is_signed(href: str) -> None:
+    assert container_of(href) is None
+
+
+@pytest.mark.parametrize("expiry", ["never", "9999-12-31T23:59:59Z", 7, None])
+def test_a_token_that_is_none_ends_in_one_line(
+    monkeypatch: pytest.MonkeyPatch, expiry: object
+) -> None:
+    body = json.dumps({"token": "sig=1", "msft:expiry": expiry}).encode()
+    monkeypatch.setattr("pipeline_lib.acquire.signing.get", lambda url, **more: body)
+    with pytest.raises(UserError, match="not a token"):
+        PlanetaryComputerSigner(1, 0).sign(f"https://{BLOB_HOST}/c/a.tif")
+
+
+def test_an_expiry_without_a_zone_is_utc(monkeypatch: pytest.MonkeyPatch) -> None:
+    soon = (datetime.now(UTC) + timedelta(minutes=30)).replace(tzinfo=None).isoformat()
+    body = json.dumps({"token": "sig=1", "msft:expiry": soon}).encode()
+    monkeypatch.setattr("pipeline_lib.acquire.signing.get", lambda url, **more: body)
+    assert PlanetaryComputerSigner(1, 0).sign(f"https://{BLOB_HOST}/c/a.tif").endswith("?sig=1")
+
+
+def test_a_document_of_the_catalogs_folder_is_read(archive: Archive) -> None:
+    (found,) = search(archive.catalog, SENSOR.collection, (11, 46, 11.1, 46.1), *YEAR)
+    angles = AssetReader(archive.catalog).read_document(
+        found, "granule-metadata", lambda content: parse_angles(content, SENSOR.bands)
+    )
+    assert np.isfinite(angles.sun_zenith).all()
