@@ -16,6 +16,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
+from unittest.mock import patch
 
 import yaml
 from snakemake.api import SnakemakeApi
@@ -257,7 +258,11 @@ def graph(content: Mapping[str, Any], folder: Path) -> dict[Any, Any]:
     """Jobs of a config: name -> stage, recipe, names of the jobs that read what it makes."""
     file = folder / "config.yaml"
     file.write_text(yaml.safe_dump(dict(content)))
-    with SnakemakeApi(OutputSettings(quiet={Quietness.ALL})) as api:
+    with (
+        SnakemakeApi(OutputSettings(quiet={Quietness.ALL})) as api,
+        # The library is the same before and after an edit of the config.
+        patch("pipeline_lib.files.library_digest", lambda packages: ""),
+    ):
         workflow = api.workflow(
             resource_settings=ResourceSettings(cores=2),
             config_settings=ConfigSettings(configfiles=[file]),
@@ -283,8 +288,7 @@ def _name(job: Any, run: str) -> tuple[str, ...]:
 
 def _recipe(job: Any) -> str:
     try:
-        # The library is the same before and after an edit of the config.
-        params = {key: value for key, value in job.params.items() if key != "code"}
+        params = dict(job.params.items())
     except Exception as error:
         if "Incomplete" not in type(error).__name__:
             raise
