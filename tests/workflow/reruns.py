@@ -87,7 +87,7 @@ LANDSAT = Together(
 EDITS: dict[str, Any] = {
     "run": "another",
     "models": "trained-again",
-    "areas": {"lake": TRAINED["areas"]["valley"]},
+    "areas": TRAINED["areas"] | {"lake": TRAINED["areas"]["valley"]},
     "areas.<name>.outline": "outline.json",
     "catalog.source": "https://example.org/stac",
     "catalog.signing": "none",
@@ -103,9 +103,13 @@ EDITS: dict[str, Any] = {
     "fusion.reference": Together(
         {"fusion.reference": "sentinel-1", "sensors.sentinel-1.rgb": ["vv", "vh", "vv"]}
     ),
+    "sensors": Together({"sensors.sentinel-1": None}),
+    "fusion.centre_weights": Together({"fusion.centre_weights.sentinel-1": 2.0}),
     "sensors.<name>.loader": LANDSAT,
     "sensors.<name>.quantity": LANDSAT,
-    "own_cubes": {"lake": {"site": "lake", "files": {"sentinel-2": SENTINEL_2}}},
+    "own_cubes": Together(
+        {"own_cubes.lake": {"site": "lake", "files": {"sentinel-2": SENTINEL_2}}}
+    ),
     "own_cubes.<name>.split": "test",
     "own_cubes.<name>.window": [0, 45, 0, 45],
     "own_cubes.<name>.files": {
@@ -271,7 +275,7 @@ def graph(content: Mapping[str, Any], folder: Path) -> dict[Any, Any]:
         )
         workflow.dag(dag_settings=DAGSettings()).execute_workflow(executor="dryrun")
         dag = workflow._workflow.dag
-        jobs = {job: _name(job, content["run"]) for job in dag.jobs}
+        jobs = {job: (job.rule.name, *map(str, job.output)) for job in dag.jobs}
         return {
             name: (
                 Path(job.rule.snakefile).stem,
@@ -280,10 +284,6 @@ def graph(content: Mapping[str, Any], folder: Path) -> dict[Any, Any]:
             )
             for job, name in jobs.items()
         }
-
-
-def _name(job: Any, run: str) -> tuple[str, ...]:
-    return (job.rule.name, *(str(f).replace(f"results/{run}/", "") for f in job.output))
 
 
 def _recipe(job: Any) -> str:
