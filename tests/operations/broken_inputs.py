@@ -156,7 +156,8 @@ def _products(results: Path) -> dict[str, str]:
 def _own(**more: Any) -> Config:
     file = {"file": "mine.nc", "variable": "reflectance", "crs": "EPSG:32632"} | more
     cubes = {"mine": {"site": "mine", "files": {"sentinel-2": file}}}
-    return {"run": "own", "sites": None, "gpp": None, "own_cubes": cubes}
+    alone = {"sentinel-1": None}
+    return {"run": "own", "sites": None, "gpp": None, "sensors": alone, "own_cubes": cubes}
 
 
 def _tiny(**change: Any) -> Config:
@@ -299,7 +300,9 @@ def edited_weights(folder: Path) -> Config:
     content = bytearray(weights.read_bytes())
     content[-100] ^= 1
     weights.write_bytes(content)
-    return _own() | {"models": "results/tiny/models"}
+    config = _own() | {"models": "results/tiny/models"}
+    del config["sensors"]
+    return config
 
 
 @case(

@@ -30,9 +30,9 @@ TEXTS += ["pickle", "blosc", "<f8", "|O", "-9999", "20170230", "١٢", "1_0", "0
 
 
 def changed(rng: Random, files: Files, others: Sequence[Files]) -> Files:
-    """The files with one to four changes; ``others`` are spliced in now and then."""
+    """The files with one to eight changes; ``others`` are spliced in now and then."""
     result = dict(files)
-    for _ in range(rng.choice([1, 1, 1, 2, 2, 3, 4])):
+    for _ in range(rng.choice([1, 1, 1, 1, 2, 2, 3, 4, 8])):
         name = rng.choice(sorted(result))
         if rng.random() < 0.05 and others:
             result[name] = spliced(rng, result[name], rng.choice(others).get(name, b""))

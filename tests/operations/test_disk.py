@@ -39,7 +39,9 @@ def config(tmp_path_factory: pytest.TempPathFactory) -> Path:
         file = {"file": str(folder / f"{name}.nc"), "variable": "reflectance"}
         own[name] = {"site": name, "files": {"sentinel-2": file | {"crs": "EPSG:32632"}}}
     path = folder / "own.yaml"
-    path.write_text(yaml.safe_dump({"run": "own", "sites": None, "gpp": None, "own_cubes": own}))
+    alone = {"sentinel-1": None}
+    content = {"run": "own", "sites": None, "gpp": None, "sensors": alone, "own_cubes": own}
+    path.write_text(yaml.safe_dump(content))
     return path
 
 

@@ -175,8 +175,8 @@ def _search_folder(
         features = content.get("features", []) if isinstance(content, dict) else None
         if not isinstance(features, list):
             raise UserError(f"{file}: holds no item collection; {ADVICE}")
-        own = [f for f in features if not isinstance(f, dict) or f.get("collection") == collection]
-        for item in checked_items(own, file):
+        asked = [item for item in features if _may_be_asked(item, collection, bounds)]
+        for item in checked_items(asked, file):
             if (
                 _overlap(_box(item, file), bounds)
                 and start_of(item).date() <= end
@@ -184,6 +184,21 @@ def _search_folder(
             ):
                 found.append(_placed(item, source))
     return found
+
+
+def _may_be_asked(item: Any, collection: str, bounds: Bounds) -> bool:
+    """False for an item of another collection or place; what is none is left to be refused."""
+    if not isinstance(item, dict):
+        return True
+    if item.get("collection") != collection:
+        return False
+    box = item.get("bbox")
+    known = isinstance(box, list) and len(box) in (4, 6) and all(map(_is_place, box))
+    return not known or _overlap(item["bbox"], bounds)
+
+
+def _is_place(value: Any) -> bool:
+    return isinstance(value, (int, float)) and -1e9 <= value <= 1e9
 
 
 def _box(item: Item, file: Path) -> Sequence[float]:

@@ -18,6 +18,7 @@ from pipeline_lib.acquire.patience import Lost, patiently
 from pipeline_lib.acquire.reading import address_of, gdal_options, meaning_of
 from pipeline_lib.acquire.signing import signer_of
 from pipeline_lib.config import Catalog, Sites
+from pipeline_lib.cubes.foreign import open_netcdf
 from pipeline_lib.errors import UserError, in_a_line
 from pipeline_lib.files import write_csv
 from pipeline_lib.sites import LandCoverMap, distribution, draw_sites
@@ -209,11 +210,9 @@ def _joined(parts: Sequence[_Part], where: str) -> LandCoverMap:
 
 
 def _read_netcdf(file: Path, bounds: Bounds) -> LandCoverMap:
-    import xarray as xr
-
     west, south, east, north = bounds
     try:
-        with warnings.catch_warnings(), xr.open_dataset(file, mask_and_scale=False) as content:
+        with warnings.catch_warnings(), open_netcdf(file) as content:
             warnings.simplefilter("ignore")
             variable = content[NETCDF_VARIABLE]
             if "time" in variable.dims:
@@ -225,7 +224,7 @@ def _read_netcdf(file: Path, bounds: Bounds) -> LandCoverMap:
                 lat=slice(*_span(rows)), lon=slice(*_span(columns))
             )
             codes = part.values
-    except (KeyError, OSError, ValueError) as error:
+    except (LookupError, OSError, ValueError, TypeError, RuntimeError) as error:
         raise UserError(
             f"{file}: not a land-cover map with {NETCDF_VARIABLE}(lat, lon) ({in_a_line(error)}); "
             "check sites.land_cover.file"

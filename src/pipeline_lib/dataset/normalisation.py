@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from pipeline_lib.cubes import CLEAR, read_cube
 from pipeline_lib.dataset.split import read_split
-from pipeline_lib.errors import UserError
+from pipeline_lib.errors import UserError, in_a_line
 from pipeline_lib.files import read_json, write_json
 
 PIXEL_BUDGET = 4_000_000
@@ -57,8 +57,9 @@ class Normalisation:
             Naming both lists.
         """
         if tuple(bands) != self.bands:
+            shown = in_a_line(" ".join(bands))
             raise UserError(
-                f"{where}: has the bands {' '.join(bands)}, but {' '.join(self.bands)} are needed, "
+                f"{where}: has the bands {shown}, but {' '.join(self.bands)} are needed, "
                 "in this order"
             )
 
@@ -83,7 +84,7 @@ class Normalisation:
             bands = tuple(str(band) for band in content["bands"])
             lower = np.asarray(content["lower"], dtype=np.float32)
             upper = np.asarray(content["upper"], dtype=np.float32)
-        except (KeyError, TypeError, ValueError) as error:
+        except (KeyError, TypeError, ValueError, OverflowError) as error:
             raise UserError(f"{where}: not a normalisation; delete it and run again") from error
         whole = lower.shape == upper.shape == (len(bands),) and bool(np.all(lower < upper))
         if not whole:
