@@ -32,6 +32,9 @@ PLAUSIBLE_BYTES = 2**30
 PLAUSIBLE_RATIO = 1000
 """Beyond that, how many times its size: deflate packs up to 1030 times, real cubes up to 22."""
 
+CLASSIC = b"CDF"
+"""What NetCDF files begin with that are no HDF5."""
+
 APART = multiprocessing.get_context("fork")
 """How the process is made that reads: the program that calls is not run again in it."""
 LONGEST_S = 60
@@ -180,6 +183,9 @@ def open_netcdf(path: Path) -> xr.Dataset:
     if path.suffix == ".gz":
         raise UserError(f"{path}: is packed; unpack it with gunzip")
     if not h5py.is_hdf5(path):
+        with path.open("rb") as content:
+            if content.read(len(CLASSIC)) != CLASSIC:
+                raise UserError(f"{path}: neither a NetCDF nor an HDF5 file; name one that is")
         return xr.open_dataset(path, engine="scipy", mask_and_scale=False)
     with h5py.File(path, "r", locking=False) as file:
         sizes: list[int] = []
