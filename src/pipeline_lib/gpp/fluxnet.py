@@ -46,6 +46,8 @@ WITHOUT_FLUXES = ("ERAI", "ERA5", "AUXMETEO", "AUXNEE", "VARINFO", "BIF")
 """Companions of the flux files in the same folders and archives."""
 LARGEST_BYTES = 2**27
 """Thirty years of all daily columns take an eighth of it."""
+MOST_COLUMNS = 5000
+"""Files of all daily columns have some hundreds; pandas takes the square of them in time."""
 PACKED = (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED)
 """Of the ways to pack a zip those that can be unpacked bit by bit, up to a limit."""
 ODD = re.compile(r"[\"\0]|[eE][+-]?\d{4}")
@@ -233,6 +235,8 @@ def read_daily(source: Source, weather: Sequence[str] = ()) -> pd.DataFrame:
 
 
 def _check_header(source: Source, header: str, names: list[str], wanted: list[str]) -> None:
+    if len(names) > MOST_COLUMNS:
+        raise UserError(f"{source}: has {len(names)} columns; use the original file")
     if "TIMESTAMP_START" in names:
         raise UserError(f"{source}: half-hourly or hourly data, not daily; use the {DAILY} file")
     if ";" in header:

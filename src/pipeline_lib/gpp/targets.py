@@ -13,7 +13,7 @@ import pandas as pd
 from pipeline_lib.config import Gpp, Tower
 from pipeline_lib.errors import UserError, in_a_line
 from pipeline_lib.files import atomic_path, write_csv
-from pipeline_lib.gpp.fluxnet import ODD, find_daily, read_daily
+from pipeline_lib.gpp.fluxnet import MOST_COLUMNS, ODD, find_daily, read_daily
 
 
 def join_records(records: list[pd.DataFrame]) -> pd.DataFrame:
@@ -113,7 +113,7 @@ def read_targets(path: Path) -> pd.DataFrame:
     """
     try:
         text = path.read_text()
-        if ODD.search(text):
+        if ODD.search(text) or text.partition("\n")[0].count(",") > MOST_COLUMNS:
             raise ValueError("no table of numbers")
         table = pd.read_csv(io.StringIO(text), parse_dates=["date"], index_col="date")
         table = table.astype(dict.fromkeys(table.columns.drop("kept"), np.float64))
