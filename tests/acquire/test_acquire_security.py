@@ -285,6 +285,8 @@ def item(**changes: Any) -> dict[str, Any]:
         (item(properties={"datetime": DAY, "s2:mgrs_tile": ["32", "T"]}), "s2:mgrs_tile"),
         (item(properties={"datetime": DAY, "x": float("nan")}), "item a: "),
         (item(bbox=[1, 2, 3]), "bbox"),
+        (item(bbox=["1", "2", "3", "4"]), "bbox"),
+        (item(properties={"datetime": DAY, "proj:transform": ["30"] * 6}), "proj:transform"),
         ("no item", "item number 0"),
     ],
 )
@@ -376,7 +378,14 @@ def test_an_api_that_is_none_is_refused_in_one_line(
         assert "\n" not in str(caught.value)
 
 
-@pytest.mark.parametrize("links", [7, None, "none", [7], [{"rel": "license"}]])
+NESTED: list[Any] = []
+for _ in range(600):
+    NESTED = [NESTED]
+
+
+@pytest.mark.parametrize(
+    "links", [7, None, "none", [7], [{"rel": "license"}], [{"rel": "license", "href": NESTED}]]
+)
 def test_a_collection_whose_links_are_none_still_has_its_licence(
     archive: Archive, links: object
 ) -> None:

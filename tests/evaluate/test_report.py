@@ -227,7 +227,8 @@ def test_a_simulated_run_says_so_and_a_real_one_does_not(
 
 
 def test_what_a_run_does_not_have_is_left_out(inputs: dict[str, Any], tmp_path: Path) -> None:
-    own = {"site": "a", "files": {"sentinel-2": {"file": "a.nc", "variable": "v"}}}
+    file = {"file": "a.nc", "variable": "v"}
+    own = {"site": "a", "files": {"sentinel-1": file, "sentinel-2": file}}
     (tmp_path / "a.nc").touch()
     content = {"sites": None, "gpp": None, "own_cubes": {"a": own}}
     config = parse(content, base=tmp_path)

@@ -19,6 +19,8 @@ pytestmark = pytest.mark.workflow
 CUBES = ("first", "second")
 CUBE_BYTES = 800_000
 """Size of a cube; while it is packed it takes the double."""
+READ_BYTES = 12 * 10 * 64 * 64 * 4
+"""What lies beside while a user's file is brought into the contract: its values, single precision."""
 LINE = re.compile(r"^ingest_cube: no space left on the disk of results/own/cubes/", re.MULTILINE)
 
 
@@ -81,7 +83,7 @@ def half_written(folder: Path) -> list[Path]:
 def test_a_disk_that_fills_up_is_told_and_a_plain_rerun_goes_on(
     config: Path, undisturbed: dict[str, str], disk: Path
 ) -> None:
-    remount(disk, f"size={3 * CUBE_BYTES}")
+    remount(disk, f"size={READ_BYTES + 11 * CUBE_BYTES // 4}")
     ended = run(disk, "cubes", "--configfile", str(config))
     assert ended.status == 1 and not ended.traceback, ended.text
     assert len(LINE.findall(ended.text)) == 1 and "run again" in ended.text

@@ -248,8 +248,9 @@ def license_of(catalog: Catalog, collection: str) -> str:
             raise UserError(f"{file}: holds no collection; {ADVICE}")
     links = content["links"] if isinstance(content.get("links"), list) else []
     there = [link for link in links if isinstance(link, dict) and link.get("rel") == "license"]
-    told = [content.get("license", "not stated"), *(link.get("href", "") for link in there[:1])]
-    return " ".join(in_a_line(unsigned(text)) for text in told)
+    told = [content.get("license"), *(link.get("href") for link in there[:1])]
+    texts = [in_a_line(unsigned(text)) for text in told if isinstance(text, str)]
+    return " ".join(texts) or "not stated"
 
 
 def newest_versions(items: Iterable[Item]) -> list[Item]:

@@ -69,6 +69,8 @@ def _box(numbers: list[float]) -> list[float]:
 Moment = Annotated[str, AfterValidator(_moment)]
 Text = Annotated[str, Field(max_length=1000), AfterValidator(_shown)]
 Number = Annotated[float, Field(allow_inf_nan=False, ge=-1e9, le=1e9)]
+Coordinate = Annotated[Number, Field(strict=True)]
+"""What is computed with as it stands; other numbers are also told as texts."""
 Whole = Annotated[int, Field(ge=-1, le=10**9)]
 
 
@@ -97,7 +99,7 @@ class _Properties(_Foreign):
     elevation: Number | None = Field(None, alias="view:sun_elevation")
     azimuth: Number | None = Field(None, alias="view:sun_azimuth")
     path: Whole | None = Field(None, alias="landsat:wrs_path")
-    transform: Annotated[list[Number], Field(min_length=6)] | None = Field(
+    transform: Annotated[list[Coordinate], Field(min_length=6)] | None = Field(
         None, alias="proj:transform"
     )
 
@@ -105,7 +107,7 @@ class _Properties(_Foreign):
 class _Item(_Foreign):
     id: Annotated[Text, Field(min_length=1)]
     collection: Text | None = None
-    bbox: Annotated[list[Number], AfterValidator(_box)] | None = None
+    bbox: Annotated[list[Coordinate], AfterValidator(_box)] | None = None
     properties: _Properties
     assets: dict[str, _Asset]
 
