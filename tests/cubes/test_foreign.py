@@ -40,6 +40,7 @@ def ingest(path: Path, output: Path) -> xr.Dataset:
         sensor_name="sentinel-1",
         sensor=SENTINEL_1.source(),
         own=OwnCube.model_validate({"site": "a", "files": {"sentinel-1": file}}),
+        resolution_m=10.0,
         config_digest="",
         output=output,
     )
@@ -235,6 +236,7 @@ def test_a_reference_system_that_is_none_is_refused(tmp_path: Path, value: objec
             sensor_name="sentinel-1",
             sensor=SENTINEL_1.source(),
             own=block,
+            resolution_m=10.0,
             config_digest="",
             output=tmp_path / "a.zarr.zip",
         )

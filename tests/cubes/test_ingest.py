@@ -33,6 +33,7 @@ def ingest(tmp_path: Path, file: dict[str, object], sensor: str, **own: object) 
         sensor_name=sensor,
         sensor=source,
         own=block,
+        resolution_m=10.0,
         config_digest="",
         output=tmp_path / "a.zarr.zip",
     )
@@ -121,6 +122,17 @@ def test_a_window_is_the_same_pixels(tmp_path: Path) -> None:
         ({"time": "t"}, "set time, x and y"),
         ({"crs": "EPSG:99999"}, "no coordinate reference system"),
         ({"no_data": (), "scale": float("1e39"), "conversion": "decibel"}, "no date has a valid"),
+        (
+            {"scale": 1e4},
+            r"half of the values are above 1\.\d+e\+03, which is no backscatter \(0..1",
+        ),
+        (
+            {"offset": -20},
+            r"half of the values are below -19\.9, and linear power is needed; set sc",
+        ),
+        ({"crs": "EPSG:4326"}, "in units of degree; warp it to a system in metres"),
+        ({"crs": "EPSG:2263"}, "in units of US survey foot; warp"),
+        ({"resolution_m": 30}, "has pixels of 10 m, not 30 m; resample it"),
     ],
 )
 def test_what_is_wrong_is_told_in_one_line(

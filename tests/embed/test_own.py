@@ -86,6 +86,7 @@ def test_python_and_workflow_give_the_same(
             sensor_name=name,
             sensor=own.sensors[name].source(),
             own=OwnCube.model_validate({"site": "field", "files": {name: told}}),
+            resolution_m=10.0,
             config_digest="config",
             output=paths[name],
         )

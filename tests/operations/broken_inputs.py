@@ -228,6 +228,27 @@ def other_bands(folder: Path) -> Config:
     return _own()
 
 
+@case("a cube of digital numbers without a scale", OWN)
+def digital_numbers(folder: Path) -> Config:
+    (_cube() * 10_000).to_netcdf(folder / "mine.nc", engine="netcdf4")
+    return _own()
+
+
+@case("a cube in degrees", OWN)
+def degrees(folder: Path) -> Config:
+    cube = _cube()
+    cube = cube.assign_coords(x=9 + 1e-4 * np.arange(24), y=48 - 1e-4 * np.arange(24))
+    cube.to_netcdf(folder / "mine.nc", engine="netcdf4")
+    return _own(crs="EPSG:4326")
+
+
+@case("a cube with pixels of another size", OWN)
+def coarse(folder: Path) -> Config:
+    cube = _cube().coarsen(y=2, x=2).mean()
+    cube.to_netcdf(folder / "mine.nc", engine="netcdf4")
+    return _own()
+
+
 @case("half-hourly fluxes", "results/towers/gpp/sites.csv")
 def half_hourly_fluxes(folder: Path) -> Config:
     (folder / "fluxnet").mkdir()

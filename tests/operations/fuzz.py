@@ -509,6 +509,7 @@ def _own(path: Path, **more: object) -> None:
         sensor_name="sentinel-1",
         sensor=SENTINEL_1.source(),
         own=OwnCube.model_validate({"site": "own", "files": {"sentinel-1": file}}),
+        resolution_m=10.0,
         config_digest="0",
         output=output,
     )

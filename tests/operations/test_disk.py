@@ -20,7 +20,7 @@ CUBES = ("first", "second")
 CUBE_BYTES = 800_000
 """Size of a cube; while it is packed it takes the double."""
 READ_BYTES = 12 * 10 * 64 * 64 * 4
-"""What lies beside while a user's file is brought into the contract: its values, single precision."""
+"""Beside it lie, while a file is brought into the contract, its values in single precision."""
 LINE = re.compile(r"^ingest_cube: no space left on the disk of results/own/cubes/", re.MULTILINE)
 
 

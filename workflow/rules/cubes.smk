@@ -74,6 +74,7 @@ rule ingest_cube:
         own=lambda w: OWN_CUBES[w.cube].model_dump(
             mode="json", exclude={"split", "embed"}
         ),
+        resolution_m=C.cube.resolution_m,
         code=library_digest(["cubes"]),
     message:
         "Reading the {wildcards.sensor} file of {wildcards.cube}"

@@ -14,6 +14,7 @@ with job(snakemake):
         sensor_name=snakemake.wildcards.sensor,
         sensor=SensorSource.model_validate(params.sensor),
         own=OwnCube.model_validate(params.own),
-        config_digest=digest_of([params.sensor, params.own]),
+        resolution_m=params.resolution_m,
+        config_digest=digest_of([params.sensor, params.own, params.resolution_m]),
         output=Path(snakemake.output[0]),
     )

@@ -175,6 +175,9 @@ class OwnCubeFile(Block):
     crs: str | None = Field(
         None, description="Coordinate reference system, where the file does not tell it"
     )
+    resolution_m: Positive | None = Field(
+        None, description="Pixel size, m, where it is meant to be another than `cube.resolution_m`"
+    )
     no_data: tuple[float, ...] = Field((), description="Values that mean no data, besides NaN")
     conversion: Literal["linear", "decibel"] = Field(
         "linear",

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import Any
@@ -15,7 +14,14 @@ from pipeline_lib.config import OwnCube, OwnCubeFile, SensorSource
 from pipeline_lib.cubes.foreign import check_zarr, read_apart, readable, size_of_folder
 from pipeline_lib.cubes.grid import Grid
 from pipeline_lib.cubes.rolling import rolling_mean
-from pipeline_lib.cubes.schema import CLEAR, NO_DATA, THICK_CLOUD, make_cube, write_cube
+from pipeline_lib.cubes.schema import (
+    CLEAR,
+    NO_DATA,
+    THICK_CLOUD,
+    implausible,
+    make_cube,
+    write_cube,
+)
 from pipeline_lib.errors import UserError, in_a_line
 from pipeline_lib.files import scratch_folder
 
@@ -29,6 +35,7 @@ def ingest_cube(
     sensor_name: str,
     sensor: SensorSource,
     own: OwnCube,
+    resolution_m: float,
     config_digest: str,
     output: Path,
 ) -> None:
@@ -36,15 +43,17 @@ def ingest_cube(
 
     Dates of one day are merged (mean of the valid values); dates without a clear pixel, or with
     a smaller clear share than ``sensor.min_clear``, are left out and counted in ``lacking``. The
-    rolling mean of the sensor is applied.
+    rolling mean of the sensor is applied. ``resolution_m`` is the pixel size that the file must
+    have unless its block states another one.
 
     Raises
     ------
     UserError
-        If the file lacks what the config names, or holds no usable date.
+        If the file lacks what the config names, holds no usable date, or its values are not the
+        sensor's quantity.
     """
     with scratch_folder(output.with_name(f"{output.name}-own")) as folder:
-        _ingest(name, sensor_name, sensor, own, config_digest, output, folder)
+        _ingest(name, sensor_name, sensor, own, resolution_m, config_digest, output, folder)
 
 
 def _ingest(
@@ -52,6 +61,7 @@ def _ingest(
     sensor_name: str,
     sensor: SensorSource,
     own: OwnCube,
+    resolution_m: float,
     config_digest: str,
     output: Path,
     folder: Path,
@@ -59,9 +69,9 @@ def _ingest(
     """The same with an empty folder for what is read on the way."""
     block = own.files[sensor_name]
     source = _open(block, sensor, folder)
+    grid = _grid(source, block, resolution_m)
     values = _band_stack(source, block, sensor)
     clear = _clear(source, block, values)
-    grid = _grid(source, block, values.shape[2:])
     days = _days(source, block)
     if own.window is not None:
         values, clear, grid = _crop(values, clear, grid, own.window, block.file)
@@ -71,7 +81,10 @@ def _ingest(
     kept = (share >= sensor.min_clear) & (share > 0)
     if not kept.any():
         raise UserError(f"{block.file}: no date has a valid pixel; check bands and no_data")
-    values, clear, days = values[kept], clear[kept], days[kept]
+    values, clear, days, valid = values[kept], clear[kept], days[kept], valid[kept]
+    median = float(np.median(np.moveaxis(values, 1, -1)[valid]))
+    if told := implausible(median, sensor.quantity):
+        raise UserError(f"{block.file}: {told}; set scale, offset and conversion in the config")
     finite = np.isfinite(values).all(axis=1)
     mask = np.where(finite, np.where(clear, CLEAR, THICK_CLOUD), NO_DATA).astype(np.uint8)
     lacking = [f"{int((~kept).sum())} dates without enough clear pixels"] if (~kept).any() else []
@@ -257,7 +270,7 @@ def _days(source: xr.Dataset, block: OwnCubeFile) -> NDArray[np.datetime64]:
     return times.astype("datetime64[D]")
 
 
-def _grid(source: xr.Dataset, block: OwnCubeFile, shape: Sequence[int]) -> Grid:
+def _grid(source: xr.Dataset, block: OwnCubeFile, resolution_m: float) -> Grid:
     from pyproj import CRS
     from pyproj.exceptions import CRSError
 
@@ -267,7 +280,8 @@ def _grid(source: xr.Dataset, block: OwnCubeFile, shape: Sequence[int]) -> Grid:
             f"{block.file}: tells no coordinate reference system; set crs in the config"
         )
     try:
-        epsg = CRS.from_user_input(text).to_epsg()
+        crs = CRS.from_user_input(text)
+        epsg = crs.to_epsg()
     except CRSError as error:
         raise UserError(
             f"{block.file}: {in_a_line(text)!r} is no coordinate reference system; set crs, for "
@@ -275,6 +289,12 @@ def _grid(source: xr.Dataset, block: OwnCubeFile, shape: Sequence[int]) -> Grid:
         ) from error
     if epsg is None:
         raise UserError(f"{block.file}: the coordinate reference system has no EPSG code; set crs")
+    axis = crs.axis_info[0]
+    if not (crs.is_projected and axis.unit_conversion_factor == 1):
+        raise UserError(
+            f"{block.file}: its coordinates are in units of {axis.unit_name}; warp it to a system "
+            "in metres, such as UTM"
+        )
     x, y = _numbers(source[block.x], block.file), _numbers(source[block.y], block.file)
     steps = np.concatenate([np.diff(x), -np.diff(y)])
     if not (steps.size and 0 < steps[0] < np.inf and np.allclose(steps, steps[0], rtol=1e-3)):
@@ -282,8 +302,13 @@ def _grid(source: xr.Dataset, block: OwnCubeFile, shape: Sequence[int]) -> Grid:
             f"{block.file}: x must rise and y must fall in equal steps of square pixels; warp it "
             "to such a grid"
         )
-    size = float(steps[0])
-    return Grid(epsg, float(x[0]) - size / 2, float(y[0]) + size / 2, size, shape[0], shape[1])
+    size, wanted = float(steps[0]), block.resolution_m or resolution_m
+    if not np.isclose(size, wanted, rtol=1e-3):
+        raise UserError(
+            f"{block.file}: has pixels of {size:g} m, not {wanted:g} m; resample it, or set "
+            "resolution_m in its block if that is meant"
+        )
+    return Grid(epsg, float(x[0]) - size / 2, float(y[0]) + size / 2, size, len(y), len(x))
 
 
 def _crs_text(source: xr.Dataset) -> str | None:

@@ -39,6 +39,17 @@ LONG_NAMES = {
     "reflectance": "surface reflectance",
     "backscatter": "gamma nought backscatter, linear power",
 }
+LARGEST_MEDIAN = 2
+"""Reflectance and linear power of land lie below; digital numbers and percent lie above."""
+
+
+def implausible(median: float, quantity: str) -> str | None:
+    """What of these values shows that they are not the quantity, by their median, or None."""
+    if median > LARGEST_MEDIAN:
+        return f"half of the values are above {median:.3g}, which is no {quantity} (0..1)"
+    if quantity == "backscatter" and median < 0:
+        return f"half of the values are below {median:.3g}, and linear power is needed"
+    return None
 
 
 def make_cube(

@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from pipeline_lib import __version__
 from pipeline_lib.config import Embed
 from pipeline_lib.cubes import rolling_mean
-from pipeline_lib.cubes.schema import UNITS
+from pipeline_lib.cubes.schema import UNITS, implausible
 from pipeline_lib.embed.arrays import Crop, Tile, days_of, padded, reach, tiles
 from pipeline_lib.embed.store import Layout
 from pipeline_lib.errors import UserError
@@ -25,8 +25,10 @@ if TYPE_CHECKING:
     from pipeline_lib.models import TrainedEncoder, TrainedFusion
 
 DIMENSIONS = ("time", "band", "y", "x")
-LARGEST_MEDIAN = 2
-"""Reflectance and linear power of land lie below; digital numbers and percent lie above."""
+ADVICE = {
+    "reflectance": "apply the scale and offset of the data",
+    "backscatter": "apply the scale and offset of the data; power is 10 ** (decibels / 10)",
+}
 LOOKED_AT = 100_000
 """Most values of a tile that the median is taken of."""
 
@@ -191,23 +193,11 @@ def _usable(name: str, array: xr.DataArray, trained: TrainedEncoder) -> _Array:
         known = values[np.isfinite(values)]
         shown.append(known[:: max(1, known.size // LOOKED_AT)])
     known = np.concatenate(shown)
-    if known.size:
-        _check_units(name, float(np.median(known)), trained.sensor.quantity)
+    quantity = trained.sensor.quantity
+    if known.size and (told := implausible(float(np.median(known)), quantity)):
+        raise UserError(f"{name}: {told}; {ADVICE[quantity]}")
     share = counts / math.prod(shape)
     return _Array(array.isel(time=(share > 0) & (share >= trained.sensor.min_clear)), trained)
-
-
-def _check_units(name: str, median: float, quantity: str) -> None:
-    if median > LARGEST_MEDIAN:
-        raise UserError(
-            f"{name}: half of the values are above {median:.3g}, which is no {quantity} (0..1); "
-            "apply the scale and offset of the data"
-        )
-    if quantity == "backscatter" and median < 0:
-        raise UserError(
-            f"{name}: half of the values are below {median:.3g}; linear power is needed, "
-            "10 ** (decibels / 10)"
-        )
 
 
 def _template(
