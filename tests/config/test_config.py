@@ -1,5 +1,6 @@
 """The config is checked whole; what is generated from it is in step with it."""
 
+import re
 from pathlib import Path
 
 import pytest
@@ -68,6 +69,14 @@ def test_five_mistakes_are_told_at_once(tmp_path: Path) -> None:
 def test_contradictions_are_told(change: dict[str, object], told: str) -> None:
     with pytest.raises(UserError, match=told):
         parse(change)
+
+
+def test_all_simulated_scenes_that_are_too_small_are_told_at_once() -> None:
+    small = {"demo": {"tile_px": 48, "radar_tile_px": 24}, "cube": {"size_px": 40}}
+    with pytest.raises(UserError, match="2 mistake") as raised:
+        parse(small)
+    assert re.search(r"demo\.tile_px: .* use 168 or more", str(raised.value))
+    assert re.search(r"demo\.radar_tile_px: .* use 42 or more", str(raised.value))
 
 
 def test_jobs_may_be_handed_some_keys_of_gpp_alone() -> None:
@@ -178,7 +187,9 @@ def test_a_run_with_trained_models_takes_their_sensors(models: Path) -> None:
         ),
         ({"areas": {"a/b": AREA}}, "areas.a/b"),
         ({"areas": {"a": AREA}, "run": "paper"}, "run: 'paper' is the run of the models"),
-        ({"areas": {"a": AREA}, "sensors": {}}, "sensors: are those that the models"),
+        ({"areas": {"a": AREA}, "sensors": {}}, "sensors: comes with the models; leave it out"),
+        ({"areas": {"a": AREA}, "fusion": {"features": 5}}, "fusion: comes with the models"),
+        ({"areas": {"a": AREA}, "context": {"frames": 9}}, "context: comes with the models"),
         ({"areas": {"a": AREA}, "own_cubes": {"a": OPTICAL}}, "areas.a: also a"),
         ({"own_cubes": {"a": {"site": "a", "files": {}}}}, "own_cubes.a.files: lacks optical"),
     ],

@@ -283,7 +283,7 @@ def test_sixty_days_are_small_and_quick(archive):
 
 
 def test_scenes_too_small_for_the_cube_are_refused(tmp_path, table):
-    with pytest.raises(UserError, match=r"demo\.tile_px.*176 or more"):
+    with pytest.raises(UserError, match=r"demo\.tile_px.*180 or more"):
         simulate_site(
             requests=[request_of("site-000", date(2019, 5, 1), date(2019, 5, 30))],
             cube=CubeGrid(size_px=48),

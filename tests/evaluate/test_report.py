@@ -27,8 +27,9 @@ from pipeline_lib.evaluate.tables import (
     fusion_tables,
     number,
 )
-from pipeline_lib.files import write_json
+from pipeline_lib.files import write_csv, write_json
 
+DEMO = Demo(tile_px=222, radar_tile_px=90)
 SENSORS = ("sentinel-1", "sentinel-2")
 SPLITS = ("training", "validation", "test")
 
@@ -145,6 +146,11 @@ def write_inputs(folder: Path) -> dict[str, Any]:
         attributes={"sensor": "sentinel-2", "cube": "site-000-a", "lacking": ["scene <X>"]},
     )
     write_cube(cube, folder / "cube.zarr.zip")
+    rows = {"site-000-a": "training", "site-001-a": "test", "site-002-a": "test"}
+    table = [
+        {"cube": c, "site": c[:-2], "land_cover": "crops", "split": s} for c, s in rows.items()
+    ]
+    write_csv(folder / "split.csv", table)
     figure = folder / "sites.png"
     with drawing(figure, width=2, height=1) as drawn:
         drawn.subplots().plot([0, 1])
@@ -155,6 +161,7 @@ def write_inputs(folder: Path) -> dict[str, Any]:
             "probes-sentinel-2": figure,
             "maps": figure,
         },
+        "split": folder / "split.csv",
         "cubes": [folder / "cube.zarr.zip"],
         "encoder_evaluations": encoders,
         "fusion_evaluation": folder / "fusion.json",
@@ -216,11 +223,18 @@ def test_equal_inputs_give_equal_bytes(inputs: dict[str, Any], tmp_path: Path) -
     assert not re.search(str(tmp_path), texts[0])
 
 
+def test_held_out_cubes_are_named(inputs: dict[str, Any], tmp_path: Path) -> None:
+    text = report(inputs, tmp_path / "report.html", Config())
+    rows = [re.findall(r"<t[dh][^>]*>([^<]*)</t[dh]>", row) for row in text.split("<tr>")]
+    assert ["test", "site-001-a, site-002-a", "2"] in rows
+    assert ["validation", "–", "0"] in rows
+
+
 def test_a_simulated_run_says_so_and_a_real_one_does_not(
     inputs: dict[str, Any], tmp_path: Path
 ) -> None:
     warning = "Simulated archive: figures are no statement about real land"
-    simulated = report(inputs, tmp_path / "a.html", Config(run="demo", demo=Demo()))
+    simulated = report(inputs, tmp_path / "a.html", Config(run="demo", demo=DEMO))
     assert warning in simulated
     assert re.search(r"<figcaption>[^<]*Simulated archive\.</figcaption>", simulated)
     assert "imulated" not in report(inputs, tmp_path / "b.html", Config())
@@ -309,7 +323,7 @@ def test_probes_are_shown_with_and_without_truth(inputs: dict[str, Any], tmp_pat
         text = report(inputs | {"probes": probed}, tmp_path / "report.html", config)
         return text[text.index('id="context"') : text.index('id="embeddings"')]
 
-    shown = section(inputs["probes"], Config(run="demo", demo=Demo()))
+    shown = section(inputs["probes"], Config(run="demo", demo=DEMO))
     assert "truth of the simulated archive" in shown and "NDVI stands" not in shown
     assert 'alt="Scores of probes by target, sentinel-2"' in shown
     assert shown.count(">0.432<") == 4 and shown.count(">0.433<") == 4

@@ -367,6 +367,7 @@ def figures():
 rule report:
     input:
         figures=list(figures().values()),
+        split=rules.split_sites.output[0],
         cubes=[
             cube_file(sensor, cube)
             for sensor in C.sensors
@@ -390,7 +391,7 @@ rule report:
     params:
         config=plain(C),
         figures=figures(),
-        code=library_digest(["cubes", "embed", "evaluate"]),
+        code=library_digest(["cubes", "dataset", "embed", "evaluate"]),
     message:
         "Writing the report"
     script:

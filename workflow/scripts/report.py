@@ -12,6 +12,7 @@ with job(snakemake):
     write_report(
         config=config,
         figures=paths_of(snakemake.params.figures),
+        split=Path(given.split),
         cubes=[Path(path) for path in given.cubes],
         encoder_evaluations={Path(path).stem: Path(path) for path in given.encoders},
         fusion_evaluation=Path(given.fusion),

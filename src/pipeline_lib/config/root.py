@@ -99,6 +99,8 @@ class Config(Block):
                     f"sensors.{key}.sequence.frames: {sensor.sequence.frames} frames are fewer "
                     f"than the {self.context.frames} of context.frames"
                 )
+        if self.demo is not None and (self.sites is not None or self.gpp is not None):
+            problems += self.demo.too_small(self.cube.size_px, self.cube.cloud_context_px)
         if self.gpp is not None:
             problems += self.gpp.contradictions()
             taken = sorted(RESERVED & set(self.sensors))
@@ -203,9 +205,17 @@ def _with_models(content: Mapping[str, Any], base: Path) -> tuple[Mapping[str, A
         return {**content, **UNUSED}, [f"models: {error}"]
     mistakes = []
     sensors = {name: sensor.model_dump(mode="json") for name, sensor in trained.sensors.items()}
-    defaults = Config().model_dump(mode="json")["sensors"]
-    if content.get("sensors", defaults) not in (defaults, sensors):
-        mistakes.append("sensors: are those that the models were trained with; leave them out")
+    given = {
+        "sensors": sensors,
+        "context": trained.context.model_dump(mode="json"),
+        "fusion": trained.fusion.model_dump(mode="json"),
+    }
+    defaults = Config().model_dump(mode="json")
+    mistakes += [
+        f"{key}: comes with the models; leave it out"
+        for key, block in given.items()
+        if content.get(key, block) not in (block, defaults[key])
+    ]
     products = base / "results" / str(content.get("run"))
     if (base / folder).resolve().is_relative_to(products.resolve()):
         mistakes.append(f"run: {content['run']!r} is the run of the models; choose another name")

@@ -69,18 +69,8 @@ def make_site(requests: Sequence[CubeRequest], *, cube: CubeGrid, demo: Demo, se
     """
     first = requests[0]
     grid = first.grid(cube)
-    size_px = max(grid.shape)
-    needed = size_px + 2 * cube.cloud_context_px
-    if demo.tile_px < needed:
-        raise UserError(
-            f"demo.tile_px: {demo.tile_px} pixels do not hold a cube of {size_px} and "
-            f"its cloud context of {cube.cloud_context_px} on each side; use {needed} or more"
-        )
-    if demo.radar_tile_px < size_px:
-        raise UserError(
-            f"demo.radar_tile_px: {demo.radar_tile_px} pixels do not hold a cube of "
-            f"{size_px}; use {size_px} or more"
-        )
+    if told := demo.too_small(max(grid.shape), cube.cloud_context_px):
+        raise UserError("; ".join(told))
     window, radar_window = (_around(grid, px) for px in (demo.tile_px, demo.radar_tile_px))
     years = range(
         min(request.start.year for request in requests),

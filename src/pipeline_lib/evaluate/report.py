@@ -14,6 +14,7 @@ from typing import Any
 
 from pipeline_lib import __version__
 from pipeline_lib.config import Config
+from pipeline_lib.dataset import read_split
 from pipeline_lib.errors import UserError
 from pipeline_lib.evaluate.gpp_report import (
     BY_YEAR,
@@ -38,6 +39,7 @@ from pipeline_lib.evaluate.tables import (
     encoder_tables,
     facts_of_cubes,
     fusion_tables,
+    split_table,
 )
 from pipeline_lib.files import atomic_path, digest_of, read_json
 
@@ -150,6 +152,7 @@ def write_report(
     *,
     config: Config,
     figures: Mapping[str, Path],
+    split: Path,
     cubes: Sequence[Path],
     encoder_evaluations: Mapping[str, Path],
     fusion_evaluation: Path,
@@ -168,6 +171,8 @@ def write_report(
     figures
         PNG files by name: a kind of :data:`FIGURES`, or kind-sensor, such as
         ``optical-sentinel-2``.
+    split
+        Table of the split of each cube.
     cubes
         Cube files, whose attributes and coordinates are read.
     encoder_evaluations, fusion_evaluation
@@ -206,7 +211,7 @@ def write_report(
             "data",
             "Data",
             figures=_of_kind(pictures, "optical", "radar"),
-            tables=facts_of_cubes(cubes, config.sensors),
+            tables=(split_table(read_split(split)), *facts_of_cubes(cubes, config.sensors)),
         ),
         _training_section(config, pictures, encoders, fusion),
         _context_section(config, pictures, probed),

@@ -49,6 +49,23 @@ def number(value: float | int | None, digits: int = 3) -> str:
     return f"{value:#.{digits}g}".rstrip(".")
 
 
+def split_table(split: Mapping[str, str]) -> Table:
+    """Which cubes were learned from, and which were held out, from the split of each cube."""
+    members = {
+        name: [cube for cube, of in sorted(split.items()) if of == name]
+        for name in dict.fromkeys((*SPLITS, *sorted(split.values())))
+    }
+    return Table(
+        caption="Cubes by split; all cubes of a site are in one. Models learn from training alone; "
+        "validation chooses the epoch, and test is held out until the end.",
+        columns=("split", "cubes", "number"),
+        rows=tuple(
+            (name, ", ".join(cubes) or _NONE, number(len(cubes))) for name, cubes in members.items()
+        ),
+        words=2,
+    )
+
+
 def facts_of_cubes(cubes: Iterable[Path], sensors: Mapping[str, Sensor]) -> tuple[Table, ...]:
     """Cubes, frames and clear share of each sensor, and what cubes lack."""
     found: dict[str, list[tuple[int, float, int]]] = {name: [] for name in sensors}
