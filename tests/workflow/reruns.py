@@ -67,7 +67,8 @@ TRAINED = {
 }
 """A run that uses trained models."""
 
-SIMULATED = {"run": "simulated", "demo": {}, "sites": {"count": 3, "periods": {"count": 1}}}
+SCENES = {"tile_px": 222, "radar_tile_px": 90}
+SIMULATED = {"run": "simulated", "demo": SCENES, "sites": {"count": 3, "periods": {"count": 1}}}
 
 
 @dataclass(frozen=True)
@@ -126,6 +127,7 @@ EDITS: dict[str, Any] = {
         }
     ),
     "own_cubes.<name>.files.<name>.crs": "EPSG:32632",
+    "own_cubes.<name>.files.<name>.resolution_m": 20,
     "own_cubes.<name>.files.<name>.no_data": [0],
     "own_cubes.<name>.files.<name>.conversion": "decibel",
     "own_cubes.<name>.files.<name>.mask": "SCL",
