@@ -12,12 +12,16 @@ from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
 PROGRAMS = ("munged", "slurmctld", "slurmd", "sbatch", "squeue", "scontrol")
+ACCOUNTING = ("slurmdbd", "sacctmgr", "sacct", "mariadbd", "mariadb-install-db")
 CONFIGURED = Path("/etc/slurm")
 """Where Slurm's programs look by themselves; jobs do not hear of another place."""
 
 GPUS = 1
 MEMORY_MB = 64_000
 """Told to Slurm, whatever the machine has: the rules ask for more than they need in a test."""
+
+ACCOUNT = "ecology"
+"""The only account that may submit jobs, where there is accounting."""
 
 CONFIG = """
 ClusterName=onenode
@@ -39,20 +43,54 @@ MpiDefault=none
 ProctrackType=proctrack/linuxproc
 TaskPlugin=task/none
 JobAcctGatherType=jobacct_gather/none
-AccountingStorageType=accounting_storage/none
 SwitchType=switch/none
 SelectType=select/cons_tres
 SelectTypeParameters=CR_Core_Memory
 SlurmdParameters=config_overrides
 SchedulerParameters=sched_min_interval=100000
 ReturnToService=2
-MinJobAge=300
 InactiveLimit=0
 KillWait=5
 GresTypes=gpu
 NodeName={host} NodeAddr=127.0.0.1 CPUs={cpus} RealMemory={memory} Gres=gpu:{gpus} State=UNKNOWN
 PartitionName=cpu Nodes={host} Default=YES MaxTime=2-00:00:00 State=UP
 PartitionName=gpu Nodes={host} MaxTime=2-00:00:00 State=UP
+"""
+
+WITHOUT_ACCOUNTING = """
+AccountingStorageType=accounting_storage/none
+MinJobAge=300
+"""
+WITH_ACCOUNTING = """
+AccountingStorageType=accounting_storage/slurmdbd
+AccountingStorageHost=127.0.0.1
+AccountingStoragePort={port}
+AccountingStoragePass={folder}/munge.socket
+AccountingStorageEnforce=associations
+MinJobAge=2
+"""
+"""Jobs must name an account, and squeue forgets them as soon as they have ended."""
+
+DATABASE = """
+AuthType=auth/munge
+AuthInfo=socket={folder}/munge.socket
+DbdHost=localhost
+DbdAddr=127.0.0.1
+DbdPort={port}
+SlurmUser=root
+LogFile={folder}/slurmdbd.log
+PidFile={folder}/slurmdbd.pid
+StorageType=accounting_storage/mysql
+StorageHost=127.0.0.1
+StoragePort={storage_port}
+StorageUser=slurm
+StoragePass=slurm
+"""
+
+TABLES = """
+CREATE DATABASE slurm_acct_db;
+CREATE USER 'slurm'@'127.0.0.1' IDENTIFIED BY 'slurm';
+GRANT ALL ON slurm_acct_db.* TO 'slurm'@'127.0.0.1';
 """
 
 PARTITIONS = f"""
@@ -62,18 +100,20 @@ partitions:
 """
 
 
-def absent() -> str | None:
-    """Why there can be no Slurm here; None where there can."""
+def absent(accounting: bool = False) -> str | None:
+    """Why there can be no Slurm (with a database of its jobs) here; None where there can."""
     if os.geteuid() != 0:
         return "Slurm's daemons are started by root alone"
     if (CONFIGURED / "slurm.conf").exists():
         return "this machine belongs to a Slurm cluster already"
-    lacking = [name for name in PROGRAMS if shutil.which(name) is None]
-    return f"not installed: {', '.join(lacking)} (slurm-wlm, munge)" if lacking else None
+    programs = (*PROGRAMS, *(ACCOUNTING if accounting else ()))
+    lacking = [name for name in programs if shutil.which(name) is None]
+    packages = "slurm-wlm, munge" + (", slurmdbd, mariadb-server" if accounting else "")
+    return f"not installed: {', '.join(lacking)} ({packages})" if lacking else None
 
 
 @contextmanager
-def one_node_slurm(folder: Path, cpus: int) -> Iterator[None]:
+def one_node_slurm(folder: Path, cpus: int, accounting: bool = False) -> Iterator[None]:
     """Run Slurm for as long as the block lasts.
 
     Parameters
@@ -82,6 +122,8 @@ def one_node_slurm(folder: Path, cpus: int) -> Iterator[None]:
         Empty; for the daemons' state and logs. ``partitions.yaml`` in it tells the partitions.
     cpus
         Cores that the node has to give.
+    accounting
+        With a database of jobs, in which each belongs to ``ACCOUNT``.
     """
     for name in ("state", "spool"):
         (folder / name).mkdir()
@@ -91,8 +133,11 @@ def one_node_slurm(folder: Path, cpus: int) -> Iterator[None]:
     os.mknod(folder / "gpu0", 0o600 | 0o020000, os.makedev(1, 3))
     (folder / "partitions.yaml").write_text(PARTITIONS)
     host = socket.gethostname().split(".")[0]
+    port, storage_port = _free_port(), _free_port()
+    told = WITH_ACCOUNTING.format(folder=folder, port=port) if accounting else WITHOUT_ACCOUNTING
     (folder / "slurm.conf").write_text(
-        CONFIG.format(
+        told
+        + CONFIG.format(
             folder=folder,
             host=host,
             cpus=cpus,
@@ -109,17 +154,52 @@ def one_node_slurm(folder: Path, cpus: int) -> Iterator[None]:
         f"--log-file={folder}/munge.log", f"--seed-file={folder}/munge.seed",
     ]  # fmt: skip
     with ExitStack() as daemons:
-        for name in ("slurm.conf", "gres.conf"):
+        database = folder / "slurmdbd.conf"
+        database.touch(mode=0o600)
+        database.write_text(DATABASE.format(folder=folder, port=port, storage_port=storage_port))
+        for name in ("slurm.conf", "gres.conf", "slurmdbd.conf"):
             place = CONFIGURED / name
             place.unlink(missing_ok=True)
             place.symlink_to(folder / name)
             daemons.callback(place.unlink)
         _start(daemons, munge, folder)
         _wait(lambda: (folder / "munge.socket").exists(), "munged", folder)
+        if accounting:
+            _start_accounting(daemons, folder, storage_port)
         _start(daemons, ["slurmctld", "-D"], folder)
         _start(daemons, ["slurmd", "-D", "-N", host], folder)
         _wait(lambda: _state() == "idle", "slurm", folder)
         yield
+
+
+def _start_accounting(daemons: ExitStack, folder: Path, port: int) -> None:
+    """A database, Slurm's service before it, and the account."""
+    storage = f"--datadir={folder}/database"
+    (folder / "tables.sql").write_text(TABLES)
+    made = ["mariadb-install-db", "--no-defaults", "--user=root", storage]
+    subprocess.run(made, capture_output=True, check=True)
+    serve = [
+        "mariadbd", "--no-defaults", "--user=root", storage, f"--init-file={folder}/tables.sql",
+        f"--socket={folder}/mariadb.socket", f"--pid-file={folder}/mariadb.pid",
+        "--bind-address=127.0.0.1", f"--port={port}",
+    ]  # fmt: skip
+    _start(daemons, serve, folder)
+    _wait(lambda: _answers(port), "mariadbd", folder)
+    _start(daemons, ["slurmdbd", "-D"], folder)
+    _wait(lambda: _told("cluster", "onenode"), "slurmdbd", folder)
+    _wait(lambda: _told("account", ACCOUNT), "the account", folder)
+    _wait(lambda: _told("user", "root", f"account={ACCOUNT}"), "the user", folder)
+
+
+def _answers(port: int) -> bool:
+    with socket.socket() as probe:
+        return probe.connect_ex(("127.0.0.1", port)) == 0
+
+
+def _told(*words: str) -> bool:
+    """Whether Slurm's accounting has taken something in."""
+    command = ["sacctmgr", "--immediate", "add", *words]
+    return subprocess.run(command, capture_output=True, check=False, timeout=60).returncode == 0
 
 
 def _free_port() -> int:

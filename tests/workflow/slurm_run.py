@@ -13,15 +13,26 @@ import time
 from pathlib import Path
 
 import yaml
-from one_node_slurm import absent, one_node_slurm
+from one_node_slurm import ACCOUNT, absent, one_node_slurm
 from products import differences, products
 
 ROOT = Path(__file__).parents[2]
 PROFILE = ROOT / "workflow" / "profiles" / "slurm"
 
+FOR_ACCOUNTING = {
+    "slurm-status-command: squeue": "slurm-status-command: sacct",
+    "slurm-no-account: true\n": "",
+    "# slurm_account: my-account": f"slurm_account: {ACCOUNT}",
+}
+"""What docs/slurm.md says to edit in the profile."""
 
-def run_under_slurm(configfile: Path, folder: Path, cpus: int = 2) -> float:
+
+def run_under_slurm(
+    configfile: Path, folder: Path, *targets: str, cpus: int = 2, accounting: bool = False
+) -> float:
     """Run a config by the profile, in a folder of its own; return the seconds that it took.
+
+    With accounting, by the profile that is edited for it.
 
     Raises
     ------
@@ -30,13 +41,19 @@ def run_under_slurm(configfile: Path, folder: Path, cpus: int = 2) -> float:
     """
     with (
         tempfile.TemporaryDirectory(prefix="slurm-") as daemons,
-        one_node_slurm(Path(daemons), cpus),
+        one_node_slurm(Path(daemons), cpus, accounting),
     ):
+        profile = (PROFILE / "config.yaml").read_text()
+        for old, new in FOR_ACCOUNTING.items() if accounting else ():
+            assert profile.count(old) == 1, old
+            profile = profile.replace(old, new)
+        (folder / "profile").mkdir()
+        (folder / "profile" / "config.yaml").write_text(profile)
         command = [
             "timeout", "--kill-after=10", "5400",
-            sys.executable, "-m", "snakemake", "--snakefile", str(ROOT / "Snakefile"),
+            sys.executable, "-m", "snakemake", *targets, "--snakefile", str(ROOT / "Snakefile"),
             "--directory", str(folder), "--configfile", str(configfile),
-            "--profile", str(PROFILE),
+            "--profile", str(folder / "profile"),
             "--slurm-partition-config", f"{daemons}/partitions.yaml", "--cores", str(cpus),
             # One node on the same disk: nothing is late.
             "--slurm-init-seconds-before-status-checks", "3", "--latency-wait", "5",
