@@ -21,7 +21,7 @@ MEMORY_MB = 64_000
 """Told to Slurm, whatever the machine has: the rules ask for more than they need in a test."""
 
 ACCOUNT = "ecology"
-"""The only account that may submit jobs, where there is accounting."""
+"""That jobs are counted to, where there is accounting."""
 
 CONFIG = """
 ClusterName=onenode
@@ -69,7 +69,7 @@ AccountingStoragePass={folder}/munge.socket
 AccountingStorageEnforce=associations
 MinJobAge=2
 """
-"""Jobs must name an account, and squeue forgets them as soon as they have ended."""
+"""Jobs belong to accounts, and squeue forgets them as soon as they have ended."""
 
 DATABASE = """
 AuthType=auth/munge

@@ -32,7 +32,8 @@ def run_under_slurm(
 ) -> float:
     """Run a config by the profile, in a folder of its own; return the seconds that it took.
 
-    With accounting, by the profile that is edited for it.
+    With accounting, by the profile that is edited for it; ``folder/accounting.txt`` then tells the
+    account and state of each job.
 
     Raises
     ------
@@ -65,7 +66,14 @@ def run_under_slurm(
             ).returncode
         if status != 0:
             raise RuntimeError((folder / "run.log").read_text()[-6000:])
-        return time.monotonic() - start
+        seconds = time.monotonic() - start
+        if accounting:
+            asked = ["sacct", "--allusers", "--allocations", "--noheader", "--parsable2"]
+            shown = subprocess.run(
+                [*asked, "--format=account,state"], capture_output=True, text=True
+            )
+            (folder / "accounting.txt").write_text(shown.stdout)
+        return seconds
 
 
 def main() -> None:

@@ -29,5 +29,5 @@ def test_accounting_tells_of_jobs_that_slurm_forgets(finished: Path, tmp_path: P
     made = products(tmp_path / "results" / "tiny")
     assert pinned.removeprefix("results/tiny/") in made
     assert made.items() <= products(finished / "results" / "tiny").items()
-    # The account stands in the edited profile alone.
-    assert f"slurm_account={ACCOUNT}" in (tmp_path / "run.log").read_text()
+    told = (tmp_path / "accounting.txt").read_text().splitlines()
+    assert told and set(told) == {f"{ACCOUNT}|COMPLETED"}
