@@ -57,7 +57,7 @@ def run_under_slurm(
             "--profile", str(folder / "profile"),
             "--slurm-partition-config", f"{daemons}/partitions.yaml", "--cores", str(cpus),
             # One node on the same disk: nothing is late.
-            "--slurm-init-seconds-before-status-checks", "3", "--latency-wait", "5",
+            "--slurm-init-seconds-before-status-checks", "1", "--latency-wait", "5",
         ]  # fmt: skip
         start = time.monotonic()
         with (folder / "run.log").open("w") as log:
