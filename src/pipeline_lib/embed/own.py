@@ -19,7 +19,7 @@ from pipeline_lib.cubes import rolling_mean
 from pipeline_lib.cubes.schema import UNITS, implausible
 from pipeline_lib.embed.arrays import Crop, Tile, days_of, padded, reach, tiles
 from pipeline_lib.embed.store import Layout
-from pipeline_lib.errors import UserError
+from pipeline_lib.errors import UserError, in_a_line
 
 if TYPE_CHECKING:
     from pipeline_lib.models import TrainedEncoder, TrainedFusion
@@ -75,7 +75,9 @@ def embed_xarray(cubes: Mapping[str, xr.DataArray], models: str | Path) -> xr.Da
     fusion.check_encoders(encoders)
     reference = fusion.block.reference
     if unknown := sorted(set(cubes) - set(encoders)):
-        raise UserError(f"{unknown[0]}: no sensor of {models}; those are {', '.join(encoders)}")
+        raise UserError(
+            f"{in_a_line(unknown[0])}: no sensor of {models}; those are {', '.join(encoders)}"
+        )
     if reference not in cubes:
         raise UserError(f"{reference}: is lacking, and embeddings have its dates; give its array")
     arrays = {name: _checked(name, array, encoders[name]) for name, array in cubes.items()}
@@ -114,9 +116,11 @@ def _checked(name: str, array: xr.DataArray, trained: TrainedEncoder) -> xr.Data
         raise UserError(f"{name}: is a {type(array).__name__}; give one DataArray of all bands")
     if set(array.dims) != set(DIMENSIONS):
         raise UserError(
-            f"{name}: has the dimensions {', '.join(map(str, array.dims))}; rename them to "
+            f"{name}: has the dimensions {in_a_line(', '.join(map(str, array.dims)))}; rename to "
             f"{', '.join(DIMENSIONS)}"
         )
+    if array.dtype.kind not in "biuf":
+        raise UserError(f"{name}: holds {array.dtype}, not numbers; give reflectance or power")
     for needed in ("time", "band"):
         if needed not in array.coords:
             raise UserError(f"{name}: has no coordinate {needed!r}; add it (assign_coords)")
