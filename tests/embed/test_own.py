@@ -176,6 +176,9 @@ def test_what_cannot_be_embedded_is_told_in_one_line(
 def test_unknown_sensors_and_a_lacking_one_are_told(own: SimpleNamespace) -> None:
     with pytest.raises(UserError, match=r"thermal: no sensor of .*; those are optical, radar"):
         embed_xarray(own.cubes | {"thermal": own.cubes["radar"]}, own.models)
+    with pytest.raises(UserError, match=r"^a \? b: no sensor of") as raised:
+        embed_xarray(own.cubes | {"a \ud800\nb": own.cubes["radar"]}, own.models)
+    assert "\n" not in str(raised.value)
     with pytest.raises(UserError, match="optical: is lacking"):
         embed_xarray({"radar": own.cubes["radar"]}, own.models)
 
