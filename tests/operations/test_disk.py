@@ -99,6 +99,17 @@ def test_a_disk_that_fills_up_is_told_and_a_plain_rerun_goes_on(
     assert products(disk / "results" / "own") == undisturbed
 
 
+def test_a_disk_too_small_to_read_a_file_is_not_blamed_on_the_file(
+    config: Path, disk: Path
+) -> None:
+    remount(disk, f"size={READ_BYTES * 4 // 5}")
+    ended = run(disk, "cubes", "--configfile", str(config))
+    assert ended.status == 1 and not ended.traceback, ended.text
+    assert ended.text.count("as on a full disk; free space, then run again") == len(CUBES)
+    assert "get it again" not in ended.text
+    assert not products(disk / "results" / "own") and not half_written(disk)
+
+
 def test_a_disk_without_any_room_is_told_before_the_first_job(config: Path, disk: Path) -> None:
     remount(disk, "size=1m")
     with (disk / "ballast").open("wb", buffering=0) as ballast, pytest.raises(OSError):

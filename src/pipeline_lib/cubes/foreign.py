@@ -8,7 +8,8 @@ import multiprocessing
 import os
 import zipfile
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
+from functools import partial
 from multiprocessing.connection import Connection
 from pathlib import Path
 from typing import Any
@@ -226,9 +227,12 @@ def read_apart(path: Path, select: Callable[[xr.Dataset], xr.Dataset], folder: P
     ------
     UserError
         If the file cannot be read.
+    OSError
+        If the folder takes no more.
     """
+    reading = partial(readable, path, "NetCDF or HDF5 file", "check it, or get it again")
     ours, theirs = APART.Pipe(duplex=False)
-    process = APART.Process(target=_translate, args=(path, select, folder, theirs))
+    process = APART.Process(target=_translate, args=(path, select, folder, theirs, reading))
     process.start()
     theirs.close()
     told: dict[str, Any]
@@ -242,34 +246,49 @@ def read_apart(path: Path, select: Callable[[xr.Dataset], xr.Dataset], folder: P
     process.join()
     if "refused" in told:
         raise UserError(told["refused"])
-    parts = {
-        name: (dims, _array(folder / f"{number}.npy"), attributes)
-        for number, (name, dims, attributes) in enumerate(told["variables"])
-    }
-    return xr.Dataset(parts, attrs=told["attributes"]).set_coords(told["coordinates"])
+    if "unwritten" in told:
+        raise OSError(*told["unwritten"])
+    with reading():
+        parts = {
+            name: (dims, _array(folder / f"{number}.npy"), attributes)
+            for number, (name, dims, attributes) in enumerate(told["variables"])
+        }
+        return xr.Dataset(parts, attrs=told["attributes"]).set_coords(told["coordinates"])
 
 
 def _translate(
-    path: Path, select: Callable[[xr.Dataset], xr.Dataset], folder: Path, pipe: Connection
+    path: Path,
+    select: Callable[[xr.Dataset], xr.Dataset],
+    folder: Path,
+    pipe: Connection,
+    reading: Callable[[], AbstractContextManager[None]],
 ) -> None:
     # A library in C tells its last words to the terminal itself.
     os.dup2(os.open(os.devnull, os.O_WRONLY), 2)
+    told: dict[str, Any]
     try:
         _limit(path.stat().st_size)
-        with readable(path, "NetCDF or HDF5 file", "check it, or get it again"):
+        with reading():
             part = select(open_netcdf(path))
-            variables = []
-            for number, (name, variable) in enumerate(part.variables.items()):
+            told = {
+                "variables": [(n, v.dims, _texts(v.attrs)) for n, v in part.variables.items()],
+                "attributes": _texts(part.attrs),
+                "coordinates": list(part.coords),
+            }
+        for number, variable in enumerate(part.variables.values()):
+            with reading():
                 values = variable.values
-                texts = values.dtype.kind == "O"
-                with (folder / f"{number}.npy").open("wb") as file:
-                    np.save(file, values.astype("U") if texts else values, allow_pickle=False)
-                variables.append((name, variable.dims, _texts(variable.attrs)))
-            told: dict[str, Any] = {"variables": variables, "attributes": _texts(part.attrs)}
-            told["coordinates"] = list(part.coords)
-            pipe.send_bytes(json.dumps(told).encode())
+                plain = values.astype("U") if values.dtype.kind == "O" else values
+                if plain.dtype.hasobject:
+                    raise TypeError(f"holds {plain.dtype}")
+            # A folder that takes no more is no fault of the file.
+            with (folder / f"{number}.npy").open("wb") as file:
+                np.save(file, plain, allow_pickle=False)
     except UserError as error:
-        pipe.send_bytes(json.dumps({"refused": str(error)}).encode())
+        told = {"refused": str(error)}
+    except OSError as error:
+        told = {"unwritten": error.args}
+    pipe.send_bytes(json.dumps(told).encode())
 
 
 def _limit(stored: int) -> None:

@@ -53,68 +53,56 @@ def ingest_cube(
         sensor's quantity.
     """
     with scratch_folder(output.with_name(f"{output.name}-own")) as folder:
-        _ingest(name, sensor_name, sensor, own, resolution_m, config_digest, output, folder)
-
-
-def _ingest(
-    name: str,
-    sensor_name: str,
-    sensor: SensorSource,
-    own: OwnCube,
-    resolution_m: float,
-    config_digest: str,
-    output: Path,
-    folder: Path,
-) -> None:
-    """The same with an empty folder for what is read on the way."""
-    block = own.files[sensor_name]
-    source = _open(block, sensor, folder)
-    grid = _grid(source, block, resolution_m)
-    values = _band_stack(source, block, sensor)
-    clear = _clear(source, block, values)
-    days = _days(source, block)
-    if own.window is not None:
-        values, clear, grid = _crop(values, clear, grid, own.window, block.file)
-    days, values, clear, merged = merge_days(days, values, clear)
-    valid = clear & np.isfinite(values).all(axis=1)
-    share = valid.mean(axis=(1, 2))
-    kept = (share >= sensor.min_clear) & (share > 0)
-    if not kept.any():
-        raise UserError(f"{block.file}: no date has a valid pixel; check bands and no_data")
-    values, clear, days, valid = values[kept], clear[kept], days[kept], valid[kept]
-    median = float(np.median(np.moveaxis(values, 1, -1)[valid]))
-    if told := implausible(median, sensor.quantity):
-        raise UserError(f"{block.file}: {told}; set scale, offset and conversion in the config")
-    finite = np.isfinite(values).all(axis=1)
-    mask = np.where(finite, np.where(clear, CLEAR, THICK_CLOUD), NO_DATA).astype(np.uint8)
-    lacking = [f"{int((~kept).sum())} dates without enough clear pixels"] if (~kept).any() else []
-    if merged:
-        lacking.append(f"{merged} frames merged with another of the same day")
-    unfiltered = values if sensor.rolling_mean > 1 else None
-    cube = make_cube(
-        values=rolling_mean(values, sensor.rolling_mean),
-        unfiltered=unfiltered,
-        mask=mask,
-        times=days,
-        bands=sensor.bands,
-        grid=grid,
-        quantity=sensor.quantity,
-        frames={
-            "item": [f"{block.file.name} {day}" for day in days.astype("datetime64[D]")],
-            "clear_share": share[kept],
-        },
-        attributes={
-            "sensor": sensor_name,
-            "cube": name,
-            "site": own.site,
-            "land_cover": own.land_cover,
-            "config_digest": config_digest,
-            "source": block.file.name,
-            "license": "as the file's owner says",
-            "lacking": lacking,
-        },
-    )
-    write_cube(cube, output)
+        block = own.files[sensor_name]
+        source = _open(block, sensor, folder)
+        grid = _grid(source, block, resolution_m)
+        values = _band_stack(source, block, sensor)
+        clear = _clear(source, block, values)
+        days = _days(source, block)
+        if own.window is not None:
+            values, clear, grid = _crop(values, clear, grid, own.window, block.file)
+        days, values, clear, merged = merge_days(days, values, clear)
+        valid = clear & np.isfinite(values).all(axis=1)
+        share = valid.mean(axis=(1, 2))
+        kept = (share >= sensor.min_clear) & (share > 0)
+        if not kept.any():
+            raise UserError(f"{block.file}: no date has a valid pixel; check bands and no_data")
+        values, clear, days, valid = values[kept], clear[kept], days[kept], valid[kept]
+        median = float(np.median(np.moveaxis(values, 1, -1)[valid]))
+        if told := implausible(median, sensor.quantity):
+            raise UserError(f"{block.file}: {told}; set scale, offset and conversion in the config")
+        finite = np.isfinite(values).all(axis=1)
+        mask = np.where(finite, np.where(clear, CLEAR, THICK_CLOUD), NO_DATA).astype(np.uint8)
+        lacking = (
+            [f"{int((~kept).sum())} dates without enough clear pixels"] if (~kept).any() else []
+        )
+        if merged:
+            lacking.append(f"{merged} frames merged with another of the same day")
+        unfiltered = values if sensor.rolling_mean > 1 else None
+        cube = make_cube(
+            values=rolling_mean(values, sensor.rolling_mean),
+            unfiltered=unfiltered,
+            mask=mask,
+            times=days,
+            bands=sensor.bands,
+            grid=grid,
+            quantity=sensor.quantity,
+            frames={
+                "item": [f"{block.file.name} {day}" for day in days.astype("datetime64[D]")],
+                "clear_share": share[kept],
+            },
+            attributes={
+                "sensor": sensor_name,
+                "cube": name,
+                "site": own.site,
+                "land_cover": own.land_cover,
+                "config_digest": config_digest,
+                "source": block.file.name,
+                "license": "as the file's owner says",
+                "lacking": lacking,
+            },
+        )
+        write_cube(cube, output)
 
 
 def merge_days(
@@ -160,9 +148,9 @@ def _open(block: OwnCubeFile, sensor: SensorSource, folder: Path) -> xr.Dataset:
     import zarr
 
     path = block.file
+    if path.suffix != ".zarr":
+        return read_apart(path, lambda source: _used(source, block, sensor), folder)
     with _readable(path):
-        if path.suffix != ".zarr":
-            return read_apart(path, lambda source: _used(source, block, sensor), folder)
         group = zarr.open_group(path, mode="r", use_consolidated=False)
         names = [entry.name for entry in path.iterdir()]
         check_zarr(group, names, size_of_folder(path), path)
@@ -297,7 +285,13 @@ def _grid(source: xr.Dataset, block: OwnCubeFile, resolution_m: float) -> Grid:
         )
     x, y = _numbers(source[block.x], block.file), _numbers(source[block.y], block.file)
     steps = np.concatenate([np.diff(x), -np.diff(y)])
-    if not (steps.size and 0 < steps[0] < np.inf and np.allclose(steps, steps[0], rtol=1e-3)):
+    if not (
+        x.size
+        and y.size
+        and steps.size
+        and 0 < steps[0] < np.inf
+        and np.allclose(steps, steps[0], rtol=1e-3)
+    ):
         raise UserError(
             f"{block.file}: x must rise and y must fall in equal steps of square pixels; warp it "
             "to such a grid"
