@@ -27,7 +27,7 @@ from pipeline_lib.acquire import build_cube, clouds, pin_items, reading, sentine
 from pipeline_lib.config import Catalog, CubeGrid, Demo, SensorSource
 from pipeline_lib.config.sensors import SENTINEL_1, SENTINEL_2
 from pipeline_lib.cubes import CubeRequest, grid_at, read_cube, schema
-from pipeline_lib.demo import simulate_site, write_canopy_table
+from simulated_archive import simulate_site, write_canopy_table
 
 LON, LAT = 11.2, 48.1
 BLOCK_PX = 512

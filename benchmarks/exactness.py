@@ -114,11 +114,13 @@ class Models:
     def over(cls, encoders: Mapping[str, TrainedEncoder]) -> Models:
         """Join encoders by a fusion with random weights."""
         encoders = {name: _consecutive(trained) for name, trained in sorted(encoders.items())}
-        reference = max(encoders, key=lambda name: encoders[name].sensor.latent)
-        latents = {name: trained.sensor.latent for name, trained in encoders.items()}
+        reference = max(encoders, key=lambda name: encoders[name].sensor.latent_dim)
+        latents = {name: trained.sensor.latent_dim for name, trained in encoders.items()}
         block = FusionBlock(reference=reference)
         opened = Opened(Fusion(latents, block).eval())
-        wide = block.model_copy(update={"features": sum(latents.values()) + block.features})
+        wide = block.model_copy(
+            update={"embedding_dim": sum(latents.values()) + block.embedding_dim}
+        )
         # The exporter asks a fusion for no more than the two methods of `Opened`.
         return cls(encoders, TrainedFusion(wide, opened, {}, "", {}))  # type: ignore[arg-type]
 
@@ -142,7 +144,7 @@ class Models:
 
     def parts(self, embedding: NDArray[np.float32]) -> Vectors:
         """Divide ``(..., all numbers)`` of `Opened`."""
-        sizes = [trained.sensor.latent for trained in self.encoders.values()]
+        sizes = [trained.sensor.latent_dim for trained in self.encoders.values()]
         divided = np.split(embedding, np.cumsum(sizes), axis=-1)
         return dict(zip((*self.encoders, FUSED), divided, strict=True))
 
@@ -197,7 +199,7 @@ def tiled(
 ) -> NDArray[np.float32]:
     """As `dense` for a whole cube, in tiles of ``side`` px of which the first is cut ``offset``."""
     height, width = frames[models.reference].shape
-    numbers, dates = models.fusion.block.features, len(frames[models.reference].times)
+    numbers, dates = models.fusion.block.embedding_dim, len(frames[models.reference].times)
     whole = np.full((dates, height, width, numbers), np.nan, np.float32)
     for tile in tiles(height + offset, width + offset, side):
         top, left = max(tile.row - offset, 0), max(tile.column - offset, 0)

@@ -61,7 +61,7 @@ def save_all_untrained(
         name: save_untrained(folder / name, name, sensor, context, scaling(sensor))
         for name, sensor in sensors.items()
     }
-    latents = {name: sensor.latent for name, sensor in sensors.items()}
+    latents = {name: sensor.latent_dim for name, sensor in sensors.items()}
     save_fusion(
         folder / "fusion",
         block=block,

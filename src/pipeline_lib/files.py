@@ -132,13 +132,13 @@ def library_digest(packages: Iterable[str]) -> str:
     sources = common + [p for name in packages for p in _sources(root, name)]
     state = hashlib.sha256()
     for path in sorted(set(sources)):
-        state.update(path.relative_to(root).as_posix().encode())
+        state.update(path.relative_to(root.parent).as_posix().encode())
         state.update(path.read_bytes())
     return state.hexdigest()[:16]
 
 
 def _sources(root: Path, name: str) -> list[Path]:
-    folder = root / name
+    folder = root.parent / name if name == "simulated_archive" else root / name
     found = [path for kind in SOURCES for path in folder.rglob(kind)]
     if not found:
         raise ValueError(f"pipeline_lib has no package {name!r}")

@@ -69,7 +69,7 @@ def test_numbers_become_reflectance_pixel_by_pixel(
     assert fine[2, 2] == pytest.approx(expected, abs=1e-4)
     assert (cube["mask"].values == CLEAR).all()
     assert cube.attrs["sensor"] == "some-sensor"
-    assert json.loads(cube.attrs["lacking"]) == []
+    assert json.loads(cube.attrs["missing"]) == []
     assert str(cube["processing_baseline"].values[0]) == "05.09"
 
 
@@ -175,7 +175,7 @@ def test_a_lost_scene_is_named_in_the_cube_or_fatal(
         file.write_bytes(file.read_bytes()[: file.stat().st_size // 2])
     cube = cube_of(sensor)
     assert cube["item"].values.tolist() == [whole["id"]]
-    (told,) = json.loads(cube.attrs["lacking"])
+    (told,) = json.loads(cube.attrs["missing"])
     assert broken["id"] in told
     assert name in told
     with pytest.raises(UserError, match=f"{broken['id']}.*{name}"):

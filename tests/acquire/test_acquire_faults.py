@@ -11,7 +11,8 @@ from typing import Any
 
 import pytest
 
-from pipeline_lib.acquire.patience import (
+from pipeline_lib.acquire.reading import AssetReader
+from pipeline_lib.acquire.retries import (
     LONGEST_WAIT_S,
     Busy,
     Damaged,
@@ -21,7 +22,6 @@ from pipeline_lib.acquire.patience import (
     patiently,
     seconds_of,
 )
-from pipeline_lib.acquire.reading import AssetReader
 from pipeline_lib.acquire.signing import PlanetaryComputerSigner, container_of
 from pipeline_lib.config import Catalog
 from pipeline_lib.errors import UserError

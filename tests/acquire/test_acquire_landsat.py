@@ -30,16 +30,16 @@ from pipeline_lib.cubes import (
     Grid,
     read_cube,
 )
-from pipeline_lib.demo import write_canopy_table
-from pipeline_lib.demo.archive import write_landsat
-from pipeline_lib.demo.canopy import CanopyTable
-from pipeline_lib.demo.geometry import scene_angles
-from pipeline_lib.demo.landsat import landsat_tile
-from pipeline_lib.demo.optical import surface_reflectance
-from pipeline_lib.demo.passes import landsat_passes
-from pipeline_lib.demo.site import make_site
 from pipeline_lib.errors import UserError
 from pipeline_lib.files import write_json
+from simulated_archive import write_canopy_table
+from simulated_archive.archive import write_landsat
+from simulated_archive.canopy import CanopyTable
+from simulated_archive.geometry import scene_angles
+from simulated_archive.landsat import landsat_tile
+from simulated_archive.optical import surface_reflectance
+from simulated_archive.passes import landsat_passes
+from simulated_archive.site import make_site
 
 DAY = "2021-06-01T10:05:00Z"
 ROOT = Path(__file__).parents[2]
@@ -244,7 +244,7 @@ def test_what_is_missing_is_told(archive: Any, cube_of: Callable[..., xr.Dataset
     archive.landsat("2021-06-25T10:05:00Z", 0)
     cube = cube_of()
     assert cube["item"].values.tolist() == [whole["id"]]
-    first, second = json.loads(cube.attrs["lacking"])
+    first, second = json.loads(cube.attrs["missing"])
     assert lost["id"] in first and "swir16: the item has no such asset" in first
     assert vague["id"] in second and "proj:transform" in second
     with pytest.raises(UserError, match=f"{lost['id']}.*swir16.*missing_asset"):

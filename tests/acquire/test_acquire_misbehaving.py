@@ -263,15 +263,15 @@ def test_a_cube_is_complete_or_says_what_it_lacks(
         assert not (tmp_path / "cubes").exists() or not list((tmp_path / "cubes").iterdir())
     else:
         assert case.error is None
-        lacking = json.loads(cube.attrs["lacking"])
-        seen = "; ".join(lacking) or "nothing"
-        result = f"lacks {len(lacking)} of {len(DAYS)}" if lacking else "complete"
+        missing = json.loads(cube.attrs["missing"])
+        seen = "; ".join(missing) or "nothing"
+        result = f"lacks {len(missing)} of {len(DAYS)}" if missing else "complete"
         _equal_but_for(cube, world.calm, VICTIM if case.lacks else None)
         if case.lacks:
-            (told,) = lacking
+            (told,) = missing
             _matches(case.lacks, told)
             assert VICTIM in told
-        assert bool(lacking) == bool(case.lacks)
+        assert bool(missing) == bool(case.lacks)
         assert all(fault.met for fault in world.server.faults)
     finally:
         world.server.faults = []

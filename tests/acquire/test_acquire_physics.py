@@ -22,8 +22,8 @@ from pipeline_lib.acquire.brdf import (
     mean_angles,
     on_grid,
 )
-from pipeline_lib.acquire.patience import Damaged
 from pipeline_lib.acquire.resampling import bilinear_weights, coarse_grid, refine
+from pipeline_lib.acquire.retries import Damaged
 from pipeline_lib.acquire.sentinel1 import power_of
 from pipeline_lib.acquire.sentinel2 import mean_of_angles, reflectance_of
 from pipeline_lib.config import SENTINEL_2

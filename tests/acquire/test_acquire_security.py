@@ -24,8 +24,8 @@ from pipeline_lib.acquire import build_cube, clouds, pin_items, search
 from pipeline_lib.acquire.angles import parse_angles
 from pipeline_lib.acquire.catalog import baseline_of, license_of
 from pipeline_lib.acquire.items import checked_items, is_remote, read_pinned
-from pipeline_lib.acquire.patience import LARGEST_BYTES, Damaged, Lost, get
 from pipeline_lib.acquire.reading import AssetReader, address_of
+from pipeline_lib.acquire.retries import LARGEST_BYTES, Damaged, Lost, get
 from pipeline_lib.acquire.signing import PlanetaryComputerSigner, container_of
 from pipeline_lib.config import Catalog, SensorSource
 from pipeline_lib.cubes import read_cube
@@ -115,7 +115,7 @@ def test_a_cube_tells_in_one_line_that_a_granule_declares_entities(tmp_path: Pat
     archive.optical("2021-06-11T10:20:31Z")
     output = tmp_path / "cube.zarr.zip"
     build(archive, archive.catalog, pin(archive, tmp_path / "items.json"), output)
-    (told,) = json.loads(read_cube(output).attrs["lacking"])
+    (told,) = json.loads(read_cube(output).attrs["missing"])
     assert "granule-metadata: declares a document type" in told and "\n" not in told
 
 
@@ -514,7 +514,7 @@ def test_a_key_is_not_sent_on_to_another_place(settings: Callable[[str], None]) 
 
 
 def test_a_body_without_end_is_given_up(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    monkeypatch.setattr("pipeline_lib.acquire.patience.LARGEST_BYTES", 1000)
+    monkeypatch.setattr("pipeline_lib.acquire.retries.LARGEST_BYTES", 1000)
     (tmp_path / "large").write_bytes(b"x" * 5000)
     with FileServer(tmp_path) as server, pytest.raises(Lost, match="larger than"):
         get(f"{server.url}/large", timeout_s=5)

@@ -31,9 +31,9 @@ from pipeline_lib.config import (
     Sites,
 )
 from pipeline_lib.cubes import CubeRequest, read_cube
-from pipeline_lib.demo import simulate_site, write_canopy_table, write_land_cover
 from pipeline_lib.errors import UserError
 from pipeline_lib.files import read_json, write_json
+from simulated_archive import simulate_site, write_canopy_table, write_land_cover
 
 REASON = reason_to_skip()
 pytestmark = [
@@ -281,7 +281,7 @@ def test_cubes_built_through_the_api_equal_those_of_the_folder(
         cubes[name] = read_cube(tmp_path / f"{name}.zarr.zip")
         collection = SENSORS[sensor].collection
         assert cubes[name].attrs.pop("source") == f"{collection} of {source.source}"
-    assert cubes["api"].attrs["lacking"] == "[]"
+    assert cubes["api"].attrs["missing"] == "[]"
     assert cubes["api"].sizes["time"] > 3
     xr.testing.assert_identical(cubes["api"], cubes["folder"])
 

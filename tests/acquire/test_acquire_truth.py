@@ -13,13 +13,13 @@ from pipeline_lib.acquire.brdf import c_factor_on_nodes, fill_nearest, mean_angl
 from pipeline_lib.acquire.clouds import CLOUD_BANDS, CloudModel
 from pipeline_lib.config import SENTINEL_2, CubeGrid, Demo
 from pipeline_lib.cubes import CLEAR, THICK_CLOUD, CubeRequest
-from pipeline_lib.demo import write_canopy_table
-from pipeline_lib.demo.bands import BANDS as ARCHIVE_BANDS
-from pipeline_lib.demo.canopy import CanopyTable
-from pipeline_lib.demo.geometry import SceneAngles, granule_of, scene_angles
-from pipeline_lib.demo.granule import GranuleNames, granule_xml
-from pipeline_lib.demo.optical import surface_reflectance
-from pipeline_lib.demo.site import Site, make_site
+from simulated_archive import write_canopy_table
+from simulated_archive.bands import BANDS as ARCHIVE_BANDS
+from simulated_archive.canopy import CanopyTable
+from simulated_archive.geometry import SceneAngles, granule_of, scene_angles
+from simulated_archive.granule import GranuleNames, granule_xml
+from simulated_archive.optical import surface_reflectance
+from simulated_archive.site import Site, make_site
 
 BANDS = SENTINEL_2.bands
 NOON = datetime(2021, 7, 10, 10, 15, tzinfo=UTC)

@@ -29,7 +29,7 @@ def test_five_mistakes_are_told_at_once(tmp_path: Path) -> None:
     content["sampling"] = {}
     content["seed"] = "many"
     content["sensors"]["sentinel-2"]["sequence"]["stride_space"] = -9
-    content["sensors"]["sentinel-1"]["latent"] = 0
+    content["sensors"]["sentinel-1"]["latent_dim"] = 0
     content["gpp"]["fluxnet"] = str(tmp_path / "nowhere")
     with pytest.raises(UserError) as caught:
         parse(content)
@@ -39,7 +39,7 @@ def test_five_mistakes_are_told_at_once(tmp_path: Path) -> None:
         "sampling: unknown key",
         "seed: ",
         "sensors.sentinel-2.sequence.stride_space",
-        "sensors.sentinel-1.latent",
+        "sensors.sentinel-1.latent_dim",
         f"gpp.fluxnet: there is no file {tmp_path / 'nowhere'}",
     ):
         assert part in text
@@ -115,7 +115,7 @@ def test_own_cubes_must_name_every_band() -> None:
 
 def test_the_keys_of_learning_do_not_decide_cubes() -> None:
     sensor = Config().sensors["sentinel-2"]
-    other = sensor.model_copy(update={"latent": 3, "rgb": None})
+    other = sensor.model_copy(update={"latent_dim": 3, "rgb": None})
     assert sensor.source() == other.source()
 
 

@@ -63,7 +63,7 @@ def test_tervuren_optical_facts(tmp_path: Path, shared_data: Path) -> None:
     assert cube.rio.crs.to_epsg() == 32631
     share = (cube["mask"] == CLEAR).mean(("y", "x"))
     assert (share >= SENTINEL_2.min_clear).all() and cube.sizes["time"] == 30
-    assert "6 dates" in cube.attrs["lacking"]
+    assert "6 dates" in cube.attrs["missing"]
     assert float(cube["reflectance"].max()) < 1
 
 
@@ -103,7 +103,7 @@ def test_unsorted_and_doubled_days_are_put_in_order(tmp_path: Path) -> None:
     cube = ingest(tmp_path, write_small(tmp_path / "small.nc"), "sentinel-1")
     days = cube["time"].values.astype("datetime64[D]").astype(str).tolist()
     assert days == ["2020-01-01", "2020-01-03", "2020-01-07"]
-    assert "1 frames merged" in cube.attrs["lacking"]
+    assert "1 frames merged" in cube.attrs["missing"]
 
 
 def test_a_window_is_the_same_pixels(tmp_path: Path) -> None:
@@ -131,7 +131,7 @@ def test_a_window_is_the_same_pixels(tmp_path: Path) -> None:
             r"half of the values are below -19\.9, and linear power is needed; set sc",
         ),
         ({"crs": "EPSG:4326"}, "in units of degree; warp it to a system in metres"),
-        ({"crs": "EPSG:2263"}, "in units of US survey foot; warp"),
+        ({"crs": "EPSG:2263"}, "in units of US patch_statistics foot; warp"),
         ({"resolution_m": 30}, "has pixels of 10 m, not 30 m; resample it"),
     ],
 )

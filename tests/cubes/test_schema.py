@@ -49,7 +49,7 @@ def example(quantity: str = "reflectance", frames: int = 5) -> xr.Dataset:
             "item": [f"scene {n}" for n in range(frames)],
             "sun_zenith": np.arange(frames) * 9.0,
         },
-        attributes={"sensor": "s", "cube": "c", "site": "c", "lacking": ["one scene: gone"]},
+        attributes={"sensor": "s", "cube": "c", "site": "c", "missing": ["one scene: gone"]},
     )
 
 
@@ -119,7 +119,7 @@ def test_a_cube_in_parts_is_the_same_file(tmp_path: Path, monkeypatch: pytest.Mo
     cube = example()
     write_cube(cube, tmp_path / "whole")
     first, second, third = (cube.isel(time=slice(n, n + 2)) for n in (0, 2, 4))
-    early = first.assign_attrs(lacking="[]"), second.assign_attrs(lacking="[]")
+    early = first.assign_attrs(missing="[]"), second.assign_attrs(missing="[]")
     write_parts([*early, third], tmp_path / "parts")
     assert (tmp_path / "whole").read_bytes() == (tmp_path / "parts").read_bytes()
     xr.testing.assert_equal(read_cube(tmp_path / "parts")["mask"], cube["mask"])

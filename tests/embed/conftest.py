@@ -29,16 +29,16 @@ SENSORS = {
         update={
             "bands": ("B04", "B08", "B11"),
             "rgb": None,
-            "latent": 3,
+            "latent_dim": 3,
             "sequence": Sequence(frames=10),
             "encoder": SMALL,
         }
     ),
     "radar": SENTINEL_1.model_copy(
-        update={"latent": 2, "sequence": Sequence(frames=15), "encoder": SMALL}
+        update={"latent_dim": 2, "sequence": Sequence(frames=15), "encoder": SMALL}
     ),
 }
-BLOCK = Fusion(reference="optical", features=4, width=16, layers=1, heads=2)
+BLOCK = Fusion(reference="optical", embedding_dim=4, width=16, layers=1, heads=2)
 SIZE = (21, 26)
 
 

@@ -118,13 +118,13 @@ def test_a_date_that_the_product_lacks_is_told_with_its_neighbours(
     written: SimpleNamespace, tmp_path: Path
 ) -> None:
     days = [text[:10] for text in read_manifest(written.product)["times"]]
-    lacking = datetime.date.fromisoformat(days[2]) - datetime.timedelta(days=1)
-    assert str(lacking) not in days
+    missing = datetime.date.fromisoformat(days[2]) - datetime.timedelta(days=1)
+    assert str(missing) not in days
     output = tmp_path / "none.tif"
     with pytest.raises(UserError) as raised:
-        write_geotiff(written.product, lacking, output)
+        write_geotiff(written.product, missing, output)
     assert str(raised.value) == (
-        f"{written.product}: no embeddings of {lacking}; "
+        f"{written.product}: no embeddings of {missing}; "
         f"the nearest dates are {days[1]} and {days[2]}"
     )
     assert list(tmp_path.iterdir()) == []

@@ -179,7 +179,7 @@ def test_unknown_sensors_and_a_lacking_one_are_told(own: SimpleNamespace) -> Non
     with pytest.raises(UserError, match=r"^a \? b: no sensor of") as raised:
         embed_xarray(own.cubes | {"a \ud800\nb": own.cubes["radar"]}, own.models)
     assert "\n" not in str(raised.value)
-    with pytest.raises(UserError, match="optical: is lacking"):
+    with pytest.raises(UserError, match="optical: is missing"):
         embed_xarray({"radar": own.cubes["radar"]}, own.models)
 
 

@@ -36,14 +36,14 @@ SENSORS = {
         update={
             "bands": ("B03", "B04", "B08"),
             "rgb": None,
-            "latent": 3,
+            "latent_dim": 3,
             "sequence": APART,
             "encoder": SMALL,
         }
     ),
-    "radar": SENTINEL_1.model_copy(update={"latent": 2, "sequence": APART, "encoder": SMALL}),
+    "radar": SENTINEL_1.model_copy(update={"latent_dim": 2, "sequence": APART, "encoder": SMALL}),
 }
-BLOCK = Fusion(reference="optical", features=4, width=16, layers=1, heads=2)
+BLOCK = Fusion(reference="optical", embedding_dim=4, width=16, layers=1, heads=2)
 SITES = {"a": "training", "b": "training", "c": "validation", "d": "test"}
 
 

@@ -40,8 +40,8 @@ from pipeline_lib.evaluate.probe_targets import (
     Targets,
     Truth,
     context_targets,
+    neighbourhood,
     next_valid,
-    surroundings,
 )
 from pipeline_lib.evaluate.probes import ROUNDS, probe, probe_encoder, probed_samples
 from pipeline_lib.files import write_csv, write_json
@@ -55,7 +55,7 @@ SENSOR = SENTINEL_2.model_copy(
     update={
         "bands": ("B03", "B04", "B08"),
         "rgb": None,
-        "latent": 2,
+        "latent_dim": 2,
         "sequence": Sequence(frames=6, stride_time=4, stride_space=2),
         "encoder": Encoder(width=8, head_width=16, heads=2, head_layers=1, decoder_width=8),
     }
@@ -66,7 +66,7 @@ LAND_COVER = {"a": "crops", "b": "forest", "c": "crops", "d": "forest"}
 
 
 class Surroundings(nn.Module):
-    """Stands for an encoder that holds the surroundings' mean and spread, and nothing else."""
+    """Stands for an encoder that holds the neighbourhood' mean and spread, and nothing else."""
 
     def forward(self, values: Tensor, valid: Tensor, days: Tensor) -> Tensor:
         frame, middle = values.shape[1] // 2, values.shape[-1] // 2
@@ -187,14 +187,14 @@ def test_the_surroundings_leave_out_the_centre_and_what_is_invalid() -> None:
     valid = np.ones((3, 3), bool)
     valid[0, 1] = False
     values[:, 0, 1] = -1000.0
-    mean, spread = surroundings(values, valid)  # type: ignore[misc]
+    mean, spread = neighbourhood(values, valid)  # type: ignore[misc]
     others = np.array([0.9, *[0.5] * 6])
     np.testing.assert_allclose(mean, [others.mean(), (0.5 * 6 + 0.1) / 7])
     np.testing.assert_allclose(spread, [others.std()] * 2)
     valid[0] = valid[1] = False
-    assert surroundings(values, valid) is None
+    assert neighbourhood(values, valid) is None
     valid[0] = True
-    assert surroundings(values, valid) is not None, "whatever the centre is"
+    assert neighbourhood(values, valid) is not None, "whatever the centre is"
 
 
 def test_the_next_date_is_the_first_valid_one_within_thirty_days() -> None:
@@ -696,7 +696,7 @@ def probed(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
     root = tmp_path_factory.mktemp("probed")
     torch.manual_seed(1)
     radar = SENTINEL_1.model_copy(
-        update={"latent": 1, "sequence": SENSOR.sequence, "encoder": SENSOR.encoder}
+        update={"latent_dim": 1, "sequence": SENSOR.sequence, "encoder": SENSOR.encoder}
     )
     sites = {"a": "training", "b": "training", "c": "validation", "d": "test"}
     write_csv(

@@ -29,20 +29,20 @@ SENSORS = {
         update={
             "bands": ("B03", "B04", "B08", "B11"),
             "rgb": None,
-            "latent": 3,
+            "latent_dim": 3,
             "sequence": Sequence(frames=4, stride_time=3, stride_space=2),
             "encoder": SMALL,
         }
     ),
     "radar": SENTINEL_1.model_copy(
         update={
-            "latent": 1,
+            "latent_dim": 1,
             "sequence": Sequence(frames=4, stride_time=3, stride_space=2),
             "encoder": SMALL,
         }
     ),
 }
-BLOCK = Fusion(reference="optical", features=5, width=16, layers=1, heads=2)
+BLOCK = Fusion(reference="optical", embedding_dim=5, width=16, layers=1, heads=2)
 SITES = {
     "a": ("training", "grassland"),
     "b": ("training", "urban"),

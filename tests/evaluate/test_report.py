@@ -143,7 +143,7 @@ def write_inputs(folder: Path) -> dict[str, Any]:
         grid=Grid(32631, 600000.0, 5600040.0, 10.0, 4, 4),
         quantity="reflectance",
         frames={"clear_share": [0.25, 0.5, 0.75]},
-        attributes={"sensor": "sentinel-2", "cube": "site-000-a", "lacking": ["scene <X>"]},
+        attributes={"sensor": "sentinel-2", "cube": "site-000-a", "missing": ["scene <X>"]},
     )
     write_cube(cube, folder / "cube.zarr.zip")
     rows = {"site-000-a": "training", "site-001-a": "test", "site-002-a": "test"}
@@ -428,10 +428,10 @@ def test_embeddings_are_counted() -> None:
 
 
 def test_cubes_are_counted_with_what_they_lack(inputs: dict[str, Any]) -> None:
-    summary, lacking = facts_of_cubes(inputs["cubes"] * 2, Config().sensors)
+    summary, missing = facts_of_cubes(inputs["cubes"] * 2, Config().sensors)
     assert ("sentinel-1", "0", "0", "–", "–", "0") in summary.rows
     assert ("sentinel-2", "2", "6", "3 to 3", "50 %", "2") in summary.rows
-    assert lacking.rows == (("sentinel-2", "scene <X>", "2"),)
+    assert missing.rows == (("sentinel-2", "scene <X>", "2"),)
 
 
 @pytest.mark.parametrize(

@@ -35,7 +35,7 @@ GRID = grid_at(TOWER.lon, TOWER.lat, CubeGrid(size_px=24))
 GPP = Gpp.model_validate(
     {
         "period": {"start": "2020-01-01", "end": "2020-12-31"},
-        "footprint_m": 50,
+        "footprint_radius_m": 50,
         "max_gap_days": 30,
     }
 )
@@ -50,7 +50,7 @@ def dataset(dates, values, share=1.0, apart=None):
         "context_share": (("time", "y", "x"), np.broadcast_to(share, shape).astype(np.float32)),
     }
     if apart is not None:
-        layers["days_to_sentinel-1"] = (("time", "y", "x"), np.broadcast_to(apart, shape))
+        layers["days_to_sentinel_1"] = (("time", "y", "x"), np.broadcast_to(apart, shape))
     return xr.Dataset(
         layers,
         coords={
@@ -271,7 +271,7 @@ def test_a_black_pixel_has_bands_and_no_index(tmp_path):
         grid=GRID,
         quantity="reflectance",
         frames={},
-        attributes={"sensor": "sentinel-2", "cube": "XX-Abc", "lacking": []},
+        attributes={"sensor": "sentinel-2", "cube": "XX-Abc", "missing": []},
     )
     weights = np.full((24, 24), 1 / 576)
     seen, names = observed_bands(cube, weights=weights, rolling_mean=1)
@@ -304,7 +304,7 @@ def test_series_of_bands(tmp_path):
         grid=GRID,
         quantity="reflectance",
         frames={},
-        attributes={"sensor": "sentinel-2", "cube": "XX-Abc", "lacking": []},
+        attributes={"sensor": "sentinel-2", "cube": "XX-Abc", "missing": []},
     )
     write_cube(cube, tmp_path / "cube.zarr.zip")
     stored = cube["reflectance"].values

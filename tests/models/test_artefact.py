@@ -319,7 +319,7 @@ def test_signed_weights_of_any_content_are_refused(saved, tmp_path, header, clai
         ("normalisation", {"bands": ["vv", "vh"], "lower": [0, 0], "upper": [1, 10**400]}),
         ("context", {"patch_px": 10**9 + 1, "frames": 3}),
         ("context", {"patch_px": 3, "frames": 3}),
-        ("sensor", SENSOR.model_dump(mode="json") | {"latent": 10**12}),
+        ("sensor", SENSOR.model_dump(mode="json") | {"latent_dim": 10**12}),
         (
             "sensor",
             SENSOR.model_dump(mode="json")

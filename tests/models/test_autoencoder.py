@@ -28,7 +28,7 @@ def started(kind: str) -> tuple[Autoencoder, torch.Tensor]:
     spectra = (
         0.3 + 0.2 * torch.randn(300, 3) @ torch.randn(3, BANDS) + 0.01 * torch.randn(300, BANDS)
     )
-    model.begin_at(spectra)
+    model.initialise(spectra)
     return model, spectra
 
 
@@ -82,7 +82,7 @@ def test_the_components_are_not_trained():
 def test_equal_spectra_in_any_order_begin_alike():
     model, spectra = started("dense")
     before = model.encoder.spectrum_axes.clone()
-    model.begin_at(spectra.flip(0))
+    model.initialise(spectra.flip(0))
     torch.testing.assert_close(model.encoder.spectrum_axes, before, atol=1e-5, rtol=0)
 
 
@@ -93,7 +93,7 @@ def test_centre_and_context_do_not_compete():
     days = torch.tensor([[-20.0, -5, 0, 10, 25]])
 
     def gradients(of: str) -> tuple[torch.Tensor, torch.Tensor]:
-        latent = torch.rand(1, SENTINEL_2.latent, requires_grad=True)
+        latent = torch.rand(1, SENTINEL_2.latent_dim, requires_grad=True)
         model.zero_grad()
         made = model.decoder(latent, days)
         centre = made[:, 2, :, 4, 4].sum()
@@ -114,6 +114,6 @@ def test_without_components_the_centre_has_all_numbers():
     torch.manual_seed(3)
     block = Encoder(width=16, head_width=16, heads=2, head_layers=1, decoder_width=16)
     model = Autoencoder(SENTINEL_2.model_copy(update={"encoder": block}), CONTEXT)
-    latent = torch.rand(1, SENTINEL_2.latent, requires_grad=True)
+    latent = torch.rand(1, SENTINEL_2.latent_dim, requires_grad=True)
     model.decoder.centre(latent).sum().backward()
     assert (latent.grad != 0).all()

@@ -263,7 +263,7 @@ def test_autoencoder_reconstructs_the_shape_of_its_input(sensor, patch_px):
     context = Context(patch_px=patch_px, frames=5)
     model = Autoencoder(sensor.model_copy(update={"encoder": SMALL}), context)
     values, valid, days = window(size=patch_px, frames=5, bands=len(sensor.bands))
-    assert model.encoder(values, valid, days).shape == (3, sensor.latent)
+    assert model.encoder(values, valid, days).shape == (3, sensor.latent_dim)
     assert model(values, valid, days).shape == values.shape
 
 
@@ -284,7 +284,7 @@ def test_the_centre_alone_is_the_centre_of_the_whole(patch_px: int) -> None:
     sensor = SENTINEL_2.model_copy(update={"encoder": SMALL})
     torch.manual_seed(4)
     decoder = Autoencoder(sensor, context).decoder.eval()
-    latent = torch.randn(6, sensor.latent)
+    latent = torch.randn(6, sensor.latent_dim)
     days = torch.tensor([[-40.0, 0.0, 12.0]]).expand(6, -1)
     middle = patch_px // 2
     with torch.inference_mode():

@@ -82,7 +82,7 @@ def begun(latents=LATENTS, **changes):
     torch.manual_seed(0)
     model = Fusion(latents, Block(**{"width": 16, "heads": 2, "layers": 2} | changes)).eval()
     values, present = samples(latents)
-    model.begin_at(values, present, {name: torch.eye(size) for name, size in latents.items()})
+    model.initialise(values, present, {name: torch.eye(size) for name, size in latents.items()})
     return model, values, present
 
 
@@ -100,9 +100,9 @@ def test_the_beginning_keeps_what_as_many_numbers_can(names):
     stacked = torch.cat([values[name] for name in sorted(names)], dim=1)
     for features in (total, 2):
         torch.manual_seed(0)
-        model = Fusion(latents, Block(width=16, heads=2, layers=2, features=features)).eval()
+        model = Fusion(latents, Block(width=16, heads=2, layers=2, embedding_dim=features)).eval()
         costs = {name: torch.eye(size) for name, size in latents.items()}
-        model.begin_at(values, everywhere, costs)
+        model.initialise(values, everywhere, costs)
         embedding = model.fuse(values, days, everywhere)
         torch.testing.assert_close(embedding.mean(dim=0), torch.zeros(features), atol=1e-5, rtol=0)
         torch.testing.assert_close(embedding.std(0, correction=0), torch.ones(features))
@@ -148,7 +148,7 @@ def test_latents_of_absent_sensors_do_not_reach_the_beginning():
         name: torch.where(present[name][:, None], value, torch.nan)
         for name, value in reversed(values.items())
     }
-    other.begin_at(gone, present, {name: torch.eye(size) for name, size in LATENTS.items()})
+    other.initialise(gone, present, {name: torch.eye(size) for name, size in LATENTS.items()})
     for key, value in first.state_dict().items():
         assert torch.equal(other.state_dict()[key], value)
 
@@ -158,7 +158,7 @@ def test_a_sensor_that_no_sample_has_adds_nothing_and_breaks_nothing():
     model = Fusion(LATENTS, Block(width=16, heads=2, layers=2)).eval()
     values, present = samples()
     present["thermal"] = torch.zeros(300, dtype=torch.bool)
-    model.begin_at(values, present, {name: torch.eye(size) for name, size in LATENTS.items()})
+    model.initialise(values, present, {name: torch.eye(size) for name, size in LATENTS.items()})
     assert all(torch.isfinite(value).all() for value in model.state_dict().values())
     days = {name: torch.zeros(300) for name in LATENTS}
     here = torch.ones(300, dtype=torch.bool)
@@ -192,4 +192,4 @@ def test_scaling_the_embedding_changes_nothing_that_becomes_of_it(model):
 
 def test_the_transformer_is_as_wide_as_the_embedding_at_least():
     with pytest.raises(ValidationError, match="width must not be less than features"):
-        Block(width=8, heads=2, features=9)
+        Block(width=8, heads=2, embedding_dim=9)

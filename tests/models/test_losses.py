@@ -14,9 +14,9 @@ from torchmetrics.functional.image import (
 from pipeline_lib.config import Context, Loss
 from pipeline_lib.models.losses import (
     context_weights,
+    neighbourhood,
     spectral_angle,
     structural_similarity,
-    surroundings,
     weighted_mae,
 )
 
@@ -169,8 +169,8 @@ def test_surroundings_against_numpy(share):
     _, target, valid = patches(batch=4, share=share)
     valid[3, 1, 2:] = False
     valid[3, 1, :2, 10:] = False
-    moments, enough = surroundings(target, valid)
-    spoilt, _ = surroundings(torch.where(valid[:, :, None], target, 1e6), valid)
+    moments, enough = neighbourhood(target, valid)
+    spoilt, _ = neighbourhood(torch.where(valid[:, :, None], target, 1e6), valid)
     assert torch.equal(moments, spoilt)
     assert enough.tolist() == [True, True, True, bool(valid[3, 1].sum() >= 20)]
     for row in range(4):
@@ -185,7 +185,7 @@ def test_the_centre_is_no_part_of_its_surroundings():
     _, target, valid = patches()
     other = target.clone()
     other[:, 1, :, 7, 7] += 1
-    for found, moved in zip(surroundings(target, valid), surroundings(other, valid), strict=True):
+    for found, moved in zip(neighbourhood(target, valid), neighbourhood(other, valid), strict=True):
         assert torch.equal(found, moved)
 
 

@@ -58,7 +58,7 @@ RADAR = {"site": "mine", "files": {"radar": {"file": "mine.nc", "variable": "sig
 ADDED = {"areas": {"meadow": MEADOW}, "own_cubes": {"mine": OWN}}
 """One of each block that the small config has none of."""
 
-MISSPELT_NAMES = [("sensors.sentinel2", {"sensors": {"sentinel2": {"latent": 5}}})]
+MISSPELT_NAMES = [("sensors.sentinel2", {"sensors": {"sentinel2": {"latent_dim": 5}}})]
 CONTRADICTIONS: list[tuple[str, dict[str, Any]]] = [
     ("split", {"split": {"training": 0.9}}),
     ("sites", {"sites": None}),

@@ -90,7 +90,7 @@ def simulate(folder: Path) -> None:
     """A small archive: some weeks of one site with a tower."""
     from pipeline_lib.config import CubeGrid, Demo, Tower
     from pipeline_lib.cubes import CubeRequest
-    from pipeline_lib.demo import simulate_site, write_canopy_table
+    from simulated_archive import simulate_site, write_canopy_table
 
     write_canopy_table(folder / "canopy.npz")
     simulate_site(
@@ -109,7 +109,7 @@ def granule(seeds: Seeds) -> Reader:
     """Angles of a granule, up to the correction on a cube's grid."""
     from pipeline_lib.acquire.angles import parse_angles
     from pipeline_lib.acquire.brdf import c_factor_on_nodes, fill_nearest, mean_angles, on_grid
-    from pipeline_lib.acquire.patience import Damaged
+    from pipeline_lib.acquire.retries import Damaged
     from pipeline_lib.cubes import Grid
 
     made = sorted(seeds.archive.rglob("MTD_TL.xml"))[:3]
@@ -383,12 +383,12 @@ def _models(folder: Path) -> dict[str, Path]:
         "encoder": Encoder(width=8, head_width=16, heads=2, head_layers=1, decoder_width=8),
         "sequence": Sequence(frames=5),
     }
-    bands = {"bands": ("B04", "B08"), "rgb": None, "latent": 3}
+    bands = {"bands": ("B04", "B08"), "rgb": None, "latent_dim": 3}
     sensors = {
         "optical": SENTINEL_2.model_copy(update=bands | small),
-        "radar": SENTINEL_1.model_copy(update={"latent": 2} | small),
+        "radar": SENTINEL_1.model_copy(update={"latent_dim": 2} | small),
     }
-    block = Fusion(reference="optical", features=4, width=16, layers=1, heads=2)
+    block = Fusion(reference="optical", embedding_dim=4, width=16, layers=1, heads=2)
     return save_all_untrained(
         folder, sensors, Context(patch_px=7, frames=3), block, scaled_by(0.0, 1.0)
     )

@@ -49,7 +49,7 @@ def test_a_broken_config_starts_no_job(broken: Broken, tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("content", "advice"),
     [
-        ({"latent": 3}, "latent: unknown key; did you mean `sensors.<name>.latent`?"),
+        ({"latent_dim": 3}, "latent: unknown key; did you mean `sensors.<name>.latent_dim`?"),
         ({"seeds": 3}, "seeds: unknown key; did you mean `seed` or `gpp.regressor.seeds`?"),
         ({"Seed": 3}, "Seed: unknown key; did you mean `seed`?"),
         ({"lens": 3}, "lens: unknown key; see config/README.md for the known ones"),

@@ -26,7 +26,7 @@ OPTICAL = SENTINEL_2.model_copy(
     update={
         "bands": ("B03", "B04", "B08"),
         "rgb": None,
-        "latent": 3,
+        "latent_dim": 3,
         "quantiles": (0.01, 0.99),
         "sequence": Sequence(frames=9, stride_time=6, stride_space=2),
         "encoder": SMALL.model_copy(update={"components": 2}),
@@ -44,7 +44,7 @@ CONTEXT = Context(patch_px=9, frames=5)
 TRAINING = Training(
     learning_rate=3e-3, batch_size=16, max_epochs=3, max_samples=96, warmup_steps=3, threads=1
 )
-FUSION = Fusion(features=4, width=16, layers=1, heads=2, training=TRAINING)
+FUSION = Fusion(embedding_dim=4, width=16, layers=1, heads=2, training=TRAINING)
 
 
 def write_synthetic_cube(path, sensor, *, number, spacing, size=17, count=14):

@@ -18,7 +18,9 @@ from pipeline_lib.training.tasks import EncoderTask
 from pipeline_lib.training.terms import METRICS, Scale, repeated_terms
 
 CONTEXT = Context(patch_px=7, frames=5)
-SENSOR = SENTINEL_2.model_copy(update={"bands": ("B02", "B03", "B04"), "rgb": None, "latent": 2})
+SENSOR = SENTINEL_2.model_copy(
+    update={"bands": ("B02", "B03", "B04"), "rgb": None, "latent_dim": 2}
+)
 SCALING = Normalisation(SENSOR.bands, np.float32([0.0, 0.1, 0.2]), np.float32([0.5, 0.4, 0.9]))
 
 
@@ -134,7 +136,7 @@ def test_a_baseline_is_measured_as_a_model_that_gives_its_spectrum_everywhere(ba
         def forward(self, latent, days):
             return latent[:, None, :, None, None].repeat(1, 5, 1, 7, 7)
 
-        def surroundings(self, latent):
+        def neighbourhood(self, latent):
             return torch.stack([latent, torch.zeros_like(latent)], dim=1)
 
     expected = EncoderTask(Repeating(), SENSOR, CONTEXT, SCALING)(batch)

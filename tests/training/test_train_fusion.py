@@ -9,11 +9,11 @@ from pipeline_lib.dataset import cubes_of
 from pipeline_lib.errors import UserError
 from pipeline_lib.files import digest_file
 from pipeline_lib.models import Fusion, load_encoder, load_fusion
-from pipeline_lib.models.losses import surroundings
+from pipeline_lib.models.losses import neighbourhood
 from pipeline_lib.seeds import generator
 from pipeline_lib.training import fusion_evaluation, loop, train_fusion
-from pipeline_lib.training.beginnings import begin
 from pipeline_lib.training.fusions import load_fusion_source
+from pipeline_lib.training.initialisation import begin
 from pipeline_lib.training.runs import Draws
 from pipeline_lib.training.sources import GappySource, without
 from pipeline_lib.training.tasks import FusionTask
@@ -185,7 +185,7 @@ def test_the_embedding_is_scaled_and_its_scaling_changes_no_metric(world, fused)
 
 def test_sensors_are_left_out_of_the_training_and_not_of_the_validation(world, tmp_path):
     short = world.training.model_copy(update={"max_epochs": 1})
-    block = world.fusion.model_copy(update={"absent_share": 1.0, "training": short})
+    block = world.fusion.model_copy(update={"sensor_dropout": 1.0, "training": short})
     world.fuse(tmp_path / "fusion", tmp_path / "state", block=block)
     metrics = load_fusion(tmp_path / "fusion").metrics
     assert "radar.centre_mae" not in metrics["train"] and metrics["train"]["optical.centre_mae"] > 0
@@ -236,7 +236,7 @@ def beginning(world, **changes):
     drawn = source.draw(generator(3, "x"), None, "test")
     (batch,) = source.batches(drawn, len(drawn))
     torch.manual_seed(0)
-    latents = {name: encoder.sensor.latent for name, encoder in encoders.items()}
+    latents = {name: encoder.sensor.latent_dim for name, encoder in encoders.items()}
     task = FusionTask(Fusion(latents, block), block, encoders).eval()
     begin(task, [batch])
     return task, batch, encoders
@@ -268,15 +268,15 @@ def test_a_rare_sensor_weighs_as_much_as_the_others(world):
 
 
 def test_the_beginning_keeps_the_centre_or_the_surroundings_as_the_loss_wants(world):
-    """Of one number, the more the surroundings weigh, the less is left of the centre."""
+    """Of one number, the more the neighbourhood weigh, the less is left of the centre."""
     found = []
     for weight in (0.0, 1000.0):
-        task, batch, encoders = beginning(world, features=1, surroundings_weight=weight)
+        task, batch, encoders = beginning(world, embedding_dim=1, neighbourhood_weight=weight)
         with torch.inference_mode():
             back = task.model.split(task.embedding(batch))["optical"]
             decoder = encoders["optical"].autoencoder.decoder
-            around, enough = surroundings(batch["optical"]["values"], batch["optical"]["valid"])
-            missed = (decoder.surroundings(back) - around).abs()[enough].mean()
+            around, enough = neighbourhood(batch["optical"]["values"], batch["optical"]["valid"])
+            missed = (decoder.neighbourhood(back) - around).abs()[enough].mean()
             centre = (decoder.centre(back) - centre_of(batch["optical"]["values"])).abs().mean()
         found.append((float(centre), float(missed)))
     assert found[0][0] < found[1][0] and found[0][1] > found[1][1]

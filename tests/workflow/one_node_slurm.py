@@ -107,9 +107,9 @@ def absent(accounting: bool = False) -> str | None:
     if (CONFIGURED / "slurm.conf").exists():
         return "this machine belongs to a Slurm cluster already"
     programs = (*PROGRAMS, *(ACCOUNTING if accounting else ()))
-    lacking = [name for name in programs if shutil.which(name) is None]
+    missing = [name for name in programs if shutil.which(name) is None]
     packages = "slurm-wlm, munge" + (", slurmdbd, mariadb-server" if accounting else "")
-    return f"not installed: {', '.join(lacking)} ({packages})" if lacking else None
+    return f"not installed: {', '.join(missing)} ({packages})" if missing else None
 
 
 @contextmanager

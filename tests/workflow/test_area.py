@@ -67,7 +67,7 @@ def test_an_area_is_embedded_from_end_to_end(finished: Path, used: Path) -> None
     assert data.sizes["x"] != data.sizes["y"]
     days = data["time"].values.astype("datetime64[D]")
     assert np.datetime64("2021-05-01") <= days[0] and days[-1] <= np.datetime64("2021-08-31")
-    assert np.isfinite(data["embedding"]).any() and np.isfinite(data["days_to_sentinel-1"]).any()
+    assert np.isfinite(data["embedding"]).any() and np.isfinite(data["days_to_sentinel_1"]).any()
     assert data.attrs["cube"] == "meadow"
     trained = finished / "results" / "tiny"
     manifest = json.loads((used / "embeddings" / "meadow" / "manifest.json").read_text())

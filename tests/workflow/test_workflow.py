@@ -115,7 +115,7 @@ def test_a_timeout_reruns_no_cube(dry_run) -> None:
 
 
 def test_one_sensor_is_retrained_without_the_other(dry_run) -> None:
-    rerun = dry_run(sensors__sentinel_2__latent=7)
+    rerun = dry_run(sensors__sentinel_2__latent_dim=7)
     assert rerun["train_encoder"] == 1 and rerun["train_fusion"] == 1
     assert not rerun["build_cube"] and not rerun["fit_normalisation"]
 
@@ -177,7 +177,10 @@ def test_a_broken_config_starts_nothing(project_root: Path, tmp_path: Path) -> N
         "run": "broken",
         "sampling": {},
         "seed": "many",
-        "sensors": {"sentinel-2": {"sequence": {"stride_space": -9}}, "sentinel-1": {"latent": 0}},
+        "sensors": {
+            "sentinel-2": {"sequence": {"stride_space": -9}},
+            "sentinel-1": {"latent_dim": 0},
+        },
         "gpp": {"fluxnet": "nowhere"},
     }
     file = tmp_path / "broken.yaml"

@@ -84,7 +84,7 @@ OWN_CUBES = dict(C.own_cubes)
 AREAS = parts_of(C.areas)
 
 
-def growing(mb):
+def retry_memory(mb):
     """Memory of a job, MB: more with each attempt, as a cluster kills what takes more."""
     return lambda wildcards, attempt: attempt * (mb(wildcards) if callable(mb) else mb)
 
@@ -98,18 +98,18 @@ def gpus(devices):
     return asked
 
 
-def any_of(names):
+def alternation(names):
     """A regular expression that matches these names and nothing else."""
     return "|".join(map(re.escape, names)) or "(?!)"
 
 
 wildcard_constraints:
-    sensor=any_of(C.sensors),
-    model=any_of(TRAINED),
+    sensor=alternation(C.sensors),
+    model=alternation(TRAINED),
     inputs=r"[A-Za-z+]+",
     days=r"\d+",
-    site=any_of([*SITES, *AREAS]),
-    tower=any_of(TOWERS),
+    site=alternation([*SITES, *AREAS]),
+    tower=alternation(TOWERS),
 
 
 def cubes_of(sensor):

@@ -15,7 +15,7 @@ rule pin_items:
         f"{RUN}/benchmarks/pin_items/{{sensor}}/{{cube}}.tsv"
     retries: 0 if C.demo else 3
     resources:
-        mem_mb=growing(1000),
+        mem_mb=retry_memory(1000),
         runtime=30,
     params:
         request=request_of,
@@ -39,10 +39,10 @@ rule build_cube:
     benchmark:
         f"{RUN}/benchmarks/build_cube/{{sensor}}/{{cube}}.tsv"
     wildcard_constraints:
-        cube=any_of([*SITE_CUBES, *TOWERS, *AREAS]),
+        cube=alternation([*SITE_CUBES, *TOWERS, *AREAS]),
     retries: 0 if C.demo else 3
     resources:
-        mem_mb=growing(lambda w: 4000 + round(3000 * megapixels(w.cube))),
+        mem_mb=retry_memory(lambda w: 4000 + round(3000 * megapixels(w.cube))),
         runtime=lambda w: 120 + round(60 * pixel_years(w.cube)),
     params:
         sensor=lambda w: source_of(w.sensor),
@@ -65,9 +65,9 @@ rule ingest_cube:
     benchmark:
         f"{RUN}/benchmarks/ingest_cube/{{sensor}}/{{cube}}.tsv"
     wildcard_constraints:
-        cube=any_of(OWN_CUBES),
+        cube=alternation(OWN_CUBES),
     resources:
-        mem_mb=growing(4000),
+        mem_mb=retry_memory(4000),
         runtime=30,
     params:
         sensor=lambda w: source_of(w.sensor),

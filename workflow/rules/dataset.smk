@@ -25,7 +25,7 @@ rule split_sites:
     benchmark:
         f"{RUN}/benchmarks/split_sites.tsv"
     resources:
-        mem_mb=growing(500),
+        mem_mb=retry_memory(500),
         runtime=5,
     params:
         own=split_rows(),
@@ -49,7 +49,7 @@ rule fit_normalisation:
     benchmark:
         f"{RUN}/benchmarks/fit_normalisation/{{sensor}}.tsv"
     resources:
-        mem_mb=growing(16000),
+        mem_mb=retry_memory(16000),
         runtime=60,
     params:
         bands=lambda w: C.sensors[w.sensor].bands,

@@ -21,14 +21,14 @@ if C.demo:
             benchmark:
                 f"{RUN}/benchmarks/demo_land_cover.tsv"
             resources:
-                mem_mb=growing(2000),
+                mem_mb=retry_memory(2000),
                 runtime=10,
             params:
                 sites=plain(C.sites),
                 demo=plain(C.demo),
                 seed=C.seed,
                 folder=f"{RUN}/archive",
-                code=library_digest(["demo"]),
+                code=library_digest(["simulated_archive"]),
             message:
                 "Simulating a land-cover map"
             script:
@@ -42,10 +42,10 @@ if C.demo:
         benchmark:
             f"{RUN}/benchmarks/demo_canopy.tsv"
         resources:
-            mem_mb=growing(2000),
+            mem_mb=retry_memory(2000),
             runtime=10,
         params:
-            code=library_digest(["demo"]),
+            code=library_digest(["simulated_archive"]),
         message:
             "Tabulating the canopy's directional reflectance"
         script:
@@ -63,7 +63,7 @@ if C.demo:
         benchmark:
             f"{RUN}/benchmarks/demo_site/{{site}}.tsv"
         resources:
-            mem_mb=growing(2000),
+            mem_mb=retry_memory(2000),
             runtime=20,
         params:
             requests=lambda w: requests_of(
@@ -75,7 +75,7 @@ if C.demo:
             seed=C.seed,
             folder=f"{RUN}/archive",
             truth=f"{RUN}/truth",
-            code=library_digest(["cubes", "demo"]),
+            code=library_digest(["cubes", "simulated_archive"]),
         message:
             "Simulating the scenes around {wildcards.site}"
         script:
@@ -100,7 +100,7 @@ if C.demo:
             seed=C.seed,
             folder=f"{RUN}/archive",
             truth=f"{RUN}/truth",
-            code=library_digest(["cubes", "demo"]),
+            code=library_digest(["cubes", "simulated_archive"]),
         message:
             "Simulating the scenes and the fluxes around {wildcards.tower}"
 

@@ -56,10 +56,10 @@ rule geotiff:
     benchmark:
         f"{RUN}/benchmarks/geotiff/{{cube}}/{{date}}.tsv"
     wildcard_constraints:
-        cube=any_of(embedded_cubes()),
+        cube=alternation(embedded_cubes()),
         date=r"\d{4}-\d\d-\d\d",
     resources:
-        mem_mb=growing(2000),
+        mem_mb=retry_memory(2000),
         runtime=30,
     params:
         code=library_digest(["cubes", "embed"]),
@@ -79,7 +79,7 @@ checkpoint closest_dates:
     benchmark:
         f"{RUN}/benchmarks/closest_dates.tsv"
     resources:
-        mem_mb=growing(1000),
+        mem_mb=retry_memory(1000),
         runtime=10,
     params:
         **GEOTIFFS,

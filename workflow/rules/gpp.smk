@@ -80,7 +80,7 @@ if TOWERS:
         benchmark:
             f"{RUN}/benchmarks/gpp_targets/{{tower}}.tsv"
         resources:
-            mem_mb=growing(1000),
+            mem_mb=retry_memory(1000),
             runtime=10,
         params:
             tower=lambda w: place_of(TOWERS[w.tower]),
@@ -102,7 +102,7 @@ if TOWERS:
         benchmark:
             f"{RUN}/benchmarks/gpp_sites.tsv"
         resources:
-            mem_mb=growing(1000),
+            mem_mb=retry_memory(1000),
             runtime=10,
         params:
             gpp=gpp_keys(["towers", "period", "min_quality", "min_good_days"]),
@@ -125,11 +125,11 @@ if TOWERS:
         benchmark:
             f"{RUN}/benchmarks/gpp_series/{{tower}}.tsv"
         resources:
-            mem_mb=growing(2000),
+            mem_mb=retry_memory(2000),
             runtime=10,
         params:
             tower=lambda w: plain(TOWERS[w.tower]),
-            gpp=gpp_keys(["period", "footprint_m", "max_gap_days", "smoothing"]),
+            gpp=gpp_keys(["period", "footprint_radius_m", "max_gap_days", "smoothing"]),
             embedding=f"{RUN}/embeddings/{{tower}}",
             reference=REFERENCE,
             cubes=lambda w: {
@@ -154,11 +154,11 @@ if TOWERS:
         benchmark:
             f"{RUN}/benchmarks/gpp_bands/{{sensor}}/{{tower}}.tsv"
         resources:
-            mem_mb=growing(2000),
+            mem_mb=retry_memory(2000),
             runtime=10,
         params:
             tower=lambda w: plain(TOWERS[w.tower]),
-            gpp=gpp_keys(["period", "footprint_m", "max_gap_days", "smoothing"]),
+            gpp=gpp_keys(["period", "footprint_radius_m", "max_gap_days", "smoothing"]),
             rolling_mean=lambda w: C.sensors[w.sensor].rolling_mean,
             code=GPP_SERIES,
         message:
@@ -177,7 +177,7 @@ if TOWERS:
         benchmark:
             f"{RUN}/benchmarks/gpp_transformer/{{inputs}}-{{days}}.tsv"
         resources:
-            mem_mb=growing(4000),
+            mem_mb=retry_memory(4000),
             runtime=12 * 60,
         params:
             gpp=gpp_keys(GPP_WINDOWS | {"regressor"}),
@@ -202,7 +202,7 @@ if TOWERS:
         benchmark:
             f"{RUN}/benchmarks/gpp_baselines.tsv"
         resources:
-            mem_mb=growing(4000),
+            mem_mb=retry_memory(4000),
             runtime=60,
         params:
             gpp=gpp_keys(GPP_WINDOWS)
@@ -233,7 +233,7 @@ if TOWERS:
         benchmark:
             f"{RUN}/benchmarks/gpp_scores.tsv"
         resources:
-            mem_mb=growing(2000),
+            mem_mb=retry_memory(2000),
             runtime=10,
         params:
             gpp=gpp_keys(GPP_WINDOWS),

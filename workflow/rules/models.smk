@@ -19,7 +19,7 @@ rule train_encoder:
         f"{RUN}/benchmarks/train_encoder/{{sensor}}.tsv"
     threads: C.training.threads * C.training.devices
     resources:
-        mem_mb=growing(16000),
+        mem_mb=retry_memory(16000),
         runtime=24 * 60,
         gpu=gpus(C.training.devices),
     params:
@@ -48,7 +48,7 @@ rule train_fusion:
         f"{RUN}/benchmarks/train_fusion.tsv"
     threads: C.fusion.training.threads * C.fusion.training.devices
     resources:
-        mem_mb=growing(24000),
+        mem_mb=retry_memory(24000),
         runtime=24 * 60,
         gpu=gpus(C.fusion.training.devices),
     params:
@@ -77,7 +77,7 @@ rule evaluate_encoder:
     benchmark:
         f"{RUN}/benchmarks/evaluate_encoder/{{sensor}}.tsv"
     resources:
-        mem_mb=growing(16000),
+        mem_mb=retry_memory(16000),
         runtime=60,
     params:
         samples=C.evaluation_samples,
@@ -107,7 +107,7 @@ rule probe_encoder:
     benchmark:
         f"{RUN}/benchmarks/probe_encoder/{{sensor}}.tsv"
     resources:
-        mem_mb=growing(16000),
+        mem_mb=retry_memory(16000),
         runtime=60,
     params:
         truth=truth_of_cubes(),
@@ -134,7 +134,7 @@ rule probe_fusion:
     benchmark:
         f"{RUN}/benchmarks/probe_fusion.tsv"
     resources:
-        mem_mb=growing(24000),
+        mem_mb=retry_memory(24000),
         runtime=60,
     params:
         cubes=rules.train_fusion.params.cubes,
@@ -162,7 +162,7 @@ rule evaluate_fusion:
     benchmark:
         f"{RUN}/benchmarks/evaluate_fusion.tsv"
     resources:
-        mem_mb=growing(24000),
+        mem_mb=retry_memory(24000),
         runtime=60,
     params:
         cubes=rules.train_fusion.params.cubes,

@@ -26,7 +26,7 @@ rule figure_sites:
     benchmark:
         f"{RUN}/benchmarks/figure_sites.tsv"
     resources:
-        mem_mb=growing(1000),
+        mem_mb=retry_memory(1000),
         runtime=10,
     params:
         sites=C.sites and C.sites.model_dump(mode="json", include={"strata", "bounds"}),
@@ -48,7 +48,7 @@ rule figure_optical:
     benchmark:
         f"{RUN}/benchmarks/figure_optical/{{sensor}}.tsv"
     resources:
-        mem_mb=growing(4000),
+        mem_mb=retry_memory(4000),
         runtime=10,
     params:
         rgb=lambda w: C.sensors[w.sensor].rgb,
@@ -69,7 +69,7 @@ rule figure_radar:
     benchmark:
         f"{RUN}/benchmarks/figure_radar/{{sensor}}.tsv"
     resources:
-        mem_mb=growing(4000),
+        mem_mb=retry_memory(4000),
         runtime=10,
     params:
         code=EVALUATE,
@@ -89,7 +89,7 @@ rule figure_curves:
     benchmark:
         f"{RUN}/benchmarks/figure_curves.tsv"
     resources:
-        mem_mb=growing(1000),
+        mem_mb=retry_memory(1000),
         runtime=10,
     params:
         names=TRAINED,
@@ -111,7 +111,7 @@ rule figure_gpp:
     benchmark:
         f"{RUN}/benchmarks/figure_gpp.tsv"
     resources:
-        mem_mb=growing(1000),
+        mem_mb=retry_memory(1000),
         runtime=10,
     params:
         gpp=C.gpp
@@ -137,7 +137,7 @@ rule figure_towers:
     benchmark:
         f"{RUN}/benchmarks/figure_towers.tsv"
     resources:
-        mem_mb=growing(1000),
+        mem_mb=retry_memory(1000),
         runtime=10,
     params:
         series=tower_files("series/embedding"),
@@ -159,7 +159,7 @@ rule figure_methods:
     benchmark:
         f"{RUN}/benchmarks/figure_methods.tsv"
     resources:
-        mem_mb=growing(1000),
+        mem_mb=retry_memory(1000),
         runtime=10,
     params:
         code=library_digest(["evaluate", "gpp"]),
@@ -180,7 +180,7 @@ rule figure_points:
     benchmark:
         f"{RUN}/benchmarks/figure_points.tsv"
     resources:
-        mem_mb=growing(1000),
+        mem_mb=retry_memory(1000),
         runtime=10,
     params:
         methods=gpp_methods() if TOWERS else {},
@@ -201,7 +201,7 @@ rule figure_lengths:
     benchmark:
         f"{RUN}/benchmarks/figure_lengths.tsv"
     resources:
-        mem_mb=growing(1000),
+        mem_mb=retry_memory(1000),
         runtime=10,
     params:
         code=library_digest(["evaluate", "gpp"]),
@@ -221,7 +221,7 @@ rule figure_probes:
     benchmark:
         f"{RUN}/benchmarks/figure_probes/{{model}}.tsv"
     resources:
-        mem_mb=growing(1000),
+        mem_mb=retry_memory(1000),
         runtime=10,
     params:
         code=EVALUATE,
@@ -243,7 +243,7 @@ rule figure_pca:
     benchmark:
         f"{RUN}/benchmarks/figure_pca.tsv"
     resources:
-        mem_mb=growing(8000),
+        mem_mb=retry_memory(8000),
         runtime=30,
     params:
         rgb=C.sensors[REFERENCE].rgb,
@@ -266,7 +266,7 @@ rule figure_dates:
     benchmark:
         f"{RUN}/benchmarks/figure_dates.tsv"
     resources:
-        mem_mb=growing(4000),
+        mem_mb=retry_memory(4000),
         runtime=10,
     params:
         rgb=C.sensors[REFERENCE].rgb,
@@ -307,7 +307,7 @@ rule assess_maps:
     benchmark:
         f"{RUN}/benchmarks/assess_maps.tsv"
     resources:
-        mem_mb=growing(8000),
+        mem_mb=retry_memory(8000),
         runtime=120,
     params:
         cubes=files_of_assessed(),
@@ -333,7 +333,7 @@ rule figure_maps:
     benchmark:
         f"{RUN}/benchmarks/figure_maps.tsv"
     resources:
-        mem_mb=growing(4000),
+        mem_mb=retry_memory(4000),
         runtime=10,
     params:
         cubes=files_of_assessed(),
@@ -386,7 +386,7 @@ rule report:
     benchmark:
         f"{RUN}/benchmarks/report.tsv"
     resources:
-        mem_mb=growing(4000),
+        mem_mb=retry_memory(4000),
         runtime=10,
     params:
         config=plain(C),

@@ -13,7 +13,7 @@ if C.sites:
             f"{RUN}/benchmarks/sample_sites.tsv"
         retries: 0 if C.demo or C.sites.land_cover.file else 2
         resources:
-            mem_mb=growing(2000),
+            mem_mb=retry_memory(2000),
             runtime=30,
         params:
             sites=plain(C.sites),

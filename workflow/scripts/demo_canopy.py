@@ -2,8 +2,8 @@
 
 from pathlib import Path
 
-from pipeline_lib.demo import write_canopy_table
 from pipeline_lib.scripting import job
+from simulated_archive import write_canopy_table
 
 with job(snakemake):
     write_canopy_table(Path(snakemake.output[0]))

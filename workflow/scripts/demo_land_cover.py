@@ -3,8 +3,8 @@
 from pathlib import Path
 
 from pipeline_lib.config import Demo, Sites
-from pipeline_lib.demo import write_land_cover
 from pipeline_lib.scripting import job
+from simulated_archive import write_land_cover
 
 with job(snakemake):
     write_land_cover(

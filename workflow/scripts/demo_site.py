@@ -4,8 +4,8 @@ from pathlib import Path
 
 from pipeline_lib.config import CubeGrid, Demo, Tower
 from pipeline_lib.cubes import CubeRequest
-from pipeline_lib.demo import simulate_site
 from pipeline_lib.scripting import job
+from simulated_archive import simulate_site
 
 with job(snakemake):
     tower = snakemake.params.tower

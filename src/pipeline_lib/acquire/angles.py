@@ -10,7 +10,7 @@ from xml.etree.ElementTree import ParseError
 import numpy as np
 from numpy.typing import NDArray
 
-from pipeline_lib.acquire.patience import LARGEST_BYTES, Damaged
+from pipeline_lib.acquire.retries import LARGEST_BYTES, Damaged
 from pipeline_lib.cubes.grid import UTM_ZONES
 from pipeline_lib.errors import in_a_line
 

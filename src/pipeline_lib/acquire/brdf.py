@@ -12,8 +12,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pipeline_lib.acquire.angles import Angles
-from pipeline_lib.acquire.patience import Damaged
 from pipeline_lib.acquire.resampling import bilinear_weights
+from pipeline_lib.acquire.retries import Damaged
 from pipeline_lib.cubes import Grid
 from pipeline_lib.errors import UserError
 

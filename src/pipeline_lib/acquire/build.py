@@ -40,7 +40,7 @@ def build_cube(
 ) -> None:
     """Read the pinned items of a cube and write the cube.
 
-    The cube is complete, or its attribute ``lacking`` names every scene that is not in it.
+    The cube is complete, or its attribute ``missing`` names every scene that is not in it.
 
     Parameters
     ----------
@@ -87,13 +87,13 @@ def build_cube(
     def parts() -> Iterator[xr.Dataset]:
         while part := list(islice(frames, frames_per_part(grid))):
             # The last part tells of the whole cube what it lacks.
-            lacking = {"lacking": sorted(found.lacking)}
-            yield _part(part, sensor=sensor, grid=grid, attributes=attributes | lacking)
+            missing = {"missing": sorted(found.missing)}
+            yield _part(part, sensor=sensor, grid=grid, attributes=attributes | missing)
 
     whole = parts()
     first = next(whole, None)
     if first is None:
-        lost = f" ({len(found.lacking)} lost: {min(found.lacking)} ...)" if found.lacking else ""
+        lost = f" ({len(found.missing)} lost: {min(found.missing)} ...)" if found.missing else ""
         raise UserError(
             f"cube {request.cube}, {sensor_name}: none of its {len(pinned.items)} items shows "
             f"enough of it{lost}; lower the sensor's min_clear, or move the site or its period"

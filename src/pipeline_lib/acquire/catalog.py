@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from pipeline_lib.acquire.items import ADVICE, checked_items, moment_of
-from pipeline_lib.acquire.patience import Busy, Damaged, Lost, Refused, check_status, patiently
+from pipeline_lib.acquire.retries import Busy, Damaged, Lost, Refused, check_status, patiently
 from pipeline_lib.config import Catalog, CubeGrid, SensorSource
 from pipeline_lib.cubes import CubeRequest
 from pipeline_lib.errors import UserError, in_a_line

@@ -51,12 +51,12 @@ class Frames:
     frames
         Strictly increasing in time; made as they are asked for, so that a large cube is
         never whole in memory.
-    lacking
+    missing
         Scenes that the cube should hold and does not, and why; complete after the last frame.
     """
 
     frames: Iterator[Frame]
-    lacking: list[str]
+    missing: list[str]
 
 
 def smoothed(frames: Iterable[Frame], window: int) -> Iterator[Frame]:

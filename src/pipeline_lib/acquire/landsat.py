@@ -24,9 +24,9 @@ from pipeline_lib.acquire.mosaic import (
     take,
     take_classes,
 )
-from pipeline_lib.acquire.patience import Lost
 from pipeline_lib.acquire.reading import AssetReader
 from pipeline_lib.acquire.resampling import coarse_grid, nearest, refine
+from pipeline_lib.acquire.retries import Lost
 from pipeline_lib.config import CubeGrid, SensorSource
 from pipeline_lib.cubes import CLEAR, NO_DATA, Grid
 
@@ -85,8 +85,8 @@ def load_landsat(
         return epsg_of(item) != grid.epsg, item["id"]
 
     passes = groups(items, lambda item: (solar_day(start_of(item), lon), _path(item)), order)
-    lacking: list[str] = []
-    parts = loaded(passes, load, reader=reader, grid=grid, step_px=STEP_PX, lacking=lacking)
+    missing: list[str] = []
+    parts = loaded(passes, load, reader=reader, grid=grid, step_px=STEP_PX, missing=missing)
 
     def frames() -> Iterator[Frame]:
         for scenes in chain.from_iterable(parts):
@@ -94,7 +94,7 @@ def load_landsat(
             if frame is not None and frame.provenance["clear_share"] >= sensor.min_clear:
                 yield frame
 
-    return Frames(frames(), lacking)
+    return Frames(frames(), missing)
 
 
 def _path(item: Item) -> int:

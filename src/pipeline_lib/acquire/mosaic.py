@@ -11,8 +11,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pipeline_lib.acquire.catalog import Item, start_of
-from pipeline_lib.acquire.patience import Lost
 from pipeline_lib.acquire.reading import AssetReader
+from pipeline_lib.acquire.retries import Lost
 from pipeline_lib.cubes import NO_DATA, Grid
 
 NOTHING = -1
@@ -54,7 +54,7 @@ def loaded(
     reader: AssetReader,
     grid: Grid,
     step_px: int,
-    lacking: list[str],
+    missing: list[str],
 ) -> Iterator[list[list[Scene]]]:
     """Load the items of groups, some groups at a time.
 
@@ -70,7 +70,7 @@ def loaded(
         What a scene is read on.
     step_px
         Pixels of the groups held at once; bounds memory, changes no result.
-    lacking
+    missing
         Takes up which items are lost, and why.
 
     Yields
@@ -83,7 +83,7 @@ def loaded(
         scenes: dict[str, Scene] = {}
         for item, scene in reader.each([item for group in part for item in group], load):
             if isinstance(scene, Lost):
-                lacking.append(f"item {item['id']}: {scene}")
+                missing.append(f"item {item['id']}: {scene}")
             elif scene is not None:
                 scenes[item["id"]] = scene
         present = [[scenes[i["id"]] for i in group if i["id"] in scenes] for group in part]

@@ -18,7 +18,7 @@ from rich.progress import track
 
 from pipeline_lib.acquire.catalog import Item, is_url
 from pipeline_lib.acquire.items import is_remote
-from pipeline_lib.acquire.patience import (
+from pipeline_lib.acquire.retries import (
     LONGEST_BODY,
     Busy,
     Damaged,

@@ -48,7 +48,7 @@ def load_sentinel1(
     UserError
         If a server stays silent, or a scene is lost and the config says that this is fatal.
     """
-    lacking: list[str] = []
+    missing: list[str] = []
 
     def load(item: Item) -> tuple[Item, NDArray[np.float32]] | None:
         power = power_of(reader.read(item, sensor.bands, grid, np.float32(np.nan)))
@@ -58,7 +58,7 @@ def load_sentinel1(
         return epsg_of(item) not in (None, grid.epsg), start_of(item), item["id"]
 
     passes = groups(items, _pass, order)
-    parts = loaded(passes, load, reader=reader, grid=grid, step_px=STEP_PX, lacking=lacking)
+    parts = loaded(passes, load, reader=reader, grid=grid, step_px=STEP_PX, missing=missing)
 
     def frames() -> Iterator[Frame]:
         for one in chain.from_iterable(parts):
@@ -66,7 +66,7 @@ def load_sentinel1(
             if frame is not None and (frame.mask == CLEAR).mean() >= sensor.min_clear:
                 yield frame
 
-    return Frames(frames(), lacking)
+    return Frames(frames(), missing)
 
 
 def _frame(items: Sequence[Item], layers: Sequence[NDArray[np.float32]]) -> Frame | None:

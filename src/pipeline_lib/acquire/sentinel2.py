@@ -148,14 +148,14 @@ def load_sentinel2(
         return foreign, tuple(-part for part in baseline_of(item)), item["id"]
 
     days = groups(items, lambda item: solar_day(start_of(item), lon), order)
-    lacking: list[str] = []
+    missing: list[str] = []
 
     def load(item: Item) -> Scene:
         return _load_scene(
             item, sensor=sensor, bands=read_bands, grid=grid, padded=padded, reader=reader
         )
 
-    parts = loaded(days, load, reader=reader, grid=padded, step_px=STEP_PX, lacking=lacking)
+    parts = loaded(days, load, reader=reader, grid=padded, step_px=STEP_PX, missing=missing)
 
     def frames() -> Iterator[Frame]:
         for part in parts:
@@ -163,7 +163,7 @@ def load_sentinel2(
                 part, sensor=sensor, read_bands=read_bands, context=context, model=model
             )
 
-    return Frames(frames(), lacking)
+    return Frames(frames(), missing)
 
 
 def _load_scene(

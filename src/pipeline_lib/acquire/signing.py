@@ -14,7 +14,7 @@ from datetime import UTC, datetime, timedelta
 from typing import Protocol
 
 from pipeline_lib.acquire.items import moment_of
-from pipeline_lib.acquire.patience import Busy, Lost, get, patiently
+from pipeline_lib.acquire.retries import Busy, Lost, get, patiently
 from pipeline_lib.config import Catalog
 from pipeline_lib.errors import UserError
 

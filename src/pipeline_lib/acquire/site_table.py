@@ -14,8 +14,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pipeline_lib.acquire.catalog import Bounds, Item, is_url, search
-from pipeline_lib.acquire.patience import Lost, patiently
 from pipeline_lib.acquire.reading import address_of, gdal_options, meaning_of
+from pipeline_lib.acquire.retries import Lost, patiently
 from pipeline_lib.acquire.signing import signer_of
 from pipeline_lib.config import Catalog, Sites
 from pipeline_lib.cubes.foreign import open_netcdf

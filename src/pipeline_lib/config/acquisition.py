@@ -224,7 +224,7 @@ class Tower(Block):
     footprint: Path | None = Field(
         None,
         description="GeoTIFF with the weight of each place in the flux; none: the pixels within "
-        "gpp.footprint_m weigh the same",
+        "gpp.footprint_radius_m weigh the same",
     )
 
 

@@ -70,7 +70,7 @@ class Fusion(Block):
     reference: str = Field(
         "sentinel-2", description="Sensor whose cloud-free dates the embeddings have"
     )
-    features: Count = Field(7, description="Numbers of an embedding")
+    embedding_dim: Count = Field(7, description="Numbers of an embedding")
     width: int = Field(64, ge=8, description="Channels of the fusion transformer")
     layers: Count = Field(2, description="Layers of the fusion transformer")
     heads: Count = Field(4, description="Attention heads")
@@ -79,11 +79,11 @@ class Fusion(Block):
         description="Factor of the centre's weight in a sensor's own loss; 1 for a sensor not "
         "named",
     )
-    surroundings_weight: NonNegative = Field(
-        6.0, description="Factor of the weight of the surroundings in a sensor's own loss"
+    neighbourhood_weight: NonNegative = Field(
+        6.0, description="Factor of the weight of the neighbourhood in a sensor's own loss"
     )
     joint_weight: NonNegative = Field(0.1, description="Weight of the joint SSIM + SAM term")
-    absent_share: Share = Field(
+    sensor_dropout: Share = Field(
         0.15,
         description="Share of the training samples that each sensor but the reference is left out "
         "of, so that the fusion learns to do without it",
@@ -94,7 +94,7 @@ class Fusion(Block):
     def _consistent(self) -> Self:
         if self.width % self.heads:
             raise ValueError("width must be a multiple of heads")
-        if self.width < self.features:
+        if self.width < self.embedding_dim:
             raise ValueError("width must not be less than features")
         return self
 
@@ -182,7 +182,9 @@ class Gpp(Block):
     )
     min_quality: Share = Field(0.70, description="Least NEE_VUT_REF_QC of a day that is kept")
     min_good_days: Share = Field(0.60, description="Least share of good days of a site")
-    footprint_m: Positive = Field(50, description="Radius of the pixels averaged around a tower, m")
+    footprint_radius_m: Positive = Field(
+        50, description="Radius of the pixels averaged around a tower, m"
+    )
     max_gap_days: Count = Field(
         60, description="Longest gap between observations that is interpolated, days"
     )

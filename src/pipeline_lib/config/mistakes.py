@@ -59,18 +59,18 @@ def told(error: ValidationError, root: type[BaseModel], content: Mapping[str, An
         The config, for names that are close to others in it.
     """
     lines: list[str] = []
-    lacking: dict[Way, list[str]] = {}
+    missing: dict[Way, list[str]] = {}
     for detail in error.errors():
         way = detail["loc"]
         if detail["type"] == "missing" and isinstance(way[-1], str):
-            lacking.setdefault(way[:-1], []).append(way[-1])
+            missing.setdefault(way[:-1], []).append(way[-1])
         elif detail["type"] == "value_error":
             lines += _contradictions(way, detail["msg"], detail["input"])
         else:
             # An entry that a list lacks is a mistake of the list.
             whole = way[:-1] if detail["type"] == "missing" else way
             lines.append(f"{_where(whole)}: {_what(detail, place_of(root, way), root)}")
-    lines += [_lacking(way, keys, place_of(root, way), content) for way, keys in lacking.items()]
+    lines += [_lacking(way, keys, place_of(root, way), content) for way, keys in missing.items()]
     # A list that is too short is one mistake, not one for each entry that it lacks.
     return list(dict.fromkeys(lines))
 

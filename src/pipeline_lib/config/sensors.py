@@ -52,7 +52,7 @@ class Loss(Block):
     centre: NonNegative = Field(
         0.0, description="Weight of the MAE of the centre alone, beside its share of the other"
     )
-    surroundings: NonNegative = Field(
+    neighbourhood: NonNegative = Field(
         0.0,
         description="Weight of the MAE of what is linearly read from the latent: mean and spread "
         "of the centre frame around the centre",
@@ -148,7 +148,7 @@ class Sensor(SensorSource):
     quantiles: tuple[Share, Share] = Field(
         (0.001, 0.999), description="Quantiles of the training split that become 0 and 1"
     )
-    latent: Count = Field(description="Numbers per pixel and date")
+    latent_dim: Count = Field(description="Numbers per pixel and date")
     sequence: Sequence = Field(Sequence(), description="Training samples")
     encoder: Encoder = Field(Encoder(), description="Autoencoder")
     loss: Loss = Field(Loss(), description="Training loss")
@@ -157,10 +157,10 @@ class Sensor(SensorSource):
     def _consistent(self) -> Self:
         if self.quantiles[0] >= self.quantiles[1]:
             raise ValueError("the lower quantile must lie below the upper one")
-        if self.encoder.components >= min(self.latent, len(self.bands)):
+        if self.encoder.components >= min(self.latent_dim, len(self.bands)):
             raise ValueError("encoder.components must be fewer than the bands and than latent")
         loss = self.loss
-        if not any((loss.mae, loss.centre, loss.surroundings, loss.ssim, loss.sam)):
+        if not any((loss.mae, loss.centre, loss.neighbourhood, loss.ssim, loss.sam)):
             raise ValueError("loss: at least one weight must be above 0")
         unknown = set(self.rgb or ()) - set(self.bands)
         if unknown:
@@ -181,13 +181,13 @@ SENTINEL_2 = Sensor(
     brdf=True,
     clouds="cloudsen12",
     min_clear=0.03,
-    latent=9,
+    latent_dim=9,
     sequence=Sequence(frames=20, stride_time=17, stride_space=9),
     encoder=Encoder(components=5),
     loss=Loss(
         mae=0.23,
         centre=0.23,
-        surroundings=0.1,
+        neighbourhood=0.1,
         ssim=0.03,
         sam=0.74,
         time_factor=0.8,
@@ -202,6 +202,6 @@ SENTINEL_1 = Sensor(
     quantity="backscatter",
     bands=("vv", "vh"),
     rolling_mean=3,
-    latent=2,
+    latent_dim=2,
     sequence=Sequence(frames=40, stride_time=40, stride_space=15),
 )

@@ -37,9 +37,9 @@ def site_rows(path: Path, cubes: Collection[str]) -> list[dict[str, str]]:
         If the table is none, or a cube has no row or a wrong one.
     """
     table = _table(path, path.stat().st_mtime_ns)
-    lacking = sorted(set(cubes) - {row["cube"] for row, _ in table})
-    if lacking:
-        raise UserError(f"{path}: has no row of {', '.join(lacking)}; add it, {ADVICE}")
+    missing = sorted(set(cubes) - {row["cube"] for row, _ in table})
+    if missing:
+        raise UserError(f"{path}: has no row of {', '.join(missing)}; add it, {ADVICE}")
     rows = []
     for row, line in table:
         if row["cube"] in cubes:
@@ -60,10 +60,10 @@ def _table(path: Path, stamp: int) -> list[tuple[dict[str, str], int]]:
         raise UserError(
             f"{path}: no table of CSV ({in_a_line(error)}); mend it, {ADVICE}"
         ) from error
-    lacking = [name for name in COLUMNS if name not in (reader.fieldnames or ())]
-    if lacking:
+    missing = [name for name in COLUMNS if name not in (reader.fieldnames or ())]
+    if missing:
         raise UserError(
-            f"{path}: lacks the columns {', '.join(lacking)}; add them, with commas between, "
+            f"{path}: lacks the columns {', '.join(missing)}; add them, with commas between, "
             f"{ADVICE}"
         )
     return [({name: row[name] or "" for name in COLUMNS}, line) for row, line in rows]

@@ -42,7 +42,7 @@ def ingest_cube(
     """Bring one sensor's file of a user's cube into the contract of a cube.
 
     Dates of one day are merged (mean of the valid values); dates without a clear pixel, or with
-    a smaller clear share than ``sensor.min_clear``, are left out and counted in ``lacking``. The
+    a smaller clear share than ``sensor.min_clear``, are left out and counted in ``missing``. The
     rolling mean of the sensor is applied. ``resolution_m`` is the pixel size that the file must
     have unless its block states another one.
 
@@ -73,11 +73,11 @@ def ingest_cube(
             raise UserError(f"{block.file}: {told}; set scale, offset and conversion in the config")
         finite = np.isfinite(values).all(axis=1)
         mask = np.where(finite, np.where(clear, CLEAR, THICK_CLOUD), NO_DATA).astype(np.uint8)
-        lacking = (
+        missing = (
             [f"{int((~kept).sum())} dates without enough clear pixels"] if (~kept).any() else []
         )
         if merged:
-            lacking.append(f"{merged} frames merged with another of the same day")
+            missing.append(f"{merged} frames merged with another of the same day")
         unfiltered = values if sensor.rolling_mean > 1 else None
         cube = make_cube(
             values=rolling_mean(values, sensor.rolling_mean),
@@ -99,7 +99,7 @@ def ingest_cube(
                 "config_digest": config_digest,
                 "source": block.file.name,
                 "license": "as the file's owner says",
-                "lacking": lacking,
+                "missing": missing,
             },
         )
         write_cube(cube, output)

@@ -82,7 +82,7 @@ def make_cube(
         on, angles in degrees. Texts and numbers.
     attributes
         ``sensor``, ``cube``, ``site``, ``land_cover``, ``config_digest``, ``license``, ``source``,
-        and ``lacking``, a list of texts: what the cube should hold and does not.
+        and ``missing``, a list of texts: what the cube should hold and does not.
     unfiltered
         ``(time, band, y, x)``, the values before the rolling mean.
 
@@ -118,7 +118,7 @@ def make_cube(
             unfiltered,
             described | {"long_name": f"{LONG_NAMES[quantity]}, before the rolling mean"},
         )
-    lacking = list(attributes.get("lacking", ()))
+    missing = list(attributes.get("missing", ()))
     cube = xr.Dataset(
         variables,
         coords={
@@ -130,11 +130,11 @@ def make_cube(
             **{name: ("time", _column(column)) for name, column in frames.items()},
         },
         attrs={
-            **{k: v for k, v in attributes.items() if k != "lacking"},
+            **{k: v for k, v in attributes.items() if k != "missing"},
             "Conventions": "CF-1.11",
             "quantity": quantity,
             "software": f"pipeline_lib {__version__}",
-            "lacking": json.dumps(lacking),
+            "missing": json.dumps(missing),
             "valid_counts": json.dumps(_valid_counts(mask)),
         },
     )
@@ -377,3 +377,8 @@ def grid_of(cube: xr.Dataset) -> Grid:
         raise UserError("the cube's coordinate reference system has no EPSG code")
     left, top = float(x[0]) - resolution / 2, float(y[0]) + resolution / 2
     return Grid(epsg, left, top, resolution, len(y), len(x))
+
+
+def days_layer(sensor: str) -> str:
+    """Name of the embeddings' layer that holds the days to the paired date of a sensor."""
+    return f"days_to_{sensor.replace('-', '_')}"

@@ -173,7 +173,7 @@ def _read_table(path: Path, columns: Sequence[str]) -> list[dict[str, str]]:
         raise UserError(f"{path}: no such table") from None
     except (csv.Error, UnicodeDecodeError) as error:
         raise UserError(f"{path}: not a CSV table; delete it and run again") from error
-    lacking = sorted(set(columns) - set(reader.fieldnames or ()))
-    if lacking:
-        raise UserError(f"{path}: lacks the columns {', '.join(lacking)}; delete it and run again")
+    missing = sorted(set(columns) - set(reader.fieldnames or ()))
+    if missing:
+        raise UserError(f"{path}: lacks the columns {', '.join(missing)}; delete it and run again")
     return rows

@@ -44,7 +44,7 @@ def embed_cube(
     cube
         Name of the cube.
     cubes
-        Its file per sensor; any sensor but the reference one may be lacking.
+        Its file per sensor; any sensor but the reference one may be missing.
     encoders
         Folder of the trained encoder per sensor.
     fusion
@@ -65,7 +65,7 @@ def embed_cube(
     Raises
     ------
     UserError
-        If the reference sensor's cube is lacking or has no valid pixel, if cubes lie on
+        If the reference sensor's cube is missing or has no valid pixel, if cubes lie on
         different grids, or if the fusion was trained with other encoders.
     """
     # Torch is loaded here, so that those who only read embeddings do without it.
@@ -112,7 +112,7 @@ def embed_cube(
         "code": library_digest(["cubes", "dataset", "models", "embed"]),
     }
     layout = Layout(
-        template=_template(frames[reference], joined.block.features, digests),
+        template=_template(frames[reference], joined.block.embedding_dim, digests),
         sensors=tuple(sensor for sensor in trained if sensor != reference),
         reference=reference,
         units=data[reference][data[reference].attrs["quantity"]].attrs["units"],
@@ -147,7 +147,7 @@ def embed_cube(
             **digests,
             "encoders": joined.encoders,
             "temporal_resolution": "single_acquisition",
-            "dimensions": joined.block.features,
+            "dimensions": joined.block.embedding_dim,
             "reference": reference,
             "context_px": trained[reference].context.patch_px,
             "context_frames": trained[reference].context.frames,

@@ -65,7 +65,7 @@ def embed_arrays(
     ----------
     frames
         Usable frames by sensor, on one grid; the reference sensor's are needed, any other
-        sensor may be lacking.
+        sensor may be missing.
     encoders
         The trained encoder of every sensor of the fusion.
     fusion
@@ -81,7 +81,7 @@ def embed_arrays(
     reference = frames[fusion.block.reference]
     shape = (len(reference.times), *reference.shape)
     whole = Embeddings(
-        np.empty((shape[0], fusion.block.features, *shape[1:]), np.float32),
+        np.empty((shape[0], fusion.block.embedding_dim, *shape[1:]), np.float32),
         np.empty(shape, np.float32),
         {name: np.empty(shape, np.float32) for name in encoders if name != fusion.block.reference},
         np.empty(shape, np.float32),
@@ -149,7 +149,7 @@ def embed_crops(
 
     observed = torch.from_numpy(reference.own_values).to(device).movedim(1, 2).flatten(0, 1)
     span = torch.from_numpy(trained.normalisation.upper - trained.normalisation.lower).to(device)
-    embedding = torch.full((centres.size, fusion.block.features), torch.nan, device=device)
+    embedding = torch.full((centres.size, fusion.block.embedding_dim), torch.nan, device=device)
     error = torch.full((centres.size,), torch.nan, device=device)
     for date, pixel in _batches(centres, FUSED_BATCHES * batch):
         fused = fusion.fusion.fuse(*_tokens(paired, encoders, date, pixel))
@@ -232,7 +232,7 @@ def _tokens(
         device = _device_of(trained)
         given = paired.get(sensor)
         if given is None:
-            latents[sensor] = torch.zeros(len(date), trained.sensor.latent, device=device)
+            latents[sensor] = torch.zeros(len(date), trained.sensor.latent_dim, device=device)
             days[sensor] = torch.zeros(len(date), device=device)
             present[sensor] = torch.zeros(len(date), dtype=torch.bool, device=device)
         else:
@@ -267,7 +267,7 @@ def _latents(
     count, pixels = wanted.shape
     seen = count_valid(crop.valid, trained.context.patch_px).reshape(wanted.shape) > 0
     features = _frame_features(crop, trained)
-    latents = torch.zeros(wanted.size, trained.sensor.latent, device=device)
+    latents = torch.zeros(wanted.size, trained.sensor.latent_dim, device=device)
     around = windows(count, trained)
     # All dates of few pixels, then the next pixels: their features stay in the cache.
     for first in range(0, pixels, batch):

@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from pipeline_lib import __version__
 from pipeline_lib.config import Embed
 from pipeline_lib.cubes import rolling_mean
-from pipeline_lib.cubes.schema import UNITS, implausible
+from pipeline_lib.cubes.schema import UNITS, days_layer, implausible
 from pipeline_lib.embed.arrays import Crop, Tile, days_of, padded, reach, tiles
 from pipeline_lib.embed.store import Layout
 from pipeline_lib.errors import UserError, in_a_line
@@ -49,7 +49,7 @@ def embed_xarray(cubes: Mapping[str, xr.DataArray], models: str | Path) -> xr.Da
         power, NaN where there is none and under clouds. They are given as measured: where the
         sensor has a rolling mean over time, it is taken here. Dates that show less than the
         sensor's ``min_clear`` are left out. Any sensor but the reference one, whose dates the
-        embeddings have, may be lacking.
+        embeddings have, may be missing.
     models
         Folder ``models`` of a run.
 
@@ -79,7 +79,7 @@ def embed_xarray(cubes: Mapping[str, xr.DataArray], models: str | Path) -> xr.Da
             f"{in_a_line(unknown[0])}: no sensor of {models}; those are {', '.join(encoders)}"
         )
     if reference not in cubes:
-        raise UserError(f"{reference}: is lacking, and embeddings have its dates; give its array")
+        raise UserError(f"{reference}: is missing, and embeddings have its dates; give its array")
     arrays = {name: _checked(name, array, encoders[name]) for name, array in cubes.items()}
     for name in arrays:
         _check_grid(name, arrays[name], reference, arrays[reference])
@@ -100,7 +100,7 @@ def embed_xarray(cubes: Mapping[str, xr.DataArray], models: str | Path) -> xr.Da
         "embedding": found.embedding,
         "context_share": found.context_share,
         "reconstruction_error": found.reconstruction_error,
-        **{f"days_to_{sensor}": days for sensor, days in found.days.items()},
+        **{days_layer(sensor): days for sensor, days in found.days.items()},
     }
     place = {"grid_mapping": "spatial_ref"} if "spatial_ref" in layout.template.coords else {}
     layers = {}
@@ -211,7 +211,7 @@ def _template(
 ) -> xr.Dataset:
     """Coordinates and attributes of the embeddings of an array."""
     kept = {key: held for key, held in array.coords.items() if "band" not in held.dims}
-    features = np.arange(fusion.block.features)
+    features = np.arange(fusion.block.embedding_dim)
     return (
         xr.Dataset(coords=kept)
         .assign_coords(feature=("feature", features, {"long_name": "number of the feature"}))

@@ -28,6 +28,7 @@ from zarr.codecs import BloscCodec, Crc32cCodec
 from zarr.core.buffer import Buffer, BufferPrototype
 from zarr.storage import LocalStore
 
+from pipeline_lib.cubes.schema import days_layer
 from pipeline_lib.embed.arrays import Embeddings, Tile, tiles
 from pipeline_lib.errors import UserError
 from pipeline_lib.files import digest_file, read_json, write_json
@@ -163,7 +164,7 @@ class Layout:
             "embedding": EMBEDDING_CODINGS[self.dtype],
             "context_share": SHARE_CODING,
             "reconstruction_error": ERROR_CODING,
-            **{f"days_to_{sensor}": DAYS_CODING for sensor in self.sensors},
+            **{days_layer(sensor): DAYS_CODING for sensor in self.sensors},
         }
 
     def layers(self) -> dict[str, dict[str, Any]]:
@@ -182,7 +183,7 @@ class Layout:
                 "units": self.units,
             },
             **{
-                f"days_to_{sensor}": {
+                days_layer(sensor): {
                     "long_name": f"signed time to the paired frame of {sensor}; missing: none",
                     # In the plural, xarray may take it for a duration and not for a number.
                     "units": "day",
@@ -249,7 +250,7 @@ class TileStore:
             "embedding": part.embedding,
             "context_share": part.context_share,
             "reconstruction_error": part.reconstruction_error,
-            **{f"days_to_{sensor}": days for sensor, days in part.days.items()},
+            **{days_layer(sensor): days for sensor, days in part.days.items()},
         }
         codings, files, clipped = self._layout.codings(), self._files(tile), 0
         for name, values in layers.items():
@@ -325,7 +326,7 @@ class TileStore:
         return not _damaged(self._state / STORE, files)
 
     def _files(self, tile: Tile) -> dict[str, Path]:
-        """The file of each layer that a tile fills; it is lacking where all is missing."""
+        """The file of each layer that a tile fills; it is missing where all is missing."""
         side = self._layout.tile_px
         place = f"{tile.row // side}/{tile.column // side}"
         return {

@@ -11,9 +11,9 @@ from numpy.typing import NDArray
 from pipeline_lib.evaluate.probe_scores import (
     Origin,
     Rows,
+    known_values,
     mean_recall,
     told_classes,
-    told_numbers,
 )
 from pipeline_lib.evaluate.probe_targets import Array, Labels
 
@@ -69,7 +69,7 @@ def nearest_number_score(
     """
     from sklearn.metrics import r2_score
 
-    told = told_numbers(fit, origin, held_out)
+    told = known_values(fit, origin, held_out)
     if told is None:
         return None
     x, y, origin, x_new, y_new = told

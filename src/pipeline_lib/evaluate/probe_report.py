@@ -14,8 +14,8 @@ from pipeline_lib.evaluate.tables import Table, number
 from pipeline_lib.files import read_json
 
 TARGETS = {
-    "surroundings_mean": "surroundings: mean",
-    "surroundings_spread": "surroundings: spread",
+    "surroundings_mean": "neighbourhood: mean",
+    "surroundings_spread": "neighbourhood: spread",
     "next_change": "spectrum: change to the next date",
     "ndvi_change": "NDVI: change to the next date",
     "leaf_area": "leaf area",

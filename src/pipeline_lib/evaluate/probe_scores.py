@@ -87,7 +87,7 @@ def ridge_score(
     """
     from sklearn.metrics import r2_score
 
-    told = told_numbers(fit, origin, held_out)
+    told = known_values(fit, origin, held_out)
     if told is None:
         return None
     x, y, origin, x_new, y_new = told
@@ -101,7 +101,7 @@ def ridge_score(
     return float(r2_score(y_new, guess))
 
 
-def told_numbers(
+def known_values(
     fit: tuple[Array, Array], origin: Origin, held_out: tuple[Array, Array]
 ) -> tuple[Array, Array, Origin, Array, Array] | None:
     """What a probe of numbers goes by: samples with a target, columns that vary.

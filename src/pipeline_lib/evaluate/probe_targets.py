@@ -1,4 +1,4 @@
-"""What probes shall tell of a sample: its surroundings, what comes next, its land cover."""
+"""What probes shall tell of a sample: its neighbourhood, what comes next, its land cover."""
 
 from __future__ import annotations
 
@@ -118,7 +118,7 @@ class Targets:
         return self.numbers[target] if target in self.numbers else self.classes[target]
 
 
-def surroundings(
+def neighbourhood(
     values: NDArray[np.floating], valid: NDArray[np.bool_]
 ) -> tuple[Array, Array] | None:
     """Mean and standard deviation of a patch per band, its centre pixel left out.
@@ -214,7 +214,7 @@ def context_targets(
         top, left = int(drawn.top[row]), int(drawn.left[row])
         patch = np.s_[top : top + size, left : left + size]
         y, x = top + half, left + half
-        around = surroundings(cube.values[frame, :, *patch] * QUANTUM, cube.valid[frame, *patch])
+        around = neighbourhood(cube.values[frame, :, *patch] * QUANTUM, cube.valid[frame, *patch])
         if around is not None:
             numbers["surroundings_mean"][row], numbers["surroundings_spread"][row] = around
         known = truth.get(cube.name)

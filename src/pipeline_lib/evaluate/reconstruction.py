@@ -66,7 +66,7 @@ def evaluate_encoder(
     training = cubes_of(list(cubes), split_table, "training")
     spectra = centre_spectra(trained, training, seed=seed, max_samples=max_samples)
     bands = len(trained.sensor.bands)
-    components = sorted({n for n in (FEW_COMPONENTS, trained.sensor.latent) if n < bands})
+    components = sorted({n for n in (FEW_COMPONENTS, trained.sensor.latent_dim) if n < bands})
 
     def measure(chosen: Cubes) -> Evaluation:
         return encoder_evaluation(

@@ -69,15 +69,15 @@ def split_table(split: Mapping[str, str]) -> Table:
 def facts_of_cubes(cubes: Iterable[Path], sensors: Mapping[str, Sensor]) -> tuple[Table, ...]:
     """Cubes, frames and clear share of each sensor, and what cubes lack."""
     found: dict[str, list[tuple[int, float, int]]] = {name: [] for name in sensors}
-    lacking: dict[str, Counter[str]] = defaultdict(Counter)
+    missing: dict[str, Counter[str]] = defaultdict(Counter)
     for path in cubes:
         cube = read_cube(path, load=False)
         sensor = str(cube.attrs["sensor"])
         counts = json.loads(cube.attrs["valid_counts"])
         pixels = cube.sizes["y"] * cube.sizes["x"]
         share = cube["clear_share"].values if "clear_share" in cube else np.asarray(counts) / pixels
-        texts = json.loads(cube.attrs["lacking"])
-        lacking[sensor].update(texts)
+        texts = json.loads(cube.attrs["missing"])
+        missing[sensor].update(texts)
         found[sensor].append((len(counts), float(np.mean(share)), bool(texts)))
         cube.close()
     rows = []
@@ -102,7 +102,7 @@ def facts_of_cubes(cubes: Iterable[Path], sensors: Mapping[str, Sensor]) -> tupl
     )
     gaps = tuple(
         (sensor, text, number(count))
-        for sensor, texts_of in lacking.items()
+        for sensor, texts_of in missing.items()
         for text, count in sorted(texts_of.items(), key=lambda item: (-item[1], item[0]))
     )
     if not gaps:

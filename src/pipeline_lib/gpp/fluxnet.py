@@ -244,9 +244,9 @@ def _check_header(source: Source, header: str, names: list[str], wanted: list[st
             f"{source}: columns are separated by semicolons; "
             "use the original file, with commas between columns and decimal points"
         )
-    lacking = [name for name in wanted if name not in names]
-    if lacking:
-        raise UserError(f"{source}: lacks the columns {', '.join(lacking)}; not a FLUXNET file?")
+    missing = [name for name in wanted if name not in names]
+    if missing:
+        raise UserError(f"{source}: lacks the columns {', '.join(missing)}; not a FLUXNET file?")
     doubled = [name for name in wanted if names.count(name) > 1]
     if doubled:
         raise UserError(f"{source}: has {doubled[0]} twice; use the original file")

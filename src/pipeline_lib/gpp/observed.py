@@ -11,6 +11,7 @@ import xarray as xr
 from numpy.typing import NDArray
 
 from pipeline_lib.config import Context, Sensor
+from pipeline_lib.cubes.schema import days_layer
 from pipeline_lib.dataset import valid_pixels, window_step
 from pipeline_lib.gpp.footprint import Weights
 from pipeline_lib.gpp.indices import vegetation_indices
@@ -128,7 +129,7 @@ def observed_embeddings(
     days = day_numbers(near["time"].values)
     first, last = image_range(days, either_side)
     for sensor, (frames, either) in others.items():
-        apart = near[f"days_to_{sensor}"].values.reshape(dates, -1)
+        apart = near[days_layer(sensor)].values.reshape(dates, -1)
         paired = np.isfinite(apart).any(axis=1)
         if not paired.any():
             continue

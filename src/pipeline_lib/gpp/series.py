@@ -249,7 +249,7 @@ def write_series(
         dataset = read_embedding(embedding)
         observed = observed_embeddings(
             dataset,
-            weights=footprint_weights(grid_of(dataset), tower=tower, radius=gpp.footprint_m),
+            weights=footprint_weights(grid_of(dataset), tower=tower, radius=gpp.footprint_radius_m),
             either_side=frames_either_side(sensors[reference], context),
             others={
                 name: (_usable_days(path), frames_either_side(sensors[name], context))
@@ -288,7 +288,7 @@ def write_bands(*, tower: Tower, gpp: Gpp, cube: Path, rolling_mean: int, output
     """
     try:
         read = read_cube(cube)
-        weights = footprint_weights(grid_of(read), tower=tower, radius=gpp.footprint_m)
+        weights = footprint_weights(grid_of(read), tower=tower, radius=gpp.footprint_radius_m)
     except UserError as error:
         raise UserError(f"{tower.name}: {error}") from error
     observed, names = observed_bands(read, weights=weights, rolling_mean=rolling_mean)

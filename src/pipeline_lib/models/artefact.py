@@ -352,7 +352,7 @@ def load_encoder(folder: str | Path) -> TrainedEncoder:
     autoencoder = _filled(
         lambda: Autoencoder(sensor, context),
         layers=sensor.encoder.head_layers,
-        sizes=[sensor.latent, *_integers(sensor.encoder), *_integers(context)],
+        sizes=[sensor.latent_dim, *_integers(sensor.encoder), *_integers(context)],
         weights=weights,
         folder=folder,
     )

@@ -25,7 +25,7 @@ class Autoencoder(nn.Module):
         self.decoder = Decoder.of(sensor, context)
 
     @torch.no_grad()
-    def begin_at(self, spectra: Tensor) -> None:
+    def initialise(self, spectra: Tensor) -> None:
         """Start out from a principal component analysis of the centre's spectrum.
 
         The components that the encoder's block asks for become the first numbers of a latent,
@@ -46,7 +46,7 @@ class Autoencoder(nn.Module):
         axes = axes[:count] * axes[:count].gather(1, largest).sign()
         self.encoder.spectrum_mean.copy_(mean)
         self.encoder.spectrum_axes.copy_(axes.T)
-        self.decoder.begin_at(mean, axes.T)
+        self.decoder.initialise(mean, axes.T)
 
     def forward(self, values: Tensor, valid: Tensor, days: Tensor) -> Tensor:
         """Reconstruct patches ``(B, T, C, P, P)`` from themselves."""

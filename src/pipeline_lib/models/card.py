@@ -76,7 +76,7 @@ def fusion_card(description: Mapping[str, Any], parameters: int) -> str:
             "## Model",
             "A transformer over one token per sensor. Before training it was the linear map of all "
             "latents to the embedding and back that keeps best what the decoders tell of the "
-            "centre and its surroundings.",
+            "centre and its neighbourhood.",
             "",
             f"- Layers: {block['layers']}, channels: {block['width']}.",
             f"- Numbers of an embedding: {block['features']}, of mean 0 over training samples, "
@@ -89,8 +89,8 @@ def fusion_card(description: Mapping[str, Any], parameters: int) -> str:
             "",
             "## Training loss",
             "Per sensor the loss of its own encoder, over the share of samples that have the "
-            f"sensor; the surroundings' weight in it is multiplied by "
-            f"{block['surroundings_weight']:g}, that of the centre by "
+            f"sensor; the neighbourhood' weight in it is multiplied by "
+            f"{block['neighbourhood_weight']:g}, that of the centre by "
             f"{_factors(block['centre_weights'], description['latents'])}. Added to it, times "
             f"{block['joint_weight']:g}: 1 - SSIM and the spectral angle over all sensors "
             "together.",
@@ -101,7 +101,7 @@ def fusion_card(description: Mapping[str, Any], parameters: int) -> str:
             "## Use and limits",
             "Only valid with exactly these encoders. A sensor that is absent is masked out; so "
             f"that the fusion learns to do without, each but {block['reference']} was left out of "
-            f"{100 * block['absent_share']:g} % of the training samples. Nothing is known of its "
+            f"{100 * block['sensor_dropout']:g} % of the training samples. Nothing is known of its "
             "behaviour outside the climates, land covers and years of its training sites.",
             "",
             "## Results",

@@ -67,13 +67,13 @@ class Decoder(nn.Module):
         """The decoder that a sensor's config block describes."""
         return cls(
             bands=len(sensor.bands),
-            latent=sensor.latent,
+            latent=sensor.latent_dim,
             components=sensor.encoder.components,
             width=sensor.encoder.decoder_width,
             patch_px=context.patch_px,
         )
 
-    def begin_at(self, mean: Tensor, axes: Tensor) -> None:
+    def initialise(self, mean: Tensor, axes: Tensor) -> None:
         """Begin with a patch of one spectrum that is linear in the first numbers of the latent.
 
         Parameters
@@ -141,7 +141,7 @@ class Decoder(nn.Module):
             spectrum: Tensor = self.linear(latent) + self.bent(self.bend(latent))
         return spectrum
 
-    def surroundings(self, latent: Tensor) -> Tensor:
+    def neighbourhood(self, latent: Tensor) -> Tensor:
         """Mean and spread around the centre, linear in the latent.
 
         Parameters
@@ -152,6 +152,6 @@ class Decoder(nn.Module):
         Returns
         -------
         Tensor
-            ``(B, 2, bands)``, as `losses.surroundings`.
+            ``(B, 2, bands)``, as `losses.neighbourhood`.
         """
         return self.moments(latent).unflatten(-1, (2, -1))

@@ -162,11 +162,13 @@ class DenseFrames(nn.Module):
             DenseBlock(width, width, (convolutions[2],), attentions[2]),
         )
         self.project = nn.Conv2d(width, features, 1)
-        self.survey = nn.Conv2d(2 * (bands - 1), features, 1, bias=False)
+        self.patch_statistics = nn.Conv2d(2 * (bands - 1), features, 1, bias=False)
 
     def forward(self, maps: Tensor) -> Tensor:
         """``(N, bands, H, W)`` to ``(N, features, H - r + 1, W - r + 1)``."""
-        features: Tensor = self.project(self.blocks(maps)) + self.survey(self._field(maps))
+        features: Tensor = self.project(self.blocks(maps)) + self.patch_statistics(
+            self._field(maps)
+        )
         return features
 
     def _field(self, maps: Tensor) -> Tensor:
@@ -249,7 +251,7 @@ class SensorEncoder(nn.Module):
         less their mean and the mean; and the scores of the pixel's own spectrum.
     spectrum_mean, spectrum_axes
         ``(bands,)`` and ``(bands, components)``: what the scores are taken by, set by
-        `Autoencoder.begin_at`.
+        `Autoencoder.initialise`.
     """
 
     spectrum_mean: Tensor
@@ -279,7 +281,7 @@ class SensorEncoder(nn.Module):
     def of(cls, sensor: Sensor, context: Context) -> SensorEncoder:
         """The encoder that a sensor's config block describes."""
         return cls(
-            bands=len(sensor.bands), latent=sensor.latent, block=sensor.encoder, context=context
+            bands=len(sensor.bands), latent=sensor.latent_dim, block=sensor.encoder, context=context
         )
 
     def frame_features(self, values: Tensor, valid: Tensor) -> Tensor:

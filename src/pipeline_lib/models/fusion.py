@@ -52,13 +52,13 @@ class Fusion(nn.Module):
             norm_first=True,
         )
         self.layers = nn.TransformerEncoder(layer, block.layers, enable_nested_tensor=False)
-        self.bottleneck = nn.Linear(block.width, block.features)
+        self.bottleneck = nn.Linear(block.width, block.embedding_dim)
         self.leave = nn.ModuleList(
-            nn.Linear(block.features, latents[name]) for name in self.sensors
+            nn.Linear(block.embedding_dim, latents[name]) for name in self.sensors
         )
 
     @torch.no_grad()
-    def begin_at(
+    def initialise(
         self,
         latents: Mapping[str, Tensor],
         present: Mapping[str, Tensor],

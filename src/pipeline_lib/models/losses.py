@@ -72,7 +72,7 @@ def weighted_mae(prediction: Tensor, target: Tensor, valid: Tensor, weights: Ten
     return (share * error).sum(dim=(1, 2, 3)) / share.sum(dim=(1, 2, 3))
 
 
-def surroundings(values: Tensor, valid: Tensor) -> tuple[Tensor, Tensor]:
+def neighbourhood(values: Tensor, valid: Tensor) -> tuple[Tensor, Tensor]:
     """Mean and spread of the centre frame around the centre pixel, which is left out.
 
     Of a target, not of what is learned: the gradient of a spread of 0 is not finite.

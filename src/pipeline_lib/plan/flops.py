@@ -43,7 +43,7 @@ def count_flops(config: Config) -> Flops:
 
     encoders = {name: _untrained(name, config) for name in config.sensors}
     dense = {name: _dense(one) for name, one in encoders.items()}
-    latents = {name: block.latent for name, block in config.sensors.items()}
+    latents = {name: block.latent_dim for name, block in config.sensors.items()}
     fusion, reference = Fusion(latents, config.fusion), config.fusion.reference
     decoder = encoders[reference].autoencoder.decoder
     inputs = {name: torch.rand(SAMPLES, count) for name, count in latents.items()}
@@ -72,7 +72,7 @@ def fusion_step(config: Config, samples: int) -> Callable[[], None]:
     from pipeline_lib.models import Fusion
     from pipeline_lib.training.tasks import FusionTask
 
-    latents = {name: block.latent for name, block in config.sensors.items()}
+    latents = {name: block.latent_dim for name, block in config.sensors.items()}
     encoders = {name: _untrained(name, config) for name in config.sensors}
     offsets, present = _offsets(config, samples), _present(config, samples)
     batch = {
@@ -125,7 +125,7 @@ def _dense(one: Any) -> tuple[float, float]:
     frame = _gflop(partial(encoder.frame_features, values, valid)) / TILE_PX**2
     features, days = torch.rand(SAMPLES, frames, encoder.features), torch.zeros(SAMPLES, frames)
     there = torch.ones(SAMPLES, frames, dtype=torch.bool)
-    return frame, _gflop(partial(encoder.latent, features, days, there, frames // 2)) / SAMPLES
+    return frame, _gflop(partial(encoder.latent_dim, features, days, there, frames // 2)) / SAMPLES
 
 
 def _batch(sensor: Sensor, context: Context, samples: int) -> Any:

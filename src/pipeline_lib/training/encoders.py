@@ -72,7 +72,7 @@ def train_encoder(
         torch.manual_seed(weights_seed(seed, sensor_name))
         autoencoder = Autoencoder(sensor, context)
     if sensor.encoder.components:
-        autoencoder.begin_at(_spectra(sources["training"], sensor_name, sensor, seed))
+        autoencoder.initialise(_spectra(sources["training"], sensor_name, sensor, seed))
     task = EncoderTask(autoencoder, sensor, context, scaling)
     train_and_save(
         task,

@@ -170,7 +170,7 @@ def fusion_evaluation(
         "model": model,
         "encoder_alone": lambda batch: _alone(tasks, batch),
     }
-    count = trained.block.features
+    count = trained.block.embedding_dim
     if count < spectra.shape[1] and count <= len(spectra):
         mean, axes = principal_components(spectra)
         methods[f"pca_{count}"] = lambda batch: _joint(tasks, batch, mean, axes[:count])

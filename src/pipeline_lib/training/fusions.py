@@ -16,7 +16,7 @@ from pipeline_lib.errors import UserError
 from pipeline_lib.files import digest_of
 from pipeline_lib.models import Fusion, TrainedEncoder, load_encoder, save_fusion
 from pipeline_lib.seeds import generator
-from pipeline_lib.training.beginnings import Inputs, begin
+from pipeline_lib.training.initialisation import Inputs, begin
 from pipeline_lib.training.loop import threads
 from pipeline_lib.training.runs import CUBES, Draws, splits_of, train_and_save, weights_seed
 from pipeline_lib.training.sources import PART, FusionSource, GappySource, data_digest
@@ -79,7 +79,7 @@ def train_fusion(
         for split, paths in used.items()
     }
     data = [data_digest(used[split][name]) for name in trained for split in chosen]
-    latents = {name: encoder.sensor.latent for name, encoder in trained.items()}
+    latents = {name: encoder.sensor.latent_dim for name, encoder in trained.items()}
     digests = {name: encoder.digest for name, encoder in trained.items()}
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(weights_seed(seed, NAME))
@@ -87,7 +87,7 @@ def train_fusion(
     drawn = sources["training"].draw(generator(seed, NAME), SAMPLES, f"training of {NAME}")
     with threads(fusion.training.threads):
         inputs = begin(task, sources["training"].batches(drawn, PART))
-    gappy = GappySource(sources["training"], fusion.absent_share)
+    gappy = GappySource(sources["training"], fusion.sensor_dropout)
     train_and_save(
         task,
         Draws(NAME, seed, fusion.training, {**sources, "training": gappy}),

@@ -73,7 +73,7 @@ class EncoderTask(Task):
         decoder = self.model.decoder
         terms = reconstruction_terms(
             decoder(latent, batch.days),
-            decoder.surroundings(latent),
+            decoder.neighbourhood(latent),
             batch,
             self.weights,
             self.scale,
@@ -85,12 +85,12 @@ class FusionTask(Task):
     """Reconstruction of all sensors from one fused embedding; only the fusion learns.
 
     The loss of a sample is the sum of: each present sensor's own loss, where the centre weighs
-    more by ``centre_weights`` and the surroundings by ``surroundings_weight``, over the share of
+    more by ``centre_weights`` and the neighbourhood by ``neighbourhood_weight``, over the share of
     samples that have the sensor; and, times ``joint_weight``, ``1 - SSIM`` plus spectral angle
     over the scaled bands of all present sensors together.
 
     A sensor's own loss is the paper's weighted MAE and spectral angle, in the proportions that
-    its encoder was trained with. The surroundings weigh more since an embedding has fewer
+    its encoder was trained with. The neighbourhood weigh more since an embedding has fewer
     numbers than the latents have together: what tells least of the loss is given up first, and
     that would be the context. A sensor that few samples have would be given up next; by its share
     it weighs as much as the others.
@@ -179,7 +179,7 @@ class FusionTask(Task):
             whole = patches[name]._replace(valid=patches[name].valid | ~here[:, None, None, None])
             terms = reconstruction_terms(
                 prediction,
-                model.decoder.surroundings(back[name]),
+                model.decoder.neighbourhood(back[name]),
                 whole,
                 getattr(self, f"weights_{number}"),
                 cast(Scale, scale),
@@ -204,7 +204,7 @@ def _fused(name: str, sensor: Sensor, block: FusionBlock) -> Sensor:
     """A sensor whose loss weighs its terms as the fusion wants them."""
     changes = {
         "centre": sensor.loss.centre * block.centre_weights.get(name, 1.0),
-        "surroundings": sensor.loss.surroundings * block.surroundings_weight,
+        "neighbourhood": sensor.loss.neighbourhood * block.neighbourhood_weight,
     }
     return sensor.model_copy(update={"loss": sensor.loss.model_copy(update=changes)})
 

@@ -8,9 +8,9 @@ from torch import Tensor
 from pipeline_lib.config import Sensor
 from pipeline_lib.dataset import Normalisation
 from pipeline_lib.models.losses import (
+    neighbourhood,
     spectral_angle,
     structural_similarity,
-    surroundings,
     weighted_mae,
 )
 from pipeline_lib.training.batches import Batch
@@ -49,7 +49,7 @@ def reconstruction_terms(
     Parameters
     ----------
     prediction, moments
-        Patches, and mean and spread of the surroundings (`losses.surroundings`), both scaled.
+        Patches, and mean and spread of the neighbourhood (`losses.neighbourhood`), both scaled.
     batch
         The truth.
     weights
@@ -61,7 +61,7 @@ def reconstruction_terms(
     -------
     dict
         Each ``(B,)``: ``weighted_mae``, ``centre_mae_scaled`` and ``surroundings_mae`` (scaled; 0
-        for a sample without enough surroundings), ``sam`` (radians, in physical units at the
+        for a sample without enough neighbourhood), ``sam`` (radians, in physical units at the
         centre) and ``ssim_loss`` carry gradients; ``centre_mae`` and ``context_mae`` (physical,
         the latter over all valid pixels alike) do not. Further ``ssim_bands`` ``(B, C)``.
     """
@@ -70,7 +70,7 @@ def reconstruction_terms(
         prediction = prediction.float()
         centre, truth = centre_of(prediction), centre_of(batch.values)
         similarity = structural_similarity(prediction, batch.values, batch.valid)
-        around, enough = surroundings(batch.values, batch.valid)
+        around, enough = neighbourhood(batch.values, batch.valid)
         missed = (moments.float() - around).abs().mean(dim=(1, 2))
         terms = {
             "weighted_mae": weighted_mae(prediction, batch.values, batch.valid, weights),
@@ -95,7 +95,7 @@ def encoder_loss(terms: dict[str, Tensor], sensor: Sensor) -> Tensor:
     weights = {
         "weighted_mae": block.mae,
         "centre_mae_scaled": block.centre,
-        "surroundings_mae": block.surroundings,
+        "surroundings_mae": block.neighbourhood,
         "ssim_loss": block.ssim,
         "sam": block.sam,
     }

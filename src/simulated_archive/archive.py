@@ -1,0 +1,385 @@
+"""The jobs that write the embedded archive, and the truth beside it."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from datetime import datetime, timedelta
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from pipeline_lib.config import CubeGrid, Demo, Period, Tower
+from pipeline_lib.cubes import THICK_CLOUD, CubeRequest, Grid
+from pipeline_lib.files import atomic_path
+from simulated_archive.bands import BANDS
+from simulated_archive.canopy import CanopyTable
+from simulated_archive.clouds import Clouds, cover_with_clouds, draw_clouds
+from simulated_archive.geometry import SceneAngles, granule_of, scene_angles
+from simulated_archive.geotiff import write_geotiff
+from simulated_archive.granule import granule_xml
+from simulated_archive.landsat import (
+    FILL,
+    LANDSAT_BANDS,
+    LandsatTile,
+    landsat_numbers,
+    landsat_tile,
+    pixel_quality,
+)
+from simulated_archive.landscape import Cover
+from simulated_archive.optical import (
+    Ground,
+    add_noise,
+    block_mean,
+    digital_numbers,
+    scene_classification,
+    surface_reflectance,
+)
+from simulated_archive.passes import (
+    LandsatPass,
+    OpticalPass,
+    RadarPass,
+    across_angle,
+    landsat_passes,
+    optical_passes,
+    processings,
+    radar_passes,
+)
+from simulated_archive.radar import NO_DATA, backscatter, speckle
+from simulated_archive.site import Site, Tile, make_site, source_folder, tiles_of
+from simulated_archive.stac import (
+    SLICE_LENGTH,
+    LandsatScene,
+    OpticalScene,
+    RadarScene,
+    landsat_item,
+    mgrs_square,
+    optical_item,
+    radar_item,
+)
+from simulated_archive.tower import Fluxes, carbon_fluxes, write_tower_file
+
+SPLIT_SHARE = 0.15
+"""Share of radar passes that come in two slices whose border crosses the site."""
+ARCHIVED_SHARE = 0.93
+"""Share of optical passes that reach the archive: instruments rest and links fail."""
+FOOTPRINT_PX = 11
+"""Side of the area that a tower sees, pixels."""
+
+
+@dataclass(frozen=True)
+class Observation:
+    """An optical acquisition of the whole window, and the truth behind it.
+
+    ``measured`` and ``nadir`` are reflectances ``(band, y, x)`` in the bands of Sentinel-2.
+    """
+
+    angles: SceneAngles
+    ground: Ground
+    clouds: Clouds
+    measured: NDArray[np.float32]
+    nadir: NDArray[np.float32]
+
+
+def simulate_site(
+    *,
+    requests: Sequence[CubeRequest],
+    cube: CubeGrid,
+    demo: Demo,
+    seed: int,
+    canopy_table: Path,
+    folder: Path,
+    truth: Path,
+    tower: Tower | None = None,
+) -> None:
+    """Write everything that the archive holds of one site.
+
+    Parameters
+    ----------
+    requests
+        Cubes of the site, one per period.
+    cube, demo
+        Sizes of cubes and scenes, days between passes.
+    seed
+        Seed of the run.
+    canopy_table
+        What :func:`~simulated_archive.canopy.write_canopy_table` wrote.
+    folder
+        The archive: ``assets/<site>/<item>/`` and, last, ``items/<site>.json`` are written.
+        It always holds Sentinel-2, Sentinel-1 and Landsat, whichever of them the run uses.
+    truth
+        Folder of ``<site>.npz``: what no sensor tells. See the notes.
+    tower
+        The tower that stands at the site; its daily file goes to ``fluxnet/``.
+
+    Raises
+    ------
+    UserError
+        If the scenes are too small for the cube.
+
+    Notes
+    -----
+    The truth holds, on the cube's grid and for each acquisition of Sentinel-2 that sees some
+    of the ground: ``time``, ``bands``, ``nadir_reflectance`` ``(time, band, y, x)`` in 1e-4,
+    ``cloud_class`` (see ``cubes``), ``leaf_area`` and ``soil_moisture`` ``(time, y, x)``;
+    ``cover`` ``(y, x)``; and for a tower the daily ``gpp`` of ``gpp_date``, g C m-2 d-1.
+    """
+    site = make_site(requests, cube=cube, demo=demo, seed=seed)
+    table = CanopyTable.read(canopy_table)
+    optical: dict[str, OpticalPass] = {}
+    radar: dict[str, RadarPass] = {}
+    landsat: dict[str, LandsatPass] = {}
+    for request in requests:
+        span = request.start, request.end
+        for one in optical_passes(site.lon, *span, demo.optical_revisit_days):
+            lot = site.generator("outage", one.time.date().toordinal()).random()
+            if lot < ARCHIVED_SHARE:
+                optical[one.time.isoformat()] = one
+        for other in radar_passes(*span, demo.radar_revisit_days):
+            radar[other.time.isoformat()] = other
+        for third in landsat_passes(site.lon, site.lat, *span):
+            landsat[third.time.isoformat()] = third
+    items: list[dict[str, Any]] = []
+    states = []
+    tiles = tiles_of(site)
+    names = [mgrs_square(tile.grid) for tile in tiles]
+    for _, one in sorted(optical.items()):
+        day = one.time.date()
+        rng = site.generator("optical", day.toordinal())
+        observation = observe(site, one.time, across_angle(site.lon, one.sensor_side), table, rng)
+        classes = scene_classification(
+            rng, observation.measured, observation.clouds, site.landscape.cover_map
+        )
+        items += _write_optical(site, one, observation, classes, tiles, names, folder)
+        state = _truth_of(site, one, observation)
+        if np.any(state["cloud_class"] != THICK_CLOUD):
+            states.append(state)
+    for _, other in sorted(radar.items()):
+        items += _write_radar(site, other, folder)
+    zones = {third.epsg for third in landsat.values()}
+    pixels = {epsg: landsat_tile(site.window, epsg) for epsg in sorted(zones)}
+    for _, third in sorted(landsat.items()):
+        items.append(write_landsat(site, third, pixels[third.epsg], table, folder))
+    extra: dict[str, NDArray[Any]] = {}
+    if tower is not None:
+        period = Period(
+            start=min(request.start for request in requests),
+            end=max(request.end for request in requests),
+        )
+        fluxes = _fluxes(site, tower)
+        write_tower_file(
+            tower=tower,
+            period=period,
+            fluxes=fluxes,
+            weather=site.weather,
+            rng=site.generator("tower"),
+            folder=folder / "fluxnet",
+        )
+        days = np.datetime64(site.weather.first) + np.arange(len(site.weather))
+        extra = {"gpp_date": days.astype("U10"), "gpp": fluxes.photosynthesis.astype(np.float32)}
+    content = {key: np.stack([state[key] for state in states]) for key in states[0]} | extra
+    content["bands"] = np.array(list(BANDS))
+    content["cover"] = site.landscape.ground_map[site.within(site.cube)]
+    with atomic_path(truth / f"{site.name}.npz") as partial, partial.open("wb") as handle:
+        np.savez_compressed(handle, allow_pickle=False, **content)
+    # Without indentation: half the size, and a fifth of the time.
+    with atomic_path(folder / "items" / f"{site.name}.json") as partial:
+        partial.write_text(json.dumps({"type": "FeatureCollection", "features": items}))
+
+
+def observe(
+    site: Site, time: datetime, across: float, table: CanopyTable, rng: np.random.Generator
+) -> Observation:
+    """Simulate an optical acquisition of the site's window.
+
+    Parameters
+    ----------
+    site
+        What is seen.
+    time
+        When.
+    across
+        Angle under which the sensor stands across its track, degrees, positive to the east.
+    table
+        Reflectance of canopies.
+    rng
+        Generator of the acquisition.
+    """
+    day = time.date()
+    angles = scene_angles(time=time, lon=site.lon, lat=site.lat, window=site.window, across=across)
+    ground = site.ground(day)
+    seen, nadir = surface_reflectance(ground, site.landscape, table, angles)
+    clouds = draw_clouds(
+        rng,
+        site.window.width,
+        cloudiness=float(site.weather.cloudiness[site.weather.day(day)]),
+        sun_zenith=angles.sun_zenith,
+        sun_azimuth=angles.sun_azimuth,
+    )
+    measured = add_noise(rng, cover_with_clouds(seen, clouds))
+    return Observation(angles, ground, clouds, measured, nadir)
+
+
+def _truth_of(site: Site, one: OpticalPass, observation: Observation) -> dict[str, NDArray[Any]]:
+    cut = site.within(site.cube)
+    nadir = observation.nadir[:, *cut]
+    return {
+        "time": np.array(one.time.isoformat()),
+        "nadir_reflectance": np.rint(nadir * 10000).astype(np.uint16),
+        "cloud_class": observation.clouds.classes[cut],
+        "leaf_area": observation.ground.leaf_area[cut].astype(np.float16),
+        "soil_moisture": observation.ground.soil_moisture[cut].astype(np.float16),
+    }
+
+
+def _write_optical(
+    site: Site,
+    one: OpticalPass,
+    observation: Observation,
+    classes: NDArray[np.uint8],
+    tiles: list[Tile],
+    names: list[str],
+    folder: Path,
+) -> list[dict[str, Any]]:
+    """Write all versions and tiles of an acquisition; neighbours see the western track only."""
+    versions = processings(site.generator("processing", one.time.date().toordinal()), one)
+    items = []
+    for number, (tile, name) in enumerate(zip(tiles, names, strict=True)):
+        if number > 0 and one.sensor_side > 0:
+            continue
+        for version in versions if number == 0 else versions[-1:]:
+            made = version.generated + timedelta(minutes=7 * number)
+            scene = OpticalScene(one, replace(version, generated=made), tile.grid, name)
+            items.append(_write_optical_scene(site, observation, classes, scene, tile, folder))
+    return items
+
+
+def _write_optical_scene(
+    site: Site,
+    observation: Observation,
+    classes: NDArray[np.uint8],
+    scene: OpticalScene,
+    tile: Tile,
+    folder: Path,
+) -> dict[str, Any]:
+    path, href = source_folder(folder, site.name, scene.identifier)
+    picked = observation.measured[:, tile.row, tile.column]
+    picked = np.where(tile.inside, picked, np.float32(np.nan))
+    offset = scene.processing.offset
+    for values, (name, band) in zip(picked, BANDS.items(), strict=True):
+        mean = block_mean(values, band.resolution_m // 10)
+        numbers = digital_numbers(mean, offset)
+        _write_image(path / f"{name}.tif", numbers, tile.grid, band.resolution_m)
+    classes = classes[tile.row, tile.column]
+    classes = np.where(tile.inside, classes, 0).astype(np.uint8)[::2, ::2]
+    _write_image(path / "SCL.tif", classes, tile.grid, 20)
+    counts = np.bincount(classes.ravel(), minlength=12).tolist()
+    item = optical_item(scene, angles=observation.angles, scl_counts=counts, folder=href)
+    xml = granule_xml(
+        names=scene.names,
+        granule=granule_of(tile.grid),
+        angles=observation.angles,
+        cloudy_percent=item["properties"]["eo:cloud_cover"],
+    )
+    (path / "MTD_TL.xml").write_text(xml)
+    return item
+
+
+def _write_image(
+    path: Path, values: NDArray[Any], grid: Grid, resolution: float, no_data: float = 0
+) -> None:
+    """Write an image of a grid's area, whose pixels may be coarser than the grid's."""
+    write_geotiff(
+        path,
+        values,
+        epsg=grid.epsg,
+        left=grid.left,
+        top=grid.top,
+        resolution=resolution,
+        no_data=no_data,
+    )
+
+
+def _write_radar(site: Site, one: RadarPass, folder: Path) -> list[dict[str, Any]]:
+    day = one.time.date()
+    rng = site.generator("radar", day.toordinal(), one.relative_orbit)
+    clean = backscatter(
+        site.ground(day),
+        site.landscape,
+        incidence=one.incidence,
+        ascending=one.orbit_state == "ascending",
+    )
+    window = site.radar_window
+    cut = site.within(window)
+    power = {name: speckle(rng, values[cut]) for name, values in clean.items()}
+    items = []
+    for number, seen in enumerate(_slices(rng, window.shape)):
+        rows = np.flatnonzero(seen.any(axis=1)).tolist()
+        part = slice(rows[0], rows[-1] + 1)
+        grid = replace(
+            window, top=window.top - rows[0] * window.resolution, height=part.stop - part.start
+        )
+        order = number if one.orbit_state == "descending" else 1 - number
+        scene = RadarScene(one, grid, 11 + order, one.time + order * SLICE_LENGTH)
+        path, href = source_folder(folder, site.name, scene.identifier)
+        for name, values in power.items():
+            image = np.where(seen, values, np.float32(NO_DATA))[part]
+            _write_image(path / f"{name}.tif", image, grid, grid.resolution, NO_DATA)
+        items.append(radar_item(scene, folder=href))
+    return items
+
+
+def write_landsat(
+    site: Site, one: LandsatPass, tile: LandsatTile, table: CanopyTable, folder: Path
+) -> dict[str, Any]:
+    """Write a scene; no radiometer of the archive is ever saturated."""
+    rng = site.generator("landsat", one.time.date().toordinal())
+    observation = observe(site, one.time, one.across, table, rng)
+    numbers = landsat_numbers(tile, observation.measured)
+    quality = pixel_quality(rng, tile, observation.clouds, numbers)
+    grid = tile.grid
+    scene = LandsatScene(one, grid)
+    path, href = source_folder(folder, site.name, scene.identifier)
+    for name, values in zip(LANDSAT_BANDS, numbers, strict=True):
+        _write_image(path / f"{name}.tif", values, grid, grid.resolution)
+    _write_image(path / "qa_pixel.tif", quality, grid, grid.resolution, 1 << FILL)
+    _write_image(path / "qa_radsat.tif", np.zeros_like(quality), grid, grid.resolution)
+    return landsat_item(scene, angles=observation.angles, quality=quality, folder=href)
+
+
+def _slices(rng: np.random.Generator, shape: tuple[int, int]) -> list[NDArray[np.bool_]]:
+    """Pixels that each slice of a pass covers, from north to south; mostly one covers all."""
+    if rng.random() >= SPLIT_SHARE:
+        return [np.ones(shape, dtype=bool)]
+    row, column = np.indices(shape)
+    border = shape[0] * rng.uniform(0.3, 0.7) + 0.2 * (column - shape[1] / 2)
+    return [row < border, row >= border]
+
+
+def _fluxes(site: Site, tower: Tower) -> Fluxes:
+    """Fluxes of the area around the middle of the cube, on all days of the weather."""
+    height, width = site.window.shape
+    rows, columns = site.within(site.cube)
+    row, column = (rows.start + rows.stop) // 2, (columns.start + columns.stop) // 2
+    half = FOOTPRINT_PX // 2
+    cut = (
+        slice(max(row - half, 0), min(row + half + 1, height)),
+        slice(max(column - half, 0), min(column + half + 1, width)),
+    )
+    landscape = site.landscape
+    parcel = landscape.parcel[cut].ravel()
+    living = (1 - landscape.sealed[cut]) * (landscape.cover_map[cut] != Cover.WATER)
+    share = living.ravel() / parcel.size
+    count = len(landscape.cover)
+    vigour = landscape.vigour[cut].ravel()
+    weights = np.bincount(parcel, share * vigour, count).astype(np.float64)
+    plain = np.bincount(parcel, share, count).astype(np.float64)
+    return carbon_fluxes(
+        vegetation=tower.vegetation,
+        leaf_area=weights @ site.growth.leaf_area.astype(np.float64),
+        chlorophyll=plain @ site.growth.chlorophyll.astype(np.float64),
+        weather=site.weather,
+    )

@@ -1,0 +1,170 @@
+"""Where the sun and the sensor stand."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from functools import lru_cache
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from pipeline_lib.cubes import Grid
+from simulated_archive.bands import BANDS
+
+Angles = NDArray[np.float64]
+
+ANGLE_STEP_M = 5000
+ANGLE_NODES = 3
+MARGIN_M = 3000
+"""The granule that metadata describe reaches this far beyond the simulated window."""
+ACROSS_TRACK_AZIMUTH = 105.0
+"""Azimuth across the descending track, seen from the ground towards the east."""
+ACROSS_GRADIENT = 0.07 / 1000
+"""Change of the view angle across the swath, degrees per metre."""
+DETECTORS = (6, 7)
+
+
+@dataclass(frozen=True)
+class Granule:
+    """Upper left corner and side of the granule, metres, in its UTM zone."""
+
+    epsg: int
+    left: float
+    top: float
+    side: float
+
+    @property
+    def nodes(self) -> tuple[Angles, Angles]:
+        """Easting and northing of the nodes of the angle grids, ``(node,)`` each."""
+        steps = np.arange(ANGLE_NODES, dtype=np.float64) * ANGLE_STEP_M
+        return self.left + steps, self.top - steps
+
+
+@dataclass(frozen=True)
+class SceneAngles:
+    """Angles of a scene, degrees.
+
+    Sun: at the site and on the grid ``(y, x)``. View: at the site per band, ``(band,)``, and
+    on the grid per band and detector, ``(band, detector, y, x)``, NaN where it does not look.
+    """
+
+    sun_zenith: float
+    sun_azimuth: float
+    view_zenith: Angles
+    view_azimuth: Angles
+    sun_zenith_grid: Angles
+    sun_azimuth_grid: Angles
+    view_zenith_grid: Angles
+    view_azimuth_grid: Angles
+
+    @property
+    def relative_azimuth(self) -> Angles:
+        """Angle between sun and sensor, 0 to 180, ``(band,)``: 0 has the sun behind."""
+        return np.abs((self.sun_azimuth - self.view_azimuth + 180) % 360 - 180)
+
+
+def granule_of(window: Grid) -> Granule:
+    """The granule around a simulated window."""
+    side = window.width * window.resolution + 2 * MARGIN_M
+    return Granule(window.epsg, window.left - MARGIN_M, window.top + MARGIN_M, side)
+
+
+def sun_position(time: datetime, lon: Any, lat: Any) -> tuple[Any, Any]:
+    """Zenith and azimuth of the sun, degrees; azimuth clockwise from north.
+
+    The Astronomical Almanac's low-precision formulas, good to 0.01 degrees until 2050
+    (Michalsky 1988, doi:10.1016/0038-092X(88)90045-X); refraction is left out.
+    """
+    days = (time - datetime(2000, 1, 1, 12, tzinfo=UTC)).total_seconds() / 86400
+    longitude = np.radians(280.460 + 0.9856474 * days)
+    anomaly = np.radians(357.528 + 0.9856003 * days)
+    ecliptic = longitude + np.radians(1.915 * np.sin(anomaly) + 0.020 * np.sin(2 * anomaly))
+    obliquity = np.radians(23.439 - 4e-7 * days)
+    ascension = np.arctan2(np.cos(obliquity) * np.sin(ecliptic), np.cos(ecliptic))
+    declination = np.arcsin(np.sin(obliquity) * np.sin(ecliptic))
+    hours = time.hour + time.minute / 60 + time.second / 3600
+    sidereal = 6.697375 + 0.0657098242 * days + hours
+    hour_angle = np.radians(15 * sidereal + lon) - ascension
+    phi = np.radians(lat)
+    height = np.sin(phi) * np.sin(declination) + np.cos(phi) * np.cos(declination) * np.cos(
+        hour_angle
+    )
+    azimuth = np.arctan2(
+        -np.sin(hour_angle),
+        np.tan(declination) * np.cos(phi) - np.sin(phi) * np.cos(hour_angle),
+    )
+    return np.degrees(np.arccos(height)), np.degrees(azimuth) % 360
+
+
+@lru_cache(maxsize=16)
+def _node_places(granule: Granule) -> tuple[Angles, Angles]:
+    from pyproj import Transformer
+
+    east, north = np.meshgrid(*granule.nodes)
+    to_lonlat = Transformer.from_crs(granule.epsg, 4326, always_xy=True)
+    return to_lonlat.transform(east, north)
+
+
+def scene_angles(
+    *, time: datetime, lon: float, lat: float, window: Grid, across: float
+) -> SceneAngles:
+    """Angles of a scene.
+
+    Parameters
+    ----------
+    time, lon, lat
+        When, and where the site lies.
+    window
+        The simulated window; the site is at its centre.
+    across
+        Angle under which the sensor stands across its track, degrees, positive to the east.
+
+    Notes
+    -----
+    Bands look ahead of one another by fractions of a degree, and the staggered detectors
+    of the instrument look ahead and back by turns; only the first detector sees the window.
+    """
+    granule = granule_of(window)
+    east, _ = granule.nodes
+    centre = window.left + window.width * window.resolution / 2
+    tilt = across - ACROSS_GRADIENT * (east - centre)
+    ahead = np.array([0.35 + 0.09 * band.number for band in BANDS.values()])
+    zenith, azimuth = _direction(np.array(across), ahead)
+    shape = (len(BANDS), len(DETECTORS), ANGLE_NODES, ANGLE_NODES)
+    zeniths, azimuths = np.full(shape, np.nan), np.full(shape, np.nan)
+    for detector, (sign, seen) in enumerate(zip((1, -1), _footprints(), strict=True)):
+        grids = _direction(tilt[None, None, :], sign * ahead[:, None, None])
+        for target, values in zip((zeniths, azimuths), grids, strict=True):
+            target[:, detector] = np.where(seen, values, np.nan)
+    node_lon, node_lat = _node_places(granule)
+    sun_grid = sun_position(time, node_lon, node_lat)
+    sun = sun_position(time, lon, lat)
+    return SceneAngles(
+        sun_zenith=float(sun[0]),
+        sun_azimuth=float(sun[1]),
+        view_zenith=zenith,
+        view_azimuth=azimuth,
+        sun_zenith_grid=sun_grid[0],
+        sun_azimuth_grid=sun_grid[1],
+        view_zenith_grid=zeniths,
+        view_azimuth_grid=azimuths,
+    )
+
+
+def _footprints() -> tuple[NDArray[np.bool_], NDArray[np.bool_]]:
+    """Nodes that each detector sees: slanted strips that meet east of the window."""
+    first = np.ones((ANGLE_NODES, ANGLE_NODES), dtype=bool)
+    first[:, -1] = False
+    second = np.zeros_like(first)
+    second[1:, -1] = True
+    second[-1, -2] = True
+    return first, second
+
+
+def _direction(across: Angles, ahead: Angles) -> tuple[Angles, Angles]:
+    """Zenith and azimuth from the angles across and along the track."""
+    zenith = np.hypot(across, ahead)
+    azimuth = (ACROSS_TRACK_AZIMUTH - np.degrees(np.arctan2(ahead, across))) % 360
+    return np.broadcast_arrays(zenith, azimuth)  # type: ignore[return-value]

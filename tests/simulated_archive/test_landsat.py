@@ -1,0 +1,201 @@
+import json
+import re
+from datetime import date
+
+import numpy as np
+import pytest
+import rasterio
+
+from pipeline_lib.config import CubeGrid, Demo
+from pipeline_lib.cubes import CubeRequest, Grid
+from pipeline_lib.files import digest_file
+from simulated_archive import archive, simulate_site, write_canopy_table
+from simulated_archive.clouds import draw_clouds
+from simulated_archive.landsat import (
+    LANDSAT_BANDS,
+    landsat_numbers,
+    landsat_tile,
+    pixel_quality,
+    widened,
+)
+from simulated_archive.passes import landsat_passes
+from simulated_archive.stac_collections import collection
+
+WINDOW = Grid(32632, 699600.0, 5353680.0, 10.0, 96, 96)
+
+
+@pytest.fixture(scope="module")
+def table(tmp_path_factory):
+    path = tmp_path_factory.mktemp("canopy") / "canopy.npz"
+    write_canopy_table(path)
+    return path
+
+
+def simulate(root, table):
+    days = date(2020, 7, 1), date(2020, 7, 20)
+    simulate_site(
+        requests=[CubeRequest("site-000-a", "site-000", "grassland", 11.7, 48.3, *days)],
+        cube=CubeGrid(size_px=24, cloud_context_px=12),
+        demo=Demo(tile_px=48, radar_tile_px=24),
+        seed=42,
+        canopy_table=table,
+        folder=root,
+        truth=root / "truth",
+    )
+    return json.loads((root / "items/site-000.json").read_text())["features"]
+
+
+@pytest.fixture(scope="module")
+def simulated(tmp_path_factory, table):
+    root = tmp_path_factory.mktemp("archive")
+    return root, simulate(root, table)
+
+
+def landsat(items):
+    return [item for item in items if item["collection"] == "landsat-c2-l2"]
+
+
+@pytest.mark.parametrize(
+    ("lon", "lat", "path", "row", "time"),
+    [
+        # Scenes of the real archive, with their centres.
+        (-123.39, 47.44, 47, 27, "2020-12-04T19:02:11"),
+        (149.84, -34.57, 90, 84, "2016-01-21T23:50:23"),
+    ],
+)
+def test_passes_meet_those_of_the_satellite(lon, lat, path, row, time):
+    day = date.fromisoformat(time[:10])
+    (found,) = landsat_passes(lon, lat, day, day)
+    assert (found.path, found.row) == (path, row)
+    apart = np.datetime64(found.time.replace(tzinfo=None)) - np.datetime64(time)
+    assert abs(apart) < np.timedelta64(30, "s")
+    assert abs(found.across) < 1.5
+
+
+def test_a_place_is_seen_from_two_tracks_in_their_own_zones():
+    passes = landsat_passes(11.58, 48.14, date(2020, 1, 1), date(2020, 12, 31))
+    assert len(passes) == 46
+    assert {(one.path, one.epsg) for one in passes} == {(192, 32633), (193, 32632)}
+    assert {one.row for one in passes} <= {26, 27}
+    days = [one.time.toordinal() for one in passes]
+    assert set(np.diff(days)) == {7, 9}
+    assert all((one.across > 0) == (one.path == 192) for one in passes)
+    assert all(abs(one.across) <= 7.5 for one in passes)
+
+
+def test_items_have_the_layout_of_the_collection(simulated):
+    import pystac
+
+    root, items = simulated
+    found = landsat(items)
+    assert {item["properties"]["landsat:wrs_path"] for item in found} == {"192", "193"}
+    for item in found:
+        properties = item["properties"]
+        assert re.fullmatch(r"LC08_L2SP_19[23]026_202007\d\d_02_T1", item["id"])
+        day = date.fromisoformat(properties["datetime"][:10])
+        assert item["id"][17:25] == f"{day:%Y%m%d}"
+        number = properties["landsat:wrs_path"] + properties["landsat:wrs_row"]
+        assert properties["landsat:scene_id"] == f"LC8{number}{day:%Y%j}LGN00"
+        assert properties["platform"] == "landsat-8"
+        assert properties["landsat:collection_category"] == "T1"
+        assert 0 <= properties["eo:cloud_cover"] <= 100
+        assert 20 < properties["view:sun_elevation"] < 70
+        assert set(item["assets"]) == {*LANDSAT_BANDS, "qa_pixel", "qa_radsat"}
+        step, _, left, _, down, top = properties["proj:transform"]
+        assert (step, down, left % 30, top % 30) == (30, -30, 15, 15)
+        for name, asset in item["assets"].items():
+            with rasterio.open(root / asset["href"]) as file:
+                assert file.crs.to_epsg() == properties["proj:epsg"]
+                assert list(file.transform[:6]) == properties["proj:transform"]
+                assert list(file.shape) == properties["proj:shape"]
+                assert file.dtypes == ("uint16",)
+                assert file.nodata == (1 if name == "qa_pixel" else 0)
+        assert pystac.Item.from_dict(item).datetime is not None
+        assert item["assets"]["red"]["raster:bands"][0]["scale"] == 2.75e-5
+
+
+def test_the_collection_states_assets_and_licence():
+    content = collection("landsat-c2-l2")
+    assert set(content["item_assets"]) == {*LANDSAT_BANDS, "qa_pixel", "qa_radsat"}
+    assert content["license"] == "proprietary"
+    assert "usgs.gov" in content["links"][0]["href"]
+
+
+def test_the_other_scenes_and_the_truth_do_not_know_of_landsat(
+    simulated, table, tmp_path, monkeypatch
+):
+    monkeypatch.setattr(archive, "landsat_passes", lambda *_: [])
+    items = simulate(tmp_path, table)
+    root, all_items = simulated
+    assert not landsat(items) and landsat(all_items)
+    assert items == [item for item in all_items if item["collection"] != "landsat-c2-l2"]
+    files = [path for path in tmp_path.rglob("*") if path.suffix in (".tif", ".xml", ".npz")]
+    assert len(files) > 50
+    for path in files:
+        assert digest_file(path) == digest_file(root / path.relative_to(tmp_path)), path.name
+
+
+@pytest.mark.parametrize("epsg", [32632, 32633])
+def test_pixels_are_means_over_their_area(epsg):
+    tile = landsat_tile(WINDOW, epsg)
+    x, y = np.meshgrid(WINDOW.x, WINDOW.y)
+    place = np.stack([x - WINDOW.left, WINDOW.top - y]).astype(np.float32)
+    east, south = tile.mean(place)
+    from pyproj import Transformer
+
+    change = Transformer.from_crs(epsg, WINDOW.epsg, always_xy=True)
+    wanted_x, wanted_y = change.transform(*np.meshgrid(tile.grid.x, tile.grid.y))
+    wanted = np.stack([wanted_x - WINDOW.left, WINDOW.top - wanted_y])
+    inside = ((wanted > 25) & (wanted < 935)).all(axis=0)
+    assert inside.sum() > 800
+    # A plane's mean is its value at the centre; tilted pixels are put together from squares.
+    atol = 1e-3 if epsg == WINDOW.epsg else 1.5
+    np.testing.assert_allclose(east[inside], wanted[0][inside], atol=atol)
+    np.testing.assert_allclose(south[inside], wanted[1][inside], atol=atol)
+    beyond = ((wanted < -25) | (wanted > 985)).any(axis=0)
+    assert np.isnan(east[beyond]).all()
+    if epsg == WINDOW.epsg:
+        assert not np.isnan(east).any() and tile.grid.shape == (33, 33)
+
+
+def test_numbers_are_scaled_reflectance():
+    tile = landsat_tile(WINDOW, 32633)
+    ground = np.full((12, 96, 96), 0.3, np.float32)
+    numbers = landsat_numbers(tile, ground)
+    assert set(np.unique(numbers[0])) == {0, round((0.3 * 0.9959 - 0.0002 + 0.2) / 2.75e-5)}
+    bright = numbers.max(axis=(1, 2)) * 2.75e-5 - 0.2
+    np.testing.assert_allclose(bright, 0.3, rtol=0.04)
+
+
+def test_pixel_quality_finds_most_clouds_and_widens_them():
+    tile = landsat_tile(WINDOW, 32633)
+    right, missed, invented = [], [], []
+    for seed in range(12):
+        rng = np.random.default_rng(seed)
+        clouds = draw_clouds(rng, 96, cloudiness=0.4, sun_zenith=40.0, sun_azimuth=160.0)
+        beyond = np.isnan(tile.mean(clouds.shade))
+        numbers = np.full((len(LANDSAT_BANDS), *tile.grid.shape), 9000, np.uint16)
+        numbers[:, beyond] = 0
+        quality = pixel_quality(rng, tile, clouds, numbers)
+        assert (quality[numbers[0] == 0] == 1).all()
+        seen = quality[numbers[0] > 0]
+        clear, cloud, rim = (seen >> bit & 1 == 1 for bit in (6, 3, 1))
+        np.testing.assert_array_equal(clear, ~(cloud | rim))
+        assert rim.any() and not (rim & cloud).any()
+        np.testing.assert_array_equal(seen >> 8 & 3, np.where(cloud, 3, 1))
+        assert (seen >> 12 & 3 == 1).all()
+        thick = tile.mean((clouds.thickness > 3).astype(np.float32))[numbers[0] > 0]
+        missed.append((~cloud & (thick > 0.9)).mean())
+        invented.append((cloud & (thick < 0.1)).mean())
+        right.append((cloud == (thick > 0.5)).mean())
+    assert np.mean(right) > 0.9
+    assert 0 < np.mean(missed) < 0.05 and 0 < np.mean(invented) < 0.05
+
+
+def test_masks_are_widened_by_a_square():
+    mask = np.zeros((9, 9), dtype=bool)
+    mask[0, 4] = True
+    found = widened(mask, 2)
+    expected = np.zeros((9, 9), dtype=bool)
+    expected[:3, 2:7] = True
+    np.testing.assert_array_equal(found, expected)
