@@ -81,7 +81,7 @@ def test_the_card_tells_the_model_its_loss_and_its_results_by_group(tmp_path):
     card = (tmp_path / "a" / "README.md").read_text()
     count = sum(value.numel() for value in Autoencoder(SENSOR, CONTEXT).parameters())
     assert "Kind: dense, fully convolutional" in card
-    assert f"7 x 7 pixels, 3 frames.\n- Numbers of a pixel and date: {SENSOR.latent}" in card
+    assert f"7 x 7 pixels, 3 frames.\n- Dimensions of a latent: {SENSOR.latent_dim}" in card
     assert f"decoder included: {count:,}." in card
     for name, value in SENSOR.loss.model_dump().items():
         assert f"| {type(SENSOR.loss).model_fields[name].description} | {value:g} |" in card

@@ -31,7 +31,7 @@ def encoder_card(description: Mapping[str, Any], parameters: int) -> str:
             "",
             f"Turns {context['frames']} frames of {context['patch_px']} x {context['patch_px']} "
             f"pixels of `{sensor['collection']}` ({sensor['quantity']}, bands "
-            f"{', '.join(sensor['bands'])}) into {sensor['latent']} numbers for the centre pixel "
+            f"{', '.join(sensor['bands'])}) into {sensor['latent_dim']} dimensions for the centre pixel "
             "and the date of the middle frame.",
             "",
             "## Model",
@@ -70,7 +70,7 @@ def fusion_card(description: Mapping[str, Any], parameters: int) -> str:
         [
             "# Fusion",
             "",
-            f"Joins the latents of {inputs} into {block['features']} numbers per pixel and date "
+            f"Joins the latents of {inputs} into {block['embedding_dim']} dimensions per pixel and date "
             f"of {block['reference']}.",
             "",
             "## Model",
@@ -79,7 +79,7 @@ def fusion_card(description: Mapping[str, Any], parameters: int) -> str:
             "centre and its neighbourhood.",
             "",
             f"- Layers: {block['layers']}, channels: {block['width']}.",
-            f"- Numbers of an embedding: {block['features']}, of mean 0 over training samples, "
+            f"- Dimensions of an embedding: {block['embedding_dim']}, of mean 0 over training samples, "
             "and of variance 1 over all of them or those that have all sensors, whichever is "
             "larger.",
             f"- Parameters: {parameters:,}.",
@@ -89,7 +89,7 @@ def fusion_card(description: Mapping[str, Any], parameters: int) -> str:
             "",
             "## Training loss",
             "Per sensor the loss of its own encoder, over the share of samples that have the "
-            f"sensor; the neighbourhood' weight in it is multiplied by "
+            f"sensor; the neighbourhood's weight in it is multiplied by "
             f"{block['neighbourhood_weight']:g}, that of the centre by "
             f"{_factors(block['centre_weights'], description['latents'])}. Added to it, times "
             f"{block['joint_weight']:g}: 1 - SSIM and the spectral angle over all sensors "
@@ -123,7 +123,7 @@ def _architecture(
         f"- Kind: {encoder['kind']}, {KINDS[encoder['kind']]}.",
         f"- Receptive field: {context['patch_px']} x {context['patch_px']} pixels, "
         f"{context['frames']} frames.",
-        f"- Numbers of a pixel and date: {sensor['latent']}{_fixed(encoder)}.",
+        f"- Dimensions of a latent: {sensor['latent_dim']}{_fixed(encoder)}.",
         f"- Parameters, decoder included: {parameters:,}.",
     ]
 
