@@ -220,7 +220,7 @@ def write_report(
             "Embeddings",
             text=(
                 f"Every cloud-free pixel and date of {config.fusion.reference} has "
-                f"{config.fusion.embedding_dim} numbers. A cloudy centre has none: nothing is invented.",
+                f"{config.fusion.embedding_dim} dimensions. A cloudy centre has no embedding.",
             ),
             figures=_of_kind(pictures, "dates", "pca"),
             tables=embeddings_tables(manifests),
@@ -288,7 +288,7 @@ def _run_section(config: Config, manifests: Iterable[tuple[str, Mapping[str, Any
         *(
             (
                 name,
-                f"{sensor.collection}, {len(sensor.bands)} bands, {sensor.latent_dim} latent numbers",
+                f"{sensor.collection}, {len(sensor.bands)} bands, {sensor.latent_dim} dimensions",
             )
             for name, sensor in config.sensors.items()
         ),

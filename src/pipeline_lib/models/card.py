@@ -31,8 +31,8 @@ def encoder_card(description: Mapping[str, Any], parameters: int) -> str:
             "",
             f"Turns {context['frames']} frames of {context['patch_px']} x {context['patch_px']} "
             f"pixels of `{sensor['collection']}` ({sensor['quantity']}, bands "
-            f"{', '.join(sensor['bands'])}) into {sensor['latent_dim']} dimensions for the centre pixel "
-            "and the date of the middle frame.",
+            f"{', '.join(sensor['bands'])}) into {sensor['latent_dim']} dimensions for the centre "
+            "pixel and the date of the middle frame.",
             "",
             "## Model",
             *_architecture(sensor, context, parameters),
@@ -70,8 +70,8 @@ def fusion_card(description: Mapping[str, Any], parameters: int) -> str:
         [
             "# Fusion",
             "",
-            f"Joins the latents of {inputs} into {block['embedding_dim']} dimensions per pixel and date "
-            f"of {block['reference']}.",
+            f"Joins the latents of {inputs} into {block['embedding_dim']} dimensions per pixel and "
+            f"date of {block['reference']}.",
             "",
             "## Model",
             "A transformer over one token per sensor. Before training it was the linear map of all "
@@ -79,9 +79,9 @@ def fusion_card(description: Mapping[str, Any], parameters: int) -> str:
             "centre and its neighbourhood.",
             "",
             f"- Layers: {block['layers']}, channels: {block['width']}.",
-            f"- Dimensions of an embedding: {block['embedding_dim']}, of mean 0 over training samples, "
-            "and of variance 1 over all of them or those that have all sensors, whichever is "
-            "larger.",
+            f"- Dimensions of an embedding: {block['embedding_dim']}, of mean 0 over training "
+            "samples, and of variance 1 over all of them or those that have all sensors, whichever "
+            "is larger.",
             f"- Parameters: {parameters:,}.",
             "",
             "## Data",
