@@ -33,8 +33,8 @@ def sites(**land_cover: Any) -> Sites:
         bounds=(6, 46, 9, 49),
         min_distance_km=20,
         strata=(
-            Stratum(name="forest", codes=(70,), share=0.5),
-            Stratum(name="others", codes=(), share=0.5),
+            Stratum(name="forest", codes=(70,), fraction=0.5),
+            Stratum(name="others", codes=(), fraction=0.5),
         ),
         land_cover=LandCover(**land_cover),
         periods=Periods(count=2, first_year=2019, last_year=2021),

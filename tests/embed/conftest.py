@@ -117,7 +117,7 @@ def field(tmp_path_factory: pytest.TempPathFactory) -> SimpleNamespace:
             cubes=cubes,
             encoders={name: models[name] for name in SENSORS},
             fusion=models["fusion"],
-            embed=block or Embed(dtype="float32", tile_px=10, batch=100),
+            embed=block or Embed(dtype="float32", tile_px=10, batch_size=100),
             state=state or output.with_name(f"{output.name}-state"),
             output=output,
             config_digest="config",

@@ -77,7 +77,7 @@ def test_the_item_is_a_stac_item_of_the_same_place(field: SimpleNamespace, produ
 
 def test_float16_is_the_rounded_float32(field: SimpleNamespace, product: Path) -> None:
     output = product.with_name("half")
-    field.embed(output, block=Embed(dtype="float16", tile_px=10, batch=100))
+    field.embed(output, block=Embed(dtype="float16", tile_px=10, batch_size=100))
     half, single = read_embedding(output), read_embedding(product)
     np.testing.assert_array_equal(
         half["embedding"].values,

@@ -59,7 +59,7 @@ def arguments_of(field: SimpleNamespace, folder: Path) -> dict[str, Any]:
         "cubes": field.cubes,
         "encoders": {name: field.models[name] for name in field.cubes},
         "fusion": field.models["fusion"],
-        "embed": Embed(dtype="int8", tile_px=13, batch=1000),
+        "embed": Embed(dtype="int8", tile_px=13, batch_size=1000),
         "state": folder / "state",
         "output": folder / "product",
         "config_digest": "config",

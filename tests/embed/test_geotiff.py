@@ -29,7 +29,7 @@ def written(
 ) -> SimpleNamespace:
     """A product, and a GeoTIFF of its third date."""
     product = tmp_path_factory.mktemp("geotiff") / request.param
-    field.embed(product, block=Embed(dtype=request.param, tile_px=16, batch=1000))
+    field.embed(product, block=Embed(dtype=request.param, tile_px=16, batch_size=1000))
     data = read_embedding(product)
     date = data["time"].values[2].astype("datetime64[D]").item()
     output = product / "geotiff" / f"{date}.tif"

@@ -55,7 +55,7 @@ def product(
     request: pytest.FixtureRequest, field: SimpleNamespace, tmp_path_factory: pytest.TempPathFactory
 ) -> Path:
     folder = tmp_path_factory.mktemp("item") / request.param
-    field.embed(folder, block=Embed(dtype=request.param, tile_px=32, batch=1000))
+    field.embed(folder, block=Embed(dtype=request.param, tile_px=32, batch_size=1000))
     return folder
 
 

@@ -114,8 +114,8 @@ def test_a_class_without_a_stratum_is_named(tmp_path: Path) -> None:
 def test_the_site_map_is_drawn_with_and_without_towers(tmp_path: Path) -> None:
     table = site_table(tmp_path / "sites.csv", {"site-000": "urban", "site-001": "grassland"})
     strata = (
-        Stratum(name="urban", codes=(190,), share=0.5),
-        Stratum(name="grassland", codes=(130,), share=0.5),
+        Stratum(name="urban", codes=(190,), fraction=0.5),
+        Stratum(name="grassland", codes=(130,), fraction=0.5),
     )
     tower = Tower(name="FR-Hes", lon=7.06, lat=48.67, vegetation="DBF")
     outputs = []

@@ -18,8 +18,8 @@ SITES = Sites(
     bounds=(5, 46, 15, 54),
     min_distance_km=50,
     strata=(
-        Stratum(name="forest", codes=(70,), share=0.3),
-        Stratum(name="others", codes=(), share=0.7),
+        Stratum(name="forest", codes=(70,), fraction=0.3),
+        Stratum(name="others", codes=(), fraction=0.7),
     ),
     periods=Periods(count=2, first_year=2019, last_year=2021),
 )

@@ -38,9 +38,9 @@ def block(count: int = 20, distance: float = 50, **more: object) -> Sites:
         bounds=(5, 46, 15, 54),
         min_distance_km=distance,
         strata=(
-            Stratum(name="forest", codes=(FOREST,), share=0.4),
-            Stratum(name="urban", codes=(URBAN,), share=0.1),
-            Stratum(name="others", codes=(), share=0.5),
+            Stratum(name="forest", codes=(FOREST,), fraction=0.4),
+            Stratum(name="urban", codes=(URBAN,), fraction=0.1),
+            Stratum(name="others", codes=(), fraction=0.5),
         ),
         periods=Periods(count=2, first_year=2017, last_year=2024, gap_years=1),
         **more,
@@ -129,8 +129,8 @@ def test_each_stratum_is_drawn_fairly_by_area_wherever_its_cells_lie(
         count=2 * count,
         min_distance_km=0,
         strata=(
-            Stratum(name="grass", codes=(GRASS,), share=0.5),
-            Stratum(name="forest", codes=(FOREST,), share=0.5),
+            Stratum(name="grass", codes=(GRASS,), fraction=0.5),
+            Stratum(name="forest", codes=(FOREST,), fraction=0.5),
         ),
         periods=Periods(count=1),
     )
@@ -157,7 +157,7 @@ def test_places_are_drawn_fairly_by_area() -> None:
     sites = Sites(
         count=3000,
         min_distance_km=0,
-        strata=(Stratum(name="grass", codes=(GRASS,), share=1.0),),
+        strata=(Stratum(name="grass", codes=(GRASS,), fraction=1.0),),
         periods=Periods(count=1),
     )
     drawn = np.array([row["lat"] for row in draw_sites(area, sites, 1)])
@@ -189,7 +189,7 @@ def test_distance_is_kept_across_the_antimeridian() -> None:
         count=6,
         bounds=(-180, 8, 180, 11),
         min_distance_km=80,
-        strata=(Stratum(name="grass", codes=(GRASS,), share=1.0),),
+        strata=(Stratum(name="grass", codes=(GRASS,), fraction=1.0),),
     )
     found = places(draw_sites(area, sites, 2))
     for (lon1, lat1), (lon2, lat2) in itertools.combinations(found, 2):
@@ -199,12 +199,13 @@ def test_distance_is_kept_across_the_antimeridian() -> None:
 @given(shares=st.lists(st.integers(1, 100), min_size=1, max_size=6), total=st.integers(1, 500))
 def test_counts_are_whole_quotas_or_one_more(shares: list[int], total: int) -> None:
     strata = [
-        Stratum(name=f"s{i}", codes=(), share=share / sum(shares)) for i, share in enumerate(shares)
+        Stratum(name=f"s{i}", codes=(), fraction=share / sum(shares))
+        for i, share in enumerate(shares)
     ]
     counts = counts_of(strata, total)
     assert sum(counts) == total
     for stratum, count in zip(strata, counts, strict=True):
-        assert -1e-6 <= count - np.floor(stratum.share * total) <= 1 + 1e-6
+        assert -1e-6 <= count - np.floor(stratum.fraction * total) <= 1 + 1e-6
 
 
 def test_counts_of_table_one() -> None:

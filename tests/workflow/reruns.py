@@ -95,8 +95,8 @@ EDITS: dict[str, Any] = {
     "catalog.missing_asset": "fail",
     "sites.land_cover.file": "map.tif",
     "sites.land_cover.excluded": [0],
-    "sites.strata[].share": Together(
-        {f"sites.strata.{n}.share": v for n, v in enumerate((0.15, 0.25, 0.2, 0.05, 0.35))}
+    "sites.strata[].fraction": Together(
+        {f"sites.strata.{n}.fraction": v for n, v in enumerate((0.15, 0.25, 0.2, 0.05, 0.35))}
     ),
     "split.training": Together({"split.training": 0.7, "split.test": 0.13}),
     "split.validation": Together({"split.validation": 0.15, "split.test": 0.1}),

@@ -14,12 +14,12 @@ from pipeline_lib.config.base import (
     LATITUDES,
     Block,
     Count,
+    Fraction,
     Latitude,
     Longitude,
     Name,
     NonNegative,
     Positive,
-    Share,
 )
 from pipeline_lib.signatures import unsigned
 
@@ -52,14 +52,14 @@ class Catalog(Block):
         description="URL of a STAC API, or a folder of STAC item collections (*.json)",
     )
     signing: Literal["planetary-computer", "none"] = Field(
-        "planetary-computer", description="How asset addresses are signed when they are read"
+        "planetary-computer", description="How asset URLs are signed when they are read"
     )
-    timeout_s: Positive = Field(60, description="Longest wait for one answer of the catalog, s")
-    retries: int = Field(5, ge=0, description="How often a failed request is repeated")
-    requests: Count = Field(4, description="Reads of one cube that run side by side")
+    timeout_s: Positive = Field(60, description="Time limit of one request, s")
+    retries: int = Field(5, ge=0, description="Maximum number of retries of a failed request")
+    requests: Count = Field(4, description="Concurrent requests per cube")
     missing_asset: Literal["record", "fail"] = Field(
         "record",
-        description="A scene that is gone or unreadable: record it in the cube, or fail the cube",
+        description="Scene that is gone or unreadable: recorded in the cube, or an error",
     )
 
     @model_validator(mode="after")
@@ -67,43 +67,45 @@ class Catalog(Block):
         # The value is not repeated: messages of a block hold no input.
         if unsigned(self.source) != self.source:
             raise ValueError(
-                "source: holds a password or key, which every item and cube would tell; leave it "
-                "out, and give Planetary Computer's key as PC_SDK_SUBSCRIPTION_KEY"
+                "source: contains a password or key, which would be stored in every item and cube; "
+                "remove it, and set Planetary Computer's key as PC_SDK_SUBSCRIPTION_KEY"
             )
         return self
 
 
 class Stratum(Block):
-    """A land-cover class that sites are drawn from."""
+    """A land-cover stratum of the sampling."""
 
-    name: Name = Field(description="Name of the class in tables and figures")
+    name: Name = Field(description="Name of the stratum in tables and figures")
     codes: tuple[int, ...] = Field(
-        description="LCCS codes of the ESA CCI map; none: every land class"
+        description="LCCS codes of the ESA CCI map; empty: all land classes"
     )
-    share: Share = Field(description="Share of all sites")
+    fraction: Fraction = Field(description="Fraction of all sites")
 
 
 class LandCover(Block):
     """The land-cover map that sites are drawn from."""
 
     collection: str = Field("esa-cci-lc", description="STAC collection of the map")
-    asset: str = Field("lccs_class", description="Asset of its items that holds LCCS codes")
+    asset: str = Field("lccs_class", description="Asset of its items with the LCCS codes")
     year: int = Field(2020, ge=1992, description="Year of the map")
     file: Path | None = Field(
-        None, description="A local GeoTIFF or NetCDF of LCCS codes, in place of the collection"
+        None, description="Local GeoTIFF or NetCDF of LCCS codes; replaces the collection"
     )
     excluded: tuple[int, ...] = Field(
-        (0, 210), description="Codes that are never drawn: no data, water"
+        (0, 210), description="LCCS codes that are never drawn: no data, water"
     )
 
 
 class Periods(Block):
-    """The periods of 12 months that each site is observed in."""
+    """The calendar years that each site is observed in."""
 
-    count: Count = Field(2, description="Periods per site")
-    first_year: int = Field(2017, ge=2015, description="First year a period may lie in")
-    last_year: int = Field(2024, description="Last year a period may lie in")
-    gap_years: int = Field(1, ge=0, description="Least distance between two periods, years")
+    count: Count = Field(2, description="Number of years per site")
+    first_year: int = Field(2017, ge=2015, description="First year that may be drawn")
+    last_year: int = Field(2024, description="Last year that may be drawn")
+    gap_years: int = Field(
+        1, ge=0, description="Minimum number of years between two years of a site"
+    )
 
     @model_validator(mode="after")
     def _fits(self) -> Self:
@@ -117,31 +119,31 @@ class Periods(Block):
 
 
 class Sites(Block):
-    """Drawing of the training sites."""
+    """Sampling of the training sites."""
 
     count: Count = Field(250, description="Number of sites")
     bounds: Bounds = Field((0, 42, 30, 62), description="Domain: west, south, east, north, degrees")
     min_distance_km: NonNegative = Field(
-        50, description="Least distance between two sites on the ellipsoid, km"
+        50, description="Minimum distance between two sites on the ellipsoid, km"
     )
     strata: tuple[Stratum, ...] = Field(
         (
-            Stratum(name="needle-leaved", codes=(70, 71, 72, 80, 81, 82), share=0.20),
-            Stratum(name="broad-leaved", codes=(50, 60, 61, 62), share=0.20),
-            Stratum(name="grassland", codes=(130,), share=0.20),
-            Stratum(name="urban", codes=(190,), share=0.05),
-            Stratum(name="others", codes=(), share=0.35),
+            Stratum(name="needle-leaved", codes=(70, 71, 72, 80, 81, 82), fraction=0.20),
+            Stratum(name="broad-leaved", codes=(50, 60, 61, 62), fraction=0.20),
+            Stratum(name="grassland", codes=(130,), fraction=0.20),
+            Stratum(name="urban", codes=(190,), fraction=0.05),
+            Stratum(name="others", codes=(), fraction=0.35),
         ),
         description="Land-cover strata (Table I of the paper)",
     )
-    land_cover: LandCover = Field(LandCover(), description="The map")
-    periods: Periods = Field(Periods(), description="The periods")
+    land_cover: LandCover = Field(LandCover(), description="Land-cover map")
+    periods: Periods = Field(Periods(), description="Years of each site")
 
     @model_validator(mode="after")
     def _consistent(self) -> Self:
-        total = sum(stratum.share for stratum in self.strata)
+        total = sum(stratum.fraction for stratum in self.strata)
         if abs(total - 1) > 1e-6:
-            raise ValueError(f"the shares of the strata add up to {total:g}, not to 1")
+            raise ValueError(f"the fractions of the strata add up to {total:g}, not to 1")
         names = [stratum.name for stratum in self.strata]
         if len(set(names)) < len(names):
             raise ValueError("two strata have the same name")
@@ -154,39 +156,39 @@ class CubeGrid(Block):
     size_px: Count = Field(90, description="Side of a cube, pixels")
     resolution_m: Positive = Field(10, description="Pixel size, m")
     cloud_context_px: int = Field(
-        64, ge=0, description="Pixels read around a cube for the cloud model alone"
+        64, ge=0, description="Margin read around a cube for the cloud model, pixels"
     )
 
 
 class OwnCubeFile(Block):
-    """One sensor's file of a cube that the user brings."""
+    """One sensor's file of a user-supplied cube."""
 
     file: Path = Field(description="NetCDF or Zarr file")
     bands: dict[str, str] | None = Field(
-        None, description="Band of the sensor -> variable of the file"
+        None, description="Band of the sensor -> variable in the file"
     )
     variable: str | None = Field(
-        None, description="Variable with a band dimension, in place of `bands`"
+        None, description="Variable with a band dimension; replaces `bands`"
     )
     band_dim: str = Field("band", description="Name of the band dimension of `variable`")
     time: str = Field("time", description="Name of the time dimension")
     x: str = Field("x", description="Name of the x dimension")
     y: str = Field("y", description="Name of the y dimension")
     crs: str | None = Field(
-        None, description="Coordinate reference system, where the file does not tell it"
+        None, description="Coordinate reference system, if the file does not state it"
     )
     resolution_m: Positive | None = Field(
-        None, description="Pixel size, m, where it is meant to be another than `cube.resolution_m`"
+        None, description="Pixel size, m, if it is meant to differ from `cube.resolution_m`"
     )
-    no_data: tuple[float, ...] = Field((), description="Values that mean no data, besides NaN")
+    no_data: tuple[float, ...] = Field((), description="No-data values besides NaN")
     conversion: Literal["linear", "decibel"] = Field(
         "linear",
-        description="linear: value * scale + offset; decibel: power = 10 ** ((that) / 10)",
+        description="linear: v = value * scale + offset; decibel: 10 ** (v / 10)",
     )
     logarithm_first: bool = Field(
-        False, description="Take log10 of the value before scale and offset (amplitude as DN)"
+        False, description="Apply log10 to the value before scale and offset (amplitudes as DN)"
     )
-    scale: float = Field(1.0, description="Scale of the file's numbers")
+    scale: float = Field(1.0, description="Scale factor of the stored values")
     offset: float = Field(0.0, description="Offset, added after scaling")
     mask: str | None = Field(None, description="Variable with a class per pixel, such as SCL")
     mask_clear: tuple[int, ...] = Field((), description="Classes of `mask` that are clear")
@@ -199,23 +201,23 @@ class OwnCubeFile(Block):
 
 
 class OwnCube(Block):
-    """A cube that the user brings."""
+    """A user-supplied cube."""
 
-    site: Name = Field(description="Site; cubes of a site share a split")
+    site: Name = Field(description="Site; all cubes of a site are in the same split")
     land_cover: str = Field("others", description="Land-cover class of the site")
     split: Literal["training", "validation", "test", "unused"] | None = Field(
-        None, description="Split; none: drawn. `unused` cubes are only embedded"
+        None, description="Split; null: drawn. `unused` cubes are only embedded"
     )
     window: tuple[int, int, int, int] | None = Field(
         None,
-        description="Part to take: row from, row to, column from, column to (ends excluded)",
+        description="Part to use: first row, end row, first column, end column (ends excluded)",
     )
     embed: bool = Field(True, description="Export embeddings of this cube")
     files: dict[str, OwnCubeFile] = Field(description="Sensor -> file")
 
 
 class Tower(Block):
-    """A flux tower: a site whose embeddings are compared with measured GPP."""
+    """A flux tower: a site where embeddings are compared with measured GPP."""
 
     name: str = Field(pattern=r"^[A-Z]{2}-[A-Za-z0-9]{3}$", description="FLUXNET site code")
     lon: Longitude = Field(description="Longitude, degrees")
@@ -223,13 +225,13 @@ class Tower(Block):
     vegetation: Name = Field(description="Vegetation type (IGBP)")
     footprint: Path | None = Field(
         None,
-        description="GeoTIFF with the weight of each place in the flux; none: the pixels within "
-        "gpp.footprint_radius_m weigh the same",
+        description="GeoTIFF with the weight of each pixel in the flux; null: equal weights within "
+        "gpp.footprint_radius_m",
     )
 
 
 class Period(Block):
-    """A span of time, both days included."""
+    """A period of time, both days included."""
 
     start: date = Field(description="First day")
     end: date = Field(description="Last day")
@@ -247,8 +249,8 @@ class Area(Period):
     bounds: Bounds = Field(description="West, south, east, north, degrees")
     outline: Path | None = Field(
         None,
-        description="GeoJSON file with polygons in degrees. Areas with a side over 50 km are cut "
-        "into parts; those that do not touch it are left out",
+        description="Vector file with polygons, such as GeoJSON or GeoPackage. Areas with a side "
+        "over 50 km are split into parts; parts outside the outline are skipped",
     )
 
     @property

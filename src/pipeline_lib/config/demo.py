@@ -32,14 +32,14 @@ class Demo(Block):
     )
 
     def too_small(self, size_px: int, context_px: int) -> list[str]:
-        """What does not hold a cube of this side and the cloud context on each side of it."""
+        """Mistakes: scenes smaller than a cube with the cloud context on each side of it."""
         sizes = {
             "tile_px": (self.tile_px, size_px + 2 * context_px),
             "radar_tile_px": (self.radar_tile_px, size_px),
         }
         return [
-            f"demo.{key}: {px} pixels do not hold a cube of {size_px} and its cloud context of "
-            f"{context_px}; use {math.ceil(needed / STEP_PX) * STEP_PX} or more"
+            f"demo.{key}: {px} pixels are too few for a cube of {size_px} and its cloud context "
+            f"of {context_px}; use {math.ceil(needed / STEP_PX) * STEP_PX} or more"
             for key, (px, needed) in sizes.items()
             if px < needed
         ]

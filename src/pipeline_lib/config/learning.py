@@ -9,84 +9,84 @@ from typing import Annotated, Literal, Self
 from pydantic import Field, model_validator
 
 from pipeline_lib.config.acquisition import Period, Tower
-from pipeline_lib.config.base import Block, Count, NonNegative, Positive, Share
+from pipeline_lib.config.base import Block, Count, Fraction, NonNegative, Positive
 
 
 class Split(Block):
-    """Shares of the sites, stratified by land cover."""
+    """Fractions of the sites, stratified by land cover."""
 
-    training: Share = Field(0.75, description="Share of sites for training")
-    validation: Share = Field(0.17, description="Share of sites for validation")
-    test: Share = Field(0.08, description="Share of sites for the test")
+    training: Fraction = Field(0.75, description="Fraction of the sites for training")
+    validation: Fraction = Field(0.17, description="Fraction of the sites for validation")
+    test: Fraction = Field(0.08, description="Fraction of the sites for testing")
 
     @model_validator(mode="after")
     def _whole(self) -> Self:
         total = self.training + self.validation + self.test
         if abs(total - 1) > 1e-6:
-            raise ValueError(f"the shares add up to {total:g}, not to 1")
+            raise ValueError(f"the fractions add up to {total:g}, not to 1")
         return self
 
 
 class Context(Block):
-    """The neighbourhood that an embedding knows."""
+    """Spatial and temporal context of an embedding."""
 
-    patch_px: int = Field(15, ge=3, description="Side of a patch, pixels")
-    frames: int = Field(11, ge=1, description="Frames of a sample")
+    patch_px: int = Field(15, ge=3, description="Patch size, pixels")
+    frames: int = Field(11, ge=1, description="Frames per sample")
 
     @model_validator(mode="after")
     def _odd(self) -> Self:
         if self.patch_px % 2 == 0 or self.frames % 2 == 0:
-            raise ValueError("patch_px and frames must be odd, so that there is a centre")
+            raise ValueError("patch_px and frames must be odd")
         return self
 
 
 class Training(Block):
-    """Optimisation, the same for encoders and fusion unless the fusion says otherwise."""
+    """Optimisation."""
 
     learning_rate: Positive = Field(1e-4, description="Learning rate of AdamW")
     weight_decay: NonNegative = Field(1.5e-4, description="Weight decay of AdamW")
     batch_size: Count = Field(256, description="Samples per step")
-    max_epochs: Count = Field(200, description="Most epochs")
-    max_minutes: Positive | None = Field(None, description="Most minutes; none: no limit")
+    max_epochs: Count = Field(200, description="Maximum number of epochs")
+    max_minutes: Positive | None = Field(None, description="Time limit, minutes; null: none")
     max_samples: Count | None = Field(
-        None, description="Most samples per epoch, drawn anew each epoch; none: all"
+        None, description="Maximum number of samples per epoch, redrawn each epoch; null: all"
     )
     warmup_steps: int = Field(500, ge=0, description="Steps of the linear warm-up")
-    plateau_factor: Share = Field(0.35, description="Factor of the learning rate on a plateau")
-    plateau_patience: Count = Field(5, description="Epochs without progress before that")
-    stop_patience: Count = Field(15, description="Epochs without progress before the end")
-    gradient_clip: Positive = Field(1.0, description="Largest norm of the gradient")
-    devices: Count = Field(1, description="GPUs of one training; processes where there is none")
+    plateau_factor: Fraction = Field(0.35, description="Learning rate factor on a plateau")
+    plateau_patience: Count = Field(
+        5, description="Epochs without improvement before the learning rate is reduced"
+    )
+    stop_patience: Count = Field(15, description="Epochs without improvement before early stopping")
+    gradient_clip: Positive = Field(1.0, description="Maximum gradient norm")
+    devices: Count = Field(1, description="GPUs per training; processes on a machine without GPU")
     threads: Count = Field(
         4,
-        description="CPU threads of each process; fixed, since the last digits of a sum depend on "
-        "them",
+        description="CPU threads per process; fixed, since rounding depends on their number",
     )
 
 
 class Fusion(Block):
-    """The layers that join the sensors' latents."""
+    """The model that fuses the sensors' latents."""
 
     reference: str = Field(
-        "sentinel-2", description="Sensor whose cloud-free dates the embeddings have"
+        "sentinel-2", description="Reference sensor, whose cloud-free dates the embeddings have"
     )
-    embedding_dim: Count = Field(7, description="Numbers of an embedding")
+    embedding_dim: Count = Field(7, description="Embedding dimension")
     width: int = Field(64, ge=8, description="Channels of the fusion transformer")
     layers: Count = Field(2, description="Layers of the fusion transformer")
     heads: Count = Field(4, description="Attention heads")
     centre_weights: dict[str, Positive] = Field(
         {"sentinel-1": 1.5, "sentinel-2": 1.75},
-        description="Factor of the centre's weight in a sensor's own loss; 1 for a sensor not "
-        "named",
+        description="Factor of the target pixel's weight in the loss of each sensor; default 1",
     )
     neighbourhood_weight: NonNegative = Field(
-        6.0, description="Factor of the weight of the neighbourhood in a sensor's own loss"
+        6.0, description="Factor of the neighbourhood's weight in the loss of each sensor"
     )
     joint_weight: NonNegative = Field(0.1, description="Weight of the joint SSIM + SAM term")
-    sensor_dropout: Share = Field(
+    sensor_dropout: Fraction = Field(
         0.15,
-        description="Share of the training samples that each sensor but the reference is left out "
-        "of, so that the fusion learns to do without it",
+        description="Fraction of the training samples in which a sensor other than the reference "
+        "is dropped, so that the fusion learns to do without it",
     )
     training: Training = Field(Training(), description="Optimisation")
 
@@ -95,7 +95,7 @@ class Fusion(Block):
         if self.width % self.heads:
             raise ValueError("width must be a multiple of heads")
         if self.width < self.embedding_dim:
-            raise ValueError("width must not be less than features")
+            raise ValueError("width must not be less than embedding_dim")
         return self
 
 
@@ -103,17 +103,19 @@ class Embed(Block):
     """Export of embeddings."""
 
     dtype: Literal["int8", "float16", "float32"] = Field(
-        "float16", description="Stored type; int8 in steps of 1/16, up to 7.94 either way"
+        "float16", description="Data type; int8 has steps of 1/16 and a range of -7.94 to 7.94"
     )
-    tile_px: Count = Field(128, description="Side of a tile, pixels")
-    batch: Count = Field(
-        256, description="Windows of one step of the temporal head; a GPU takes 64 times as many"
+    tile_px: Count = Field(128, description="Tile size, pixels")
+    batch_size: Count = Field(
+        256, description="Windows per batch of the temporal transformer; 64 times as many on a GPU"
     )
     geotiff_dates: tuple[date, ...] = Field(
-        (), description="Dates of which every cube's closest one becomes a GeoTIFF"
+        (), description="Dates that are exported as GeoTIFF: the closest date of each cube"
     )
     geotiff_tolerance_days: int = Field(
-        5, ge=0, description="Most days from such a date; beyond, a cube has no GeoTIFF for it"
+        5,
+        ge=0,
+        description="Maximum distance from such a date, days; other cubes are skipped",
     )
 
 
@@ -123,7 +125,7 @@ class Regressor(Block):
     width: int = Field(64, ge=8, description="Channels")
     blocks: Count = Field(4, description="Encoder blocks")
     heads: Count = Field(4, description="Attention heads")
-    dropout: Share = Field(0.1, description="Dropout")
+    dropout: Fraction = Field(0.1, description="Dropout")
     learning_rate: Positive = Field(5e-4, description="Learning rate of AdamW")
     weight_decay: NonNegative = Field(1e-4, description="Weight decay of AdamW")
     batch_size: Count = Field(64, description="Windows per step")
@@ -180,8 +182,8 @@ class Gpp(Block):
         Period.model_validate({"start": "2017-01-01", "end": "2020-12-31"}),
         description="Days of the comparison",
     )
-    min_quality: Share = Field(0.70, description="Least NEE_VUT_REF_QC of a day that is kept")
-    min_good_days: Share = Field(0.60, description="Least share of good days of a site")
+    min_quality: Fraction = Field(0.70, description="Least NEE_VUT_REF_QC of a day that is kept")
+    min_good_days: Fraction = Field(0.60, description="Least share of good days of a site")
     footprint_radius_m: Positive = Field(
         50, description="Radius of the pixels averaged around a tower, m"
     )

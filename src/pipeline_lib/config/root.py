@@ -35,33 +35,31 @@ def _left_in(sensors: Any) -> Any:
 class Config(Block):
     """Everything that a run depends on. The defaults are the paper's configuration."""
 
-    run: Name = Field("paper", description="Name of the run; its products lie in results/<run>/")
-    seed: int = Field(42, ge=0, description="Seed of everything that is drawn")
+    run: Name = Field("paper", description="Name of the run; its products are in results/<run>/")
+    seed: int = Field(42, ge=0, description="Seed of all random draws")
     models: Path | None = Field(
         None,
-        description="Folder of trained models, whose sensors, context and fusion are taken: only "
-        "`areas` and `own_cubes` are embedded; null: models are trained",
+        description="Folder of trained models, with their sensors, context and fusion; only "
+        "`areas` and `own_cubes` are embedded. null: models are trained",
     )
-    areas: dict[Name, Area] = Field(
-        {}, description="Areas that are embedded with trained models, by name"
-    )
+    areas: dict[Name, Area] = Field({}, description="Areas to embed with trained models, by name")
     catalog: Catalog = Field(Catalog(), description="Catalog")
-    sites: Sites | None = Field(Sites(), description="Training sites; null: none are drawn")
+    sites: Sites | None = Field(Sites(), description="Training sites; null: none")
     cube: CubeGrid = Field(CubeGrid(), description="Grid of the cubes")
-    own_cubes: dict[Name, OwnCube] = Field({}, description="Cubes that the user brings, by name")
+    own_cubes: dict[Name, OwnCube] = Field({}, description="User-supplied cubes, by name")
     sensors: Annotated[dict[Name, Sensor], BeforeValidator(_left_in)] = Field(
         {"sentinel-1": SENTINEL_1, "sentinel-2": SENTINEL_2},
-        description="Sensors, by name; one that is null is left out",
+        description="Sensors, by name; null drops one of the defaults",
     )
-    split: Split = Field(Split(), description="Training, validation and test")
-    context: Context = Field(Context(), description="Neighbourhood of an embedding")
+    split: Split = Field(Split(), description="Training, validation and test split")
+    context: Context = Field(Context(), description="Spatial and temporal context of an embedding")
     training: Training = Field(Training(), description="Training of the encoders")
     fusion: Fusion = Field(Fusion(), description="Fusion")
     embed: Embed = Field(Embed(), description="Export")
     evaluation_samples: Count = Field(
-        4096, description="Samples per split that reconstruction is measured on"
+        4096, description="Samples per split for the evaluation of the reconstruction"
     )
-    gpp: Gpp | None = Field(Gpp(), description="GPP; null: not evaluated")
+    gpp: Gpp | None = Field(Gpp(), description="GPP at flux towers; null: not evaluated")
     demo: Demo | None = Field(None, description="Simulated archive; null: the real catalog")
 
     @model_validator(mode="after")

@@ -6,20 +6,22 @@ from typing import Literal, NamedTuple, Self
 
 from pydantic import Field, model_validator
 
-from pipeline_lib.config.base import Block, Count, NonNegative, Positive, Share
+from pipeline_lib.config.base import Block, Count, Fraction, NonNegative, Positive
 
 
 class Sequence(Block):
     """How training samples are cut from a cube."""
 
-    frames: Count = Field(20, description="Frames of a sequence, from which a sample is drawn")
-    stride_time: Count = Field(17, description="Frames between the starts of two sequences")
-    stride_space: Count = Field(9, description="Pixels between two patches")
-    max_span_days: Positive = Field(195, description="Longest time a sample may span, days")
+    frames: Count = Field(
+        20, description="Frames per sequence, from which the frames of a sample are drawn"
+    )
+    stride_time: Count = Field(17, description="Stride between sequences, frames")
+    stride_space: Count = Field(9, description="Stride between patches, pixels")
+    max_span_days: Positive = Field(195, description="Maximum time span of a sample, days")
 
 
 class Encoder(Block):
-    """Architecture and size of a sensor's autoencoder."""
+    """Architecture of a sensor's autoencoder."""
 
     kind: Literal["dense", "patch"] = Field(
         "dense",
@@ -33,8 +35,8 @@ class Encoder(Block):
     components: int = Field(
         0,
         ge=0,
-        description="First numbers of the latent that are principal components of the centre's "
-        "spectrum; the others are learned (0: all, as in the paper)",
+        description="Number of latent dimensions that are principal components of the target "
+        "pixel's spectrum; the others are learned (0: all are learned, as in the paper)",
     )
     decoder_width: int = Field(32, ge=8, description="Channels of the decoder")
 
@@ -49,24 +51,25 @@ class Loss(Block):
     """Weights of the training loss."""
 
     mae: NonNegative = Field(1.0, description="Weight of the weighted MAE, on bands scaled to 0..1")
-    centre: NonNegative = Field(
-        0.0, description="Weight of the MAE of the centre alone, beside its share of the other"
-    )
+    centre: NonNegative = Field(0.0, description="Weight of the MAE of the target pixel alone")
     neighbourhood: NonNegative = Field(
         0.0,
-        description="Weight of the MAE of what is linearly read from the latent: mean and spread "
-        "of the centre frame around the centre",
+        description="Weight of the MAE of a linear prediction of the neighbourhood from the "
+        "latent: mean and standard deviation around the target pixel in the centre frame",
     )
     ssim: NonNegative = Field(0.0, description="Weight of 1 - SSIM")
-    sam: NonNegative = Field(0.0, description="Weight of the spectral angle at the centre, rad")
-    time_factor: Share = Field(
-        0.1, description="Factor of the context weight per frame from the centre"
+    sam: NonNegative = Field(
+        0.0, description="Weight of the spectral angle at the target pixel, rad"
     )
-    first_ring_factor: Share = Field(
-        0.01, description="Factor of the context weight for the first ring of pixels"
+    time_factor: Fraction = Field(
+        0.1, description="Factor of the weight of the context per frame from the centre frame"
     )
-    ring_factor: Share = Field(
-        0.1, description="Factor of the context weight for each further ring"
+    first_ring_factor: Fraction = Field(
+        0.01,
+        description="Factor of the weight of the context in the first ring around the target pixel",
+    )
+    ring_factor: Fraction = Field(
+        0.1, description="Factor of the weight of the context per further ring"
     )
 
 
@@ -95,32 +98,33 @@ LOADERS = {
 
 
 class SensorSource(Block):
-    """What decides a sensor's cubes, and nothing that is only learned from them."""
+    """The keys of a sensor that determine its cubes, without those of learning."""
 
     collection: str = Field(description="STAC collection")
     loader: Literal["sentinel-2-l2a", "sentinel-1-rtc", "landsat-c2-l2"] = Field(
-        description="Physics of the collection: how its assets become a cube"
+        description="Reader of the collection: how its assets become a cube"
     )
-    quantity: Literal["reflectance", "backscatter"] = Field(description="What a cube holds")
+    quantity: Literal["reflectance", "backscatter"] = Field(
+        description="Physical quantity of the cube"
+    )
     bands: tuple[str, ...] = Field(description="Bands of the cube, in order", min_length=1)
     brdf: bool = Field(False, description="Correct to nadir view with the c-factor")
     clouds: Literal["cloudsen12", "scl", "qa_pixel", "none"] = Field(
         "none",
-        description="Where the cloud mask comes from: cloudsen12 or scl for Sentinel-2, qa_pixel "
-        "for Landsat",
+        description="Cloud mask: cloudsen12 or scl for Sentinel-2, qa_pixel for Landsat",
     )
-    min_clear: Share = Field(0.0, description="Least share of clear pixels of a date that is kept")
+    min_clear: Fraction = Field(0.0, description="Minimum clear fraction for a date to be kept")
     rolling_mean: Count = Field(
-        1, description="Frames of the centred rolling mean over time (1: none)"
+        1, description="Window of the centred rolling mean over time, frames (1: none)"
     )
 
     @model_validator(mode="after")
     def _source_consistent(self) -> Self:
         problems = []
         if len(set(self.bands)) < len(self.bands):
-            problems.append("a band is named twice")
+            problems.append("duplicate band")
         if self.rolling_mean % 2 == 0:
-            problems.append("rolling_mean must be odd, so that it has a centre")
+            problems.append("rolling_mean must be odd")
         physics = LOADERS[self.loader]
         if self.quantity != physics.quantity:
             problems.append(f"quantity: {self.loader} is {physics.quantity}")
@@ -142,13 +146,13 @@ class SensorSource(Block):
 
 
 class Sensor(SensorSource):
-    """One sensor, from its catalog to its latent numbers."""
+    """One sensor, from its collection to its latent."""
 
-    rgb: tuple[str, str, str] | None = Field(None, description="Bands of a true-colour picture")
-    quantiles: tuple[Share, Share] = Field(
-        (0.001, 0.999), description="Quantiles of the training split that become 0 and 1"
+    rgb: tuple[str, str, str] | None = Field(None, description="Bands of a true-colour image")
+    quantiles: tuple[Fraction, Fraction] = Field(
+        (0.001, 0.999), description="Quantiles of the training split that are scaled to 0 and 1"
     )
-    latent_dim: Count = Field(description="Numbers per pixel and date")
+    latent_dim: Count = Field(description="Latent dimension")
     sequence: Sequence = Field(Sequence(), description="Training samples")
     encoder: Encoder = Field(Encoder(), description="Autoencoder")
     loss: Loss = Field(Loss(), description="Training loss")
@@ -158,13 +162,13 @@ class Sensor(SensorSource):
         if self.quantiles[0] >= self.quantiles[1]:
             raise ValueError("the lower quantile must lie below the upper one")
         if self.encoder.components >= min(self.latent_dim, len(self.bands)):
-            raise ValueError("encoder.components must be fewer than the bands and than latent")
+            raise ValueError("encoder.components must be fewer than the bands and than latent_dim")
         loss = self.loss
         if not any((loss.mae, loss.centre, loss.neighbourhood, loss.ssim, loss.sam)):
             raise ValueError("loss: at least one weight must be above 0")
         unknown = set(self.rgb or ()) - set(self.bands)
         if unknown:
-            raise ValueError(f"rgb names unknown bands: {', '.join(sorted(unknown))}")
+            raise ValueError(f"rgb: unknown bands: {', '.join(sorted(unknown))}")
         return self
 
     def source(self) -> SensorSource:

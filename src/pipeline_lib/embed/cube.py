@@ -125,7 +125,7 @@ def embed_cube(
         pending,
         read=lambda tile: crops_of(frames, trained, tile),
         compute=lambda crops: embed_crops(
-            crops=crops, encoders=trained, fusion=joined, batch=embed.batch
+            crops=crops, encoders=trained, fusion=joined, batch=embed.batch_size
         ),
         write=store.write,
         workers=workers if device.type == "cpu" else 1,

@@ -88,7 +88,7 @@ def embed_arrays(
     )
     for tile in tiles(*reference.shape, embed.tile_px):
         crops = crops_of(frames, encoders, tile)
-        part = embed_crops(crops=crops, encoders=encoders, fusion=fusion, batch=embed.batch)
+        part = embed_crops(crops=crops, encoders=encoders, fusion=fusion, batch=embed.batch_size)
         area = (..., tile.rows, tile.columns)
         whole.embedding[area] = part.embedding
         whole.context_share[area] = part.context_share

@@ -127,7 +127,7 @@ def _draw_map(
 def _draw_shares(axes: Axes, drawn: pd.DataFrame, strata: Sequence[Stratum]) -> None:
     names = [stratum.name for stratum in strata]
     counts = [int((drawn["land_cover"] == name).sum()) for name in names]
-    wanted = [100 * stratum.share for stratum in strata]
+    wanted = [100 * stratum.fraction for stratum in strata]
     got = [100 * count / max(1, len(drawn)) for count in counts]
     rows = range(len(names))
     axes.barh(

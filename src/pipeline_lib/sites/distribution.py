@@ -43,7 +43,7 @@ def distribution(rows: Sequence[Mapping[str, Any]], sites: Sites) -> str:
     lines = [HEAD]
     for name, share, count, member in zip(
         [*names, "all"],
-        [*(stratum.share for stratum in sites.strata), 1.0],
+        [*(stratum.fraction for stratum in sites.strata), 1.0],
         [*wanted, sites.count],
         members,
         strict=True,

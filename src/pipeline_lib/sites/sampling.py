@@ -30,7 +30,7 @@ class _Place:
 
 def counts_of(strata: Sequence[Stratum], total: int) -> list[int]:
     """Sites of each stratum by the largest remainder, so that they add up to ``total``."""
-    quotas = np.array([stratum.share for stratum in strata]) * total
+    quotas = np.array([stratum.fraction for stratum in strata]) * total
     # Shares such as 0.35 * 20 fall a rounding error short of a whole number.
     counts = np.floor(quotas + 1e-9).astype(int)
     by_remainder = np.argsort(-(quotas - counts), kind="stable")
