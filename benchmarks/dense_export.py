@@ -26,10 +26,10 @@ from pipeline_lib.config import Embed
 from pipeline_lib.embed import embed_cube, read_manifest
 from pipeline_lib.embed.store import TileStore
 from pipeline_lib.embed.streaming import CubeFrames
-from pipeline_lib.evaluate.style import COLOURS, MUTED, drawing
 from pipeline_lib.models import Fusion, load_encoder, load_fusion
 from pipeline_lib.models.decoder import Decoder
 from pipeline_lib.models.encoder import SensorEncoder
+from pipeline_lib.report.style import COLOURS, MUTED, drawing
 
 MATRIX = 2048
 PATCHES = (16, 64)

@@ -33,8 +33,8 @@ from pipeline_lib.dataset import Normalisation
 from pipeline_lib.embed.arrays import Frames, Tile, tiles
 from pipeline_lib.embed.dense import crops_of, embed_crops
 from pipeline_lib.errors import UserError
-from pipeline_lib.evaluate.style import ABSENT, COLOURS, INK, MASKED, MUTED, drawing
 from pipeline_lib.models import Autoencoder, Fusion, TrainedEncoder, TrainedFusion, load_encoder
+from pipeline_lib.report.style import ABSENT, COLOURS, INK, MASKED, MUTED, drawing
 
 LIMIT = 1e-5
 LEAST = 1e-8

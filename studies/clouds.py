@@ -35,7 +35,7 @@ from simulated import (
 from pipeline_lib.acquire.clouds import CLOUD_BANDS, CloudModel, mask_of_scene_classes
 from pipeline_lib.cubes import CLEAR, CLOUD_SHADOW, NO_DATA, THICK_CLOUD, THIN_CLOUD
 from pipeline_lib.errors import UserError
-from pipeline_lib.evaluate.style import ABSENT, COLOURS, drawing
+from pipeline_lib.report.style import ABSENT, COLOURS, drawing
 from simulated_archive.clouds import CIRRUS_FROM, SHADOW_FROM, THICK_FROM, THIN_FROM
 
 SOURCES = ("cloudsen12", "scl")

@@ -32,7 +32,7 @@ from pipeline_lib.acquire.sentinel2 import NATIVE_M
 from pipeline_lib.config import SENTINEL_2
 from pipeline_lib.cubes import CLEAR, Grid
 from pipeline_lib.errors import UserError
-from pipeline_lib.evaluate.style import COLOURS, drawing
+from pipeline_lib.report.style import COLOURS, drawing
 from simulated_archive.bands import BANDS as ARCHIVE_BANDS
 from simulated_archive.canopy import CanopyTable
 from simulated_archive.optical import block_mean, surface_reflectance

@@ -221,7 +221,7 @@ def scores_of(contents: Sequence[Mapping[str, Any]], split: str, target: str, of
 
 def draw(evaluations: Found, probes: Found, split: str, output: Path) -> None:
     """Centre and context errors of all, and what the probes find; a dot for each seed."""
-    from pipeline_lib.evaluate.style import COLOURS, INK, MUTED, drawing
+    from pipeline_lib.report.style import COLOURS, INK, MUTED, drawing
 
     colours = dict(zip(evaluations, COLOURS, strict=False))
     panels = {

@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 
 from pipeline_lib.config import Embed
 from pipeline_lib.embed import embed_cube, read_embedding
-from pipeline_lib.evaluate.style import drawing
+from pipeline_lib.report.style import drawing
 
 LIMIT = 1e-5
 TILES = (64, 256)

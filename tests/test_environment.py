@@ -53,7 +53,7 @@ def test_what_the_snakefile_imports_is_light() -> None:
     assert shown.stdout.strip() == "[]"
 
 
-@pytest.mark.parametrize("package", ["cubes", "acquire", "sites", "demo", "gpp", "evaluate"])
+@pytest.mark.parametrize("package", ["cubes", "acquire", "sites", "gpp", "evaluate", "report"])
 def test_packages_without_networks_import_no_torch(package: str) -> None:
     code = f"import sys, pipeline_lib.{package}; print('torch' in sys.modules)"
     shown = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)

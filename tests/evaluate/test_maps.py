@@ -18,10 +18,10 @@ from pipeline_lib.embed.arrays import Embeddings
 from pipeline_lib.embed.store import Layout, TileStore
 from pipeline_lib.errors import UserError
 from pipeline_lib.evaluate.map_features import Basis, CubeFeatures, Scaling, observe
-from pipeline_lib.evaluate.map_report import map_tables, plot_maps
 from pipeline_lib.evaluate.map_scores import MAX_DAYS, REACH, boundaries, measure
 from pipeline_lib.evaluate.maps import assess_maps
 from pipeline_lib.files import write_csv
+from pipeline_lib.report.maps import map_tables, plot_maps
 
 RGB = ("B04", "B03", "B02")
 HALVES = np.repeat([[0] * 6 + [1] * 6], 12, axis=0)

@@ -16,7 +16,6 @@ from untrained import save_all_untrained, scaled_by
 from pipeline_lib.config import SENTINEL_1, SENTINEL_2, Context, Encoder, Fusion, Sensor, Sequence
 from pipeline_lib.cubes import CLEAR, THICK_CLOUD, Grid, make_cube, write_cube
 from pipeline_lib.errors import UserError
-from pipeline_lib.evaluate.probe_report import plot_probes, probe_tables
 from pipeline_lib.evaluate.probe_targets import Targets
 from pipeline_lib.evaluate.probes import (
     Origin,
@@ -27,6 +26,7 @@ from pipeline_lib.evaluate.probes import (
     probe_scores,
 )
 from pipeline_lib.files import write_csv
+from pipeline_lib.report.probes import plot_probes, probe_tables
 
 CONTEXT = Context(patch_px=7, frames=3)
 SMALL = Encoder(width=8, head_width=16, heads=2, head_layers=1, decoder_width=8)

@@ -24,7 +24,6 @@ from pipeline_lib.evaluate.nearest import (
     nearest_class_score,
     nearest_number_score,
 )
-from pipeline_lib.evaluate.probe_report import plot_probes, probe_tables, shown_split
 from pipeline_lib.evaluate.probe_scores import (
     CLASS_STRENGTHS,
     MAX_GROUPS,
@@ -46,6 +45,7 @@ from pipeline_lib.evaluate.probe_targets import (
 from pipeline_lib.evaluate.probes import ROUNDS, probe, probe_encoder, probed_samples
 from pipeline_lib.files import write_csv, write_json
 from pipeline_lib.models import Autoencoder, TrainedEncoder
+from pipeline_lib.report.probes import plot_probes, probe_tables, shown_split
 from pipeline_lib.seeds import generator
 
 CONTEXT = Context(patch_px=7, frames=3)

@@ -1,6 +1,6 @@
 # Figures, and the one page that shows them.
 
-EVALUATE = library_digest(["cubes", "evaluate"])
+EVALUATE = library_digest(["cubes", "evaluate", "report"])
 
 
 def shown_cube(sensor):
@@ -119,7 +119,7 @@ rule figure_gpp:
             ["towers", "period", "validation_years", "min_quality", "min_good_days"]
         ),
         targets=tower_files("targets"),
-        code=library_digest(["evaluate", "gpp"]),
+        code=library_digest(["gpp", "report"]),
     message:
         "Drawing GPP by day and site"
     script:
@@ -142,7 +142,7 @@ rule figure_towers:
     params:
         series=tower_files("series/embedding"),
         targets=tower_files("targets"),
-        code=library_digest(["evaluate", "gpp"]),
+        code=library_digest(["gpp", "report"]),
     message:
         "Drawing the embeddings around the towers"
     script:
@@ -162,7 +162,7 @@ rule figure_methods:
         mem_mb=retry_memory(1000),
         runtime=10,
     params:
-        code=library_digest(["evaluate", "gpp"]),
+        code=library_digest(["gpp", "report"]),
     message:
         "Drawing the error of every method"
     script:
@@ -184,7 +184,7 @@ rule figure_points:
         runtime=10,
     params:
         methods=gpp_methods() if TOWERS else {},
-        code=library_digest(["evaluate", "gpp"]),
+        code=library_digest(["gpp", "report"]),
     message:
         "Drawing predicted against observed GPP"
     script:
@@ -204,7 +204,7 @@ rule figure_lengths:
         mem_mb=retry_memory(1000),
         runtime=10,
     params:
-        code=library_digest(["evaluate", "gpp"]),
+        code=library_digest(["gpp", "report"]),
     message:
         "Drawing the error by length of the window"
     script:
@@ -248,7 +248,7 @@ rule figure_pca:
     params:
         rgb=C.sensors[REFERENCE].rgb,
         seed=C.seed,
-        code=library_digest(["cubes", "embed", "evaluate"]),
+        code=library_digest(["cubes", "embed", "evaluate", "report"]),
     message:
         "Drawing the PCA maps"
     script:
@@ -270,7 +270,7 @@ rule figure_dates:
         runtime=10,
     params:
         rgb=C.sensors[REFERENCE].rgb,
-        code=library_digest(["cubes", "embed", "evaluate"]),
+        code=library_digest(["cubes", "embed", "evaluate", "report"]),
     message:
         "Drawing four dates of one cube"
     script:
@@ -313,7 +313,7 @@ rule assess_maps:
         cubes=files_of_assessed(),
         truth=truth_of_cubes(),
         seed=C.seed,
-        code=library_digest(["cubes", "dataset", "embed", "evaluate"]),
+        code=library_digest(["cubes", "dataset", "embed", "evaluate", "report"]),
     message:
         "Measuring how smooth and how sharp the maps are"
     script:
@@ -391,7 +391,7 @@ rule report:
     params:
         config=plain(C),
         figures=figures(),
-        code=library_digest(["cubes", "dataset", "embed", "evaluate"]),
+        code=library_digest(["cubes", "dataset", "embed", "evaluate", "report"]),
     message:
         "Writing the report"
     script:

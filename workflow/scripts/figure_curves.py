@@ -2,7 +2,7 @@
 
 from pathlib import Path
 
-from pipeline_lib.evaluate.curves import plot_curves
+from pipeline_lib.report.curves import plot_curves
 from pipeline_lib.scripting import job
 
 with job(snakemake):

@@ -2,7 +2,7 @@
 
 from pathlib import Path
 
-from pipeline_lib.evaluate.pca import plot_pca_dates
+from pipeline_lib.report.pca import plot_pca_dates
 from pipeline_lib.scripting import job
 
 with job(snakemake):

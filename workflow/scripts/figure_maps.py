@@ -2,7 +2,7 @@
 
 from pathlib import Path
 
-from pipeline_lib.evaluate.map_report import plot_maps
+from pipeline_lib.report.maps import plot_maps
 from pipeline_lib.scripting import job, paths_of
 
 with job(snakemake):

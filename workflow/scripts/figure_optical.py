@@ -2,7 +2,7 @@
 
 from pathlib import Path
 
-from pipeline_lib.evaluate.optical import plot_optical_strip
+from pipeline_lib.report.optical import plot_optical_strip
 from pipeline_lib.scripting import job
 
 with job(snakemake):

@@ -2,7 +2,7 @@
 
 from pathlib import Path
 
-from pipeline_lib.evaluate.probe_report import plot_probes
+from pipeline_lib.report.probes import plot_probes
 from pipeline_lib.scripting import job
 
 with job(snakemake):

@@ -2,7 +2,7 @@
 
 from pathlib import Path
 
-from pipeline_lib.evaluate.radar import plot_radar_strip
+from pipeline_lib.report.radar import plot_radar_strip
 from pipeline_lib.scripting import job
 
 with job(snakemake):

@@ -3,7 +3,7 @@
 from pathlib import Path
 
 from pipeline_lib.config import Sites, Tower
-from pipeline_lib.evaluate.site_map import plot_sites
+from pipeline_lib.report.site_map import plot_sites
 from pipeline_lib.scripting import job
 
 with job(snakemake):

@@ -3,7 +3,7 @@
 from pathlib import Path
 
 from pipeline_lib.config import Config
-from pipeline_lib.evaluate.report import write_report
+from pipeline_lib.report.page import write_report
 from pipeline_lib.scripting import job, paths_of
 
 with job(snakemake):

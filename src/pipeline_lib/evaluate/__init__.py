@@ -1,1 +1,1 @@
-"""Reconstruction metrics, maps of principal components, figures, and the report of a run."""
+"""Reconstruction metrics, probes of embeddings, and maps in numbers."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
-from pipeline_lib.evaluate.tables import Table, number
+from pipeline_lib.report.tables import Table, number
 
 BY_YEAR, LEFT_OUT = "by_year", "left_out"
 UNITS = "g C m⁻² d⁻¹"

@@ -9,9 +9,9 @@ from typing import Any
 
 from pipeline_lib.dataset import cube_name, cubes_of
 from pipeline_lib.errors import UserError
-from pipeline_lib.evaluate.paper import PAPER
 from pipeline_lib.files import write_json
 from pipeline_lib.models import load_encoder, load_fusion
+from pipeline_lib.report.paper import PAPER
 from pipeline_lib.training.evaluation import (
     Evaluation,
     centre_spectra,

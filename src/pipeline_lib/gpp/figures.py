@@ -12,7 +12,6 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from pipeline_lib.config import Gpp, Tower
-from pipeline_lib.evaluate.style import COLOURS, INK, MUTED, drawing
 from pipeline_lib.files import read_json
 from pipeline_lib.gpp.experiments import BY_YEAR, LEFT_OUT, read_predictions
 from pipeline_lib.gpp.methods import CLIMATOLOGY, INPUTS, PAPERS, READERS, RIVAL, told_method
@@ -20,6 +19,7 @@ from pipeline_lib.gpp.metrics import agreement
 from pipeline_lib.gpp.series import SPREAD, features_of, read_series
 from pipeline_lib.gpp.targets import good_share, read_targets
 from pipeline_lib.gpp.windows import VALIDATION
+from pipeline_lib.report.style import COLOURS, INK, MUTED, drawing
 
 OBSERVED, PREDICTED, LEFT = "0.62", COLOURS[0], COLOURS[4]
 GPP_LABEL = "GPP (g C m$^{-2}$ d$^{-1}$)"

@@ -7,8 +7,8 @@ from pathlib import Path
 
 from matplotlib.axes import Axes
 
-from pipeline_lib.evaluate.style import COLOURS, drawing
 from pipeline_lib.plan.summary import Plan, Sum, told_bytes, told_hours, unit_of
+from pipeline_lib.report.style import COLOURS, drawing
 
 LEAST = 1e-3
 """Share of all hours or bytes under which a stage is left out."""

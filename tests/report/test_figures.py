@@ -17,16 +17,16 @@ from pipeline_lib.config import Sites, Stratum, Tower
 from pipeline_lib.cubes import CLEAR, NO_DATA, THICK_CLOUD, CubeRequest, make_cube, write_cube
 from pipeline_lib.cubes.grid import Grid
 from pipeline_lib.errors import UserError
-from pipeline_lib.evaluate.curves import metric_columns, plot_curves
-from pipeline_lib.evaluate.optical import (
+from pipeline_lib.files import write_csv
+from pipeline_lib.report.curves import metric_columns, plot_curves
+from pipeline_lib.report.optical import (
     plot_optical_strip,
     spread_dates,
     stretch_limit,
     true_colour,
 )
-from pipeline_lib.evaluate.radar import decibel, fullest_run, orbit_states, plot_radar_strip
-from pipeline_lib.evaluate.site_map import plot_sites, site_classes
-from pipeline_lib.files import write_csv
+from pipeline_lib.report.radar import decibel, fullest_run, orbit_states, plot_radar_strip
+from pipeline_lib.report.site_map import plot_sites, site_classes
 
 RGB = ("B04", "B03", "B02")
 SIZE = 12

@@ -13,7 +13,7 @@ import numpy as np
 
 from pipeline_lib.config import Sensor
 from pipeline_lib.cubes import read_cube
-from pipeline_lib.evaluate.paper import METRICS, PAPER
+from pipeline_lib.report.paper import METRICS, PAPER
 
 SPLITS = ("training", "validation", "test")
 _NONE = "–"

@@ -15,8 +15,8 @@ from matplotlib.axes import Axes
 from matplotlib.ticker import MaxNLocator
 
 from pipeline_lib.errors import UserError
-from pipeline_lib.evaluate.paper import METRICS, published
-from pipeline_lib.evaluate.style import COLOURS, MUTED, drawing
+from pipeline_lib.report.paper import METRICS, published
+from pipeline_lib.report.style import COLOURS, MUTED, drawing
 
 _COLUMN = re.compile(
     r"(?:(?P<sensor>.+?)[./:_ ])?(?P<metric>centre_mae_scaled|centre_mae|context_mae|sam|ssim_loss)"

@@ -12,8 +12,9 @@ from pipeline_lib.embed import read_manifest
 from pipeline_lib.embed.arrays import Embeddings
 from pipeline_lib.embed.store import Layout, TileStore
 from pipeline_lib.errors import UserError
-from pipeline_lib.evaluate import pca
-from pipeline_lib.evaluate.pca import (
+from pipeline_lib.files import write_csv
+from pipeline_lib.report import pca
+from pipeline_lib.report.pca import (
     ColourBasis,
     choose_cubes,
     clearest_dates,
@@ -23,7 +24,6 @@ from pipeline_lib.evaluate.pca import (
     plot_pca_maps,
     project_rgb,
 )
-from pipeline_lib.files import write_csv
 
 RGB = ("B04", "B03", "B02")
 

@@ -17,9 +17,10 @@ from pipeline_lib.cubes import make_cube, write_cube
 from pipeline_lib.cubes.grid import Grid
 from pipeline_lib.errors import UserError
 from pipeline_lib.evaluate.gpp_report import verdict
-from pipeline_lib.evaluate.report import write_report
-from pipeline_lib.evaluate.style import drawing
-from pipeline_lib.evaluate.tables import (
+from pipeline_lib.files import write_csv, write_json
+from pipeline_lib.report.page import write_report
+from pipeline_lib.report.style import drawing
+from pipeline_lib.report.tables import (
     comparison_table,
     embeddings_tables,
     encoder_tables,
@@ -27,7 +28,6 @@ from pipeline_lib.evaluate.tables import (
     fusion_tables,
     number,
 )
-from pipeline_lib.files import write_csv, write_json
 
 DEMO = Demo(tile_px=222, radar_tile_px=90)
 SENSORS = ("sentinel-1", "sentinel-2")

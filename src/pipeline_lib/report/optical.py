@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from pipeline_lib.cubes import CLEAR, grid_of, read_cube
 from pipeline_lib.errors import UserError
-from pipeline_lib.evaluate.style import ABSENT, INK, MASKED, drawing
+from pipeline_lib.report.style import ABSENT, INK, MASKED, drawing
 
 _MASK_COLOURS = ("#CFE8CF", "#0072B2", "#56B4E9", "#5B3A29", ABSENT)
 _MASK_NAMES = ("clear", "thick cloud", "thin cloud", "cloud shadow", "no data")

@@ -12,7 +12,7 @@ from matplotlib.patches import Patch, Rectangle
 
 from pipeline_lib.config import Stratum, Tower
 from pipeline_lib.errors import UserError
-from pipeline_lib.evaluate.style import COLOURS, INK, MUTED, drawing
+from pipeline_lib.report.style import COLOURS, INK, MUTED, drawing
 
 _MARKERS = ("^", "o", "s", "D", "v", "P", "X")
 _HATCH = "////"

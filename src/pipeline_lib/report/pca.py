@@ -19,8 +19,8 @@ from pipeline_lib.dataset import read_split
 from pipeline_lib.dataset.split import UNUSED
 from pipeline_lib.embed import read_embedding, read_manifest, same_model
 from pipeline_lib.errors import UserError
-from pipeline_lib.evaluate.optical import stretch_limit, true_colour
-from pipeline_lib.evaluate.style import ABSENT, INK, MASKED, drawing
+from pipeline_lib.report.optical import stretch_limit, true_colour
+from pipeline_lib.report.style import ABSENT, INK, MASKED, drawing
 from pipeline_lib.seeds import generator
 
 _COLOURS = 3

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from pipeline_lib.cubes import read_cube
 from pipeline_lib.errors import UserError
-from pipeline_lib.evaluate.style import COLOURS, INK, drawing
+from pipeline_lib.report.style import COLOURS, INK, drawing
 
 _ORBITS = {"ascending": (COLOURS[0], "^"), "descending": (COLOURS[4], "v")}
 _UNKNOWN_ORBIT = (COLOURS[3], "o")

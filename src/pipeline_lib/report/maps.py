@@ -18,12 +18,12 @@ from pipeline_lib.embed import read_embedding
 from pipeline_lib.evaluate.map_features import Scaling, observe
 from pipeline_lib.evaluate.map_scores import Classes, Mask, Values, boundaries
 from pipeline_lib.evaluate.nearest import NEAREST_TARGETS
-from pipeline_lib.evaluate.pca import pca_basis, project_rgb, true_colours
-from pipeline_lib.evaluate.probe_report import METRICS, PROBES, TARGETS, set_colour, set_label
 from pipeline_lib.evaluate.probe_targets import Truth
-from pipeline_lib.evaluate.style import ABSENT, INK, MASKED, MUTED, drawing
-from pipeline_lib.evaluate.tables import SPLITS, Table, number
 from pipeline_lib.files import read_json
+from pipeline_lib.report.pca import pca_basis, project_rgb, true_colours
+from pipeline_lib.report.probes import METRICS, PROBES, TARGETS, set_colour, set_label
+from pipeline_lib.report.style import ABSENT, INK, MASKED, MUTED, drawing
+from pipeline_lib.report.tables import SPLITS, Table, number
 
 SHOWN = ("test", "validation")
 """Splits in the order of preference for the pictures."""

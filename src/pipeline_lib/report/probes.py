@@ -9,9 +9,9 @@ from typing import Any
 import numpy as np
 from matplotlib.axes import Axes
 
-from pipeline_lib.evaluate.style import COLOURS, INK, MUTED, drawing
-from pipeline_lib.evaluate.tables import Table, number
 from pipeline_lib.files import read_json
+from pipeline_lib.report.style import COLOURS, INK, MUTED, drawing
+from pipeline_lib.report.tables import Table, number
 
 TARGETS = {
     "surroundings_mean": "neighbourhood: mean",

@@ -28,10 +28,11 @@ from pipeline_lib.evaluate.gpp_report import (
     verdict,
     with_weather,
 )
-from pipeline_lib.evaluate.map_report import map_tables
-from pipeline_lib.evaluate.paper import METRICS
-from pipeline_lib.evaluate.probe_report import probe_tables
-from pipeline_lib.evaluate.tables import (
+from pipeline_lib.files import atomic_path, digest_of, read_json
+from pipeline_lib.report.maps import map_tables
+from pipeline_lib.report.paper import METRICS
+from pipeline_lib.report.probes import probe_tables
+from pipeline_lib.report.tables import (
     SPLITS,
     Table,
     comparison_table,
@@ -41,7 +42,6 @@ from pipeline_lib.evaluate.tables import (
     fusion_tables,
     split_table,
 )
-from pipeline_lib.files import atomic_path, digest_of, read_json
 
 FIGURES = {
     "sites": (
@@ -220,7 +220,7 @@ def write_report(
             "Embeddings",
             text=(
                 f"Every cloud-free pixel and date of {config.fusion.reference} has "
-                f"{config.fusion.embedding_dim} dimensions. A cloudy centre has no embedding.",
+                f"a vector of {config.fusion.embedding_dim} dimensions. A cloudy centre has none.",
             ),
             figures=_of_kind(pictures, "dates", "pca"),
             tables=embeddings_tables(manifests),
@@ -244,7 +244,7 @@ def _render(**content: Any) -> str:
     from jinja2 import Environment, StrictUndefined
     from markupsafe import Markup
 
-    templates = files("pipeline_lib.evaluate") / "templates"
+    templates = files("pipeline_lib.report") / "templates"
     environment = Environment(autoescape=True, undefined=StrictUndefined)
     template = environment.from_string((templates / "report.html.j2").read_text("utf-8"))
     style = Markup((templates / "report.css").read_text("utf-8"))
@@ -288,7 +288,8 @@ def _run_section(config: Config, manifests: Iterable[tuple[str, Mapping[str, Any
         *(
             (
                 name,
-                f"{sensor.collection}, {len(sensor.bands)} bands, {sensor.latent_dim} dimensions",
+                f"{sensor.collection}, {len(sensor.bands)} bands, "
+                f"{sensor.latent_dim} latent dimensions",
             )
             for name, sensor in config.sensors.items()
         ),
