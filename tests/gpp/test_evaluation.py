@@ -129,7 +129,7 @@ def test_a_site_of_few_good_days_is_left_out_and_named(evaluated):
 
 
 def test_every_day_is_predicted_and_those_kept_are_scored(evaluated):
-    folder, metrics, _ = evaluated
+    folder, metrics, methods = evaluated
     days = pd.read_csv(folder / "predictions.csv", parse_dates=["date"])
     assert set(days["part"]) == {"training", "validation", "spanning"}
     years = days.groupby("part")["date"].agg(lambda d: set(d.dt.year))
@@ -142,7 +142,12 @@ def test_every_day_is_predicted_and_those_kept_are_scored(evaluated):
     own = days[days["site"] == "XX-Dbf"]
     assert (own["date"].diff().dropna() == pd.Timedelta(days=1)).all()
     assert len(own) == 1096 - 29
-    assert (days["spread"] > 0).all() and (days["left_out_spread"] > 0).all()
+    fits = read_predictions(methods["embedding-transformer"])
+    for column, design in (("spread", "by_year"), ("left_out_spread", "left_out")):
+        expected = fits.filter(regex=rf"^{design}_\d+$").std(axis=1)
+        np.testing.assert_allclose(days[column], expected, atol=1e-5)
+        # Two fits may agree on a day to all digits that are written.
+        assert (days[column] > 0).mean() > 0.99
     assert days.drop(columns="observed").notna().all(axis=None)
 
 
