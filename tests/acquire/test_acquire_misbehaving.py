@@ -315,11 +315,11 @@ CATALOG_CASES = {
     ),
     "catalog: 404": Case(
         lambda w: once("api", status(404), ALWAYS),
-        error=r"the search for sentinel-2-l2a failed \(Lost: gone \(HTTP 404\)\); check that",
+        error=r"the landing page failed \(Lost: gone \(HTTP 404\)\); check that",
     ),
     "catalog: a page that is no STAC": Case(
         lambda w: once("api", a_web_page, ALWAYS),
-        error=r"the search for sentinel-2-l2a failed \(.*\); check that",
+        error=r"the landing page failed \(.*\); check that",
     ),
 }
 

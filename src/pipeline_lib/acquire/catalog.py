@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Iterable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import asdict
 from datetime import UTC, date, datetime
@@ -34,41 +35,42 @@ def is_url(source: str) -> bool:
 
 
 def search(catalog: Catalog, collection: str, bounds: Bounds, start: date, end: date) -> list[Item]:
-    """Find the items of a collection.
+    """Unsigned items of a collection, sorted by time and identifier.
 
-    Parameters
-    ----------
-    catalog
-        A STAC API, or a folder with ``items/*.json``.
-    collection
-        Identifier of the collection.
-    bounds
-        West, south, east, north, degrees.
-    start, end
-        First and last day, both included, UTC.
+    ``bounds`` are west, south, east, north in degrees; both days are included, UTC. Asset
+    addresses of a folder start with the folder's own path.
 
-    Returns
-    -------
-    list of dict
-        Unsigned items, sorted by time and identifier. Asset addresses of a folder start
-        with the folder's own path.
-
-    Raises
-    ------
-    UserError
-        If the catalog cannot be read, or does not answer.
+    Raises UserError if the catalog cannot be read, or does not answer.
     """
-    found = (
-        _search_api(catalog, collection, bounds, start, end)
-        if is_url(catalog.source)
-        else _search_folder(Path(catalog.source), collection, bounds, start, end)
-    )
-    unique = {item["id"]: item for item in found}
-    return sorted(unique.values(), key=_order)
+    return open_catalog(catalog).search(collection, bounds, start, end)
+
+
+def license_of(catalog: Catalog, collection: str) -> str:
+    """Licence of a collection with the address of its terms, ``not stated`` without one.
+
+    Raises UserError if the catalog has no such collection, or does not answer.
+    """
+    return _terms(open_catalog(catalog).collection(collection))
+
+
+def _terms(content: Item) -> str:
+    links = content["links"] if isinstance(content.get("links"), list) else []
+    terms = [link for link in links if isinstance(link, dict) and link.get("rel") == "license"]
+    texts = [content.get("license"), *(link.get("href") for link in terms[:1])]
+    return " ".join(in_a_line(unsigned(t)) for t in texts if isinstance(t, str)) or "not stated"
+
+
+def open_catalog(catalog: Catalog) -> Folder | Api:
+    """The catalog's content, opened once for many searches; safe to share between threads."""
+    return Api(catalog) if is_url(catalog.source) else Folder(Path(catalog.source))
 
 
 def _order(item: Item) -> tuple[str, str]:
     return start_of(item).isoformat(), item["id"]
+
+
+def _sorted(items: Iterable[Item]) -> list[Item]:
+    return sorted({item["id"]: item for item in items}.values(), key=_order)
 
 
 def start_of(item: Item) -> datetime:
@@ -82,41 +84,55 @@ def _end_of(item: Item) -> datetime:
     return start_of(item) if text is None else moment_of(text)
 
 
-def _search_api(
-    catalog: Catalog, collection: str, bounds: Bounds, start: date, end: date
-) -> list[Item]:
-    with _answers(catalog, f"the search for {collection}"):
-        results = _client(catalog).search(
-            collections=[collection],
-            bbox=list(bounds),
-            # Scenes are timed to the millisecond, so the last second is not the end of a day.
-            datetime=f"{start}T00:00:00Z/{end}T23:59:59.999999Z",
-            limit=PAGE,
-        )
-        found: list[Any] = []
-        for number, page in enumerate(results.pages_as_dicts()):
-            if number == MOST_PAGES:
-                raise UserError(
-                    f"{catalog.source}: tells the {collection} items of one cube on more than "
-                    f"{MOST_PAGES} pages; {ADVICE}"
-                )
-            found += page["features"]
-    return checked_items(found, catalog.source)
+class Api:
+    """A STAC API, asked through pystac-client."""
 
+    def __init__(self, catalog: Catalog) -> None:
+        self.source = catalog.source
+        with self._one_line("the landing page"):
+            self._client = _client(catalog)
 
-@contextmanager
-def _answers(catalog: Catalog, what: str) -> Iterator[None]:
-    """Tell in one line why an API did not answer."""
-    try:
-        yield
-    except UserError:
-        raise
-    except Exception as error:
-        # Valid JSON that is no STAC ends in a dozen kinds of them.
-        raise UserError(
-            f"{catalog.source}: {what} failed ({type(error).__name__}: {in_a_line(error)}); check "
-            "that catalog.source is the address of a STAC API"
-        ) from error
+    def search(self, collection: str, bounds: Bounds, start: date, end: date) -> list[Item]:
+        """As :func:`search`."""
+        with self._one_line(f"the search for {collection}"):
+            results = self._client.search(
+                collections=[collection],
+                bbox=list(bounds),
+                # Scenes are timed to the millisecond: the last second is not the end of a day.
+                datetime=f"{start}T00:00:00Z/{end}T23:59:59.999999Z",
+                limit=PAGE,
+            )
+            found: list[Any] = []
+            for number, page in enumerate(results.pages_as_dicts()):
+                if number == MOST_PAGES:
+                    raise UserError(
+                        f"{self.source}: more than {MOST_PAGES} pages of {collection} items for "
+                        f"one search; {ADVICE}"
+                    )
+                found += page["features"]
+        return _sorted(checked_items(found, self.source))
+
+    def collection(self, name: str) -> Item:
+        """A collection's JSON; raises UserError if the API has none of this name."""
+        with self._one_line(f"the collection {name}"):
+            try:
+                return dict(self._client.get_collection(name).to_dict())
+            except Lost:
+                pass
+        raise UserError(f"{self.source}: no collection {name}; check the sensor's collection")
+
+    @contextmanager
+    def _one_line(self, what: str) -> Iterator[None]:
+        try:
+            yield
+        except UserError:
+            raise
+        except Exception as error:
+            # Valid JSON that is no STAC ends in a dozen kinds of them.
+            raise UserError(
+                f"{self.source}: {what} failed ({type(error).__name__}: {in_a_line(error)}); check "
+                "that catalog.source is the address of a STAC API"
+            ) from error
 
 
 def _client(catalog: Catalog) -> Any:
@@ -125,10 +141,10 @@ def _client(catalog: Catalog) -> Any:
     from pystac_client.exceptions import APIError
     from pystac_client.stac_api_io import StacApiIO
 
-    def tell_status(answer: Any, **_: Any) -> None:
+    def raise_status(answer: Any, **_: Any) -> None:
         check_status(answer.status_code, answer.headers.get("Retry-After"))
 
-    class PatientIO(StacApiIO):
+    class RetryingIO(StacApiIO):
         """Asks again what was not answered properly; a search changes nothing."""
 
         def read_text(self, source: Any, *arguments: Any, **more: Any) -> str:
@@ -140,12 +156,12 @@ def _client(catalog: Catalog) -> Any:
         def request(self, *arguments: Any, **more: Any) -> str:
             def ask() -> str:
                 try:
-                    text = super(PatientIO, self).request(*arguments, **more)
+                    text = super(RetryingIO, self).request(*arguments, **more)
                 except APIError as error:
-                    told = error.__context__
-                    if isinstance(told, (Busy, Lost, Refused)):
-                        raise told from None
-                    raise Busy(type(told or error).__name__) from error
+                    cause = error.__context__
+                    if isinstance(cause, (Busy, Lost, Refused)):
+                        raise cause from None
+                    raise Busy(type(cause or error).__name__) from error
                 try:
                     json.loads(text)
                 except ValueError as error:
@@ -154,58 +170,68 @@ def _client(catalog: Catalog) -> Any:
 
             return patiently(ask, what=catalog.source, retries=catalog.retries)
 
-    # pystac-client's own repetitions end where the body of an answer begins.
-    access = PatientIO(max_retries=None, timeout=catalog.timeout_s)
-    access.session.hooks["response"].append(tell_status)
+    # pystac-client's own retries end where the body of an answer begins.
+    access = RetryingIO(max_retries=None, timeout=catalog.timeout_s)
+    access.session.hooks["response"].append(raise_status)
     return Client.open(catalog.source, stac_io=access, timeout=catalog.timeout_s)
 
 
-def _search_folder(
-    source: Path, collection: str, bounds: Bounds, start: date, end: date
-) -> list[Item]:
-    files = sorted((source / "items").glob("*.json"))
-    if not files:
-        raise UserError(
-            f"{source}: no items/*.json there; catalog.source must be a STAC API's address or a "
-            "folder of STAC item collections"
-        )
-    found = []
-    for file in files:
-        content = read_json(file)
-        features = content.get("features", []) if isinstance(content, dict) else None
-        if not isinstance(features, list):
-            raise UserError(f"{file}: holds no item collection; {ADVICE}")
-        asked = [item for item in features if _may_be_asked(item, collection, bounds)]
-        for item in checked_items(asked, file):
-            if (
-                _overlap(_box(item, file), bounds)
-                and start_of(item).date() <= end
-                and _end_of(item).date() >= start
-            ):
-                found.append(_placed(item, source))
-    return found
+class Folder:
+    """A folder of STAC item collections, ``items/*.json``, read once."""
+
+    def __init__(self, source: Path) -> None:
+        self.source = source
+        self._features: list[tuple[Path, list[Any]]] = []
+        for file in sorted((source / "items").glob("*.json")):
+            content = read_json(file)
+            features = content.get("features", []) if isinstance(content, dict) else None
+            if not isinstance(features, list):
+                raise UserError(f"{file}: not an item collection; {ADVICE}")
+            self._features.append((file, features))
+
+    def search(self, collection: str, bounds: Bounds, start: date, end: date) -> list[Item]:
+        """As :func:`search`."""
+        if not self._features:
+            raise UserError(
+                f"{self.source}: no items/*.json there; catalog.source must be a STAC API's "
+                "address or a folder of STAC item collections"
+            )
+        found = []
+        for file, features in self._features:
+            candidates = [item for item in features if _may_match(item, collection, bounds)]
+            for item in checked_items(candidates, file):
+                if item.get("bbox") is None:
+                    raise UserError(f"{file}: item {item['id']} has no bbox; {ADVICE}")
+                if (
+                    _overlap(item["bbox"], bounds)
+                    and start_of(item).date() <= end
+                    and _end_of(item).date() >= start
+                ):
+                    found.append(_with_paths(item, self.source))
+        return _sorted(found)
+
+    def collection(self, name: str) -> Item:
+        """A collection's JSON, empty if the folder does not hold it."""
+        file = self.source / "collections" / f"{name}.json"
+        content = read_json(file) if file.exists() else {}
+        if not isinstance(content, dict):
+            raise UserError(f"{file}: not a collection; {ADVICE}")
+        return content
 
 
-def _may_be_asked(item: Any, collection: str, bounds: Bounds) -> bool:
-    """False for an item of another collection or place; what is none is left to be refused."""
+def _may_match(item: Any, collection: str, bounds: Bounds) -> bool:
+    """False for an item of another collection or place; others are validated first."""
     if not isinstance(item, dict):
         return True
     if item.get("collection") != collection:
         return False
     box = item.get("bbox")
-    known = isinstance(box, list) and len(box) in (4, 6) and all(map(_is_place, box))
+    known = isinstance(box, list) and len(box) in (4, 6) and all(map(_is_coordinate, box))
     return not known or _overlap(item["bbox"], bounds)
 
 
-def _is_place(value: Any) -> bool:
+def _is_coordinate(value: Any) -> bool:
     return isinstance(value, (int, float)) and -1e9 <= value <= 1e9
-
-
-def _box(item: Item, file: Path) -> Sequence[float]:
-    box: Sequence[float] | None = item.get("bbox")
-    if box is None:
-        raise UserError(f"{file}: item {item['id']} has no bbox; {ADVICE}")
-    return box
 
 
 def _overlap(box: Sequence[float], bounds: Bounds) -> bool:
@@ -213,44 +239,12 @@ def _overlap(box: Sequence[float], bounds: Bounds) -> bool:
     return west < bounds[2] and east > bounds[0] and south < bounds[3] and north > bounds[1]
 
 
-def _placed(item: Item, source: Path) -> Item:
+def _with_paths(item: Item, source: Path) -> Item:
     assets = {
         key: asset if is_url(asset["href"]) else asset | {"href": str(source / asset["href"])}
         for key, asset in item["assets"].items()
     }
     return item | {"assets": assets}
-
-
-def license_of(catalog: Catalog, collection: str) -> str:
-    """The licence that the catalog states for a collection.
-
-    Raises
-    ------
-    UserError
-        If the catalog is an API that has no such collection, or does not answer.
-    """
-    if is_url(catalog.source):
-        with _answers(catalog, f"the collection {collection}"):
-            client = _client(catalog)
-            try:
-                found = client.get_collection(collection)
-            except Lost:
-                found = None
-        if found is None:
-            raise UserError(
-                f"{catalog.source}: no collection {collection}; check the sensor's collection"
-            )
-        content = found.to_dict()
-    else:
-        file = Path(catalog.source) / "collections" / f"{collection}.json"
-        content = read_json(file) if file.exists() else {}
-        if not isinstance(content, dict):
-            raise UserError(f"{file}: holds no collection; {ADVICE}")
-    links = content["links"] if isinstance(content.get("links"), list) else []
-    there = [link for link in links if isinstance(link, dict) and link.get("rel") == "license"]
-    told = [content.get("license"), *(link.get("href") for link in there[:1])]
-    texts = [in_a_line(unsigned(text)) for text in told if isinstance(text, str)]
-    return " ".join(texts) or "not stated"
 
 
 def newest_versions(items: Iterable[Item]) -> list[Item]:
@@ -315,43 +309,63 @@ def baseline_of(item: Item) -> tuple[int, ...]:
 def pin_items(
     *, request: CubeRequest, sensor: SensorSource, cube: CubeGrid, catalog: Catalog, output: Path
 ) -> None:
-    """Search the catalog for a cube's items and write them to a file.
+    """Pin the items of one cube: :func:`pin_all` of one request."""
+    pin_all(requests=[request], sensor=sensor, cube=cube, catalog=catalog, outputs=[output])
 
-    The file holds ``query``, ``queried_at`` (None for a folder, so that equal folders give
-    equal files), ``license``, ``request``, ``grid``, and the unsigned ``items``, sorted by time.
 
-    Raises
-    ------
-    UserError
-        If the catalog holds no item for this place and period.
+def pin_all(
+    *,
+    requests: Sequence[CubeRequest],
+    sensor: SensorSource,
+    cube: CubeGrid,
+    catalog: Catalog,
+    outputs: Sequence[Path],
+) -> None:
+    """Search the catalog for the items of cubes and write them, one JSON file for each request.
+
+    A file appears whole and holds ``query``, ``queried_at`` (None for a folder, so that equal
+    folders give equal files), ``license``, ``request``, ``grid``, and the unsigned ``items``,
+    sorted by time. An API is asked for ``catalog.requests`` cubes at a time.
+
+    Raises UserError if the catalog does not answer, or has no item for a cube, which is named.
     """
-    grid = request.grid(cube)
-    bounds = grid.lonlat_bounds()
-    items = search(catalog, sensor.collection, bounds, request.start, request.end)
-    # Before the items are counted: an API finds nothing in a collection that it does not have.
-    terms = license_of(catalog, sensor.collection)
-    if sensor.loader == "sentinel-2-l2a":
-        items = newest_versions(items)
-    if not items:
-        raise UserError(
-            f"cube {request.cube}: {catalog.source} has no {sensor.collection} item at "
-            f"{request.lon:g}, {request.lat:g} from {request.start} to {request.end}; "
-            "move the site or its period"
-        )
-    remote = is_url(catalog.source)
-    write_json(
-        output,
-        {
-            "query": {
-                "source": catalog.source,
-                "collection": sensor.collection,
-                "bbox": list(bounds),
-                "datetime": f"{request.start}/{request.end}",
+    archive = open_catalog(catalog)
+    # First, since an API finds no item in a collection that it does not have.
+    terms = _terms(archive.collection(sensor.collection))
+
+    def pin(pair: tuple[CubeRequest, Path]) -> None:
+        request, output = pair
+        grid = request.grid(cube)
+        bounds = grid.lonlat_bounds()
+        try:
+            items = archive.search(sensor.collection, bounds, request.start, request.end)
+            if sensor.loader == "sentinel-2-l2a":
+                items = newest_versions(items)
+        except UserError as error:
+            raise UserError(f"cube {request.cube}: {error}") from error
+        if not items:
+            raise UserError(
+                f"cube {request.cube}: {catalog.source} has no {sensor.collection} item at "
+                f"{request.lon:g}, {request.lat:g} from {request.start} to {request.end}; "
+                "move the site or its period"
+            )
+        remote = is_url(catalog.source)
+        write_json(
+            output,
+            {
+                "query": {
+                    "source": catalog.source,
+                    "collection": sensor.collection,
+                    "bbox": list(bounds),
+                    "datetime": f"{request.start}/{request.end}",
+                },
+                "queried_at": datetime.now(UTC).isoformat(timespec="seconds") if remote else None,
+                "license": terms,
+                "request": request.to_row(),
+                "grid": asdict(grid),
+                "items": items,
             },
-            "queried_at": datetime.now(UTC).isoformat(timespec="seconds") if remote else None,
-            "license": terms,
-            "request": request.to_row(),
-            "grid": asdict(grid),
-            "items": items,
-        },
-    )
+        )
+
+    with ThreadPoolExecutor(catalog.requests) as pool:
+        list(pool.map(pin, list(zip(requests, outputs, strict=True))))
