@@ -1,14 +1,11 @@
 """Dated, context-aware 10 m embeddings from several sensors: the targets."""
 
-import logging
+from pathlib import Path
 
+from snakemake.logging import logger
 from snakemake.utils import min_version
 
 min_version("9.0")
-
-# A full disk does not take the lines of Snakemake's own log. That is told once, and not with a
-# traceback for each line.
-logging.raiseExceptions = False
 
 
 configfile: f"{workflow.basedir}/config/config.yaml"
@@ -40,14 +37,15 @@ include: "workflow/rules/plan.smk"
 rule all:
     default_target: True
     input:
-        [] if C.models else f"{RUN}/report.html",
-        f"{RUN}/gpp/sites.csv" if TOWERS else [],
+        [] if C.models else out("report.html"),
+        out("gpp/sites.csv") if TOWERS else [],
         embeddings(),
         geotiffs,
 
 
 rule cubes:
     input:
+        trained_models,
         [cube_file(sensor, cube) for sensor in C.sensors for cube in cubes_of(sensor)],
 
 
@@ -57,6 +55,6 @@ rule embed:
         geotiffs,
 
 
-onerror:
-    for line in after_failure(map(Path, log), [Path(".snakemake"), Path(RUN)]):
-        logger.error(line)
+onstart:
+    if C.models:
+        logger.info(f"Nothing is trained: the models are those of {MODELS}")

@@ -16,7 +16,6 @@ from pipeline_lib.errors import UserError
 from pipeline_lib.files import (
     atomic_path,
     digest_of,
-    library_digest,
     pack,
     read_json,
     write_json,
@@ -97,10 +96,3 @@ def test_a_packed_folder_depends_on_content_alone(tmp_path: Path) -> None:
 @given(st.dictionaries(st.text(), st.integers()))
 def test_a_digest_does_not_depend_on_the_order_of_keys(content: dict[str, int]) -> None:
     assert digest_of(content) == digest_of(dict(reversed(list(content.items()))))
-
-
-def test_a_library_digest_tells_packages_apart() -> None:
-    assert library_digest(["cubes"]) == library_digest(["cubes"])
-    assert library_digest(["cubes"]) != library_digest(["cubes", "config"])
-    with pytest.raises(ValueError, match="no package"):
-        library_digest(["nonsense"])

@@ -7,7 +7,7 @@ import hashlib
 import json
 import shutil
 import zipfile
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -115,31 +115,3 @@ def digest_of(content: Any) -> str:
     """SHA-256 of a JSON-serialisable value, independent of the order of its keys."""
     text = json.dumps(content, sort_keys=True, separators=(",", ":"))
     return hashlib.sha256(text.encode()).hexdigest()
-
-
-SOURCES = ("*.py", "*.j2", "*.css")
-"""What decides what a package does."""
-
-
-def library_digest(packages: Iterable[str]) -> str:
-    """Digest of the source of packages of this library.
-
-    Snakemake does not see an edit of an imported library; a rule that carries this digest
-    in its params reruns after one.
-    """
-    root = Path(__file__).parent
-    common = [root / "files.py", root / "errors.py", root / "seeds.py"]
-    sources = common + [p for name in packages for p in _sources(root, name)]
-    state = hashlib.sha256()
-    for path in sorted(set(sources)):
-        state.update(path.relative_to(root.parent).as_posix().encode())
-        state.update(path.read_bytes())
-    return state.hexdigest()[:16]
-
-
-def _sources(root: Path, name: str) -> list[Path]:
-    folder = root.parent / name if name == "simulated_archive" else root / name
-    found = [path for kind in SOURCES for path in folder.rglob(kind)]
-    if not found:
-        raise ValueError(f"pipeline_lib has no package {name!r}")
-    return found

@@ -267,7 +267,7 @@ def graph(content: Mapping[str, Any], folder: Path) -> dict[Any, Any]:
     with (
         SnakemakeApi(OutputSettings(quiet={Quietness.ALL})) as api,
         # The library is the same before and after an edit of the config.
-        patch("pipeline_lib.files.library_digest", lambda packages: ""),
+        patch("pipeline_lib.code_digest.code_digest", lambda *names: ""),
     ):
         workflow = api.workflow(
             resource_settings=ResourceSettings(cores=2),

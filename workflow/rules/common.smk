@@ -1,14 +1,12 @@
 import csv
 import re
 import shutil
-import sys
-from pathlib import Path
 
 from snakemake.exceptions import WorkflowError
-from snakemake.logging import logger
 
-from pipeline_lib.config import parse as parse_config
+from pipeline_lib.code_digest import code_digest
 from pipeline_lib.config import (
+    LOADERS,
     are_trained,
     parse_before_models,
     parts_of,
@@ -17,24 +15,11 @@ from pipeline_lib.config import (
 from pipeline_lib.config.site_table import site_rows
 from pipeline_lib.config.yaml_files import check_files
 from pipeline_lib.errors import UserError
-from pipeline_lib.files import digest_of, library_digest
-from pipeline_lib.locks import hold_folder
-from pipeline_lib.refusals import after_failure, check_writable
+from pipeline_lib.files import digest_of
 
-# A run may be planned before the models that it uses are trained. Snakemake keeps its targets to
-# itself until this file is read; so the command line is asked.
-PLANNED = "plan" in sys.argv
-
-# Jobs parse this file too; only the run itself can tell whether another one is alive.
-HELD = None
 try:
-    if workflow.is_main_process:
-        check_files(map(Path, workflow.configfiles))
-    C = parse_before_models(config) if PLANNED else parse_config(config)
-    if workflow.is_main_process:
-        HELD = hold_folder(Path(".snakemake"))
-        if not workflow.output_settings.dryrun:
-            check_writable(Path("results") / C.run)
+    check_files(map(Path, workflow.configfiles))
+    C = parse_before_models(config)
 except UserError as error:
     raise WorkflowError(str(error)) from None
 
@@ -45,13 +30,37 @@ MODELS = str(C.models or f"{RUN}/models")
 MODEL_DIGEST = (
     trained_blocks(C.models).digest if C.models and are_trained(C.models) else None
 )
-if C.models and workflow.is_main_process:
-    logger.info(
-        f"Nothing is trained: the models are {MODELS}; targets: cubes, embed, plan."
-    )
-STATE = f"{RUN}/state"
 REFERENCE = C.fusion.reference
 TRAINED = [*C.sensors, "fusion"]
+
+
+def out(path):
+    """A product of this run, or a pattern of them, as `cubes/{sensor}/{cube}.zarr.zip`."""
+    return f"{RUN}/{path}"
+
+
+def code_of(script, *loaded):
+    """Digest of the code that a script runs: only an edit of that code reruns its rule.
+
+    Loaded are functions that are only named in data, as functions of the wildcards.
+    """
+    path = Path(workflow.source_path(f"../scripts/{script}.py"))
+    return lambda wildcards: code_digest(path, *(name(wildcards) for name in loaded))
+
+
+def loader_of(wildcards):
+    """The function that loads the scenes of a sensor."""
+    return LOADERS[C.sensors[wildcards.sensor].loader].function
+
+
+def trained_models(wildcards):
+    """Stops what needs trained models that are not there; a plan of it does not."""
+    if C.models and not are_trained(C.models):
+        try:
+            trained_blocks(C.models)
+        except UserError as error:
+            raise WorkflowError(f"models: {error}") from None
+    return []
 
 
 def plain(block):
@@ -66,11 +75,11 @@ def place_of(tower):
 
 # The simulated archive stands in for the catalog; the rest of the workflow does not know.
 CATALOG = (
-    C.catalog.model_copy(update={"source": f"{RUN}/archive", "signing": "none"})
+    C.catalog.model_copy(update={"source": out("archive"), "signing": "none"})
     if C.demo
     else C.catalog
 )
-FLUXNET = f"{RUN}/archive/fluxnet" if C.demo else (C.gpp and C.gpp.fluxnet)
+FLUXNET = out("archive/fluxnet") if C.demo else (C.gpp and C.gpp.fluxnet)
 
 SITES = [f"site-{number:03d}" for number in range(C.sites.count)] if C.sites else []
 SITE_CUBES = [
@@ -90,12 +99,8 @@ def retry_memory(mb):
 
 
 def gpus(devices):
-    """GPUs of a job. Jobs that are sent elsewhere ask for them, whatever this machine has."""
-
-    def asked(wildcards):
-        return devices if workflow.non_local_exec or shutil.which("nvidia-smi") else 0
-
-    return asked
+    """GPUs of a job on this machine; the profile of a cluster says how many it gets there."""
+    return devices if shutil.which("nvidia-smi") else 0
 
 
 def alternation(names):
@@ -133,7 +138,7 @@ def embedded_cubes():
 
 
 def cube_file(sensor, cube):
-    return f"{RUN}/cubes/{sensor}/{cube}.zarr.zip"
+    return out(f"cubes/{sensor}/{cube}.zarr.zip")
 
 
 def model_files(sensor):
@@ -148,7 +153,7 @@ def fusion_files():
 
 
 def embeddings():
-    return [f"{RUN}/embeddings/{cube}/manifest.json" for cube in embedded_cubes()]
+    return [out(f"embeddings/{cube}/manifest.json") for cube in embedded_cubes()]
 
 
 def site_of(cube):

@@ -1,18 +1,16 @@
 # From the catalog, or from the user's own files, to cubes.
 
-ACQUIRE = library_digest(["cubes", "acquire"])
-
 
 rule pin_items:
     input:
         site_table_first,
         lambda w: archive_of(w.cube),
     output:
-        f"{RUN}/items/{{sensor}}/{{cube}}.json",
+        out("items/{sensor}/{cube}.json"),
     log:
-        f"{RUN}/logs/pin_items/{{sensor}}/{{cube}}.log",
+        out("logs/pin_items/{sensor}/{cube}.log"),
     benchmark:
-        f"{RUN}/benchmarks/pin_items/{{sensor}}/{{cube}}.tsv"
+        out("benchmarks/pin_items/{sensor}/{cube}.tsv")
     retries: 0 if C.demo else 3
     resources:
         mem_mb=retry_memory(1000),
@@ -22,7 +20,7 @@ rule pin_items:
         sensor=lambda w: source_of(w.sensor),
         cube=plain(C.cube),
         catalog=ORIGIN,
-        code=ACQUIRE,
+        code=code_of("pin_items"),
     message:
         "Asking the catalog for the {wildcards.sensor} scenes of {wildcards.cube}"
     script:
@@ -33,11 +31,11 @@ rule build_cube:
     input:
         pinned=rules.pin_items.output[0],
     output:
-        f"{RUN}/cubes/{{sensor}}/{{cube}}.zarr.zip",
+        out("cubes/{sensor}/{cube}.zarr.zip"),
     log:
-        f"{RUN}/logs/build_cube/{{sensor}}/{{cube}}.log",
+        out("logs/build_cube/{sensor}/{cube}.log"),
     benchmark:
-        f"{RUN}/benchmarks/build_cube/{{sensor}}/{{cube}}.tsv"
+        out("benchmarks/build_cube/{sensor}/{cube}.tsv")
     wildcard_constraints:
         cube=alternation([*SITE_CUBES, *TOWERS, *AREAS]),
     retries: 0 if C.demo else 3
@@ -48,7 +46,7 @@ rule build_cube:
         sensor=lambda w: source_of(w.sensor),
         cube=plain(C.cube),
         catalog=ORIGIN,
-        code=ACQUIRE,
+        code=code_of("build_cube", loader_of),
     message:
         "Building the {wildcards.sensor} cube of {wildcards.cube}"
     script:
@@ -59,11 +57,11 @@ rule ingest_cube:
     input:
         lambda w: str(OWN_CUBES[w.cube].files[w.sensor].file),
     output:
-        f"{RUN}/cubes/{{sensor}}/{{cube}}.zarr.zip",
+        out("cubes/{sensor}/{cube}.zarr.zip"),
     log:
-        f"{RUN}/logs/ingest_cube/{{sensor}}/{{cube}}.log",
+        out("logs/ingest_cube/{sensor}/{cube}.log"),
     benchmark:
-        f"{RUN}/benchmarks/ingest_cube/{{sensor}}/{{cube}}.tsv"
+        out("benchmarks/ingest_cube/{sensor}/{cube}.tsv")
     wildcard_constraints:
         cube=alternation(OWN_CUBES),
     resources:
@@ -75,7 +73,7 @@ rule ingest_cube:
             mode="json", exclude={"split", "embed"}
         ),
         resolution_m=C.cube.resolution_m,
-        code=library_digest(["cubes"]),
+        code=code_of("ingest_cube"),
     message:
         "Reading the {wildcards.sensor} file of {wildcards.cube}"
     script:

@@ -19,11 +19,11 @@ rule split_sites:
     input:
         sites=lambda w: checkpoints.sample_sites.get().output[0] if C.sites else [],
     output:
-        f"{RUN}/dataset/split.csv",
+        out("dataset/split.csv"),
     log:
-        f"{RUN}/logs/split_sites.log",
+        out("logs/split_sites.log"),
     benchmark:
-        f"{RUN}/benchmarks/split_sites.tsv"
+        out("benchmarks/split_sites.tsv")
     resources:
         mem_mb=retry_memory(500),
         runtime=5,
@@ -31,7 +31,7 @@ rule split_sites:
         own=split_rows(),
         split=plain(C.split),
         seed=C.seed,
-        code=library_digest(["dataset"]),
+        code=code_of("split_sites"),
     message:
         "Splitting the sites"
     script:
@@ -43,18 +43,18 @@ rule fit_normalisation:
         cubes=lambda w: [cube_file(w.sensor, cube) for cube in learning_cubes(w.sensor)],
         split=rules.split_sites.output[0],
     output:
-        f"{RUN}/dataset/{{sensor}}/normalisation.json",
+        out("dataset/{sensor}/normalisation.json"),
     log:
-        f"{RUN}/logs/fit_normalisation/{{sensor}}.log",
+        out("logs/fit_normalisation/{sensor}.log"),
     benchmark:
-        f"{RUN}/benchmarks/fit_normalisation/{{sensor}}.tsv"
+        out("benchmarks/fit_normalisation/{sensor}.tsv")
     resources:
         mem_mb=retry_memory(16000),
         runtime=60,
     params:
         bands=lambda w: C.sensors[w.sensor].bands,
         quantiles=lambda w: C.sensors[w.sensor].quantiles,
-        code=library_digest(["cubes", "dataset"]),
+        code=code_of("fit_normalisation"),
     message:
         "Fitting the scaling of {wildcards.sensor}"
     script:

@@ -15,11 +15,11 @@ if C.demo:
 
         rule demo_land_cover:
             output:
-                f"{RUN}/archive/items/{C.sites.land_cover.collection}.json",
+                out(f"archive/items/{C.sites.land_cover.collection}.json"),
             log:
-                f"{RUN}/logs/demo_land_cover.log",
+                out("logs/demo_land_cover.log"),
             benchmark:
-                f"{RUN}/benchmarks/demo_land_cover.tsv"
+                out("benchmarks/demo_land_cover.tsv")
             resources:
                 mem_mb=retry_memory(2000),
                 runtime=10,
@@ -27,8 +27,8 @@ if C.demo:
                 sites=plain(C.sites),
                 demo=plain(C.demo),
                 seed=C.seed,
-                folder=f"{RUN}/archive",
-                code=library_digest(["simulated_archive"]),
+                folder=out("archive"),
+                code=code_of("demo_land_cover"),
             message:
                 "Simulating a land-cover map"
             script:
@@ -36,16 +36,16 @@ if C.demo:
 
     rule demo_canopy:
         output:
-            f"{RUN}/archive/canopy.npz",
+            out("archive/canopy.npz"),
         log:
-            f"{RUN}/logs/demo_canopy.log",
+            out("logs/demo_canopy.log"),
         benchmark:
-            f"{RUN}/benchmarks/demo_canopy.tsv"
+            out("benchmarks/demo_canopy.tsv")
         resources:
             mem_mb=retry_memory(2000),
             runtime=10,
         params:
-            code=library_digest(["simulated_archive"]),
+            code=code_of("demo_canopy"),
         message:
             "Tabulating the canopy's directional reflectance"
         script:
@@ -56,12 +56,12 @@ if C.demo:
             site_table_first,
             canopy=rules.demo_canopy.output[0],
         output:
-            f"{RUN}/archive/items/{{site}}.json",
-            f"{RUN}/truth/{{site}}.npz",
+            out("archive/items/{site}.json"),
+            out("truth/{site}.npz"),
         log:
-            f"{RUN}/logs/demo_site/{{site}}.log",
+            out("logs/demo_site/{site}.log"),
         benchmark:
-            f"{RUN}/benchmarks/demo_site/{{site}}.tsv"
+            out("benchmarks/demo_site/{site}.tsv")
         resources:
             mem_mb=retry_memory(2000),
             runtime=20,
@@ -73,9 +73,9 @@ if C.demo:
             cube=plain(C.cube),
             demo=plain(C.demo),
             seed=C.seed,
-            folder=f"{RUN}/archive",
-            truth=f"{RUN}/truth",
-            code=library_digest(["cubes", "simulated_archive"]),
+            folder=out("archive"),
+            truth=out("truth"),
+            code=code_of("demo_site"),
         message:
             "Simulating the scenes around {wildcards.site}"
         script:
@@ -85,26 +85,26 @@ if C.demo:
         input:
             canopy=rules.demo_canopy.output[0],
         output:
-            f"{RUN}/archive/items/{{tower}}.json",
-            f"{RUN}/truth/{{tower}}.npz",
+            out("archive/items/{tower}.json"),
+            out("truth/{tower}.npz"),
             f"{FLUXNET}/{TOWER_FILE}",
         log:
-            f"{RUN}/logs/demo_tower/{{tower}}.log",
+            out("logs/demo_tower/{tower}.log"),
         benchmark:
-            f"{RUN}/benchmarks/demo_tower/{{tower}}.tsv"
+            out("benchmarks/demo_tower/{tower}.tsv")
         params:
             requests=lambda w: requests_of([w.tower]),
             tower=lambda w: place_of(TOWERS[w.tower]),
             cube=plain(C.cube),
             demo=plain(C.demo),
             seed=C.seed,
-            folder=f"{RUN}/archive",
-            truth=f"{RUN}/truth",
-            code=library_digest(["cubes", "simulated_archive"]),
+            folder=out("archive"),
+            truth=out("truth"),
+            code=code_of("demo_site"),
         message:
             "Simulating the scenes and the fluxes around {wildcards.tower}"
 
 
 def archive_of(cube):
     """What must be simulated before the catalog can be asked for a cube."""
-    return [f"{RUN}/archive/items/{site_of(cube)}.json"] if C.demo else []
+    return [out(f"archive/items/{site_of(cube)}.json")] if C.demo else []

@@ -18,15 +18,16 @@ GEOTIFFS = C.embed.model_dump(
 
 rule embed_cube:
     input:
+        trained_models,
         cubes=lambda w: [cube_file(sensor, w.cube) for sensor in sensors_with(w.cube)],
         encoders=[file for sensor in C.sensors for file in model_files(sensor)],
         fusion=fusion_files(),
     output:
-        f"{RUN}/embeddings/{{cube}}/manifest.json",
+        out("embeddings/{cube}/manifest.json"),
     log:
-        f"{RUN}/logs/embed_cube/{{cube}}.log",
+        out("logs/embed_cube/{cube}.log"),
     benchmark:
-        f"{RUN}/benchmarks/embed_cube/{{cube}}.tsv"
+        out("benchmarks/embed_cube/{cube}.tsv")
     threads: lambda w: tiles_at_once(w.cube)
     resources:
         mem_mb=lambda w, attempt, threads: attempt * (4000 + 2000 * threads),
@@ -37,8 +38,8 @@ rule embed_cube:
         encoders={sensor: f"{MODELS}/{sensor}" for sensor in C.sensors},
         model=MODEL_DIGEST,
         embed=C.embed.model_dump(mode="json", exclude=set(GEOTIFFS)),
-        state=f"{STATE}/embed/{{cube}}",
-        code=library_digest(["cubes", "dataset", "models", "embed"]),
+        state=out("state/embed/{cube}"),
+        code=code_of("embed_cube"),
     message:
         "Embedding {wildcards.cube}"
     script:
@@ -47,14 +48,14 @@ rule embed_cube:
 
 rule geotiff:
     input:
-        f"{RUN}/embeddings/{{cube}}/manifest.json",
+        out("embeddings/{cube}/manifest.json"),
     output:
-        geotiff=f"{RUN}/embeddings/{{cube}}/geotiff/{{date}}.tif",
-        item=f"{RUN}/embeddings/{{cube}}/geotiff/{{date}}.json",
+        geotiff=out("embeddings/{cube}/geotiff/{date}.tif"),
+        item=out("embeddings/{cube}/geotiff/{date}.json"),
     log:
-        f"{RUN}/logs/geotiff/{{cube}}/{{date}}.log",
+        out("logs/geotiff/{cube}/{date}.log"),
     benchmark:
-        f"{RUN}/benchmarks/geotiff/{{cube}}/{{date}}.tsv"
+        out("benchmarks/geotiff/{cube}/{date}.tsv")
     wildcard_constraints:
         cube=alternation(embedded_cubes()),
         date=r"\d{4}-\d\d-\d\d",
@@ -62,7 +63,7 @@ rule geotiff:
         mem_mb=retry_memory(2000),
         runtime=30,
     params:
-        code=library_digest(["cubes", "embed"]),
+        code=code_of("geotiff"),
     message:
         "GeoTIFF of {wildcards.cube}, {wildcards.date}"
     script:
@@ -73,17 +74,17 @@ checkpoint closest_dates:
     input:
         embeddings(),
     output:
-        f"{RUN}/embeddings/geotiff_dates.csv",
+        out("embeddings/geotiff_dates.csv"),
     log:
-        f"{RUN}/logs/closest_dates.log",
+        out("logs/closest_dates.log"),
     benchmark:
-        f"{RUN}/benchmarks/closest_dates.tsv"
+        out("benchmarks/closest_dates.tsv")
     resources:
         mem_mb=retry_memory(1000),
         runtime=10,
     params:
         **GEOTIFFS,
-        code=library_digest(["embed"]),
+        code=code_of("closest_dates"),
     message:
         "Dates of the GeoTIFFs"
     script:
@@ -97,7 +98,7 @@ def geotiffs(wildcards):
     with open(checkpoints.closest_dates.get().output[0], newline="") as handle:
         return sorted(
             {
-                f"{RUN}/embeddings/{row['cube']}/geotiff/{row['closest']}.tif"
+                out(f"embeddings/{row['cube']}/geotiff/{row['closest']}.tif")
                 for row in csv.DictReader(handle)
                 if row["close_enough"] == "True"
             }

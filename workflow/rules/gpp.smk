@@ -2,9 +2,6 @@
 
 from pipeline_lib.gpp.methods import baselines, has_indices, regressed_inputs
 
-GPP_CODE = library_digest(["gpp"])
-GPP_SERIES = library_digest(["cubes", "dataset", "embed", "gpp"])
-
 # What every step from the reading of days on depends on.
 GPP_DAYS = {"towers", "period", "min_quality", "min_good_days", "weather"}
 GPP_WINDOWS = GPP_DAYS | {"window_days", "stride_days", "validation_years"}
@@ -16,7 +13,7 @@ def gpp_keys(names):
 
 
 def tower_files(folder):
-    return {tower: f"{RUN}/gpp/{folder}/{tower}.csv" for tower in TOWERS}
+    return {tower: out(f"gpp/{folder}/{tower}.csv") for tower in TOWERS}
 
 
 def flux_files(wildcards):
@@ -48,11 +45,11 @@ def gpp_methods():
     days = C.gpp.window_days
     return {
         **{
-            f"{inputs}-transformer": f"{RUN}/gpp/transformer/{inputs}-{days}.csv"
+            f"{inputs}-transformer": out(f"gpp/transformer/{inputs}-{days}.csv")
             for inputs in regressed_inputs(weather=bool(C.gpp.weather))
         },
         **{
-            name: f"{RUN}/gpp/baselines/{name}.csv"
+            name: out(f"gpp/baselines/{name}.csv")
             for name in baselines(indices=indices)
         },
     }
@@ -62,7 +59,7 @@ def gpp_lengths():
     """Inputs -> length of a window -> file of the regressor's predictions."""
     lengths = [C.gpp.window_days, *C.gpp.other_window_days]
     return {
-        inputs: {days: f"{RUN}/gpp/transformer/{inputs}-{days}.csv" for days in lengths}
+        inputs: {days: out(f"gpp/transformer/{inputs}-{days}.csv") for days in lengths}
         for inputs in ("embedding", "bands")
         if C.gpp.other_window_days
     }
@@ -74,11 +71,11 @@ if TOWERS:
         input:
             flux_files,
         output:
-            f"{RUN}/gpp/targets/{{tower}}.csv",
+            out("gpp/targets/{tower}.csv"),
         log:
-            f"{RUN}/logs/gpp_targets/{{tower}}.log",
+            out("logs/gpp_targets/{tower}.log"),
         benchmark:
-            f"{RUN}/benchmarks/gpp_targets/{{tower}}.tsv"
+            out("benchmarks/gpp_targets/{tower}.tsv")
         resources:
             mem_mb=retry_memory(1000),
             runtime=10,
@@ -86,7 +83,7 @@ if TOWERS:
             tower=lambda w: place_of(TOWERS[w.tower]),
             gpp=gpp_keys(["period", "min_quality", "min_good_days", "weather"]),
             fluxnet=str(FLUXNET),
-            code=GPP_CODE,
+            code=code_of("gpp_targets"),
         message:
             "Reading the fluxes of {wildcards.tower}"
         script:
@@ -96,18 +93,18 @@ if TOWERS:
         input:
             list(tower_files("targets").values()),
         output:
-            f"{RUN}/gpp/sites.csv",
+            out("gpp/sites.csv"),
         log:
-            f"{RUN}/logs/gpp_sites.log",
+            out("logs/gpp_sites.log"),
         benchmark:
-            f"{RUN}/benchmarks/gpp_sites.tsv"
+            out("benchmarks/gpp_sites.tsv")
         resources:
             mem_mb=retry_memory(1000),
             runtime=10,
         params:
             gpp=gpp_keys(["towers", "period", "min_quality", "min_good_days"]),
             targets=tower_files("targets"),
-            code=GPP_CODE,
+            code=code_of("gpp_sites"),
         message:
             "Choosing the towers that GPP is compared at"
         script:
@@ -115,29 +112,29 @@ if TOWERS:
 
     rule gpp_series:
         input:
-            f"{RUN}/embeddings/{{tower}}/manifest.json",
+            out("embeddings/{tower}/manifest.json"),
             [cube_file(s, "{tower}") for s in C.sensors if s != REFERENCE],
             footprint_of,
         output:
-            f"{RUN}/gpp/series/embedding/{{tower}}.csv",
+            out("gpp/series/embedding/{tower}.csv"),
         log:
-            f"{RUN}/logs/gpp_series/{{tower}}.log",
+            out("logs/gpp_series/{tower}.log"),
         benchmark:
-            f"{RUN}/benchmarks/gpp_series/{{tower}}.tsv"
+            out("benchmarks/gpp_series/{tower}.tsv")
         resources:
             mem_mb=retry_memory(2000),
             runtime=10,
         params:
             tower=lambda w: plain(TOWERS[w.tower]),
             gpp=gpp_keys(["period", "footprint_radius_m", "max_gap_days", "smoothing"]),
-            embedding=f"{RUN}/embeddings/{{tower}}",
+            embedding=out("embeddings/{tower}"),
             reference=REFERENCE,
             cubes=lambda w: {
                 s: cube_file(s, w.tower) for s in C.sensors if s != REFERENCE
             },
             sensors={name: plain(sensor) for name, sensor in C.sensors.items()},
             context=plain(C.context),
-            code=GPP_SERIES,
+            code=code_of("gpp_series"),
         message:
             "Averaging the embeddings around {wildcards.tower}"
         script:
@@ -148,11 +145,11 @@ if TOWERS:
             lambda w: cube_file(w.sensor, w.tower),
             footprint_of,
         output:
-            f"{RUN}/gpp/series/{{sensor}}/{{tower}}.csv",
+            out("gpp/series/{sensor}/{tower}.csv"),
         log:
-            f"{RUN}/logs/gpp_bands/{{sensor}}/{{tower}}.log",
+            out("logs/gpp_bands/{sensor}/{tower}.log"),
         benchmark:
-            f"{RUN}/benchmarks/gpp_bands/{{sensor}}/{{tower}}.tsv"
+            out("benchmarks/gpp_bands/{sensor}/{tower}.tsv")
         resources:
             mem_mb=retry_memory(2000),
             runtime=10,
@@ -160,7 +157,7 @@ if TOWERS:
             tower=lambda w: plain(TOWERS[w.tower]),
             gpp=gpp_keys(["period", "footprint_radius_m", "max_gap_days", "smoothing"]),
             rolling_mean=lambda w: C.sensors[w.sensor].rolling_mean,
-            code=GPP_SERIES,
+            code=code_of("gpp_bands"),
         message:
             "Averaging the {wildcards.sensor} bands around {wildcards.tower}"
         script:
@@ -171,11 +168,11 @@ if TOWERS:
             targets=list(tower_files("targets").values()),
             series=series_files(),
         output:
-            f"{RUN}/gpp/transformer/{{inputs}}-{{days}}.csv",
+            out("gpp/transformer/{inputs}-{days}.csv"),
         log:
-            f"{RUN}/logs/gpp_transformer/{{inputs}}-{{days}}.log",
+            out("logs/gpp_transformer/{inputs}-{days}.log"),
         benchmark:
-            f"{RUN}/benchmarks/gpp_transformer/{{inputs}}-{{days}}.tsv"
+            out("benchmarks/gpp_transformer/{inputs}-{days}.tsv")
         resources:
             mem_mb=retry_memory(4000),
             runtime=12 * 60,
@@ -183,9 +180,9 @@ if TOWERS:
             gpp=gpp_keys(GPP_WINDOWS | {"regressor"}),
             targets=tower_files("targets"),
             series=tower_series(),
-            state=f"{STATE}/gpp/{{inputs}}-{{days}}",
+            state=out("state/gpp/{inputs}-{days}"),
             seed=C.seed,
-            code=GPP_CODE,
+            code=code_of("gpp_transformer"),
         message:
             "Regressing GPP on {wildcards.inputs}, windows of {wildcards.days} days"
         script:
@@ -198,9 +195,9 @@ if TOWERS:
         output:
             [path for path in gpp_methods().values() if "/baselines/" in path],
         log:
-            f"{RUN}/logs/gpp_baselines.log",
+            out("logs/gpp_baselines.log"),
         benchmark:
-            f"{RUN}/benchmarks/gpp_baselines.tsv"
+            out("benchmarks/gpp_baselines.tsv")
         resources:
             mem_mb=retry_memory(4000),
             runtime=60,
@@ -209,9 +206,9 @@ if TOWERS:
             | {"regressor": C.gpp.regressor.model_dump(include={"seeds"})},
             targets=tower_files("targets"),
             series=tower_series(),
-            folder=f"{RUN}/gpp/baselines",
+            folder=out("gpp/baselines"),
             seed=C.seed,
-            code=library_digest(["evaluate", "gpp"]),
+            code=code_of("gpp_baselines"),
         message:
             "Predicting GPP by the baselines"
         script:
@@ -226,12 +223,12 @@ if TOWERS:
                 path for files in gpp_lengths().values() for path in files.values()
             ],
         output:
-            metrics=f"{RUN}/gpp/metrics.json",
-            predictions=f"{RUN}/gpp/predictions.csv",
+            metrics=out("gpp/metrics.json"),
+            predictions=out("gpp/predictions.csv"),
         log:
-            f"{RUN}/logs/gpp_scores.log",
+            out("logs/gpp_scores.log"),
         benchmark:
-            f"{RUN}/benchmarks/gpp_scores.tsv"
+            out("benchmarks/gpp_scores.tsv")
         resources:
             mem_mb=retry_memory(2000),
             runtime=10,
@@ -242,7 +239,7 @@ if TOWERS:
             methods=gpp_methods(),
             lengths=gpp_lengths(),
             seed=C.seed,
-            code=GPP_CODE,
+            code=code_of("gpp_scores"),
         message:
             "Scoring what GPP is predicted from"
         script:

@@ -1,7 +1,5 @@
 # One autoencoder per sensor, then the fusion of the frozen encoders.
 
-LEARN = library_digest(["cubes", "dataset", "models", "training"])
-
 # The number of devices changes a model by rounding only: like the keys of the transport it
 # reaches the scripts through the config, where an edit of it reruns nothing.
 
@@ -12,11 +10,11 @@ rule train_encoder:
         split=rules.split_sites.output[0],
         normalisation=rules.fit_normalisation.output[0],
     output:
-        [f"{RUN}/models/{{sensor}}/{name}" for name in MODEL_FILES],
+        [out(f"models/{{sensor}}/{name}") for name in MODEL_FILES],
     log:
-        f"{RUN}/logs/train_encoder/{{sensor}}.log",
+        out("logs/train_encoder/{sensor}.log"),
     benchmark:
-        f"{RUN}/benchmarks/train_encoder/{{sensor}}.tsv"
+        out("benchmarks/train_encoder/{sensor}.tsv")
     threads: C.training.threads * C.training.devices
     resources:
         mem_mb=retry_memory(16000),
@@ -27,8 +25,8 @@ rule train_encoder:
         context=plain(C.context),
         training=C.training.model_dump(mode="json", exclude={"devices"}),
         seed=C.seed,
-        state=f"{STATE}/{{sensor}}",
-        code=LEARN,
+        state=out("state/{sensor}"),
+        code=code_of("train_encoder"),
     message:
         "Training the {wildcards.sensor} autoencoder"
     script:
@@ -43,9 +41,9 @@ rule train_fusion:
     output:
         fusion_files(),
     log:
-        f"{RUN}/logs/train_fusion.log",
+        out("logs/train_fusion.log"),
     benchmark:
-        f"{RUN}/benchmarks/train_fusion.tsv"
+        out("benchmarks/train_fusion.tsv")
     threads: C.fusion.training.threads * C.fusion.training.devices
     resources:
         mem_mb=retry_memory(24000),
@@ -53,12 +51,12 @@ rule train_fusion:
         gpu=gpus(C.fusion.training.devices),
     params:
         cubes={s: [cube_file(s, cube) for cube in learning_cubes(s)] for s in C.sensors},
-        encoders={sensor: f"{RUN}/models/{sensor}" for sensor in C.sensors},
+        encoders={sensor: out(f"models/{sensor}") for sensor in C.sensors},
         fusion=C.fusion.model_dump(mode="json", exclude={"training": {"devices"}}),
         context=plain(C.context),
         seed=C.seed,
-        state=f"{STATE}/fusion",
-        code=LEARN,
+        state=out("state/fusion"),
+        code=code_of("train_fusion"),
     message:
         "Training the fusion"
     script:
@@ -71,18 +69,18 @@ rule evaluate_encoder:
         split=rules.split_sites.output[0],
         model=lambda w: model_files(w.sensor),
     output:
-        f"{RUN}/evaluation/{{sensor}}.json",
+        out("evaluation/{sensor}.json"),
     log:
-        f"{RUN}/logs/evaluate_encoder/{{sensor}}.log",
+        out("logs/evaluate_encoder/{sensor}.log"),
     benchmark:
-        f"{RUN}/benchmarks/evaluate_encoder/{{sensor}}.tsv"
+        out("benchmarks/evaluate_encoder/{sensor}.tsv")
     resources:
         mem_mb=retry_memory(16000),
         runtime=60,
     params:
         samples=C.evaluation_samples,
         seed=C.seed,
-        code=library_digest(["cubes", "dataset", "models", "training", "evaluate"]),
+        code=code_of("evaluate_encoder"),
     message:
         "Measuring the {wildcards.sensor} reconstruction"
     script:
@@ -91,7 +89,7 @@ rule evaluate_encoder:
 
 def truth_of_cubes():
     """What the simulated archive knows of the cubes' sites. Nothing is learnt from it."""
-    return {cube: f"{RUN}/truth/{site_of(cube)}.npz" for cube in SITE_CUBES if C.demo}
+    return {cube: out(f"truth/{site_of(cube)}.npz") for cube in SITE_CUBES if C.demo}
 
 
 rule probe_encoder:
@@ -101,11 +99,11 @@ rule probe_encoder:
         model=lambda w: model_files(w.sensor),
         truth=sorted(set(truth_of_cubes().values())),
     output:
-        f"{RUN}/evaluation/probes-{{sensor}}.json",
+        out("evaluation/probes-{sensor}.json"),
     log:
-        f"{RUN}/logs/probe_encoder/{{sensor}}.log",
+        out("logs/probe_encoder/{sensor}.log"),
     benchmark:
-        f"{RUN}/benchmarks/probe_encoder/{{sensor}}.tsv"
+        out("benchmarks/probe_encoder/{sensor}.tsv")
     resources:
         mem_mb=retry_memory(16000),
         runtime=60,
@@ -113,7 +111,7 @@ rule probe_encoder:
         truth=truth_of_cubes(),
         samples=C.evaluation_samples,
         seed=C.seed,
-        code=rules.evaluate_encoder.params.code,
+        code=code_of("probe_encoder"),
     message:
         "Probing what the {wildcards.sensor} embeddings know of their context"
     script:
@@ -128,11 +126,11 @@ rule probe_fusion:
         fusion=fusion_files(),
         truth=sorted(set(truth_of_cubes().values())),
     output:
-        f"{RUN}/evaluation/probes-fusion.json",
+        out("evaluation/probes-fusion.json"),
     log:
-        f"{RUN}/logs/probe_fusion.log",
+        out("logs/probe_fusion.log"),
     benchmark:
-        f"{RUN}/benchmarks/probe_fusion.tsv"
+        out("benchmarks/probe_fusion.tsv")
     resources:
         mem_mb=retry_memory(24000),
         runtime=60,
@@ -142,7 +140,7 @@ rule probe_fusion:
         truth=truth_of_cubes(),
         samples=C.evaluation_samples,
         seed=C.seed,
-        code=rules.evaluate_encoder.params.code,
+        code=code_of("probe_fusion"),
     message:
         "Probing what the fused embeddings know of their context"
     script:
@@ -156,11 +154,11 @@ rule evaluate_fusion:
         encoders=[file for sensor in C.sensors for file in model_files(sensor)],
         fusion=fusion_files(),
     output:
-        f"{RUN}/evaluation/fusion.json",
+        out("evaluation/fusion.json"),
     log:
-        f"{RUN}/logs/evaluate_fusion.log",
+        out("logs/evaluate_fusion.log"),
     benchmark:
-        f"{RUN}/benchmarks/evaluate_fusion.tsv"
+        out("benchmarks/evaluate_fusion.tsv")
     resources:
         mem_mb=retry_memory(24000),
         runtime=60,
@@ -169,7 +167,7 @@ rule evaluate_fusion:
         encoders=rules.train_fusion.params.encoders,
         samples=C.evaluation_samples,
         seed=C.seed,
-        code=rules.evaluate_encoder.params.code,
+        code=code_of("evaluate_fusion"),
     message:
         "Measuring the fused reconstruction"
     script:

@@ -23,19 +23,19 @@ rule write_plan:
         rates=f"{workflow.basedir}/benchmarks/rates.json",
         outlines=[str(a.outline) for a in C.areas.values() if a.outline],
     output:
-        json=f"{RUN}/plan/plan.json",
-        page=f"{RUN}/plan/plan.md",
-        figure=f"{RUN}/plan/plan.png",
+        json=out("plan/plan.json"),
+        page=out("plan/plan.md"),
+        figure=out("plan/plan.png"),
     log:
-        f"{RUN}/logs/write_plan.log",
+        out("logs/write_plan.log"),
     benchmark:
-        f"{RUN}/benchmarks/write_plan.tsv"
+        out("benchmarks/write_plan.tsv")
     localrule: True
     params:
         config=plain(C),
         memory_mb=lambda w: memory_asked(),
         trained=MODEL_DIGEST,
-        code=library_digest(["config", "models", "plan", "training"]),
+        code=code_of("write_plan"),
     message:
         "Planning the run"
     script:

@@ -1,7 +1,5 @@
 # Figures, and the one page that shows them.
 
-EVALUATE = library_digest(["cubes", "evaluate", "report"])
-
 
 def shown_cube(sensor):
     """The cube that stands for a sensor in the report: the first that is embedded."""
@@ -20,18 +18,18 @@ rule figure_sites:
     input:
         lambda w: checkpoints.sample_sites.get().output[0],
     output:
-        f"{RUN}/figures/sites.png",
+        out("figures/sites.png"),
     log:
-        f"{RUN}/logs/figure_sites.log",
+        out("logs/figure_sites.log"),
     benchmark:
-        f"{RUN}/benchmarks/figure_sites.tsv"
+        out("benchmarks/figure_sites.tsv")
     resources:
         mem_mb=retry_memory(1000),
         runtime=10,
     params:
         sites=C.sites and C.sites.model_dump(mode="json", include={"strata", "bounds"}),
         towers=[plain(tower) for tower in TOWERS.values()],
-        code=EVALUATE,
+        code=code_of("figure_sites"),
     message:
         "Drawing the map of the sites"
     script:
@@ -42,17 +40,17 @@ rule figure_optical:
     input:
         lambda w: cube_file(w.sensor, shown_cube(w.sensor)),
     output:
-        f"{RUN}/figures/optical-{{sensor}}.png",
+        out("figures/optical-{sensor}.png"),
     log:
-        f"{RUN}/logs/figure_optical/{{sensor}}.log",
+        out("logs/figure_optical/{sensor}.log"),
     benchmark:
-        f"{RUN}/benchmarks/figure_optical/{{sensor}}.tsv"
+        out("benchmarks/figure_optical/{sensor}.tsv")
     resources:
         mem_mb=retry_memory(4000),
         runtime=10,
     params:
         rgb=lambda w: C.sensors[w.sensor].rgb,
-        code=EVALUATE,
+        code=code_of("figure_optical"),
     message:
         "Drawing a strip of the {wildcards.sensor} cube"
     script:
@@ -63,16 +61,16 @@ rule figure_radar:
     input:
         lambda w: cube_file(w.sensor, shown_cube(w.sensor)),
     output:
-        f"{RUN}/figures/radar-{{sensor}}.png",
+        out("figures/radar-{sensor}.png"),
     log:
-        f"{RUN}/logs/figure_radar/{{sensor}}.log",
+        out("logs/figure_radar/{sensor}.log"),
     benchmark:
-        f"{RUN}/benchmarks/figure_radar/{{sensor}}.tsv"
+        out("benchmarks/figure_radar/{sensor}.tsv")
     resources:
         mem_mb=retry_memory(4000),
         runtime=10,
     params:
-        code=EVALUATE,
+        code=code_of("figure_radar"),
     message:
         "Drawing a strip of the {wildcards.sensor} cube"
     script:
@@ -81,19 +79,19 @@ rule figure_radar:
 
 rule figure_curves:
     input:
-        [f"{RUN}/models/{name}/curves.csv" for name in TRAINED],
+        [out(f"models/{name}/curves.csv") for name in TRAINED],
     output:
-        f"{RUN}/figures/curves.png",
+        out("figures/curves.png"),
     log:
-        f"{RUN}/logs/figure_curves.log",
+        out("logs/figure_curves.log"),
     benchmark:
-        f"{RUN}/benchmarks/figure_curves.tsv"
+        out("benchmarks/figure_curves.tsv")
     resources:
         mem_mb=retry_memory(1000),
         runtime=10,
     params:
         names=TRAINED,
-        code=EVALUATE,
+        code=code_of("figure_curves"),
     message:
         "Drawing the loss curves"
     script:
@@ -102,14 +100,14 @@ rule figure_curves:
 
 rule figure_gpp:
     input:
-        predictions=f"{RUN}/gpp/predictions.csv",
+        predictions=out("gpp/predictions.csv"),
         targets=list(tower_files("targets").values()),
     output:
-        f"{RUN}/figures/gpp.png",
+        out("figures/gpp.png"),
     log:
-        f"{RUN}/logs/figure_gpp.log",
+        out("logs/figure_gpp.log"),
     benchmark:
-        f"{RUN}/benchmarks/figure_gpp.tsv"
+        out("benchmarks/figure_gpp.tsv")
     resources:
         mem_mb=retry_memory(1000),
         runtime=10,
@@ -119,7 +117,7 @@ rule figure_gpp:
             ["towers", "period", "validation_years", "min_quality", "min_good_days"]
         ),
         targets=tower_files("targets"),
-        code=library_digest(["gpp", "report"]),
+        code=code_of("figure_gpp"),
     message:
         "Drawing GPP by day and site"
     script:
@@ -131,18 +129,18 @@ rule figure_towers:
         series=list(tower_files("series/embedding").values()),
         targets=list(tower_files("targets").values()),
     output:
-        f"{RUN}/figures/towers.png",
+        out("figures/towers.png"),
     log:
-        f"{RUN}/logs/figure_towers.log",
+        out("logs/figure_towers.log"),
     benchmark:
-        f"{RUN}/benchmarks/figure_towers.tsv"
+        out("benchmarks/figure_towers.tsv")
     resources:
         mem_mb=retry_memory(1000),
         runtime=10,
     params:
         series=tower_files("series/embedding"),
         targets=tower_files("targets"),
-        code=library_digest(["gpp", "report"]),
+        code=code_of("figure_towers"),
     message:
         "Drawing the embeddings around the towers"
     script:
@@ -151,18 +149,18 @@ rule figure_towers:
 
 rule figure_methods:
     input:
-        f"{RUN}/gpp/metrics.json",
+        out("gpp/metrics.json"),
     output:
-        f"{RUN}/figures/methods.png",
+        out("figures/methods.png"),
     log:
-        f"{RUN}/logs/figure_methods.log",
+        out("logs/figure_methods.log"),
     benchmark:
-        f"{RUN}/benchmarks/figure_methods.tsv"
+        out("benchmarks/figure_methods.tsv")
     resources:
         mem_mb=retry_memory(1000),
         runtime=10,
     params:
-        code=library_digest(["gpp", "report"]),
+        code=code_of("figure_methods"),
     message:
         "Drawing the error of every method"
     script:
@@ -171,20 +169,20 @@ rule figure_methods:
 
 rule figure_points:
     input:
-        predictions=f"{RUN}/gpp/predictions.csv",
+        predictions=out("gpp/predictions.csv"),
         methods=list(gpp_methods().values()) if TOWERS else [],
     output:
-        f"{RUN}/figures/points.png",
+        out("figures/points.png"),
     log:
-        f"{RUN}/logs/figure_points.log",
+        out("logs/figure_points.log"),
     benchmark:
-        f"{RUN}/benchmarks/figure_points.tsv"
+        out("benchmarks/figure_points.tsv")
     resources:
         mem_mb=retry_memory(1000),
         runtime=10,
     params:
         methods=gpp_methods() if TOWERS else {},
-        code=library_digest(["gpp", "report"]),
+        code=code_of("figure_points"),
     message:
         "Drawing predicted against observed GPP"
     script:
@@ -193,18 +191,18 @@ rule figure_points:
 
 rule figure_lengths:
     input:
-        f"{RUN}/gpp/metrics.json",
+        out("gpp/metrics.json"),
     output:
-        f"{RUN}/figures/lengths.png",
+        out("figures/lengths.png"),
     log:
-        f"{RUN}/logs/figure_lengths.log",
+        out("logs/figure_lengths.log"),
     benchmark:
-        f"{RUN}/benchmarks/figure_lengths.tsv"
+        out("benchmarks/figure_lengths.tsv")
     resources:
         mem_mb=retry_memory(1000),
         runtime=10,
     params:
-        code=library_digest(["gpp", "report"]),
+        code=code_of("figure_lengths"),
     message:
         "Drawing the error by length of the window"
     script:
@@ -213,18 +211,18 @@ rule figure_lengths:
 
 rule figure_probes:
     input:
-        f"{RUN}/evaluation/probes-{{model}}.json",
+        out("evaluation/probes-{model}.json"),
     output:
-        f"{RUN}/figures/probes-{{model}}.png",
+        out("figures/probes-{model}.png"),
     log:
-        f"{RUN}/logs/figure_probes/{{model}}.log",
+        out("logs/figure_probes/{model}.log"),
     benchmark:
-        f"{RUN}/benchmarks/figure_probes/{{model}}.tsv"
+        out("benchmarks/figure_probes/{model}.tsv")
     resources:
         mem_mb=retry_memory(1000),
         runtime=10,
     params:
-        code=EVALUATE,
+        code=code_of("figure_probes"),
     message:
         "Drawing the probes of the {wildcards.model} embeddings"
     script:
@@ -237,18 +235,18 @@ rule figure_pca:
         cubes=[cube_file(REFERENCE, cube) for cube in embedded_cubes()],
         split=rules.split_sites.output[0],
     output:
-        f"{RUN}/figures/pca.png",
+        out("figures/pca.png"),
     log:
-        f"{RUN}/logs/figure_pca.log",
+        out("logs/figure_pca.log"),
     benchmark:
-        f"{RUN}/benchmarks/figure_pca.tsv"
+        out("benchmarks/figure_pca.tsv")
     resources:
         mem_mb=retry_memory(8000),
         runtime=30,
     params:
         rgb=C.sensors[REFERENCE].rgb,
         seed=C.seed,
-        code=library_digest(["cubes", "embed", "evaluate", "report"]),
+        code=code_of("figure_pca"),
     message:
         "Drawing the PCA maps"
     script:
@@ -260,17 +258,17 @@ rule figure_dates:
         manifests=embeddings(),
         cubes=[cube_file(REFERENCE, cube) for cube in embedded_cubes()],
     output:
-        f"{RUN}/figures/dates.png",
+        out("figures/dates.png"),
     log:
-        f"{RUN}/logs/figure_dates.log",
+        out("logs/figure_dates.log"),
     benchmark:
-        f"{RUN}/benchmarks/figure_dates.tsv"
+        out("benchmarks/figure_dates.tsv")
     resources:
         mem_mb=retry_memory(4000),
         runtime=10,
     params:
         rgb=C.sensors[REFERENCE].rgb,
-        code=library_digest(["cubes", "embed", "evaluate", "report"]),
+        code=code_of("figure_dates"),
     message:
         "Drawing four dates of one cube"
     script:
@@ -296,16 +294,16 @@ def files_of_assessed():
 
 rule assess_maps:
     input:
-        manifests=[f"{RUN}/embeddings/{c}/manifest.json" for c in assessed_cubes()],
+        manifests=[out(f"embeddings/{c}/manifest.json") for c in assessed_cubes()],
         cubes=[f for files in files_of_assessed().values() for f in files.values()],
         split=rules.split_sites.output[0],
         truth=sorted(set(truth_of_cubes().values())),
     output:
-        f"{RUN}/evaluation/maps.json",
+        out("evaluation/maps.json"),
     log:
-        f"{RUN}/logs/assess_maps.log",
+        out("logs/assess_maps.log"),
     benchmark:
-        f"{RUN}/benchmarks/assess_maps.tsv"
+        out("benchmarks/assess_maps.tsv")
     resources:
         mem_mb=retry_memory(8000),
         runtime=120,
@@ -313,7 +311,7 @@ rule assess_maps:
         cubes=files_of_assessed(),
         truth=truth_of_cubes(),
         seed=C.seed,
-        code=library_digest(["cubes", "dataset", "embed", "evaluate", "report"]),
+        code=code_of("assess_maps"),
     message:
         "Measuring how smooth and how sharp the maps are"
     script:
@@ -327,11 +325,11 @@ rule figure_maps:
         cubes=rules.assess_maps.input.cubes,
         truth=rules.assess_maps.input.truth,
     output:
-        f"{RUN}/figures/maps.png",
+        out("figures/maps.png"),
     log:
-        f"{RUN}/logs/figure_maps.log",
+        out("logs/figure_maps.log"),
     benchmark:
-        f"{RUN}/benchmarks/figure_maps.tsv"
+        out("benchmarks/figure_maps.tsv")
     resources:
         mem_mb=retry_memory(4000),
         runtime=10,
@@ -339,7 +337,7 @@ rule figure_maps:
         cubes=files_of_assessed(),
         truth=truth_of_cubes(),
         rgb=C.sensors[REFERENCE].rgb,
-        code=rules.assess_maps.params.code,
+        code=code_of("figure_maps"),
     message:
         "Drawing how smooth and how sharp the maps are"
     script:
@@ -348,19 +346,19 @@ rule figure_maps:
 
 def figures():
     """Every figure that this config can have, by name."""
-    found = {"sites": f"{RUN}/figures/sites.png"} if C.sites else {}
+    found = {"sites": out("figures/sites.png")} if C.sites else {}
     found |= {
-        f"optical-{s}": f"{RUN}/figures/optical-{s}.png" for s in optical_sensors()
+        f"optical-{s}": out(f"figures/optical-{s}.png") for s in optical_sensors()
     }
-    found |= {f"radar-{s}": f"{RUN}/figures/radar-{s}.png" for s in radar_sensors()}
-    found |= {f"probes-{m}": f"{RUN}/figures/probes-{m}.png" for m in TRAINED}
+    found |= {f"radar-{s}": out(f"figures/radar-{s}.png") for s in radar_sensors()}
+    found |= {f"probes-{m}": out(f"figures/probes-{m}.png") for m in TRAINED}
     found |= {
-        name: f"{RUN}/figures/{name}.png" for name in ("curves", "dates", "pca", "maps")
+        name: out(f"figures/{name}.png") for name in ("curves", "dates", "pca", "maps")
     }
     if TOWERS:
         names = ["gpp", "towers", "methods", "points"]
         names += ["lengths"] if C.gpp.other_window_days else []
-        found |= {name: f"{RUN}/figures/{name}.png" for name in names}
+        found |= {name: out(f"figures/{name}.png") for name in names}
     return found
 
 
@@ -373,25 +371,25 @@ rule report:
             for sensor in C.sensors
             for cube in cubes_of(sensor)
         ],
-        encoders=[f"{RUN}/evaluation/{sensor}.json" for sensor in C.sensors],
+        encoders=[out(f"evaluation/{sensor}.json") for sensor in C.sensors],
         fusion=rules.evaluate_fusion.output[0],
-        probes=[f"{RUN}/evaluation/probes-{model}.json" for model in TRAINED],
+        probes=[out(f"evaluation/probes-{model}.json") for model in TRAINED],
         maps=rules.assess_maps.output[0],
         embeddings=embeddings(),
-        gpp=f"{RUN}/gpp/metrics.json" if TOWERS else [],
+        gpp=out("gpp/metrics.json") if TOWERS else [],
     output:
-        f"{RUN}/report.html",
+        out("report.html"),
     log:
-        f"{RUN}/logs/report.log",
+        out("logs/report.log"),
     benchmark:
-        f"{RUN}/benchmarks/report.tsv"
+        out("benchmarks/report.tsv")
     resources:
         mem_mb=retry_memory(4000),
         runtime=10,
     params:
         config=plain(C),
         figures=figures(),
-        code=library_digest(["cubes", "dataset", "embed", "evaluate", "report"]),
+        code=code_of("report"),
     message:
         "Writing the report"
     script:

@@ -6,11 +6,11 @@ if C.sites:
         input:
             rules.demo_land_cover.output if C.demo else [],
         output:
-            f"{RUN}/sites.csv",
+            out("sites.csv"),
         log:
-            f"{RUN}/logs/sample_sites.log",
+            out("logs/sample_sites.log"),
         benchmark:
-            f"{RUN}/benchmarks/sample_sites.tsv"
+            out("benchmarks/sample_sites.tsv")
         retries: 0 if C.demo or C.sites.land_cover.file else 2
         resources:
             mem_mb=retry_memory(2000),
@@ -19,7 +19,7 @@ if C.sites:
             sites=plain(C.sites),
             catalog=ORIGIN,
             seed=C.seed,
-            code=library_digest(["sites", "acquire"]),
+            code=code_of("sample_sites"),
         message:
             "Drawing the sites"
         script:

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from importlib import import_module
 from itertools import chain, islice
 from pathlib import Path
 from typing import Any
@@ -10,22 +11,12 @@ from typing import Any
 import numpy as np
 import xarray as xr
 
-from pipeline_lib.acquire.frames import Frame, Frames, smoothed
+from pipeline_lib.acquire.frames import Frame, smoothed
 from pipeline_lib.acquire.items import read_pinned
-from pipeline_lib.acquire.landsat import load_landsat
 from pipeline_lib.acquire.reading import AssetReader
-from pipeline_lib.acquire.sentinel1 import load_sentinel1
-from pipeline_lib.acquire.sentinel2 import load_sentinel2
-from pipeline_lib.config import Catalog, CubeGrid, SensorSource
+from pipeline_lib.config import LOADERS, Catalog, CubeGrid, SensorSource
 from pipeline_lib.cubes import Grid, frames_per_part, make_cube, write_parts
 from pipeline_lib.errors import UserError
-
-LOADERS: dict[str, Callable[..., Frames]] = {
-    "sentinel-1-rtc": load_sentinel1,
-    "sentinel-2-l2a": load_sentinel2,
-    "landsat-c2-l2": load_landsat,
-}
-"""The physics of each collection, by the sensor's ``loader``."""
 
 
 def build_cube(
@@ -64,7 +55,8 @@ def build_cube(
     """
     pinned = read_pinned(items)
     request, grid = pinned.request, pinned.grid
-    found = LOADERS[sensor.loader](
+    module, _, function = LOADERS[sensor.loader].function.rpartition(".")
+    found = getattr(import_module(module), function)(
         sensor=sensor,
         cube=cube,
         grid=grid,

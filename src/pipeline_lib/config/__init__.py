@@ -27,6 +27,7 @@ from pipeline_lib.config.learning import (
 from pipeline_lib.config.outlines import parts_of
 from pipeline_lib.config.root import Config, parse, parse_before_models
 from pipeline_lib.config.sensors import (
+    LOADERS,
     SENTINEL_1,
     SENTINEL_2,
     Encoder,
@@ -38,6 +39,7 @@ from pipeline_lib.config.sensors import (
 from pipeline_lib.config.trained import TrainedBlocks, are_trained, trained_blocks
 
 __all__ = [
+    "LOADERS",
     "SENTINEL_1",
     "SENTINEL_2",
     "Area",

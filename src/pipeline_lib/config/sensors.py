@@ -76,10 +76,12 @@ class Loss(Block):
 class Physics(NamedTuple):
     """What a loader can do.
 
-    ``bands``: the only ones that it can read, or None: whatever the items have. ``nadir``:
-    whether it can correct to nadir view.
+    ``function``: where it is defined, as a name, so that each sensor's cubes depend on the code
+    of its own loader alone. ``bands``: the only ones that it can read, or None: whatever the
+    items have. ``nadir``: whether it can correct to nadir view.
     """
 
+    function: str
     quantity: str
     clouds: tuple[str, ...]
     nadir: bool = False
@@ -87,9 +89,17 @@ class Physics(NamedTuple):
 
 
 LOADERS = {
-    "sentinel-2-l2a": Physics("reflectance", ("cloudsen12", "scl", "none"), nadir=True),
-    "sentinel-1-rtc": Physics("backscatter", ("none",)),
+    "sentinel-2-l2a": Physics(
+        "pipeline_lib.acquire.sentinel2.load_sentinel2",
+        "reflectance",
+        ("cloudsen12", "scl", "none"),
+        nadir=True,
+    ),
+    "sentinel-1-rtc": Physics(
+        "pipeline_lib.acquire.sentinel1.load_sentinel1", "backscatter", ("none",)
+    ),
     "landsat-c2-l2": Physics(
+        "pipeline_lib.acquire.landsat.load_landsat",
         "reflectance",
         ("qa_pixel", "none"),
         bands=("coastal", "blue", "green", "red", "nir08", "swir16", "swir22"),

@@ -14,13 +14,14 @@ from rich.console import Console
 from rich.progress import track
 
 from pipeline_lib import __version__
+from pipeline_lib.code_digest import code_digest
 from pipeline_lib.config import Embed, Sensor
 from pipeline_lib.cubes import grid_of
 from pipeline_lib.embed.item import embedding_item
 from pipeline_lib.embed.store import Layout, TileStore
 from pipeline_lib.embed.streaming import CubeFrames, streamed
 from pipeline_lib.errors import UserError
-from pipeline_lib.files import digest_file, library_digest
+from pipeline_lib.files import digest_file
 
 
 def embed_cube(
@@ -109,7 +110,7 @@ def embed_cube(
         "tile_px": embed.tile_px,
         # Other devices give other last digits.
         "device": device.type,
-        "code": library_digest(["cubes", "dataset", "models", "embed"]),
+        "code": code_digest(Path(__file__)),
     }
     layout = Layout(
         template=_template(frames[reference], joined.block.embedding_dim, digests),

@@ -11,9 +11,10 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
+from pipeline_lib.code_digest import code_digest
 from pipeline_lib.config import Gpp
 from pipeline_lib.errors import UserError
-from pipeline_lib.files import library_digest, write_json
+from pipeline_lib.files import write_json
 from pipeline_lib.gpp.days import columns_of, read_days
 from pipeline_lib.gpp.experiments import (
     BY_YEAR,
@@ -126,7 +127,7 @@ def regress_gpp(
         inputs=inputs,
         reader=resumable(
             transformer(gpp.regressor),
-            about=gpp.regressor.model_dump_json() + library_digest(["gpp"]),
+            about=gpp.regressor.model_dump_json() + code_digest(Path(__file__)),
             folder=state,
         ),
         designs=DESIGNS if days == gpp.window_days else (BY_YEAR,),
