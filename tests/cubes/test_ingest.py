@@ -1,5 +1,8 @@
 """A user's own files become cubes: real files against known facts, laws of the arithmetic."""
 
+import json
+import os
+import pickle
 from pathlib import Path
 
 import numpy as np
@@ -99,7 +102,7 @@ def write_small(path: Path, **change: object) -> dict[str, object]:
     return {"file": path, "bands": {"vv": "vv", "vh": "vh"}}
 
 
-def test_unsorted_and_doubled_days_are_put_in_order(tmp_path: Path) -> None:
+def test_unsorted_and_repeated_days_are_sorted_and_merged(tmp_path: Path) -> None:
     cube = ingest(tmp_path, write_small(tmp_path / "small.nc"), "sentinel-1")
     days = cube["time"].values.astype("datetime64[D]").astype(str).tolist()
     assert days == ["2020-01-01", "2020-01-03", "2020-01-07"]
@@ -115,12 +118,51 @@ def test_a_window_is_the_same_pixels(tmp_path: Path) -> None:
     )
 
 
+@pytest.mark.parametrize("format", ["NETCDF3_64BIT", "NETCDF4", "zarr 2", "zarr 3"])
+def test_every_format_gives_the_same_cube(tmp_path: Path, format: str) -> None:
+    file = write_small(tmp_path / "small.nc")
+    expected = ingest(tmp_path, file, "sentinel-1")
+    path = tmp_path / "other"
+    with xr.open_dataset(tmp_path / "small.nc", engine="h5netcdf") as content:
+        if format.startswith("zarr"):
+            content.to_zarr(path, zarr_format=int(format[-1]), consolidated=False)
+        else:
+            content.to_netcdf(path, format=format, engine="netcdf4")
+    cube = ingest(tmp_path, file | {"file": path}, "sentinel-1")
+    xr.testing.assert_equal(cube.drop_vars("item"), expected.drop_vars("item"))
+
+
+@pytest.mark.parametrize("place", ["filters", "compressor"])
+def test_a_zarr_codec_that_may_run_code_is_an_error(
+    tmp_path: Path, place: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    class Trap:
+        def __reduce__(self) -> tuple[object, tuple[str]]:
+            return os.mkdir, (str(tmp_path / "executed"),)
+
+    # Newer versions of numcodecs unpickle only where a variable allows it.
+    monkeypatch.setattr("numcodecs.pickles.ALLOW_UNSAFE_PICKLE_DECODE", True, raising=False)
+    file = write_small(tmp_path / "small.nc") | {"file": tmp_path / "small.zarr"}
+    with xr.open_dataset(tmp_path / "small.nc", engine="h5netcdf") as content:
+        content.to_zarr(tmp_path / "small.zarr", zarr_format=2, consolidated=False)
+    array = tmp_path / "small.zarr" / "vv"
+    codec = {"id": "pickle"}
+    about = json.loads((array / ".zarray").read_text()) | {"filters": None, "compressor": None}
+    about |= {place: [codec] if place == "filters" else codec}
+    (array / ".zarray").write_text(json.dumps(about))
+    for chunk in array.glob("[0-9]*"):
+        chunk.write_bytes(pickle.dumps(Trap()))
+    with pytest.raises(UserError, match="pickle"):
+        ingest(tmp_path, file, "sentinel-1")
+    assert not (tmp_path / "executed").exists()
+
+
 @pytest.mark.parametrize(
-    ("change", "told"),
+    ("change", "reason"),
     [
-        ({"bands": {"vv": "VV", "vh": "vh"}}, "no variable 'VV'; there are vv, vh"),
+        ({"bands": {"vv": "VV", "vh": "vh"}}, "no variable 'VV'; name one of vv, vh"),
         ({"time": "t"}, "set time, x and y"),
-        ({"crs": "EPSG:99999"}, "no coordinate reference system"),
+        ({"crs": "EPSG:99999"}, "not a coordinate reference system"),
         ({"no_data": (), "scale": float("1e39"), "conversion": "decibel"}, "no date has a valid"),
         (
             {"scale": 1e4},
@@ -131,20 +173,28 @@ def test_a_window_is_the_same_pixels(tmp_path: Path) -> None:
             r"half of the values are below -19\.9, and linear power is needed; set sc",
         ),
         ({"crs": "EPSG:4326"}, "in units of degree; warp it to a system in metres"),
-        ({"crs": "EPSG:2263"}, "in units of US patch_statistics foot; warp"),
+        ({"crs": "EPSG:2263"}, "in units of US survey foot; warp"),
         ({"resolution_m": 30}, "has pixels of 10 m, not 30 m; resample it"),
     ],
 )
-def test_what_is_wrong_is_told_in_one_line(
-    tmp_path: Path, change: dict[str, object], told: str
+def test_what_does_not_fit_is_an_error_of_one_line(
+    tmp_path: Path, change: dict[str, object], reason: str
 ) -> None:
     file = write_small(tmp_path / "small.nc") | change
-    with pytest.raises(UserError, match=told) as caught:
+    with pytest.raises(UserError, match=reason) as caught:
         ingest(tmp_path, file, "sentinel-1")
     assert "\n" not in str(caught.value) and not (tmp_path / "a.zarr.zip").exists()
 
 
-def test_y_that_rises_is_refused(tmp_path: Path) -> None:
+def test_a_truncated_file_is_an_error(tmp_path: Path) -> None:
+    file = write_small(tmp_path / "small.nc")
+    content = (tmp_path / "small.nc").read_bytes()
+    (tmp_path / "small.nc").write_bytes(content[: len(content) // 2])
+    with pytest.raises(UserError, match=r"not a readable NetCDF or Zarr file .*; check it"):
+        ingest(tmp_path, file, "sentinel-1")
+
+
+def test_y_that_rises_is_an_error(tmp_path: Path) -> None:
     file = write_small(tmp_path / "small.nc", y=5e6 + 10.0 * np.arange(6))
     with pytest.raises(UserError, match="y must fall"):
         ingest(tmp_path, file, "sentinel-1")

@@ -1,9 +1,11 @@
-"""What is written is what is read, by us and by others; damage is told."""
+"""Cubes are read as they were written, by us and by other readers; damage is an error."""
 
 import json
 import re
 import shutil
 import subprocess
+import zipfile
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -17,6 +19,7 @@ from pipeline_lib.cubes import (
     CLEAR,
     NO_DATA,
     THIN_CLOUD,
+    clear_counts,
     frames_per_part,
     grid_at,
     grid_of,
@@ -76,7 +79,7 @@ def test_plain_xarray_and_rioxarray_read_it(tmp_path: Path) -> None:
     assert plain["mask"].attrs["flag_meanings"].split()[NO_DATA] == "no_data"
 
 
-def test_readers_that_know_no_cf_see_what_is_missing(tmp_path: Path) -> None:
+def test_readers_without_cf_see_no_data(tmp_path: Path) -> None:
     write_cube(example(), tmp_path / "c.zarr.zip")
     store = zarr.open_group(zarr.storage.ZipStore(tmp_path / "c.zarr.zip", mode="r"), mode="r")
     assert store["reflectance"].fill_value == INTEGER_FILL
@@ -97,11 +100,11 @@ def test_gdal_reads_the_zip(tmp_path: Path) -> None:
     write_cube(cube, tmp_path / "c.zarr.zip")
     address = f'ZARR:"/vsizip/{tmp_path}/c.zarr.zip":/reflectance'
     shown = subprocess.run(["gdalinfo", "-json", address], capture_output=True, text=True)
-    told = json.loads(shown.stdout)
-    assert told["geoTransform"] == [GRID.left, 10, 0, GRID.top, 0, -10]
-    assert f'ID["EPSG",{GRID.epsg}]' in told["coordinateSystem"]["wkt"]
-    assert len(told["bands"]) == cube.sizes["time"] * cube.sizes["band"]
-    band = told["bands"][0]
+    info = json.loads(shown.stdout)
+    assert info["geoTransform"] == [GRID.left, 10, 0, GRID.top, 0, -10]
+    assert f'ID["EPSG",{GRID.epsg}]' in info["coordinateSystem"]["wkt"]
+    assert len(info["bands"]) == cube.sizes["time"] * cube.sizes["band"]
+    band = info["bands"][0]
     assert band["noDataValue"] == INTEGER_FILL and band["scale"] == pytest.approx(1e-4)
     seconds = int(band["metadata"][""]["DIM_time_VALUE"])
     assert np.datetime64(seconds, "s") == cube["time"].values[0]
@@ -128,40 +131,70 @@ def test_a_cube_in_parts_is_the_same_file(tmp_path: Path, monkeypatch: pytest.Mo
     assert not (tmp_path / "wrong").exists()
 
 
-def test_what_the_integers_cannot_hold_is_saturated(tmp_path: Path) -> None:
+def test_values_beyond_the_integers_are_clipped(tmp_path: Path) -> None:
     cube = example()
     cube["reflectance"][0, 0, 3, 3] = 6.5
     write_cube(cube, tmp_path / "c.zarr.zip")
     assert read_cube(tmp_path / "c.zarr.zip")["reflectance"][0, 0, 3, 3] == pytest.approx(3.2766)
 
 
-def test_a_truncated_file_is_told(tmp_path: Path) -> None:
-    path = tmp_path / "c.zarr.zip"
-    write_cube(example(), path)
-    path.write_bytes(path.read_bytes()[:-2000])
+@pytest.fixture
+def written(tmp_path: Path) -> Path:
+    write_cube(example(), tmp_path / "c.zarr.zip")
+    return tmp_path / "c.zarr.zip"
+
+
+def rewrite(path: Path, change: Callable[[str, bytes], bytes | None]) -> None:
+    """Change the members of a cube's zip; those that become None are left out."""
+    with zipfile.ZipFile(path) as archive:
+        members = {name: archive.read(name) for name in archive.namelist()}
+    with zipfile.ZipFile(path, "w") as archive:
+        for name, content in members.items():
+            if (changed := change(name, content)) is not None:
+                archive.writestr(name, changed)
+
+
+def test_a_truncated_file_is_an_error(written: Path) -> None:
+    written.write_bytes(written.read_bytes()[:-2000])
     with pytest.raises(UserError, match="not a readable cube"):
-        read_cube(path)
+        read_cube(written)
 
 
-def test_a_lost_chunk_is_told(tmp_path: Path) -> None:
-    import zipfile
-
-    path, harmed = tmp_path / "c.zarr.zip", tmp_path / "harmed.zarr.zip"
-    write_cube(example(), path)
-    with zipfile.ZipFile(path) as source, zipfile.ZipFile(harmed, "w") as target:
-        for name in source.namelist():
-            if not name.startswith("mask/c/"):
-                target.writestr(name, source.read(name))
+def test_a_lost_chunk_is_an_error(written: Path) -> None:
+    rewrite(written, lambda name, content: None if name.startswith("mask/c/") else content)
     with pytest.raises(UserError, match="damaged"):
-        read_cube(harmed)
+        read_cube(written)
+    with pytest.raises(UserError, match="damaged"):
+        clear_counts(read_cube(written, load=False), written)
 
 
-def test_a_missing_file_is_told(tmp_path: Path) -> None:
-    with pytest.raises(UserError, match="no such cube"):
+def test_an_absent_file_is_an_error(tmp_path: Path) -> None:
+    with pytest.raises(UserError, match="cube not found"):
         read_cube(tmp_path / "none.zarr.zip")
 
 
-def test_wrong_shapes_and_times_are_refused() -> None:
+@pytest.mark.parametrize(
+    ("name", "change"),
+    [
+        ("zarr.json", {"attributes": {}}),
+        ("mask/zarr.json", {"data_type": "float32"}),
+        ("x/zarr.json", {"shape": [3]}),
+    ],
+)
+def test_a_store_of_another_layout_is_an_error(
+    written: Path, name: str, change: dict[str, object]
+) -> None:
+    rewrite(
+        written,
+        lambda own, content: (
+            json.dumps(json.loads(content) | change).encode() if own == name else content
+        ),
+    )
+    with pytest.raises(UserError, match=r"not a readable cube .*; delete it and run again"):
+        read_cube(written)
+
+
+def test_wrong_shapes_and_times_are_an_error() -> None:
     cube = example()
     values, mask = cube["reflectance"].values, cube["mask"].values
     common = {"bands": ["a", "b"], "grid": GRID, "quantity": "reflectance"}

@@ -108,7 +108,7 @@ def test_the_item_lists_every_acquisition_and_layer(product: Path) -> None:
     [
         ("proprietary", "proprietary", []),
         ("CC-BY-4.0 https://example.org/terms", "CC-BY-4.0", ["https://example.org/terms"]),
-        ("as the file's owner says", "other", []),
+        ("unknown (user-supplied file)", "other", []),
         ("not stated https://example.org/terms", "other", ["https://example.org/terms"]),
     ],
 )

@@ -18,7 +18,7 @@ from pipeline_lib.acquire.reading import address_of, gdal_options, meaning_of
 from pipeline_lib.acquire.retries import Lost, patiently
 from pipeline_lib.acquire.signing import signer_of
 from pipeline_lib.config import Catalog, Sites
-from pipeline_lib.cubes.foreign import open_netcdf
+from pipeline_lib.cubes.opening import open_file
 from pipeline_lib.errors import UserError, in_a_line
 from pipeline_lib.files import write_csv
 from pipeline_lib.sites import LandCoverMap, distribution, draw_sites
@@ -212,7 +212,7 @@ def _joined(parts: Sequence[_Part], where: str) -> LandCoverMap:
 def _read_netcdf(file: Path, bounds: Bounds) -> LandCoverMap:
     west, south, east, north = bounds
     try:
-        with warnings.catch_warnings(), open_netcdf(file) as content:
+        with warnings.catch_warnings(), open_file(file, mask_and_scale=False) as content:
             warnings.simplefilter("ignore")
             variable = content[NETCDF_VARIABLE]
             if "time" in variable.dims:

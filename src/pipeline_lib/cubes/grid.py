@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from datetime import date
 from typing import Any, Self
 
@@ -78,22 +78,17 @@ class Grid:
 def utm_epsg(lon: float, lat: float) -> int:
     """EPSG code of the UTM zone of a place (WGS 84), by its longitude alone.
 
-    Sentinel-2 offers every place in its regular zone; the exceptions of Norway and
-    Svalbard only add tiles.
+    Sentinel-2 has tiles of every place in its regular zone; the exceptions of Norway and Svalbard
+    only add tiles.
     """
     zone = min(int((lon + 180) // 6) + 1, 60)
     return (32600 if lat >= 0 else 32700) + zone
 
 
 def grid_at(lon: float, lat: float, cube: CubeGrid) -> Grid:
-    """Grid of a cube centred at a place, on the pixel grid of Sentinel-2.
+    """Grid of a cube around a place in degrees, on the pixel grid of Sentinel-2.
 
-    Parameters
-    ----------
-    lon, lat
-        Centre, degrees. The grid's own centre lies within half of ``SNAP_M`` of it.
-    cube
-        Size and resolution.
+    Its centre lies within half of ``SNAP_M`` of the place.
     """
     from pyproj import Transformer
 
@@ -108,13 +103,8 @@ def grid_at(lon: float, lat: float, cube: CubeGrid) -> Grid:
 def grid_over(bounds: tuple[float, float, float, float], cube: CubeGrid) -> Grid:
     """Smallest grid that holds an area, on the pixel grid of Sentinel-2.
 
-    Parameters
-    ----------
-    bounds
-        West, south, east, north, degrees. The grid lies in the UTM zone of their centre, also
-        where the area reaches into another one.
-    cube
-        Resolution.
+    ``bounds`` are west, south, east, north in degrees. The grid lies in the UTM zone of their
+    centre, also where the area reaches into another one.
     """
     from pyproj import Transformer
 
@@ -132,9 +122,9 @@ def grid_over(bounds: tuple[float, float, float, float], cube: CubeGrid) -> Grid
 
 @dataclass(frozen=True)
 class CubeRequest:
-    """What a cube shall hold: a place and a period, both days included.
+    """Place and period of a cube, both days included.
 
-    With ``bounds`` (west, south, east, north, degrees) the cube holds this area, whose centre is
+    With ``bounds`` (west, south, east, north, degrees) the cube covers this area, whose centre is
     ``lon``, ``lat``; otherwise it is a square around the place.
     """
 
@@ -148,7 +138,7 @@ class CubeRequest:
     bounds: tuple[float, float, float, float] | None = None
 
     def grid(self, cube: CubeGrid) -> Grid:
-        """The pixels that the cube shall have."""
+        """The cube's pixels."""
         if self.bounds is None:
             return grid_at(self.lon, self.lat, cube)
         return grid_over(self.bounds, cube)
@@ -169,13 +159,6 @@ class CubeRequest:
 
     def to_row(self) -> dict[str, Any]:
         """The fields as plain text and numbers."""
-        bounds = {} if self.bounds is None else {"bounds": list(self.bounds)}
-        return bounds | {
-            "cube": self.cube,
-            "site": self.site,
-            "land_cover": self.land_cover,
-            "lon": self.lon,
-            "lat": self.lat,
-            "start": self.start.isoformat(),
-            "end": self.end.isoformat(),
-        }
+        row = asdict(self) | {"start": self.start.isoformat(), "end": self.end.isoformat()}
+        bounds = row.pop("bounds")
+        return row if bounds is None else row | {"bounds": list(bounds)}

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from contextlib import AbstractContextManager
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -11,8 +11,8 @@ import xarray as xr
 from numpy.typing import NDArray
 
 from pipeline_lib.config import OwnCube, OwnCubeFile, SensorSource
-from pipeline_lib.cubes.foreign import check_zarr, read_apart, readable, size_of_folder
 from pipeline_lib.cubes.grid import Grid
+from pipeline_lib.cubes.opening import open_file, readable
 from pipeline_lib.cubes.rolling import rolling_mean
 from pipeline_lib.cubes.schema import (
     CLEAR,
@@ -23,10 +23,11 @@ from pipeline_lib.cubes.schema import (
     write_cube,
 )
 from pipeline_lib.errors import UserError, in_a_line
-from pipeline_lib.files import scratch_folder
 
-PLACED_BY = ("spatial_ref", "crs")
-"""Variables whose attributes tell the coordinate reference system."""
+GRID_MAPPINGS = ("spatial_ref", "crs")
+"""Variables whose attributes hold the coordinate reference system."""
+
+_readable = partial(readable, what="NetCDF or Zarr file", advice="check it, or get it again")
 
 
 def ingest_cube(
@@ -39,92 +40,72 @@ def ingest_cube(
     config_digest: str,
     output: Path,
 ) -> None:
-    """Bring one sensor's file of a user's cube into the contract of a cube.
+    """Write a cube from one sensor's file of a user's cube.
 
-    Dates of one day are merged (mean of the valid values); dates without a clear pixel, or with
-    a smaller clear share than ``sensor.min_clear``, are left out and counted in ``missing``. The
-    rolling mean of the sensor is applied. ``resolution_m`` is the pixel size that the file must
-    have unless its block states another one.
+    Frames of one day are merged by the mean of their clear values; dates without a clear pixel, or
+    with a smaller clear fraction than ``sensor.min_clear``, are left out; the attribute ``missing``
+    counts both. The rolling mean of the sensor is applied. ``resolution_m`` is the pixel size that
+    the file must have unless its block states another one.
 
-    Raises
-    ------
-    UserError
-        If the file lacks what the config names, holds no usable date, or its values are not the
-        sensor's quantity.
+    Raises UserError if the file lacks what the config names, has no usable date, or its values are
+    not the sensor's quantity.
     """
-    with scratch_folder(output.with_name(f"{output.name}-own")) as folder:
-        block = own.files[sensor_name]
-        source = _open(block, sensor, folder)
-        grid = _grid(source, block, resolution_m)
-        values = _band_stack(source, block, sensor)
-        clear = _clear(source, block, values)
-        days = _days(source, block)
-        if own.window is not None:
-            values, clear, grid = _crop(values, clear, grid, own.window, block.file)
-        days, values, clear, merged = merge_days(days, values, clear)
-        valid = clear & np.isfinite(values).all(axis=1)
-        share = valid.mean(axis=(1, 2))
-        kept = (share >= sensor.min_clear) & (share > 0)
-        if not kept.any():
-            raise UserError(f"{block.file}: no date has a valid pixel; check bands and no_data")
-        values, clear, days, valid = values[kept], clear[kept], days[kept], valid[kept]
-        median = float(np.median(np.moveaxis(values, 1, -1)[valid]))
-        if told := implausible(median, sensor.quantity):
-            raise UserError(f"{block.file}: {told}; set scale, offset and conversion in the config")
-        finite = np.isfinite(values).all(axis=1)
-        mask = np.where(finite, np.where(clear, CLEAR, THICK_CLOUD), NO_DATA).astype(np.uint8)
-        missing = (
-            [f"{int((~kept).sum())} dates without enough clear pixels"] if (~kept).any() else []
-        )
-        if merged:
-            missing.append(f"{merged} frames merged with another of the same day")
-        unfiltered = values if sensor.rolling_mean > 1 else None
-        cube = make_cube(
-            values=rolling_mean(values, sensor.rolling_mean),
-            unfiltered=unfiltered,
-            mask=mask,
-            times=days,
-            bands=sensor.bands,
-            grid=grid,
-            quantity=sensor.quantity,
-            frames={
-                "item": [f"{block.file.name} {day}" for day in days.astype("datetime64[D]")],
-                "clear_share": share[kept],
-            },
-            attributes={
-                "sensor": sensor_name,
-                "cube": name,
-                "site": own.site,
-                "land_cover": own.land_cover,
-                "config_digest": config_digest,
-                "source": block.file.name,
-                "license": "as the file's owner says",
-                "missing": missing,
-            },
-        )
-        write_cube(cube, output)
+    block = own.files[sensor_name]
+    with _readable(block.file):
+        source = open_file(block.file, mask_and_scale=False)
+    grid = _grid(source, block, resolution_m)
+    if own.window is not None:
+        source, grid = _crop(source, grid, own.window, block)
+    values = _band_stack(source, block, sensor)
+    clear = _clear(source, block, values)
+    days, values, clear, merged = merge_days(_days(source, block), values, clear)
+    finite = _finite(values)
+    share = (clear & finite).mean(axis=(1, 2))
+    kept = (share >= sensor.min_clear) & (share > 0)
+    if not kept.any():
+        raise UserError(f"{block.file}: no date has a valid pixel; check bands and no_data")
+    values, clear, finite, days = values[kept], clear[kept], finite[kept], days[kept]
+    median = float(np.median(np.moveaxis(values, 1, -1)[clear & finite]))
+    if reason := implausible(median, sensor.quantity):
+        raise UserError(f"{block.file}: {reason}; set scale, offset and conversion in the config")
+    missing = []
+    if not kept.all():
+        missing.append(f"{int((~kept).sum())} dates without enough clear pixels")
+    if merged:
+        missing.append(f"{merged} frames merged with another of the same day")
+    cube = make_cube(
+        values=rolling_mean(values, sensor.rolling_mean),
+        unfiltered=values if sensor.rolling_mean > 1 else None,
+        mask=np.where(finite, np.where(clear, CLEAR, THICK_CLOUD), NO_DATA).astype(np.uint8),
+        times=days,
+        bands=sensor.bands,
+        grid=grid,
+        quantity=sensor.quantity,
+        frames={
+            "item": [f"{block.file.name} {day}" for day in days.astype("datetime64[D]")],
+            "clear_share": share[kept],
+        },
+        attributes={
+            "sensor": sensor_name,
+            "cube": name,
+            "site": own.site,
+            "land_cover": own.land_cover,
+            "config_digest": config_digest,
+            "source": block.file.name,
+            "license": "unknown (user-supplied file)",
+            "missing": missing,
+        },
+    )
+    write_cube(cube, output)
 
 
 def merge_days(
     days: NDArray[np.datetime64], values: NDArray[np.float32], clear: NDArray[np.bool_]
 ) -> tuple[NDArray[np.datetime64], NDArray[np.float32], NDArray[np.bool_], int]:
-    """Merge frames of one day by the mean of their clear values, in order of time.
+    """Frames of one day merged by the mean of their clear values, in order of time.
 
-    Parameters
-    ----------
-    days
-        ``(time,)``.
-    values
-        ``(time, band, y, x)``, NaN where missing.
-    clear
-        ``(time, y, x)``.
-
-    Returns
-    -------
-    days, values, clear
-        With one frame a day.
-    merged
-        How many frames were merged into others.
+    Takes and returns days ``(time,)``, values ``(time, band, y, x)`` and clear ``(time, y, x)``,
+    and returns the number of frames that were merged into others.
     """
     unique, place = np.unique(days.astype("datetime64[D]"), return_inverse=True)
     if len(unique) == len(days):
@@ -143,36 +124,6 @@ def merge_days(
     return unique, out, seen, len(days) - len(unique)
 
 
-def _open(block: OwnCubeFile, sensor: SensorSource, folder: Path) -> xr.Dataset:
-    """What is used of a file; ``folder`` takes what cannot be read where it lies."""
-    import zarr
-
-    path = block.file
-    if path.suffix != ".zarr":
-        return read_apart(path, lambda source: _used(source, block, sensor), folder)
-    with _readable(path):
-        group = zarr.open_group(path, mode="r", use_consolidated=False)
-        names = [entry.name for entry in path.iterdir()]
-        check_zarr(group, names, size_of_folder(path), path)
-        source = xr.open_zarr(path, consolidated=False, mask_and_scale=False, chunks=None)
-        return _used(source, block, sensor)
-
-
-def _used(source: xr.Dataset, block: OwnCubeFile, sensor: SensorSource) -> xr.Dataset:
-    """The variables that the config names, with what they are placed by."""
-    names = [str(block.variable)]
-    if block.bands is not None:
-        names = [block.bands[band] for band in sensor.bands]
-    names += [block.mask] if block.mask else []
-    for name in names:
-        _variable(source, block, name)
-    return source[[*names, *(name for name in PLACED_BY if name in source.data_vars)]]
-
-
-def _readable(path: Path) -> AbstractContextManager[None]:
-    return readable(path, "NetCDF or Zarr file", "check it, or get it again")
-
-
 def _numbers(variable: xr.DataArray, file: Path) -> NDArray[Any]:
     if variable.dtype.kind not in "biuf":
         raise UserError(
@@ -184,16 +135,19 @@ def _numbers(variable: xr.DataArray, file: Path) -> NDArray[Any]:
 
 def _variable(source: xr.Dataset, block: OwnCubeFile, name: str) -> xr.DataArray:
     if name not in source:
-        there = in_a_line(", ".join(str(v) for v in source.data_vars))
-        raise UserError(f"{block.file}: no variable {name!r}; there are {there}; name one")
-    variable = source[name]
-    missing = {block.time, block.y, block.x} - set(variable.dims)
+        names = in_a_line(", ".join(str(v) for v in source.data_vars))
+        raise UserError(f"{block.file}: no variable {name!r}; name one of {names}")
+    _check_dimensions(source[name], repr(name), block)
+    return source[name]
+
+
+def _check_dimensions(data: xr.DataArray | xr.Dataset, what: str, block: OwnCubeFile) -> None:
+    missing = {block.time, block.y, block.x} - set(data.dims)
     if missing:
         raise UserError(
-            f"{block.file}: {name!r} has dimensions {variable.dims}, not {sorted(missing)}; "
+            f"{block.file}: {what} has dimensions {tuple(data.dims)}, not {sorted(missing)}; "
             "set time, x and y in the config"
         )
-    return variable
 
 
 def _band_stack(
@@ -209,19 +163,17 @@ def _band_stack(
                 f"{block.file}: {block.variable!r} has no dimension {block.band_dim!r}; set "
                 "band_dim, or name the variable of each band in `bands`"
             )
-        labels = [str(label) for label in variable[block.band_dim].values]
-        absent = [band for band in sensor.bands if band.upper() not in map(str.upper, labels)]
+        labels = [str(label).upper() for label in variable[block.band_dim].values]
+        absent = [band for band in sensor.bands if band.upper() not in labels]
         if absent:
             raise UserError(
                 f"{block.file}: bands {', '.join(absent)} are not among {in_a_line(labels)}; leave "
                 "them out of the sensor, or name the variable of each band in `bands`"
             )
-        upper = [label.upper() for label in labels]
         layers = [
-            variable.isel({block.band_dim: upper.index(band.upper())}) for band in sensor.bands
+            variable.isel({block.band_dim: labels.index(band.upper())}) for band in sensor.bands
         ]
-    stacked = [_physical(layer, block) for layer in layers]
-    return np.stack(stacked, axis=1)
+    return np.stack([_physical(layer, block) for layer in layers], axis=1)
 
 
 def _physical(layer: xr.DataArray, block: OwnCubeFile) -> NDArray[np.float32]:
@@ -241,13 +193,16 @@ def _physical(layer: xr.DataArray, block: OwnCubeFile) -> NDArray[np.float32]:
 def _clear(
     source: xr.Dataset, block: OwnCubeFile, values: NDArray[np.float32]
 ) -> NDArray[np.bool_]:
-    finite = np.logical_and.reduce(np.isfinite(values), axis=1)
+    finite = _finite(values)
     if block.mask is None:
         return finite
     layer = _variable(source, block, block.mask).transpose(block.time, block.y, block.x)
-    classes = _numbers(layer, block.file)
-    clear = np.isin(classes, block.mask_clear)
-    return np.logical_and(finite, clear)
+    return finite & np.isin(_numbers(layer, block.file), block.mask_clear)
+
+
+def _finite(values: NDArray[np.float32]) -> NDArray[np.bool_]:
+    """Where all bands of ``(time, band, y, x)`` have a value, ``(time, y, x)``."""
+    return np.asarray(np.isfinite(values).all(axis=1))
 
 
 def _days(source: xr.Dataset, block: OwnCubeFile) -> NDArray[np.datetime64]:
@@ -262,17 +217,16 @@ def _grid(source: xr.Dataset, block: OwnCubeFile, resolution_m: float) -> Grid:
     from pyproj import CRS
     from pyproj.exceptions import CRSError
 
+    _check_dimensions(source, "the file", block)
     text = block.crs or _crs_text(source)
     if text is None:
-        raise UserError(
-            f"{block.file}: tells no coordinate reference system; set crs in the config"
-        )
+        raise UserError(f"{block.file}: has no coordinate reference system; set crs in the config")
     try:
         crs = CRS.from_user_input(text)
         epsg = crs.to_epsg()
     except CRSError as error:
         raise UserError(
-            f"{block.file}: {in_a_line(text)!r} is no coordinate reference system; set crs, for "
+            f"{block.file}: {in_a_line(text)!r} is not a coordinate reference system; set crs, for "
             "instance to EPSG:32632"
         ) from error
     if epsg is None:
@@ -285,13 +239,8 @@ def _grid(source: xr.Dataset, block: OwnCubeFile, resolution_m: float) -> Grid:
         )
     x, y = _numbers(source[block.x], block.file), _numbers(source[block.y], block.file)
     steps = np.concatenate([np.diff(x), -np.diff(y)])
-    if not (
-        x.size
-        and y.size
-        and steps.size
-        and 0 < steps[0] < np.inf
-        and np.allclose(steps, steps[0], rtol=1e-3)
-    ):
+    regular = steps.size and 0 < steps[0] < np.inf and np.allclose(steps, steps[0], rtol=1e-3)
+    if not (x.size and y.size and regular):
         raise UserError(
             f"{block.file}: x must rise and y must fall in equal steps of square pixels; warp it "
             "to such a grid"
@@ -306,29 +255,25 @@ def _grid(source: xr.Dataset, block: OwnCubeFile, resolution_m: float) -> Grid:
 
 
 def _crs_text(source: xr.Dataset) -> str | None:
-    for name in PLACED_BY:
+    for name in GRID_MAPPINGS:
         if name in source.variables:
-            attributes = source[name].attrs
             for key in ("crs_wkt", "spatial_ref"):
-                if told := str(attributes.get(key, "")):
-                    return told
-    text = source.attrs.get("crs")
-    return None if text is None else str(text)
+                if text := str(source[name].attrs.get(key, "")):
+                    return text
+    return str(source.attrs["crs"]) if "crs" in source.attrs else None
 
 
 def _crop(
-    values: NDArray[np.float32],
-    clear: NDArray[np.bool_],
-    grid: Grid,
-    window: tuple[int, int, int, int],
-    file: Path,
-) -> tuple[NDArray[np.float32], NDArray[np.bool_], Grid]:
+    source: xr.Dataset, grid: Grid, window: tuple[int, int, int, int], block: OwnCubeFile
+) -> tuple[xr.Dataset, Grid]:
     top, bottom, left, right = window
     if not (0 <= top < bottom <= grid.height and 0 <= left < right <= grid.width):
         raise UserError(
-            f"{file}: window {window} does not fit {grid.height} x {grid.width} pixels; mend it"
+            f"{block.file}: window {window} does not fit {grid.height} x {grid.width} pixels; "
+            "change it"
         )
-    part = Grid(
+    part = source.isel({block.y: slice(top, bottom), block.x: slice(left, right)})
+    return part, Grid(
         grid.epsg,
         grid.left + left * grid.resolution,
         grid.top - top * grid.resolution,
@@ -336,4 +281,3 @@ def _crop(
         bottom - top,
         right - left,
     )
-    return values[:, :, top:bottom, left:right], clear[:, top:bottom, left:right], part

@@ -7,19 +7,10 @@ from numpy.typing import NDArray
 
 
 def rolling_mean(values: NDArray[np.float32], frames: int) -> NDArray[np.float32]:
-    """Centred rolling mean over time, in linear power, ignoring missing values.
+    """Centred rolling mean over time of linear power ``(time, ...)``, ignoring NaN.
 
-    Parameters
-    ----------
-    values
-        ``(time, ...)``, NaN where missing.
-    frames
-        Odd length of the window; at the ends it is cut, not padded.
-
-    Returns
-    -------
-    array, ``(time, ...)``
-        Missing where ``values`` is: a neighbour in time is no measurement of this one.
+    The window has an odd number of frames and is cut at the ends, not padded. NaN stays NaN: a
+    neighbour in time is no measurement of this one.
     """
     half = frames // 2
     present = np.isfinite(values)
