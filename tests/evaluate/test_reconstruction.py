@@ -11,11 +11,11 @@ from pipeline_lib.config import SENTINEL_1, SENTINEL_2, Context, Encoder, Fusion
 from pipeline_lib.cubes import CLEAR, THICK_CLOUD, Grid, make_cube, write_cube
 from pipeline_lib.errors import UserError
 from pipeline_lib.evaluate.reconstruction import evaluate_encoder, evaluate_fusion
+from pipeline_lib.evaluate.reconstruction_errors import ABSENCES, _absences, hidden_dates
 from pipeline_lib.files import write_csv
 from pipeline_lib.models import load_encoder, load_fusion
 from pipeline_lib.report.tables import encoder_tables, fusion_tables
 from pipeline_lib.seeds import generator
-from pipeline_lib.training.evaluation import ABSENCES, _absences, hidden_dates
 from pipeline_lib.training.fusions import load_fusion_source
 from pipeline_lib.training.groups import group_metrics, land_cover_of
 from pipeline_lib.training.sources import EncoderSource

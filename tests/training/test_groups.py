@@ -10,9 +10,9 @@ from hypothesis import strategies as st
 
 from pipeline_lib.config import SENTINEL_2, Context
 from pipeline_lib.dataset import Draw, Normalisation
+from pipeline_lib.evaluate.reconstruction_errors import adjacent_pixel, nearest_date
 from pipeline_lib.models.losses import context_weights
 from pipeline_lib.training.batches import Batch
-from pipeline_lib.training.evaluation import adjacent_pixel, nearest_date
 from pipeline_lib.training.groups import SEASONS, choose, means, season_of
 from pipeline_lib.training.tasks import EncoderTask
 from pipeline_lib.training.terms import METRICS, Scale, repeated_terms

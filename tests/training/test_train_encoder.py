@@ -12,9 +12,9 @@ from safetensors.torch import load_file
 
 from pipeline_lib.dataset import stacks
 from pipeline_lib.errors import UserError
+from pipeline_lib.evaluate.reconstruction_errors import centre_spectra, encoder_evaluation
 from pipeline_lib.models import load_encoder
-from pipeline_lib.training import encoder_evaluation, encoders, loop, runs
-from pipeline_lib.training.evaluation import centre_spectra
+from pipeline_lib.training import encoders, loop, runs
 from pipeline_lib.training.tasks import CRITERION
 
 

@@ -7,11 +7,12 @@ from safetensors.torch import load_file
 
 from pipeline_lib.dataset import cubes_of
 from pipeline_lib.errors import UserError
+from pipeline_lib.evaluate.reconstruction_errors import fusion_evaluation
 from pipeline_lib.files import digest_file
 from pipeline_lib.models import Fusion, load_encoder, load_fusion
 from pipeline_lib.models.losses import neighbourhood
 from pipeline_lib.seeds import generator
-from pipeline_lib.training import fusion_evaluation, loop, train_fusion
+from pipeline_lib.training import loop, train_fusion
 from pipeline_lib.training.fusions import load_fusion_source
 from pipeline_lib.training.initialisation import begin
 from pipeline_lib.training.runs import Draws

@@ -23,10 +23,14 @@ from pipeline_lib.errors import UserError
 from pipeline_lib.evaluate.nearest import NEAREST_TARGETS, nearest_scores
 from pipeline_lib.evaluate.probe_scores import Origin, class_scores, number_scores
 from pipeline_lib.evaluate.probe_targets import Array, Targets, Truth, context_targets
+from pipeline_lib.evaluate.reconstruction_errors import (
+    encoder_source,
+    fusion_source,
+    principal_components,
+)
 from pipeline_lib.files import write_json
 from pipeline_lib.models import TrainedEncoder, TrainedFusion, load_encoder, load_fusion
 from pipeline_lib.seeds import generator
-from pipeline_lib.training.evaluation import encoder_source, fusion_source, principal_components
 from pipeline_lib.training.groups import land_cover_of
 from pipeline_lib.training.sources import EncoderSource, FusionBatch, FusionSource, without_any
 from pipeline_lib.training.tasks import FusionTask

@@ -9,16 +9,16 @@ from typing import Any
 
 from pipeline_lib.dataset import cube_name, cubes_of
 from pipeline_lib.errors import UserError
-from pipeline_lib.files import write_json
-from pipeline_lib.models import load_encoder, load_fusion
-from pipeline_lib.report.paper import PAPER
-from pipeline_lib.training.evaluation import (
+from pipeline_lib.evaluate.reconstruction_errors import (
     Evaluation,
     centre_spectra,
     encoder_evaluation,
     fusion_evaluation,
     joint_spectra,
 )
+from pipeline_lib.files import write_json
+from pipeline_lib.models import load_encoder, load_fusion
+from pipeline_lib.report.paper import PAPER
 from pipeline_lib.training.groups import land_cover_of
 
 SPLITS = ("training", "validation", "test")
@@ -50,10 +50,10 @@ def evaluate_encoder(
     seed, max_samples
         They decide which samples of a split are drawn, the same for the model and the
         baselines. A class or season that has less than its equal share of ``max_samples``
-        among them gets further ones, for its own numbers only (`training.evaluation.choose`).
+        among them gets further ones, for its own numbers only (`reconstruction_errors.choose`).
     output
         JSON file: ``splits`` -> split -> ``model``, ``baselines``, ``land_cover`` and
-        ``seasons``, as `training.evaluation.encoder_evaluation` gives them, with none in place
+        ``seasons``, as `reconstruction_errors.encoder_evaluation` gives them, with none in place
         of NaN; ``left_out``, what has no sample, and why; ``paper``.
 
     Raises

@@ -125,7 +125,7 @@ def _dense(one: Any) -> tuple[float, float]:
     frame = _gflop(partial(encoder.frame_features, values, valid)) / TILE_PX**2
     features, days = torch.rand(SAMPLES, frames, encoder.features), torch.zeros(SAMPLES, frames)
     there = torch.ones(SAMPLES, frames, dtype=torch.bool)
-    return frame, _gflop(partial(encoder.latent_dim, features, days, there, frames // 2)) / SAMPLES
+    return frame, _gflop(partial(encoder.latent, features, days, there, frames // 2)) / SAMPLES
 
 
 def _batch(sensor: Sensor, context: Context, samples: int) -> Any:
