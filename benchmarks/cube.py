@@ -25,6 +25,7 @@ from measure import measured, one_thread, show
 
 from pipeline_lib.acquire import build_cube, clouds, pin_items, reading, sentinel2
 from pipeline_lib.config import Catalog, CubeGrid, Demo, SensorSource
+from pipeline_lib.config.check import check
 from pipeline_lib.config.sensors import SENTINEL_1, SENTINEL_2
 from pipeline_lib.cubes import CubeRequest, grid_at, read_cube, schema
 from simulated_archive import simulate_site, write_canopy_table
@@ -32,10 +33,12 @@ from simulated_archive import simulate_site, write_canopy_table
 LON, LAT = 11.2, 48.1
 BLOCK_PX = 512
 IMPORTED_LATE = ("sen2nbar.c_factor", "scipy.ndimage", "stackstac", "torch", "zarr.codecs")
+LANDSAT = check([Path(__file__).parents[1] / "config" / "landsat.yaml"]).sensors["landsat"]
 # No date is left out, so that the figures do not depend on the weather.
 SENSORS = {
     "sentinel-2": SENTINEL_2.source().model_copy(update={"min_clear": 0.0}),
     "sentinel-1": SENTINEL_1.source(),
+    "landsat": LANDSAT.source().model_copy(update={"min_clear": 0.0}),
 }
 
 

@@ -13,15 +13,9 @@ from untrained import save_all_untrained, scaled_by
 from pipeline_lib.config import Config, parse_before_models, parts_of
 from pipeline_lib.config.check import check
 from pipeline_lib.plan import Rates, work_of
-from pipeline_lib.plan.flops import Flops
 
 pytestmark = [pytest.mark.workflow, pytest.mark.xdist_group("workflow")]
 
-NONE = Flops(
-    training=dict.fromkeys(("sentinel-1", "sentinel-2", "fusion"), 0.0),
-    frame=dict.fromkeys(("sentinel-1", "sentinel-2"), 0.0),
-    window=0.0,
-)
 USE = {
     "run": "use",
     "models": "results/paper/models",
@@ -53,18 +47,20 @@ def place(tmp_path: Path) -> Path:
 
 def planned(root: Path, config: Config, base: Path) -> dict[str, int]:
     rates = Rates.read(root / "benchmarks" / "rates.json")
-    work = work_of(config, parts_of(config.areas, base), rates, NONE)
+    work = work_of(config, parts_of(config.areas, base), rates)
     return {one.rule: one.jobs for one in work}
 
 
-@pytest.mark.parametrize("given", [[], [TINY]], ids=["paper", "tiny"])
+@pytest.mark.parametrize("name", ["few", "tiny"])
 def test_the_jobs_of_a_plan_are_those_of_a_dry_run(
-    project_root: Path, tmp_path: Path, given: list[Path]
+    project_root: Path, tmp_path: Path, name: str
 ) -> None:
-    arguments = ["--configfile", *map(str, given)] if given else []
-    shown = snakemake(project_root, tmp_path, "--dry-run", *arguments)
+    few = tmp_path / "few.yaml"
+    few.write_text(yaml.safe_dump({"run": "few", "sites": {"count": 3}}))
+    file = TINY if name == "tiny" else few
+    shown = snakemake(project_root, tmp_path, "--dry-run", "--configfile", str(file))
     assert shown.returncode == 0, shown.stderr[-4000:]
-    assert planned(project_root, check(given), tmp_path) == jobs(shown.stdout + shown.stderr)
+    assert planned(project_root, check([file]), tmp_path) == jobs(shown.stdout + shown.stderr)
 
 
 def test_a_large_area_makes_the_cubes_and_embeddings_of_its_parts(
@@ -79,12 +75,23 @@ def test_a_large_area_makes_the_cubes_and_embeddings_of_its_parts(
     assert planned(project_root, parse_before_models(USE, place), place) == found
 
 
+@pytest.mark.parametrize(
+    "target", ["plan", "results/use/plan/plan.md", "./results/use/plan/plan.md"]
+)
+def test_a_plan_needs_no_trained_models_whatever_its_path(
+    project_root: Path, place: Path, target: str
+) -> None:
+    given = ["--configfile", str(place / "use.yaml"), "--dry-run"]
+    shown = snakemake(project_root, place, target, *given)
+    assert shown.returncode == 0 and jobs(shown.stdout + shown.stderr)["write_plan"] == 1
+
+
 def test_a_run_is_planned_before_its_models_are_trained(project_root: Path, place: Path) -> None:
     given = ["--configfile", str(place / "use.yaml")]
     shown = snakemake(project_root, place, "plan", *given)
     assert shown.returncode == 0, shown.stdout[-4000:] + shown.stderr[-4000:]
     assert "# Plan of the run use" in shown.stdout and "build_cube 8" in shown.stdout
-    assert "There are no models at results/paper/models yet" in shown.stdout
+    assert "No models at results/paper/models yet" in shown.stdout
     plan = json.loads((place / "results" / "use" / "plan" / "plan.json").read_text())
     # As much as the rule asks for, for a part of 40 x 35 km.
     assert 35_000 < plan["total"]["memory_mb"] < 60_000

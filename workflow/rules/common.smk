@@ -93,6 +93,10 @@ OWN_CUBES = dict(C.own_cubes)
 AREAS = parts_of(C.areas)
 
 
+# Jobs that hold the cubes of one sensor, or of all.
+ENCODER_MB, FUSION_MB = 16000, 24000
+
+
 def retry_memory(mb):
     """Memory of a job, MB: more with each attempt, as a cluster kills what takes more."""
     return lambda wildcards, attempt: attempt * (mb(wildcards) if callable(mb) else mb)

@@ -27,6 +27,11 @@ rule pin_items:
         f"{SCRIPTS}/pin_items.py"
 
 
+def cube_memory(cube):
+    """Memory of a job that builds a cube, MB."""
+    return 4000 + round(3000 * megapixels(cube))
+
+
 rule build_cube:
     input:
         pinned=rules.pin_items.output[0],
@@ -40,7 +45,7 @@ rule build_cube:
         cube=alternation([*SITE_CUBES, *TOWERS, *AREAS]),
     retries: 0 if C.demo else 3
     resources:
-        mem_mb=retry_memory(lambda w: 4000 + round(3000 * megapixels(w.cube))),
+        mem_mb=retry_memory(lambda w: cube_memory(w.cube)),
         runtime=lambda w: 120 + round(60 * pixel_years(w.cube)),
     params:
         sensor=lambda w: source_of(w.sensor),

@@ -49,7 +49,7 @@ rule fit_normalisation:
     benchmark:
         out("benchmarks/fit_normalisation/{sensor}.tsv")
     resources:
-        mem_mb=retry_memory(16000),
+        mem_mb=retry_memory(ENCODER_MB),
         runtime=60,
     params:
         bands=lambda w: C.sensors[w.sensor].bands,

@@ -10,6 +10,11 @@ def tiles_at_once(cube):
     return max(1, min(8, round(1e6 * megapixels(cube) / C.embed.tile_px**2)))
 
 
+def embedding_memory(threads):
+    """Memory of a job that embeds a cube, MB."""
+    return 4000 + 2000 * threads
+
+
 # Which dates become GeoTIFFs does not change the embeddings.
 GEOTIFFS = C.embed.model_dump(
     mode="json", include={"geotiff_dates", "geotiff_tolerance_days"}
@@ -30,7 +35,7 @@ rule embed_cube:
         out("benchmarks/embed_cube/{cube}.tsv")
     threads: lambda w: tiles_at_once(w.cube)
     resources:
-        mem_mb=lambda w, attempt, threads: attempt * (4000 + 2000 * threads),
+        mem_mb=lambda w, attempt, threads: attempt * embedding_memory(threads),
         runtime=lambda w, threads: 60 + round(120 * pixel_years(w.cube) / threads),
         gpu=gpus(1),
     params:

@@ -17,7 +17,7 @@ rule train_encoder:
         out("benchmarks/train_encoder/{sensor}.tsv")
     threads: C.training.threads * C.training.devices
     resources:
-        mem_mb=retry_memory(16000),
+        mem_mb=retry_memory(ENCODER_MB),
         runtime=24 * 60,
         gpu=gpus(C.training.devices),
     params:
@@ -46,7 +46,7 @@ rule train_fusion:
         out("benchmarks/train_fusion.tsv")
     threads: C.fusion.training.threads * C.fusion.training.devices
     resources:
-        mem_mb=retry_memory(24000),
+        mem_mb=retry_memory(FUSION_MB),
         runtime=24 * 60,
         gpu=gpus(C.fusion.training.devices),
     params:
@@ -75,7 +75,7 @@ rule evaluate_encoder:
     benchmark:
         out("benchmarks/evaluate_encoder/{sensor}.tsv")
     resources:
-        mem_mb=retry_memory(16000),
+        mem_mb=retry_memory(ENCODER_MB),
         runtime=60,
     params:
         samples=C.evaluation_samples,
@@ -105,7 +105,7 @@ rule probe_encoder:
     benchmark:
         out("benchmarks/probe_encoder/{sensor}.tsv")
     resources:
-        mem_mb=retry_memory(16000),
+        mem_mb=retry_memory(ENCODER_MB),
         runtime=60,
     params:
         truth=truth_of_cubes(),
@@ -132,7 +132,7 @@ rule probe_fusion:
     benchmark:
         out("benchmarks/probe_fusion.tsv")
     resources:
-        mem_mb=retry_memory(24000),
+        mem_mb=retry_memory(FUSION_MB),
         runtime=60,
     params:
         cubes=rules.train_fusion.params.cubes,
@@ -160,7 +160,7 @@ rule evaluate_fusion:
     benchmark:
         out("benchmarks/evaluate_fusion.tsv")
     resources:
-        mem_mb=retry_memory(24000),
+        mem_mb=retry_memory(FUSION_MB),
         runtime=60,
     params:
         cubes=rules.train_fusion.params.cubes,

@@ -1,21 +1,18 @@
-# What a run takes, before anything of it is there.
-
-from types import SimpleNamespace
+# What a run takes, before anything of it exists.
 
 
-def memory_asked():
-    """Rule -> memory that its largest job asks for at first, with all its threads, MB."""
-    largest = SimpleNamespace(cube=max(embedded_cubes(), key=megapixels, default=None))
-
-    def asked(resources):
-        threads = resources["_cores"].evaluate(largest, attempt=1).value
-        return resources["mem_mb"].evaluate(largest, attempt=1, threads=threads).value
-
-    return {
-        one.name: asked(one.resources)
-        for one in workflow.rules
-        if "mem_mb" in one.resources
+def largest_memory(wildcards):
+    """Rule -> memory that its largest job asks for at first, MB."""
+    largest = max(embedded_cubes(), key=megapixels, default=None)
+    memory = {
+        "pin_items": 1000,
+        "build_cube": cube_memory(largest),
+        "embed_cube": embedding_memory(tiles_at_once(largest)),
     }
+    if not C.models:
+        memory |= {"train_encoder": ENCODER_MB, "evaluate_encoder": ENCODER_MB}
+        memory |= {"train_fusion": FUSION_MB, "evaluate_fusion": FUSION_MB}
+    return memory
 
 
 rule write_plan:
@@ -33,7 +30,7 @@ rule write_plan:
     localrule: True
     params:
         config=plain(C),
-        memory_mb=lambda w: memory_asked(),
+        memory_mb=largest_memory,
         trained=MODEL_DIGEST,
         code=code_of("write_plan"),
     message:

@@ -7,52 +7,38 @@ from pathlib import Path
 
 from matplotlib.axes import Axes
 
-from pipeline_lib.plan.summary import Plan, Sum, told_bytes, told_hours, unit_of
+from pipeline_lib.plan.summary import Plan, Stage, format_bytes, format_hours, unit_of
 from pipeline_lib.report.style import COLOURS, drawing
 
-LEAST = 1e-3
-"""Share of all hours or bytes under which a stage is left out."""
+SMALL = 1e-3
+"""Share of all hours and bytes under which a stage is left out."""
 CAPTION = (
-    "Core hours: every job on CPUs.",
-    "GPU hours: the jobs that ask for a GPU, on one; its speed is an assumption.",
-    "Bytes: from the catalog, to disk, and on disk at the end.",
-    "Stages under a thousandth of both are left out; scales differ.",
+    "Core hours: every job on CPUs. GPU hours: the jobs that ask for a GPU, on one.\n"
+    "Stages under a thousandth of both hours and bytes are left out; scales differ."
 )
-HOURS: Mapping[str, Callable[[Sum], float]] = {
-    "core hours": lambda part: part.core_hours,
-    "GPU hours": lambda part: part.gpu_hours or 0.0,
+HOURS: Mapping[str, Callable[[Stage], float]] = {
+    "core hours": lambda stage: stage.core_hours,
+    "GPU hours": lambda stage: stage.gpu_hours,
 }
-SIZES: Mapping[str, Callable[[Sum], float]] = {
-    "from the catalog": lambda part: part.read,
-    "written": lambda part: part.written,
-    "on disk at the end": lambda part: part.kept,
+SIZES: Mapping[str, Callable[[Stage], float]] = {
+    "from the catalog": lambda stage: stage.read,
+    "on disk at the end": lambda stage: stage.kept,
 }
 
 
 def draw_plans(plans: Sequence[Plan], output: Path) -> None:
-    """Draw plans side by side, a column each: hours above, bytes below.
-
-    Parameters
-    ----------
-    plans
-        One or more.
-    output
-        PNG file to write.
-    """
+    """Draw plans side by side as PNG, a column each: hours above, bytes below."""
     shown = [_shown(plan) for plan in plans]
-    rows = max(map(len, shown))
-    with drawing(output, width=max(6.0, 3.9 * len(plans)), height=2.0 + 1.1 * rows) as figure:
-        line = 1 if len(plans) == 1 else 2
-        told = [" ".join(CAPTION[first : first + line]) for first in range(0, len(CAPTION), line)]
-        figure.supxlabel("\n".join(told), fontsize=8)
+    height = 2.0 + 1.1 * max(map(len, shown))
+    with drawing(output, width=max(6.0, 3.9 * len(plans)), height=height) as figure:
+        figure.supxlabel(CAPTION, fontsize=8)
         axes = figure.subplots(2, len(plans), squeeze=False)
         for (above, below), plan, stages in zip(axes.T, plans, shown, strict=True):
             above.set_title(plan.run)
-            _bars(above, stages, HOURS, COLOURS[:2], told_hours)
+            _bars(above, stages, HOURS, COLOURS[:2], format_hours)
             above.set_xlabel("hours")
-            size = max(getter(part) for part in (*stages, plan.total) for getter in SIZES.values())
-            unit, factor = unit_of(size)
-            _bars(below, stages, SIZES, COLOURS[2:5], told_bytes)
+            unit, factor = unit_of(max(plan.total.read, plan.total.kept))
+            _bars(below, stages, SIZES, COLOURS[2:4], format_bytes)
             below.xaxis.set_major_formatter(lambda value, _, factor=factor: f"{value / factor:g}")
             below.set_xlabel(unit)
         shades = [axis.get_legend_handles_labels() for axis in axes[:, 0]]
@@ -60,30 +46,29 @@ def draw_plans(plans: Sequence[Plan], output: Path) -> None:
         figure.legend(handles, labels, loc="outside upper center", ncols=len(labels))
 
 
-def _shown(plan: Plan) -> list[Sum]:
-    """The stages that take some of the hours or of the bytes."""
+def _shown(plan: Plan) -> list[Stage]:
     total = plan.total
     return [
-        part
-        for part in plan.stages
-        if part.core_hours >= LEAST * total.core_hours or part.written >= LEAST * total.written > 0
+        stage
+        for stage in plan.stages
+        if stage.core_hours >= SMALL * total.core_hours or stage.kept >= SMALL * total.kept > 0
     ]
 
 
 def _bars(
     axis: Axes,
-    stages: Sequence[Sum],
-    values: Mapping[str, Callable[[Sum], float]],
+    stages: Sequence[Stage],
+    values: Mapping[str, Callable[[Stage], float]],
     colours: Sequence[str],
-    told: Callable[[float], str],
+    text: Callable[[float], str],
 ) -> None:
-    """A group of bars per stage, the first one on top, each with its number."""
+    """A group of labelled bars per stage, the first one on top."""
     height = 0.8 / len(values)
     for number, (name, getter) in enumerate(values.items()):
         places = [place + (number - (len(values) - 1) / 2) * height for place in range(len(stages))]
-        found = [getter(part) for part in stages]
-        bars = axis.barh(places, found, height, color=colours[number], label=name)
-        axis.bar_label(bars, [told(value) for value in found], padding=2, fontsize=7)
-    axis.set_yticks(range(len(stages)), [part.name for part in stages])
+        sizes = [getter(stage) for stage in stages]
+        bars = axis.barh(places, sizes, height, color=colours[number], label=name)
+        axis.bar_label(bars, [text(size) for size in sizes], padding=2, fontsize=7)
+    axis.set_yticks(range(len(stages)), [stage.name for stage in stages])
     axis.invert_yaxis()
     axis.margins(x=0.22)
