@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import numpy as np
@@ -31,3 +31,20 @@ def textured() -> Callable[[int, int], np.ndarray]:
 @pytest.fixture
 def granule_xml() -> Callable[..., bytes]:
     return granule_metadata
+
+
+@pytest.fixture
+def token_endpoint(monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[[str], None]]:
+    """Points Planetary Computer's client to a token endpoint, without a token in its cache."""
+    from planetary_computer.sas import TOKEN_CACHE
+    from planetary_computer.settings import Settings
+
+    def point(url: str) -> None:
+        monkeypatch.setenv("PC_SDK_SAS_URL", url)
+        Settings.get.cache_clear()
+        TOKEN_CACHE.clear()
+
+    yield point
+    monkeypatch.undo()
+    Settings.get.cache_clear()
+    TOKEN_CACHE.clear()

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-import json
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
 import pytest
+from file_server import BLOB_HOST, TOKEN_PATH, Answer, Fault, FileServer
 
 from pipeline_lib.acquire.reading import AssetReader
 from pipeline_lib.acquire.retries import (
@@ -19,10 +19,10 @@ from pipeline_lib.acquire.retries import (
     Lost,
     Refused,
     check_status,
-    patiently,
     seconds_of,
+    with_retries,
 )
-from pipeline_lib.acquire.signing import PlanetaryComputerSigner, container_of
+from pipeline_lib.acquire.signing import Signer
 from pipeline_lib.config import Catalog
 from pipeline_lib.errors import UserError
 
@@ -42,34 +42,34 @@ class Failing:
 def test_busy_servers_are_asked_again_after_the_time_they_name() -> None:
     waits: list[float] = []
     action = Failing(Busy("HTTP 429", 7), Busy("HTTP 503"), Busy("HTTP 429", 1e6))
-    assert patiently(action, what="x", retries=3, sleep=waits.append) == "done"
+    assert with_retries(action, what="x", retries=3, sleep=waits.append) == "done"
     assert waits == [7, 1.0, LONGEST_WAIT_S]
 
 
 def test_a_server_that_stays_busy_is_no_reason_to_record_a_loss() -> None:
     action = Failing(*[Busy("HTTP 503")] * 9)
     with pytest.raises(UserError, match=r"item x: no proper answer after 3 tries \(HTTP 503\)"):
-        patiently(action, what="item x", retries=2, sleep=lambda _: None)
+        with_retries(action, what="item x", retries=2, sleep=lambda _: None)
     assert action.calls == 3
 
 
 def test_refusals_are_signed_again_and_end_as_lost() -> None:
     fresh: list[int] = []
     action = Failing(Refused("HTTP 403"))
-    refresh = lambda: fresh.append(1)  # noqa: E731
-    assert patiently(action, what="x", retries=2, refresh=refresh, sleep=lambda _: None) == "done"
+    more: Any = {"what": "x", "retries": 2, "sleep": lambda _: None}
+    assert with_retries(action, refresh=lambda: fresh.append(1), **more) == "done"
     assert fresh == [1]
     with pytest.raises(Lost, match="refused"):
-        patiently(Failing(*[Refused("HTTP 403")] * 9), what="x", retries=2, sleep=lambda _: None)
+        with_retries(Failing(*[Refused("HTTP 403")] * 9), **more)
 
 
 def test_what_is_gone_is_not_asked_for_again() -> None:
     action = Failing(Lost("gone"))
     with pytest.raises(Lost):
-        patiently(action, what="x", retries=5, sleep=lambda _: None)
+        with_retries(action, what="x", retries=5, sleep=lambda _: None)
     assert action.calls == 1
     with pytest.raises(Lost, match="unreadable"):
-        patiently(Failing(*[Damaged("cut")] * 9), what="x", retries=1, sleep=lambda _: None)
+        with_retries(Failing(*[Damaged("cut")] * 9), what="x", retries=1, sleep=lambda _: None)
 
 
 @pytest.mark.parametrize(
@@ -106,45 +106,32 @@ def test_lost_scenes_are_recorded_or_fatal(tmp_path: Path) -> None:
         list(strict.each(items, load))
 
 
-BLOB = "https://sentinel2l2a01.blob.core.windows.net/sentinel2-l2/32/T/PS/B02.tif"
+BLOB = f"http://{BLOB_HOST}/sentinel2-l2/32/T/PS/B02.tif"
+SIGNING = Catalog(source="https://stac.example.org", timeout_s=5, retries=0)
 
 
 @pytest.fixture
-def tokens(monkeypatch: pytest.MonkeyPatch) -> Callable[[timedelta], list[str]]:
-    def answer(lifetime: timedelta) -> list[str]:
-        asked: list[str] = []
-
-        def get(url: str, **more: Any) -> bytes:
-            asked.append(url)
-            expiry = (datetime.now(UTC) + lifetime).isoformat()
-            return json.dumps({"token": f"sig={len(asked)}", "msft:expiry": expiry}).encode()
-
-        monkeypatch.setattr("pipeline_lib.acquire.signing.get", get)
-        return asked
-
-    return answer
+def server(tmp_path: Path, token_endpoint: Callable[[str], None]) -> Iterator[FileServer]:
+    with FileServer(tmp_path) as server:
+        token_endpoint(server.sas_url)
+        yield server
 
 
-def test_only_blobs_are_signed(tokens: Callable[[timedelta], list[str]]) -> None:
-    asked = tokens(timedelta(minutes=40))
-    signer = PlanetaryComputerSigner(1, 0)
-    assert signer.sign("https://example.org/a.tif") == "https://example.org/a.tif"
-    assert signer.sign("/local/a.tif") == "/local/a.tif"
-    assert signer.sign(BLOB + "?sig=old") == BLOB + "?sig=old"
-    assert asked == []
+def test_only_unsigned_blobs_are_signed(server: FileServer) -> None:
+    signer = Signer(SIGNING)
+    for href in ("https://example.org/a.tif", "/local/a.tif", BLOB + "?sig=old"):
+        assert signer.sign(href) == href
+    assert Signer(SIGNING.model_copy(update={"signing": "none"})).sign(BLOB) == BLOB
+    assert server.requests == []
     assert signer.sign(BLOB) == BLOB + "?sig=1"
-    assert asked[0].endswith("/sentinel2l2a01/sentinel2-l2")
-    assert container_of(BLOB) == "sentinel2l2a01/sentinel2-l2"
+    assert server.requests == [f"GET {TOKEN_PATH}archive/sentinel2-l2"]
 
 
-def test_many_threads_ask_once_and_a_refused_token_is_renewed(
-    tokens: Callable[[timedelta], list[str]],
-) -> None:
-    asked = tokens(timedelta(minutes=40))
-    signer = PlanetaryComputerSigner(1, 0)
+def test_many_threads_ask_once_and_a_refused_token_is_renewed(server: FileServer) -> None:
+    signer = Signer(SIGNING)
     with ThreadPoolExecutor(16) as pool:
         assert set(pool.map(signer.sign, [BLOB] * 64)) == {BLOB + "?sig=1"}
-    assert len(asked) == 1
+    assert len(server.requests) == 1
     signer.forget(BLOB + "?sig=1")
     assert signer.sign(BLOB) == BLOB + "?sig=2"
     # Another thread was refused with the old token only now: the new one is still good.
@@ -152,9 +139,7 @@ def test_many_threads_ask_once_and_a_refused_token_is_renewed(
     assert signer.sign(BLOB) == BLOB + "?sig=2"
 
 
-def test_a_token_about_to_expire_is_renewed(tokens: Callable[[timedelta], list[str]]) -> None:
-    asked = tokens(timedelta(seconds=30))
-    signer = PlanetaryComputerSigner(1, 0)
-    signer.sign(BLOB)
-    signer.sign(BLOB)
-    assert len(asked) == 2
+def test_a_silent_token_endpoint_is_given_up(server: FileServer) -> None:
+    server.faults = [Fault(TOKEN_PATH, Answer.silence)]
+    with pytest.raises(UserError, match=r"token endpoint .* after 1 tries \(no answer\)"):
+        Signer(SIGNING.model_copy(update={"timeout_s": 0.3})).sign(BLOB)

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from pipeline_lib.acquire.items import ADVICE, checked_items, moment_of
-from pipeline_lib.acquire.retries import Busy, Damaged, Lost, Refused, check_status, patiently
+from pipeline_lib.acquire.retries import Busy, Damaged, Failure, Lost, check_status, with_retries
 from pipeline_lib.config import Catalog, CubeGrid, SensorSource
 from pipeline_lib.cubes import CubeRequest
 from pipeline_lib.errors import UserError, in_a_line
@@ -159,7 +159,7 @@ def _client(catalog: Catalog) -> Any:
                     text = super(RetryingIO, self).request(*arguments, **more)
                 except APIError as error:
                     cause = error.__context__
-                    if isinstance(cause, (Busy, Lost, Refused)):
+                    if isinstance(cause, Failure):
                         raise cause from None
                     raise Busy(type(cause or error).__name__) from error
                 try:
@@ -168,7 +168,7 @@ def _client(catalog: Catalog) -> Any:
                     raise Damaged("not complete JSON") from error
                 return text
 
-            return patiently(ask, what=catalog.source, retries=catalog.retries)
+            return with_retries(ask, what=catalog.source, retries=catalog.retries)
 
     # pystac-client's own retries end where the body of an answer begins.
     access = RetryingIO(max_retries=None, timeout=catalog.timeout_s)

@@ -1,35 +1,31 @@
-"""Reading of assets on an explicit grid. The one module that knows stackstac and GDAL."""
+"""Reading of assets on a given grid. The one module that knows stackstac and GDAL."""
 
 from __future__ import annotations
 
 import math
 import re
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from functools import cache
 from pathlib import Path
 from typing import Any, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
-from rasterio.errors import RasterioError
-from rich.console import Console
-from rich.progress import track
 
-from pipeline_lib.acquire.catalog import Item, is_url
+from pipeline_lib.acquire.catalog import Item, is_url, start_of
 from pipeline_lib.acquire.items import is_remote
 from pipeline_lib.acquire.retries import (
     LONGEST_BODY,
     Busy,
     Damaged,
+    Failure,
     Lost,
-    Refused,
     check_status,
     get,
-    patiently,
     wait_asked_by,
+    with_retries,
 )
-from pipeline_lib.acquire.signing import signer_of
+from pipeline_lib.acquire.signing import Signer
 from pipeline_lib.config import Catalog
 from pipeline_lib.cubes import Grid
 from pipeline_lib.errors import UserError, in_a_line
@@ -39,14 +35,9 @@ Result = TypeVar("Result")
 SLOWEST_BYTES_PER_S = 1000
 """A peer slower than this for catalog.timeout_s counts as silent."""
 
-# stackstac wraps rasterio's errors in RuntimeError, and asks the reference system of a file
-# whose header was cut (AttributeError).
-GDAL_ERRORS = (RasterioError, RuntimeError, AttributeError)
-"""What a failed read inside GDAL surfaces as."""
-
 
 def gdal_options(catalog: Catalog) -> dict[str, Any]:
-    """Options under which GDAL asks for little and gives up on silent peers."""
+    """Options under which GDAL sends few requests and gives up on silent peers."""
     seconds = math.ceil(catalog.timeout_s)
     return {
         "GDAL_HTTP_TIMEOUT": LONGEST_BODY * seconds,
@@ -59,100 +50,61 @@ def gdal_options(catalog: Catalog) -> dict[str, Any]:
         "CPL_VSIL_CURL_NON_CACHED": "/vsicurl/",
         "GDAL_DISABLE_READDIR_ON_OPEN": "EMPTY_DIR",
         "GDAL_PAM_ENABLED": "NO",
+        "VSI_CACHE": True,
     }
 
 
 class AssetReader:
-    """Reads assets of items: signs them, repeats what failed, gives up on silent peers.
+    """Reads assets of items: signs them, retries, and gives up on silent peers.
 
-    Safe to share between threads.
-
-    Parameters
-    ----------
-    catalog
-        Signing, timeouts, retries, and whether a lost scene is recorded or fatal.
+    Safe to share between threads. Every method raises :class:`Lost` if an asset is absent, gone
+    or unreadable, and UserError if a server stays busy or silent.
     """
 
     def __init__(self, catalog: Catalog) -> None:
-        from stackstac.rio_env import LayeredEnv
-
         self.catalog = catalog
-        self.signer = signer_of(catalog)
-        self.environment = LayeredEnv(
-            always=gdal_options(catalog), open={"VSI_CACHE": True}, read={"VSI_CACHE": False}
-        )
+        self.signer = Signer(catalog)
 
     def read(self, item: Item, keys: Sequence[str], grid: Grid, fill: np.generic) -> NDArray[Any]:
-        """Read assets of an item on a grid, by the nearest pixel.
+        """Assets of an unsigned item on a grid, ``(asset, y, x)``, by the nearest pixel.
 
-        Values are never blended here: pixels without data would bleed into their
-        neighbours, since many files do not tell what value means no data.
-
-        Parameters
-        ----------
-        item
-            An unsigned item.
-        keys
-            Assets to read.
-        grid
-            Where; outside the asset the result is ``fill``.
-        fill
-            A numpy scalar; its type is the type of the result.
-
-        Returns
-        -------
-        array, ``(asset, y, x)``
-
-        Raises
-        ------
-        Lost
-            If an asset is absent, gone or unreadable.
-        UserError
-            If a server stays busy or silent.
+        ``fill`` is a numpy scalar: it stands where there is no data, and its type is the
+        result's. Values are never blended here: pixels without data would bleed into their
+        neighbours, since many files do not say what value means no data.
         """
+        from rasterio import Env
 
-        def attempt(signed: dict[str, str]) -> NDArray[Any]:
+        def attempt(hrefs: dict[str, str]) -> NDArray[Any]:
             try:
-                return _stack(item, signed, grid, fill, self.environment)
-            except GDAL_ERRORS as error:
-                raise meaning_of(error, signed, timeout_s=self.catalog.timeout_s) from error
+                with Env(**gdal_options(self.catalog)):
+                    return _stack(item, hrefs, grid, fill)
+            except ReadError as error:
+                key = next(key for key, href in hrefs.items() if href == error.href)
+                timeout_s = self.catalog.timeout_s
+                raise meaning_of(error.cause, key, error.href, timeout_s=timeout_s) from error
 
-        return self._patiently(attempt, item, keys)
+        return self._with_retries(attempt, item, keys)
 
     def read_document(self, item: Item, key: str, parse: Callable[[bytes], Result]) -> Result:
-        """Read and parse a whole asset, such as an XML file; raises as :meth:`read` does.
+        """What ``parse`` makes of a whole asset, such as an XML file.
 
-        Parameters
-        ----------
-        item, key
-            The asset.
-        parse
-            Raises :class:`Damaged` on content that is not what it should be; a remote
-            document is then read again, since it may have been damaged on its way.
+        ``parse`` raises :class:`Damaged` on content that is not what it should be; a remote
+        document is then read again, since it may have been damaged on its way.
         """
 
-        def attempt(signed: dict[str, str]) -> Result:
-            href = signed[key]
-            if is_url(href):
-                try:
-                    content = get(href, timeout_s=self.catalog.timeout_s)
-                except Busy as error:
-                    raise Busy(f"{key}: {error}", error.retry_after) from error
-                except (Lost, Refused) as error:
-                    raise type(error)(f"{key}: {error}") from error
-            else:
-                try:
-                    content = Path(href).read_bytes()
-                except FileNotFoundError:
-                    raise Lost(f"{key}: no such file {href}") from None
+        def attempt(hrefs: dict[str, str]) -> Result:
             try:
-                return parse(content)
-            except Damaged as error:
-                raise Damaged(f"{key}: {error}") from error
+                if is_url(hrefs[key]):
+                    return parse(get(hrefs[key], timeout_s=self.catalog.timeout_s))
+                return parse(Path(hrefs[key]).read_bytes())
+            except FileNotFoundError:
+                raise Lost(f"{key}: no such file {hrefs[key]}") from None
+            except Failure as error:
+                raise error.of(key) from error
 
-        return self._patiently(attempt, item, [key])
+        return self._with_retries(attempt, item, [key])
 
-    def _patiently(
+    def _with_retries(
         self, attempt: Callable[[dict[str, str]], Result], item: Item, keys: Sequence[str]
     ) -> Result:
         hrefs = {key: address_of(item, key, self.catalog) for key in keys}
@@ -169,25 +121,20 @@ class AssetReader:
         # A local file does not heal while we wait.
         retries = self.catalog.retries if any(map(is_url, hrefs.values())) else 0
         what = f"item {item['id']}"
-        return patiently(sign_and_attempt, what=what, retries=retries, refresh=forget)
+        return with_retries(sign_and_attempt, what=what, retries=retries, refresh=forget)
 
     def each(
         self, items: Sequence[Item], load: Callable[[Item], Result]
     ) -> Iterator[tuple[Item, Result | Lost]]:
-        """Load items side by side, in order, within the bounded number of requests.
+        """Each item and what ``load`` makes of it, in order; ``catalog.requests`` at a time.
 
-        Yields
-        ------
-        item and what ``load`` made of it
-            Or, where the config records lost scenes, why it is lost.
-
-        Raises
-        ------
-        UserError
-            If a scene is lost and ``catalog.missing_asset`` is ``fail``.
+        Where the config records missing scenes, the reason takes the result's place; otherwise
+        raises UserError at the first of them.
         """
+        from rich.console import Console
+        from rich.progress import track
 
-        def load_or_tell(item: Item) -> Result | Lost:
+        def load_or_lose(item: Item) -> Result | Lost:
             try:
                 return load(item)
             except Lost as error:
@@ -197,7 +144,7 @@ class AssetReader:
         console = Console(stderr=True)
         with ThreadPoolExecutor(self.catalog.requests) as pool:
             results = track(
-                pool.map(load_or_tell, items),
+                pool.map(load_or_lose, items),
                 "reading scenes",
                 total=len(items),
                 console=console,
@@ -214,13 +161,11 @@ class AssetReader:
 
 
 def address_of(item: Item, key: str, catalog: Catalog) -> str:
-    """The address of an asset.
+    """The unsigned address of an asset.
 
-    Raises
-    ------
-    Lost
-        If the item has no such asset, names a folder or a device, or comes from a remote catalog
-        and names a file of this machine: what others write must not choose what is read here.
+    Raises :class:`Lost` if the item has no such asset, the address is a folder or a device, or
+    the catalog is remote and the address is a path: what others write must not choose what is
+    read on this machine.
     """
     try:
         href = str(item["assets"][key]["href"])
@@ -241,22 +186,19 @@ def _is_odd(path: Path) -> bool:
         return True
 
 
-def _stack(
-    item: Item, hrefs: dict[str, str], grid: Grid, fill: np.generic, environment: Any
-) -> NDArray[Any]:
+def _stack(item: Item, hrefs: dict[str, str], grid: Grid, fill: np.generic) -> NDArray[Any]:
     import stackstac
 
-    # The file itself tells its grid. What the item tells of it (proj:epsg or proj:code, the
-    # footprint's box) varies with the catalog's age, and would only decide which assets
-    # stackstac leaves out; so each asset is declared to cover the grid.
-    declared = {"proj:epsg": grid.epsg, "proj:bbox": list(grid.bounds)}
-    plain = {
-        "id": item["id"],
-        "properties": {"datetime": "2000-01-01T00:00:00Z", **declared},
-        "assets": {key: {"href": href} for key, href in hrefs.items()},
+    # stackstac leaves out an asset that does not reach the bounds by the item's metadata, which
+    # it reads by older names, and else by the four corners of the footprint in degrees, hundreds
+    # of metres off. A scene must not shrink by that: each asset is asked for, and its file tells.
+    reach = {"proj:epsg": grid.epsg, "proj:bbox": grid.bounds}
+    signed = item | {
+        "properties": item["properties"] | {"datetime": start_of(item).isoformat()},
+        "assets": {key: {"href": href, **reach} for key, href in hrefs.items()},
     }
     stack = stackstac.stack(
-        [plain],
+        [signed],
         assets=list(hrefs),
         epsg=grid.epsg,
         bounds=grid.bounds,
@@ -269,68 +211,73 @@ def _stack(
         properties=False,
         band_coords=False,
         chunksize=(1, 1, grid.height, grid.width),
-        gdal_env=environment,
-        errors_as_nodata=(),
-        reader=_native_reader(),
+        reader=GeoTiffReader,
     )
-    try:
-        return np.asarray(stack.data.compute(scheduler="synchronous")[0])
-    except _WrongPixels as error:
-        key = next(key for key, href in hrefs.items() if href == error.href)
-        raise Lost(f"{key}: {error}") from error
+    return np.asarray(stack.data.compute(scheduler="synchronous")[0])
 
 
-class _WrongPixels(Exception):
-    def __init__(self, href: str, message: str) -> None:
-        super().__init__(message)
-        self.href = href
+class GeoTiffReader:
+    """A reader for stackstac (its ``Reader`` protocol) that takes no raster for another.
 
-
-@cache
-def _native_reader() -> type:
-    """stackstac's reader, which takes no raster for another: not a preview, not a foreign band.
-
-    Nor another format: a VRT would name other files to be read in its place.
+    Not a preview nor a foreign band, whose pixels have another size, and no other format: a VRT
+    would name further files to be read in its place. Raises :class:`ReadError`.
     """
-    from stackstac.rio_reader import AutoParallelRioReader, ThreadLocalRioDataset
 
-    class NativeReader(AutoParallelRioReader):  # type: ignore[misc]
-        def _open(self) -> Any:
-            opened = super()._open()
-            # That stackstac reads with threads of its own is how it tells a GeoTIFF.
-            if not isinstance(opened, ThreadLocalRioDataset):
-                raise _WrongPixels(self.url, "not a GeoTIFF")
-            reader = opened.dataset
-            found = getattr(reader, "src_dataset", reader).res
-            wanted = self.spec.resolutions_xy
-            if not np.allclose(found, wanted):
-                raise _WrongPixels(
-                    self.url, f"its pixels measure {found[0]:g}, not {wanted[0]:g} m"
-                )
-            return opened
+    def __init__(
+        self, *, url: str, spec: Any, resampling: Any, dtype: Any, fill_value: Any, **_: Any
+    ) -> None:
+        self.url, self.spec, self.resampling = url, spec, resampling
+        self.dtype, self.fill_value = dtype, fill_value
 
-    return NativeReader
+    def read(self, window: Any) -> NDArray[Any]:
+        """The pixels of a window of the specified grid, ``(y, x)``."""
+        import rasterio
+        from rasterio.vrt import WarpedVRT
+
+        try:
+            with rasterio.open(self.url, driver="GTiff", sharing=False) as file:
+                if file.crs is None:
+                    raise ReadError(self.url, Damaged("no coordinate reference system"))
+                if file.count != 1:
+                    raise ReadError(self.url, Lost(f"{file.count} bands in one file"))
+                wanted = self.spec.resolutions_xy
+                if not np.allclose(file.res, wanted):
+                    size = f"its pixels measure {file.res[0]:g}, not {wanted[0]:g} m"
+                    raise ReadError(self.url, Lost(size))
+                with WarpedVRT(
+                    file,
+                    sharing=False,
+                    resampling=self.resampling,
+                    # Without a no-data value, what lies beyond the file would read as 0.
+                    add_alpha=file.nodata is None,
+                    **self.spec.vrt_params,
+                ) as warped:
+                    pixels = warped.read(1, window=window, out_dtype=self.dtype, masked=True)
+                    return np.asarray(pixels.filled(self.fill_value))
+        except rasterio.errors.RasterioError as error:
+            raise ReadError(self.url, error) from error
+
+    def close(self) -> None:
+        """Nothing is left open."""
 
 
-def meaning_of(error: BaseException, hrefs: Mapping[str, str], *, timeout_s: float) -> Exception:
-    """What a failure inside GDAL means, told without the (signed) address.
+class ReadError(Exception):
+    """Why the raster at a (signed) address could not be read."""
 
-    Parameters
-    ----------
-    error
-        One of :data:`GDAL_ERRORS`.
-    hrefs
-        Name and (signed) address of each file that was to be read.
-    timeout_s
-        Longest silence, s: a busy server is asked how long it wants to be left alone, since
-        GDAL tells the status of an answer, but not the Retry-After that came with it.
+    def __init__(self, href: str, cause: Exception) -> None:
+        super().__init__(type(cause).__name__)
+        self.href, self.cause = href, cause
 
-    Returns
-    -------
-    Lost, Refused, Busy or Damaged
+
+def meaning_of(error: BaseException, key: str, href: str, *, timeout_s: float) -> Failure:
+    """What a failure inside GDAL means, naming ``key`` in place of the (signed) address.
+
+    GDAL tells the status of an answer, but not the Retry-After that came with it: a busy server
+    is asked for that once more, for at most ``timeout_s``.
     """
-    text = str(error)
-    key = next((key for key, href in hrefs.items() if href in text), ", ".join(hrefs))
+    if isinstance(error, Failure):
+        return error.of(key)
+    text = ""
     cause: BaseException | None = error
     while cause is not None:
         text += f" {cause}"
@@ -339,14 +286,12 @@ def meaning_of(error: BaseException, hrefs: Mapping[str, str], *, timeout_s: flo
     if status and int(status[1]) >= 400:
         try:
             check_status(int(status[1]))
-        except Busy as told:
-            asked = wait_asked_by(hrefs[key], timeout_s=timeout_s) if key in hrefs else None
-            return Busy(f"{key}: {told}", asked)
-        except (Lost, Refused) as told:
-            return type(told)(f"{key}: {told}")
+        except Busy as busy:
+            return Busy(f"{key}: {busy}", wait_asked_by(href, timeout_s=timeout_s))
+        except Failure as failure:
+            return failure.of(key)
     if re.search(r"CURL error|timed out|timeout|too slow|Could not resolve|connect", text, re.I):
         return Busy(f"{key}: no answer")
-    local = not any(map(is_url, hrefs.values()))
-    if local and re.search(r"No such file|does not exist", text):
-        return Lost(f"{key}: no such file {hrefs.get(key, '')}".rstrip())
+    if not is_url(href) and re.search(r"No such file|does not exist", text):
+        return Lost(f"{key}: no such file {href}")
     return Damaged(f"{key}: not a readable raster")

@@ -1,18 +1,19 @@
-"""What a failed request means, and how long to go on trying."""
+"""What a failed request means, and how often it is retried."""
 
 from __future__ import annotations
 
-import re
 import time
 from collections.abc import Callable
-from typing import TypeVar
+from typing import Self, TypeVar
+
+from tenacity import RetryCallState, Retrying, retry_if_exception_type, stop_after_attempt
 
 from pipeline_lib.errors import UserError
 
 Result = TypeVar("Result")
 
 LONGEST_WAIT_S = 120.0
-"""No server may make a job sleep longer than this between two tries."""
+"""No server may make a job sleep longer than this between two attempts."""
 
 LARGEST_BYTES = 2**26
 """Nothing that is read whole (granule metadata, tokens) is larger."""
@@ -21,33 +22,39 @@ LONGEST_BODY = 10
 """A whole body may take this many times the longest silence."""
 
 
-class Lost(Exception):
+class Failure(Exception):
+    """One of the four kinds of failure."""
+
+    def of(self, key: str) -> Self:
+        """The same failure, naming the asset ``key``."""
+        return type(self)(f"{key}: {self}")
+
+
+class Lost(Failure):
     """The data are gone or unreadable, and will be however often they are asked for."""
 
 
-class Refused(Exception):
+class Refused(Failure):
     """The server refused the request (403): the signature may have expired."""
 
 
-class Busy(Exception):
-    """The server did not answer properly; it may do so later.
+class Damaged(Failure):
+    """The data arrived, but cannot be read: damaged there, or on the way here."""
 
-    Attributes
-    ----------
-    retry_after
-        Seconds after which the server asks to be tried again, if it told them.
-    """
+
+class Busy(Failure):
+    """The server did not answer properly, and may do so after ``retry_after`` seconds."""
 
     def __init__(self, reason: str, retry_after: float | None = None) -> None:
         super().__init__(reason)
         self.retry_after = retry_after
 
+    def of(self, key: str) -> Busy:
+        """The same failure, naming the asset ``key``."""
+        return Busy(f"{key}: {self}", self.retry_after)
 
-class Damaged(Exception):
-    """The data arrived, but cannot be read: damaged there, or on the way here."""
 
-
-def patiently(
+def with_retries(
     action: Callable[[], Result],
     *,
     what: str,
@@ -55,55 +62,50 @@ def patiently(
     refresh: Callable[[], None] = lambda: None,
     sleep: Callable[[float], None] = time.sleep,
 ) -> Result:
-    """Repeat ``action`` until it succeeds, is hopeless, or has been repeated enough.
+    """The result of ``action``, repeated ``retries`` times while it fails and there is hope.
 
-    Parameters
-    ----------
-    action
-        Raises :class:`Lost`, :class:`Refused`, :class:`Busy` or :class:`Damaged` on failure.
-    what
-        What is attempted, for messages.
-    retries
-        How often a failed attempt is repeated.
-    refresh
-        Called after a refusal, before the next attempt: sign again.
-    sleep
-        Waits for so many seconds.
+    A refused request is repeated at once after ``refresh`` (sign again), the others after the
+    time that the server asks for, or one that doubles.
 
-    Raises
-    ------
-    Lost
-        If the data are gone, still refused or still damaged after all repetitions.
-    UserError
-        If the server stayed busy or silent: that tells nothing about the data.
+    Raises :class:`Lost` if the data are gone, or still refused or damaged at the end, and
+    UserError, naming ``what``, if the server stays busy: that says nothing about the data.
     """
-    for attempt in range(retries + 1):
-        last = attempt == retries
-        try:
-            return action()
-        except Refused as error:
-            if last:
-                raise Lost(f"refused: {error}") from error
+
+    def renew(state: RetryCallState) -> None:
+        if isinstance(_failure(state), Refused):
             refresh()
-            if attempt > 0:
-                sleep(_wait(attempt, None))
-        except Damaged as error:
-            if last:
-                raise Lost(f"unreadable: {error}") from error
-            sleep(_wait(attempt, None))
-        except Busy as error:
-            if last:
-                raise UserError(
-                    f"{what}: no proper answer after {retries + 1} tries ({error}); "
-                    "run again later, or raise catalog.retries or catalog.timeout_s"
-                ) from error
-            sleep(_wait(attempt, error.retry_after))
-    raise AssertionError("unreachable: the last attempt returns or raises")
+
+    policy = Retrying(
+        retry=retry_if_exception_type((Refused, Damaged, Busy)),
+        stop=stop_after_attempt(retries + 1),
+        wait=_wait,
+        before_sleep=renew,
+        sleep=sleep,
+        reraise=True,
+    )
+    try:
+        return policy(action)
+    except Refused as error:
+        raise Lost(f"refused: {error}") from error
+    except Damaged as error:
+        raise Lost(f"unreadable: {error}") from error
+    except Busy as error:
+        raise UserError(
+            f"{what}: no proper answer after {retries + 1} tries ({error}); "
+            "run again later, or raise catalog.retries or catalog.timeout_s"
+        ) from error
 
 
-def _wait(attempt: int, asked: float | None) -> float:
-    wait = asked if asked is not None else 0.5 * 2.0**attempt
-    return min(max(wait, 0.0), LONGEST_WAIT_S)
+def _failure(state: RetryCallState) -> BaseException | None:
+    return state.outcome.exception() if state.outcome else None
+
+
+def _wait(state: RetryCallState) -> float:
+    failure, attempt = _failure(state), state.attempt_number
+    if isinstance(failure, Refused) and attempt == 1:
+        return 0.0
+    asked = failure.retry_after if isinstance(failure, Busy) else None
+    return min(0.25 * 2.0**attempt if asked is None else asked, LONGEST_WAIT_S)
 
 
 def check_status(status: int, retry_after: str | None = None) -> None:
@@ -120,64 +122,41 @@ def check_status(status: int, retry_after: str | None = None) -> None:
 
 
 def seconds_of(retry_after: str | None) -> float | None:
-    """Seconds of a Retry-After header: a number, or a date (RFC 9110, 10.2.3)."""
-    from datetime import UTC, datetime
-    from email.utils import parsedate_to_datetime
+    """Seconds of a Retry-After header: a number, or a date; None for anything else."""
+    from urllib3.exceptions import InvalidHeader
+    from urllib3.util import Retry
 
-    if retry_after is None:
-        return None
-    if re.fullmatch(r"\s*\d+\s*", retry_after):
-        return float(retry_after)
     try:
-        moment = parsedate_to_datetime(retry_after)
-    except ValueError:
+        return None if retry_after is None else max(0.0, Retry().parse_retry_after(retry_after))
+    except (InvalidHeader, ValueError, OverflowError):
         return None
-    if moment.tzinfo is None:
-        moment = moment.replace(tzinfo=UTC)
-    return max(0.0, (moment - datetime.now(UTC)).total_seconds())
 
 
-def get(url: str, *, timeout_s: float, headers: dict[str, str] | None = None) -> bytes:
+def get(url: str, *, timeout_s: float) -> bytes:
     """Body of one HTTP GET.
 
-    Parameters
-    ----------
-    timeout_s
-        Longest silence, s. The whole body may take :data:`LONGEST_BODY` times as long: a peer
-        that drips would otherwise never be given up.
+    A silence of ``timeout_s`` ends it, and so does a body that takes :data:`LONGEST_BODY` times
+    as long: a peer that drips would otherwise never be given up.
 
-    Raises
-    ------
-    Lost, Refused, Busy
-        By the status; silence, broken connections and short bodies count as busy. A body
-        beyond :data:`LARGEST_BYTES` is lost, and so is one elsewhere where headers are sent:
-        they hold a key.
+    Raises :class:`Lost`, :class:`Refused` or :class:`Busy` by the status; silence, broken
+    connections and short bodies count as busy, a body beyond :data:`LARGEST_BYTES` as lost.
     """
     import requests
     from urllib3.exceptions import HTTPError
 
     deadline = time.monotonic() + LONGEST_BODY * timeout_s
     try:
-        with requests.get(
-            url,
-            timeout=(timeout_s, timeout_s),
-            headers=headers,
-            stream=True,
-            allow_redirects=headers is None,
-        ) as answer:
+        with requests.get(url, timeout=timeout_s, stream=True) as answer:
             check_status(answer.status_code, answer.headers.get("Retry-After"))
-            if answer.is_redirect:
-                raise Lost("leads elsewhere")
-            parts, size = [], 0
+            body = bytearray()
             # Not iter_content: that waits for a whole part, however slowly its bytes drip.
             while part := answer.raw.read1(2**16, decode_content=True):
-                parts.append(part)
-                size += len(part)
-                if size > LARGEST_BYTES:
+                body += part
+                if len(body) > LARGEST_BYTES:
                     raise Lost(f"larger than {LARGEST_BYTES / 2**20:.0f} MB")
                 if time.monotonic() > deadline:
                     raise Busy("too slow")
-            return b"".join(parts)
+            return bytes(body)
     except (requests.RequestException, HTTPError) as error:
         # The message of the exception itself holds the address, and so the signature.
         raise Busy(type(error).__name__) from error
@@ -189,7 +168,7 @@ def wait_asked_by(url: str, *, timeout_s: float) -> float | None:
 
     try:
         with requests.get(
-            url, timeout=(timeout_s, timeout_s), headers={"Range": "bytes=0-0"}, stream=True
+            url, timeout=timeout_s, headers={"Range": "bytes=0-0"}, stream=True
         ) as answer:
             return seconds_of(answer.headers.get("Retry-After"))
     except requests.RequestException:

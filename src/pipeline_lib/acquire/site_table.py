@@ -15,8 +15,8 @@ from numpy.typing import NDArray
 
 from pipeline_lib.acquire.catalog import Bounds, Item, is_url, search
 from pipeline_lib.acquire.reading import address_of, gdal_options, meaning_of
-from pipeline_lib.acquire.retries import Lost, patiently
-from pipeline_lib.acquire.signing import signer_of
+from pipeline_lib.acquire.retries import Lost, with_retries
+from pipeline_lib.acquire.signing import Signer
 from pipeline_lib.config import Catalog, Sites
 from pipeline_lib.cubes.opening import open_file
 from pipeline_lib.errors import UserError, in_a_line
@@ -126,7 +126,7 @@ def _read_raster(href: str, bounds: Bounds, catalog: Catalog) -> _Part | None:
     import rasterio
     from rasterio.errors import RasterioError
 
-    signer = signer_of(catalog)
+    signer = Signer(catalog)
 
     signed = href
 
@@ -139,10 +139,10 @@ def _read_raster(href: str, bounds: Bounds, catalog: Catalog) -> _Part | None:
             with rasterio.Env(**gdal_options(catalog)), rasterio.open(signed, **formats) as file:
                 return _part(file, bounds, href)
         except RasterioError as error:
-            raise meaning_of(error, {href: signed}, timeout_s=catalog.timeout_s) from error
+            raise meaning_of(error, href, signed, timeout_s=catalog.timeout_s) from error
 
     try:
-        return patiently(
+        return with_retries(
             read,
             what="land-cover map",
             retries=catalog.retries if is_url(href) else 0,
