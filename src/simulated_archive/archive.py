@@ -3,18 +3,19 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
 
 from pipeline_lib.config import CubeGrid, Demo, Period, Tower
-from pipeline_lib.cubes import THICK_CLOUD, CubeRequest, Grid
+from pipeline_lib.cubes import THICK_CLOUD, CubeRequest
 from pipeline_lib.files import atomic_path
+from simulated_archive.arrays import Float32
 from simulated_archive.bands import BANDS
 from simulated_archive.canopy import CanopyTable
 from simulated_archive.clouds import Clouds, cover_with_clouds, draw_clouds
@@ -80,8 +81,8 @@ class Observation:
     angles: SceneAngles
     ground: Ground
     clouds: Clouds
-    measured: NDArray[np.float32]
-    nadir: NDArray[np.float32]
+    measured: Float32
+    nadir: Float32
 
 
 def simulate_site(
@@ -95,58 +96,33 @@ def simulate_site(
     truth: Path,
     tower: Tower | None = None,
 ) -> None:
-    """Write everything that the archive holds of one site.
+    """Write what the archive holds of one site: Sentinel-2, Sentinel-1 and Landsat.
 
-    Parameters
-    ----------
-    requests
-        Cubes of the site, one per period.
-    cube, demo
-        Sizes of cubes and scenes, days between passes.
-    seed
-        Seed of the run.
-    canopy_table
-        What :func:`~simulated_archive.canopy.write_canopy_table` wrote.
-    folder
-        The archive: ``assets/<site>/<item>/`` and, last, ``items/<site>.json`` are written.
-        It always holds Sentinel-2, Sentinel-1 and Landsat, whichever of them the run uses.
-    truth
-        Folder of ``<site>.npz``: what no sensor tells. See the notes.
-    tower
-        The tower that stands at the site; its daily file goes to ``fluxnet/``.
+    Assets go to ``folder / assets / <site> / <item>``, then ``items/<site>.json``; for a tower the
+    daily file goes to ``fluxnet/``. Raises UserError if the scenes are too small for the cube.
 
-    Raises
-    ------
-    UserError
-        If the scenes are too small for the cube.
-
-    Notes
-    -----
-    The truth holds, on the cube's grid and for each acquisition of Sentinel-2 that sees some
-    of the ground: ``time``, ``bands``, ``nadir_reflectance`` ``(time, band, y, x)`` in 1e-4,
-    ``cloud_class`` (see ``cubes``), ``leaf_area`` and ``soil_moisture`` ``(time, y, x)``;
-    ``cover`` ``(y, x)``; and for a tower the daily ``gpp`` of ``gpp_date``, g C m-2 d-1.
+    ``truth / <site>.npz`` holds what no sensor measures, on the cube's grid and for each
+    acquisition of Sentinel-2 that sees some of the ground: ``time``, ``bands``,
+    ``nadir_reflectance`` ``(time, band, y, x)`` in 1e-4, ``cloud_class`` (see ``cubes``),
+    ``leaf_area`` and ``soil_moisture`` ``(time, y, x)``; ``cover`` ``(y, x)``; and for a tower the
+    daily ``gpp`` of ``gpp_date``, g C m-2 d-1.
     """
     site = make_site(requests, cube=cube, demo=demo, seed=seed)
     table = CanopyTable.read(canopy_table)
-    optical: dict[str, OpticalPass] = {}
-    radar: dict[str, RadarPass] = {}
-    landsat: dict[str, LandsatPass] = {}
-    for request in requests:
-        span = request.start, request.end
-        for one in optical_passes(site.lon, *span, demo.optical_revisit_days):
-            lot = site.generator("outage", one.time.date().toordinal()).random()
-            if lot < ARCHIVED_SHARE:
-                optical[one.time.isoformat()] = one
-        for other in radar_passes(*span, demo.radar_revisit_days):
-            radar[other.time.isoformat()] = other
-        for third in landsat_passes(site.lon, site.lat, *span):
-            landsat[third.time.isoformat()] = third
+    spans = [(request.start, request.end) for request in requests]
+    optical = _by_time(
+        one
+        for span in spans
+        for one in optical_passes(site.lon, *span, demo.optical_revisit_days)
+        if site.generator("outage", one.time.date().toordinal()).random() < ARCHIVED_SHARE
+    )
+    radar = _by_time(one for span in spans for one in radar_passes(*span, demo.radar_revisit_days))
+    landsat = _by_time(one for span in spans for one in landsat_passes(site.lon, site.lat, *span))
     items: list[dict[str, Any]] = []
     states = []
     tiles = tiles_of(site)
     names = [mgrs_square(tile.grid) for tile in tiles]
-    for _, one in sorted(optical.items()):
+    for one in optical:
         day = one.time.date()
         rng = site.generator("optical", day.toordinal())
         observation = observe(site, one.time, across_angle(site.lon, one.sensor_side), table, rng)
@@ -157,22 +133,17 @@ def simulate_site(
         state = _truth_of(site, one, observation)
         if np.any(state["cloud_class"] != THICK_CLOUD):
             states.append(state)
-    for _, other in sorted(radar.items()):
-        items += _write_radar(site, other, folder)
-    zones = {third.epsg for third in landsat.values()}
-    pixels = {epsg: landsat_tile(site.window, epsg) for epsg in sorted(zones)}
-    for _, third in sorted(landsat.items()):
-        items.append(write_landsat(site, third, pixels[third.epsg], table, folder))
+    for passed in radar:
+        items += _write_radar(site, passed, folder)
+    pixels = {epsg: landsat_tile(site.window, epsg) for epsg in {seen.epsg for seen in landsat}}
+    items += [write_landsat(site, seen, pixels[seen.epsg], table, folder) for seen in landsat]
     extra: dict[str, NDArray[Any]] = {}
     if tower is not None:
-        period = Period(
-            start=min(request.start for request in requests),
-            end=max(request.end for request in requests),
-        )
+        starts, ends = zip(*spans, strict=True)
         fluxes = _fluxes(site, tower)
         write_tower_file(
             tower=tower,
-            period=period,
+            period=Period(start=min(starts), end=max(ends)),
             fluxes=fluxes,
             weather=site.weather,
             rng=site.generator("tower"),
@@ -190,23 +161,20 @@ def simulate_site(
         partial.write_text(json.dumps({"type": "FeatureCollection", "features": items}))
 
 
+Pass = TypeVar("Pass", OpticalPass, RadarPass, LandsatPass)
+
+
+def _by_time(passes: Iterable[Pass]) -> list[Pass]:
+    """Passes in order of time, each once."""
+    unique = {one.time: one for one in passes}
+    return [unique[time] for time in sorted(unique)]
+
+
 def observe(
     site: Site, time: datetime, across: float, table: CanopyTable, rng: np.random.Generator
 ) -> Observation:
-    """Simulate an optical acquisition of the site's window.
-
-    Parameters
-    ----------
-    site
-        What is seen.
-    time
-        When.
-    across
-        Angle under which the sensor stands across its track, degrees, positive to the east.
-    table
-        Reflectance of canopies.
-    rng
-        Generator of the acquisition.
+    """Optical acquisition of the site's window, from a sensor that stands ``across`` degrees across
+    its track, positive to the east.
     """
     day = time.date()
     angles = scene_angles(time=time, lon=site.lon, lat=site.lat, window=site.window, across=across)
@@ -244,7 +212,7 @@ def _write_optical(
     names: list[str],
     folder: Path,
 ) -> list[dict[str, Any]]:
-    """Write all versions and tiles of an acquisition; neighbours see the western track only."""
+    """Write all versions and tiles of an acquisition; only the western track sees neighbours."""
     versions = processings(site.generator("processing", one.time.date().toordinal()), one)
     items = []
     for number, (tile, name) in enumerate(zip(tiles, names, strict=True)):
@@ -272,10 +240,10 @@ def _write_optical_scene(
     for values, (name, band) in zip(picked, BANDS.items(), strict=True):
         mean = block_mean(values, band.resolution_m // 10)
         numbers = digital_numbers(mean, offset)
-        _write_image(path / f"{name}.tif", numbers, tile.grid, band.resolution_m)
+        write_geotiff(path / f"{name}.tif", numbers, tile.grid, resolution=band.resolution_m)
     classes = classes[tile.row, tile.column]
     classes = np.where(tile.inside, classes, 0).astype(np.uint8)[::2, ::2]
-    _write_image(path / "SCL.tif", classes, tile.grid, 20)
+    write_geotiff(path / "SCL.tif", classes, tile.grid, resolution=20)
     counts = np.bincount(classes.ravel(), minlength=12).tolist()
     item = optical_item(scene, angles=observation.angles, scl_counts=counts, folder=href)
     xml = granule_xml(
@@ -286,21 +254,6 @@ def _write_optical_scene(
     )
     (path / "MTD_TL.xml").write_text(xml)
     return item
-
-
-def _write_image(
-    path: Path, values: NDArray[Any], grid: Grid, resolution: float, no_data: float = 0
-) -> None:
-    """Write an image of a grid's area, whose pixels may be coarser than the grid's."""
-    write_geotiff(
-        path,
-        values,
-        epsg=grid.epsg,
-        left=grid.left,
-        top=grid.top,
-        resolution=resolution,
-        no_data=no_data,
-    )
 
 
 def _write_radar(site: Site, one: RadarPass, folder: Path) -> list[dict[str, Any]]:
@@ -327,7 +280,7 @@ def _write_radar(site: Site, one: RadarPass, folder: Path) -> list[dict[str, Any
         path, href = source_folder(folder, site.name, scene.identifier)
         for name, values in power.items():
             image = np.where(seen, values, np.float32(NO_DATA))[part]
-            _write_image(path / f"{name}.tif", image, grid, grid.resolution, NO_DATA)
+            write_geotiff(path / f"{name}.tif", image, grid, no_data=NO_DATA)
         items.append(radar_item(scene, folder=href))
     return items
 
@@ -335,7 +288,7 @@ def _write_radar(site: Site, one: RadarPass, folder: Path) -> list[dict[str, Any
 def write_landsat(
     site: Site, one: LandsatPass, tile: LandsatTile, table: CanopyTable, folder: Path
 ) -> dict[str, Any]:
-    """Write a scene; no radiometer of the archive is ever saturated."""
+    """Write a scene of Landsat, without saturated pixels; its item."""
     rng = site.generator("landsat", one.time.date().toordinal())
     observation = observe(site, one.time, one.across, table, rng)
     numbers = landsat_numbers(tile, observation.measured)
@@ -344,9 +297,9 @@ def write_landsat(
     scene = LandsatScene(one, grid)
     path, href = source_folder(folder, site.name, scene.identifier)
     for name, values in zip(LANDSAT_BANDS, numbers, strict=True):
-        _write_image(path / f"{name}.tif", values, grid, grid.resolution)
-    _write_image(path / "qa_pixel.tif", quality, grid, grid.resolution, 1 << FILL)
-    _write_image(path / "qa_radsat.tif", np.zeros_like(quality), grid, grid.resolution)
+        write_geotiff(path / f"{name}.tif", values, grid)
+    write_geotiff(path / "qa_pixel.tif", quality, grid, no_data=1 << FILL)
+    write_geotiff(path / "qa_radsat.tif", np.zeros_like(quality), grid)
     return landsat_item(scene, angles=observation.angles, quality=quality, folder=href)
 
 

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True)
 class Band:
-    """A band: pixel size, wavelengths as the catalog tells them, and its labels there."""
+    """A band: its number, pixel size, wavelengths and labels as the catalog gives them."""
 
     number: int
     resolution_m: int

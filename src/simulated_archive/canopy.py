@@ -14,9 +14,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pipeline_lib.files import atomic_path
+from simulated_archive.arrays import Float32, Float64
 from simulated_archive.bands import BANDS
-
-Array = NDArray[np.float32]
 
 PIGMENT_BANDS = ("B01", "B02", "B03", "B04", "B05", "B06", "B07", "B08", "B8A")
 WATER_BANDS = ("B09", "B11", "B12")
@@ -50,19 +49,19 @@ class CanopyState:
     brightness as a factor, soil moisture in m3/m3.
     """
 
-    leaf_area: Array
-    chlorophyll: Array
-    leaf_water: Array
-    soil_brightness: Array
-    soil_moisture: Array
+    leaf_area: Float32
+    chlorophyll: Float32
+    leaf_water: Float32
+    soil_brightness: Float32
+    soil_moisture: Float32
 
 
 @dataclass(frozen=True)
 class CanopyTable:
     """Reflectance over (sun zenith, view zenith, azimuth, leaf area, leaf, soil, soil, band)."""
 
-    pigment: Array
-    water: Array
+    pigment: Float32
+    water: Float32
 
     @classmethod
     def read(cls, path: Path) -> Self:
@@ -75,24 +74,13 @@ class CanopyTable:
         state: CanopyState,
         *,
         sun_zenith: float,
-        view_zenith: NDArray[np.float64],
-        relative_azimuth: NDArray[np.float64],
-    ) -> tuple[Array, Array]:
-        """Reflectance of pixels as the scene sees them, and as seen from the nadir.
+        view_zenith: Float64,
+        relative_azimuth: Float64,
+    ) -> tuple[Float32, Float32]:
+        """Reflectance ``(band, pixel)`` as the scene sees it, and as seen from the nadir.
 
-        Parameters
-        ----------
-        state
-            Canopies.
-        sun_zenith
-            Degrees.
-        view_zenith, relative_azimuth
-            Per band of :data:`BANDS`, ``(band,)``, degrees; 0 is looking with the sun
-            behind (backscatter), 180 against it.
-
-        Returns
-        -------
-        Two arrays ``(band, pixel)``.
+        Angles are in degrees; those of the view are per band of :data:`BANDS`, ``(band,)``.
+        Relative azimuth 0 is looking with the sun behind (backscatter), 180 against it.
         """
         directional = np.empty((len(BANDS), len(state.leaf_area)), dtype=np.float32)
         nadir = np.empty_like(directional)
@@ -120,27 +108,23 @@ def _bracket(nodes: tuple[float, ...], values: Any) -> tuple[Any, Any]:
     return below, (inside - grid[below]) / (grid[below + 1] - grid[below])
 
 
-def _at_angles(
-    table: Array, sun: float, view: NDArray[np.float64], azimuth: NDArray[np.float64]
-) -> Array:
+def _at_angles(table: Float32, sun: float, view: Float64, azimuth: Float64) -> Float32:
     """The table at a scene's angles, which differ from band to band."""
     low_sun, share_sun = _bracket(SUN_ZENITH, sun)
     at_sun = table[low_sun] * (1 - share_sun) + table[low_sun + 1] * share_sun
     low_view, share_view = _bracket(VIEW_ZENITH, view)
     low_azimuth, share_azimuth = _bracket(RELATIVE_AZIMUTH, azimuth)
     bands = np.arange(table.shape[-1])
-    total: Array = np.zeros(table.shape[3:], dtype=np.float32)
-    for i in (0, 1):
-        for j in (0, 1):
-            weight = (share_view if i else 1 - share_view) * (
-                share_azimuth if j else 1 - share_azimuth
-            )
+    total: Float32 = np.zeros(table.shape[3:], dtype=np.float32)
+    for i, view_weight in enumerate((1 - share_view, share_view)):
+        for j, azimuth_weight in enumerate((1 - share_azimuth, share_azimuth)):
             corner = at_sun[low_view + i, low_azimuth + j, ..., bands]
-            total += np.moveaxis(corner, 0, -1) * weight.astype(np.float32)
+            weight = (view_weight * azimuth_weight).astype(np.float32)
+            total += np.moveaxis(corner, 0, -1) * weight
     return total
 
 
-def _interpolate(table: Array, axes: list[tuple[tuple[float, ...], Array]]) -> Array:
+def _interpolate(table: Float32, axes: list[tuple[tuple[float, ...], Float32]]) -> Float32:
     """Multilinear interpolation of all bands at once, as one sparse product."""
     from scipy.sparse import csr_array
 
@@ -168,12 +152,9 @@ def write_canopy_table(output: Path) -> None:
     """
     pigment = [_leaf(chlorophyll=c, water=0.014) for c in CHLOROPHYLL]
     water = [_leaf(chlorophyll=38.0, water=w) for w in LEAF_WATER]
+    tables = _tabulate(pigment, PIGMENT_BANDS), _tabulate(water, WATER_BANDS)
     with atomic_path(output) as partial, partial.open("wb") as handle:
-        np.savez_compressed(
-            handle,
-            pigment=_tabulate(pigment, PIGMENT_BANDS),
-            water=_tabulate(water, WATER_BANDS),
-        )
+        np.savez_compressed(handle, pigment=tables[0], water=tables[1])
 
 
 def _leaf(*, chlorophyll: float, water: float) -> tuple[NDArray[Any], NDArray[Any]]:
@@ -190,7 +171,7 @@ def _leaf(*, chlorophyll: float, water: float) -> tuple[NDArray[Any], NDArray[An
     return reflectance, transmittance
 
 
-def _tabulate(leaves: list[tuple[NDArray[Any], NDArray[Any]]], names: tuple[str, ...]) -> Array:
+def _tabulate(leaves: list[tuple[NDArray[Any], NDArray[Any]]], names: tuple[str, ...]) -> Float32:
     """One call of 4SAIL per angle and leaf area: it takes any vector of wavelengths."""
     from prosail.FourSAIL import foursail
     from prosail.spectral_library import get_spectra
@@ -203,13 +184,8 @@ def _tabulate(leaves: list[tuple[NDArray[Any], NDArray[Any]]], names: tuple[str,
     widths = np.array([BANDS[name].width_nm for name in names])
     waves = np.rint(centres[:, None] + widths[:, None] / 2 * offsets).astype(int) - 400
     wet = np.exp(-np.array(SOIL_MOISTURE) / DRYING_MOISTURE)
-    soils = np.stack(
-        [
-            brightness * (dry * soil.rsoil1[waves] + (1 - dry) * soil.rsoil2[waves])
-            for brightness in SOIL_BRIGHTNESS
-            for dry in wet
-        ]
-    )
+    mixed = [dry * soil.rsoil1[waves] + (1 - dry) * soil.rsoil2[waves] for dry in wet]
+    soils = np.stack([brightness * soil for brightness in SOIL_BRIGHTNESS for soil in mixed])
     shape = (len(leaves), len(soils), *waves.shape)
     rho = np.broadcast_to(np.stack([r[waves] for r, _ in leaves])[:, None], shape).ravel()
     tau = np.broadcast_to(np.stack([t[waves] for _, t in leaves])[:, None], shape).ravel()
@@ -217,22 +193,13 @@ def _tabulate(leaves: list[tuple[NDArray[Any], NDArray[Any]]], names: tuple[str,
     leaf_angles = MEAN_LEAF_ANGLE, 0.0, ELLIPSOIDAL
     angles = (len(SUN_ZENITH), len(VIEW_ZENITH), len(RELATIVE_AZIMUTH))
     table = np.empty((*angles, len(LEAF_AREA), *shape[:-1]), dtype=np.float32)
-    for i, sun in enumerate(SUN_ZENITH):
-        for j, view in enumerate(VIEW_ZENITH):
-            for k, azimuth in enumerate(RELATIVE_AZIMUTH):
-                if view == 0 and k > 0:
-                    table[i, j, k] = table[i, j, 0]
-                    continue
-                for m, area in enumerate(LEAF_AREA):
-                    geometry = sun, view, azimuth
-                    terms = foursail(rho, tau, *leaf_angles, area, HOT_SPOT, *geometry, ground)
-                    values = terms[SURFACE_REFLECTANCE]
-                    table[i, j, k, m] = values.reshape(shape) @ response
-    return table.reshape(
-        *angles,
-        len(LEAF_AREA),
-        len(leaves),
-        len(SOIL_BRIGHTNESS),
-        len(SOIL_MOISTURE),
-        len(names),
-    )
+    for i, j, k in np.ndindex(angles):
+        geometry = SUN_ZENITH[i], VIEW_ZENITH[j], RELATIVE_AZIMUTH[k]
+        if VIEW_ZENITH[j] == 0 and k > 0:
+            table[i, j, k] = table[i, j, 0]
+            continue
+        for m, area in enumerate(LEAF_AREA):
+            terms = foursail(rho, tau, *leaf_angles, area, HOT_SPOT, *geometry, ground)
+            table[i, j, k, m] = terms[SURFACE_REFLECTANCE].reshape(shape) @ response
+    soil_axes = len(SOIL_BRIGHTNESS), len(SOIL_MOISTURE)
+    return table.reshape(*angles, len(LEAF_AREA), len(leaves), *soil_axes, len(names))

@@ -8,10 +8,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pipeline_lib.cubes import CLEAR, CLOUD_SHADOW, THICK_CLOUD, THIN_CLOUD
+from simulated_archive.arrays import Float32
 from simulated_archive.bands import BANDS
 from simulated_archive.random_fields import smooth_field
-
-Field = NDArray[np.float32]
 
 LOW_CLOUD = (1.08, 1.04, 1.0, 0.97, 1.05, 1.12, 1.13, 1.16, 1.11, 2.0, 0.96, 0.86)
 HIGH_CLOUD = (1.0, 1.01, 1.0, 1.0, 1.04, 1.07, 1.08, 1.09, 1.05, 1.4, 0.80, 0.68)
@@ -40,9 +39,9 @@ class Clouds:
     class of each pixel (``cubes.CLEAR`` and so on); and how high the clouds are, 0 to 1.
     """
 
-    thickness: Field
-    cirrus: Field
-    shade: Field
+    thickness: Float32
+    cirrus: Float32
+    shade: Float32
     height: float
     classes: NDArray[np.uint8]
 
@@ -55,19 +54,11 @@ def draw_clouds(
     sun_zenith: float,
     sun_azimuth: float,
 ) -> Clouds:
-    """Draw the clouds of a scene.
+    """Clouds of a scene of ``size`` pixels a side.
 
-    Parameters
-    ----------
-    rng
-        Generator of the scene.
-    size
-        Side of the scene, pixels of 10 m. Clouds are drawn on twice that, wrapping around, so
-        that shadows of clouds outside fall into the scene.
-    cloudiness
-        Share of the sky, 0..1.
-    sun_zenith, sun_azimuth
-        Degrees. A cloud of height h throws its shadow h tan(zenith) away from the sun.
+    They are drawn on twice that, wrapping around, so that shadows of clouds outside fall into the
+    scene: a cloud of height h casts its shadow h tan(zenith) away from the sun. ``cloudiness`` is
+    the cloudy share of the sky, 0..1; the angles of the sun are in degrees.
     """
     side = 2 * size
     broken = cloudiness < 0.9
@@ -94,7 +85,7 @@ def draw_clouds(
     return Clouds(thickness, cirrus, shade, height, _classes(thickness, cirrus, shade))
 
 
-def _classes(thickness: Field, cirrus: Field, shade: Field) -> NDArray[np.uint8]:
+def _classes(thickness: Float32, cirrus: Float32, shade: Float32) -> NDArray[np.uint8]:
     classes = np.full(thickness.shape, CLEAR, dtype=np.uint8)
     classes[shade > SHADOW_FROM] = CLOUD_SHADOW
     classes[(thickness > THIN_FROM) | (cirrus > CIRRUS_FROM)] = THIN_CLOUD
@@ -102,20 +93,11 @@ def _classes(thickness: Field, cirrus: Field, shade: Field) -> NDArray[np.uint8]
     return classes
 
 
-def cover_with_clouds(reflectance: Field, clouds: Clouds) -> Field:
-    """What the sensor sees of the ground through the clouds.
+def cover_with_clouds(reflectance: Float32, clouds: Clouds) -> Float32:
+    """Reflectance ``(band, y, x)`` of the ground as seen through the clouds.
 
-    Parameters
-    ----------
-    reflectance
-        Of the ground, ``(band, y, x)``.
-    clouds
-        The clouds of the scene.
-
-    Returns
-    -------
-    ``(band, y, x)``. A cloud of optical thickness t reflects t / (t + 7.7) (two streams,
-    asymmetry 0.85, no absorption; Lacis and Hansen 1974) and lets light of the ground through.
+    A cloud of optical thickness t reflects t / (t + 7.7) (two streams, asymmetry 0.85, no
+    absorption; Lacis and Hansen 1974) and transmits light of the ground.
     """
     column = (len(BANDS), 1, 1)
     kinds = np.array([LOW_CLOUD, HIGH_CLOUD])

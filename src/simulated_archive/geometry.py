@@ -11,9 +11,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pipeline_lib.cubes import Grid
+from simulated_archive.arrays import Float64
 from simulated_archive.bands import BANDS
-
-Angles = NDArray[np.float64]
 
 ANGLE_STEP_M = 5000
 ANGLE_NODES = 3
@@ -36,7 +35,7 @@ class Granule:
     side: float
 
     @property
-    def nodes(self) -> tuple[Angles, Angles]:
+    def nodes(self) -> tuple[Float64, Float64]:
         """Easting and northing of the nodes of the angle grids, ``(node,)`` each."""
         steps = np.arange(ANGLE_NODES, dtype=np.float64) * ANGLE_STEP_M
         return self.left + steps, self.top - steps
@@ -52,15 +51,15 @@ class SceneAngles:
 
     sun_zenith: float
     sun_azimuth: float
-    view_zenith: Angles
-    view_azimuth: Angles
-    sun_zenith_grid: Angles
-    sun_azimuth_grid: Angles
-    view_zenith_grid: Angles
-    view_azimuth_grid: Angles
+    view_zenith: Float64
+    view_azimuth: Float64
+    sun_zenith_grid: Float64
+    sun_azimuth_grid: Float64
+    view_zenith_grid: Float64
+    view_azimuth_grid: Float64
 
     @property
-    def relative_azimuth(self) -> Angles:
+    def relative_azimuth(self) -> Float64:
         """Angle between sun and sensor, 0 to 180, ``(band,)``: 0 has the sun behind."""
         return np.abs((self.sun_azimuth - self.view_azimuth + 180) % 360 - 180)
 
@@ -88,18 +87,15 @@ def sun_position(time: datetime, lon: Any, lat: Any) -> tuple[Any, Any]:
     sidereal = 6.697375 + 0.0657098242 * days + hours
     hour_angle = np.radians(15 * sidereal + lon) - ascension
     phi = np.radians(lat)
-    height = np.sin(phi) * np.sin(declination) + np.cos(phi) * np.cos(declination) * np.cos(
-        hour_angle
-    )
-    azimuth = np.arctan2(
-        -np.sin(hour_angle),
-        np.tan(declination) * np.cos(phi) - np.sin(phi) * np.cos(hour_angle),
-    )
+    height = np.sin(phi) * np.sin(declination)
+    height = height + np.cos(phi) * np.cos(declination) * np.cos(hour_angle)
+    east, north = -np.sin(hour_angle), np.tan(declination) * np.cos(phi)
+    azimuth = np.arctan2(east, north - np.sin(phi) * np.cos(hour_angle))
     return np.degrees(np.arccos(height)), np.degrees(azimuth) % 360
 
 
 @lru_cache(maxsize=16)
-def _node_places(granule: Granule) -> tuple[Angles, Angles]:
+def _node_places(granule: Granule) -> tuple[Float64, Float64]:
     from pyproj import Transformer
 
     east, north = np.meshgrid(*granule.nodes)
@@ -110,21 +106,11 @@ def _node_places(granule: Granule) -> tuple[Angles, Angles]:
 def scene_angles(
     *, time: datetime, lon: float, lat: float, window: Grid, across: float
 ) -> SceneAngles:
-    """Angles of a scene.
+    """Angles of a scene whose window has the site at its centre.
 
-    Parameters
-    ----------
-    time, lon, lat
-        When, and where the site lies.
-    window
-        The simulated window; the site is at its centre.
-    across
-        Angle under which the sensor stands across its track, degrees, positive to the east.
-
-    Notes
-    -----
-    Bands look ahead of one another by fractions of a degree, and the staggered detectors
-    of the instrument look ahead and back by turns; only the first detector sees the window.
+    ``across`` is the angle of the sensor across its track, degrees, positive to the east. Bands
+    look ahead of one another by fractions of a degree, and the staggered detectors of the
+    instrument look ahead and back by turns; only the first detector sees the window.
     """
     granule = granule_of(window)
     east, _ = granule.nodes
@@ -163,7 +149,7 @@ def _footprints() -> tuple[NDArray[np.bool_], NDArray[np.bool_]]:
     return first, second
 
 
-def _direction(across: Angles, ahead: Angles) -> tuple[Angles, Angles]:
+def _direction(across: Float64, ahead: Float64) -> tuple[Float64, Float64]:
     """Zenith and azimuth from the angles across and along the track."""
     zenith = np.hypot(across, ahead)
     azimuth = (ACROSS_TRACK_AZIMUTH - np.degrees(np.arctan2(ahead, across))) % 360

@@ -9,6 +9,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from pipeline_lib.cubes import Grid
+
 
 @lru_cache(maxsize=8)
 def _crs(epsg: int) -> Any:
@@ -20,43 +22,30 @@ def _crs(epsg: int) -> Any:
 def write_geotiff(
     path: Path,
     values: NDArray[Any],
+    grid: Grid,
     *,
-    epsg: int,
-    left: float,
-    top: float,
-    resolution: float,
-    no_data: float,
+    resolution: float | None = None,
+    no_data: float = 0,
     block: int | None = None,
 ) -> None:
-    """Write one band as a tiled, deflated GeoTIFF.
+    """Write one band ``(y, x)`` over a grid's area as a tiled, deflated GeoTIFF.
 
-    An image of one block needs no overviews; its header lies before its data, which is
-    all that a cloud-optimised GeoTIFF of this size is. Larger ones go through GDAL's COG driver.
-
-    Parameters
-    ----------
-    path
-        File to write; its folder exists.
-    values
-        ``(y, x)``.
-    epsg, left, top, resolution
-        Reference system, upper left corner and pixel size, in its units.
-    no_data
-        Value without data.
-    block
-        Side of the blocks, a multiple of 16; none: one block holds the image.
+    Pixels have the grid's size, or ``resolution``. Without ``block`` one block holds the image; it
+    needs no overviews and its header lies before its data, which makes it cloud-optimised. With a
+    ``block`` side, a multiple of 16, GDAL's COG driver writes it.
     """
     from rasterio.io import MemoryFile
     from rasterio.transform import from_origin
 
     height, width = values.shape
+    size = resolution or grid.resolution
     profile: dict[str, Any] = {
         "height": height,
         "width": width,
         "count": 1,
         "dtype": values.dtype,
-        "crs": _crs(epsg),
-        "transform": from_origin(left, top, resolution, resolution),
+        "crs": _crs(grid.epsg),
+        "transform": from_origin(grid.left, grid.top, size, size),
         "nodata": no_data,
         "compress": "deflate",
         "predictor": 3 if values.dtype.kind == "f" else 2,
@@ -66,7 +55,7 @@ def write_geotiff(
         profile |= {"driver": "GTiff", "tiled": True} | sides
     else:
         profile |= {"driver": "COG", "blocksize": block, "overview_resampling": "mode"}
-    # Through memory: GDAL looks for side files beside a file on disk, which takes half the time.
+    # In memory: on disk, half of the time goes into looking for side files.
     with MemoryFile() as memory:
         with memory.open(**profile) as target:
             target.write(np.ascontiguousarray(values), 1)

@@ -9,73 +9,41 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pipeline_lib.config import Demo, Sites
+from pipeline_lib.cubes import Grid
 from pipeline_lib.files import write_json
 from pipeline_lib.seeds import generator
 from simulated_archive.geotiff import write_geotiff
 from simulated_archive.random_fields import smooth_field
-from simulated_archive.stac_collections import collection
+from simulated_archive.stac import EXTENSIONS
+from simulated_archive.stac_collections import LAND_COVER, collection
 
 VERSION = "v2.1.1"
 
-CLASSES: dict[int, tuple[float, float]] = {
-    10: (0.17, 14),
-    11: (0.09, 10),
-    12: (0.01, 5),
-    30: (0.09, 7),
-    40: (0.04, 6),
-    60: (0.13, 12),
-    61: (0.03, 7),
-    70: (0.18, 14),
-    80: (0.01, 6),
-    90: (0.05, 8),
-    100: (0.02, 5),
-    120: (0.02, 6),
-    130: (0.12, 12),
-    150: (0.005, 4),
-    190: (0.045, 5),
-    200: (0.005, 4),
-    210: (0.015, 6),
-}
-"""LCCS code -> share of the region, and size of its patches in cells of 300 m."""
-
 
 def draw_land_cover(rng: np.random.Generator, shape: tuple[int, int]) -> NDArray[np.uint8]:
-    """Draw a map of LCCS codes with patches of every class.
+    """Map ``(y, x)`` of LCCS codes with patches of every class.
 
-    Each class has a smooth field; a cell takes the class whose field, raised by an offset,
-    is highest. The offsets are adjusted until the shares are right.
-
-    Returns
-    -------
-    ``(y, x)``
+    Each class has a smooth field; a cell takes the class whose field, raised by an offset, is
+    highest. The offsets are adjusted until the shares are right.
     """
-    codes = np.array(list(CLASSES), dtype=np.uint8)
-    shares = np.array([share for share, _ in CLASSES.values()])
+    codes = np.array(list(LAND_COVER), dtype=np.uint8)
+    shares = np.array([share for _, _, share, _ in LAND_COVER.values()])
     shares /= shares.sum()
-    fields = np.stack([smooth_field(rng, shape, size, 5.0) for _, size in CLASSES.values()])
+    fields = np.stack([smooth_field(rng, shape, size, 5.0) for *_, size in LAND_COVER.values()])
     coarse = fields[:, ::4, ::4]
     offsets = np.log(shares)[:, None, None].astype(np.float32)
     for _ in range(40):
-        found = np.bincount((coarse + offsets).argmax(axis=0).ravel(), minlength=len(codes))
-        found = np.maximum(found / coarse[0].size, 1e-4)
-        offsets += 0.25 * np.log(shares / found)[:, None, None].astype(np.float32)
+        counts = np.bincount((coarse + offsets).argmax(axis=0).ravel(), minlength=len(codes))
+        drawn = np.maximum(counts / coarse[0].size, 1e-4)
+        offsets += 0.25 * np.log(shares / drawn)[:, None, None].astype(np.float32)
     return codes[(fields + offsets).argmax(axis=0)]
 
 
 def write_land_cover(*, sites: Sites, demo: Demo, seed: int, folder: Path) -> None:
     """Write the land-cover map, its item, and the collections of the archive.
 
-    Parameters
-    ----------
-    sites
-        Bounds and year of the map.
-    demo
-        Cells per degree.
-    seed
-        Seed of the run.
-    folder
-        The archive. ``assets/esa-cci-lc``, ``collections`` and, last,
-        ``items/esa-cci-lc.json`` are written.
+    The map has the bounds and year of ``sites``. Written are ``assets/esa-cci-lc``, ``collections``
+    and, last, ``items/esa-cci-lc.json``.
     """
     west, south, east, north = sites.bounds
     cells = demo.land_cover_cells_per_degree
@@ -86,9 +54,7 @@ def write_land_cover(*, sites: Sites, demo: Demo, seed: int, folder: Path) -> No
     href = f"assets/{sites.land_cover.collection}/{identifier}-lccs_class.tif"
     path = folder / href
     path.parent.mkdir(parents=True, exist_ok=True)
-    write_geotiff(
-        path, codes, epsg=4326, left=west, top=north, resolution=1 / cells, no_data=0, block=256
-    )
+    write_geotiff(path, codes, Grid(4326, west, north, 1 / cells, *shape), block=256)
     for name in ("sentinel-2-l2a", "sentinel-1-rtc", "landsat-c2-l2", "esa-cci-lc"):
         write_json(folder / "collections" / f"{name}.json", collection(name))
     item = _item(identifier, href, sites, shape, cells)
@@ -108,6 +74,7 @@ def _item(
     identifier: str, href: str, sites: Sites, shape: tuple[int, int], cells: int
 ) -> dict[str, Any]:
     west, south, east, north = sites.bounds
+    ring = [[east, south], [east, north], [west, north], [west, south]]
     year = sites.land_cover.year
     template = collection("esa-cci-lc")["item_assets"]["lccs_class"]
     return {
@@ -116,12 +83,7 @@ def _item(
         "id": identifier,
         "collection": sites.land_cover.collection,
         "bbox": [west, south, east, north],
-        "geometry": {
-            "type": "Polygon",
-            "coordinates": [
-                [[east, south], [east, north], [west, north], [west, south], [east, south]]
-            ],
-        },
+        "geometry": {"type": "Polygon", "coordinates": [[*ring, ring[0]]]},
         "properties": {
             "title": f"ESA CCI Land Cover Map for Year {year}, Tile {_corner(west, north)}",
             "datetime": None,
@@ -136,8 +98,7 @@ def _item(
         "assets": {"lccs_class": template | {"href": href}},
         "links": [],
         "stac_extensions": [
-            "https://stac-extensions.github.io/classification/v1.1.0/schema.json",
-            "https://stac-extensions.github.io/projection/v1.0.0/schema.json",
-            "https://stac-extensions.github.io/raster/v1.1.0/schema.json",
+            f"{EXTENSIONS}/{name}/schema.json"
+            for name in ("classification/v1.1.0", "projection/v1.0.0", "raster/v1.1.0")
         ],
     }

@@ -10,12 +10,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pipeline_lib.cubes import Grid
+from simulated_archive.arrays import Float32
 from simulated_archive.bands import BANDS
 from simulated_archive.clouds import Clouds
 from simulated_archive.random_fields import smooth_field
 from simulated_archive.site import tile_on
-
-Array = NDArray[np.float32]
 
 PIXEL_M = 30
 EDGE_M = 15
@@ -72,7 +71,7 @@ class LandsatTile:
     grid: Grid
     weights: Any
 
-    def mean(self, values: Array) -> Array:
+    def mean(self, values: Float32) -> Float32:
         """Mean of ``(..., y, x)`` of the window over each pixel, NaN beyond the window."""
         front = values.shape[:-2]
         means = (self.weights @ values.reshape(-1, self.weights.shape[1]).T).T
@@ -81,7 +80,7 @@ class LandsatTile:
 
 
 def landsat_tile(window: Grid, epsg: int) -> LandsatTile:
-    """The pixels that cover a window, in the UTM zone that is asked for."""
+    """The pixels of Landsat that cover a window, in the given UTM zone."""
     from pyproj import Transformer
     from scipy.sparse import coo_array
 
@@ -105,19 +104,10 @@ def landsat_tile(window: Grid, epsg: int) -> LandsatTile:
     return LandsatTile(grid, coo_array((share.astype(np.float32), (pixel, under)), shape).tocsr())
 
 
-def landsat_numbers(tile: LandsatTile, reflectance: Array) -> NDArray[np.uint16]:
-    """Digital numbers of the bands; 0, no data, beyond the window.
+def landsat_numbers(tile: LandsatTile, reflectance: Float32) -> NDArray[np.uint16]:
+    """Digital numbers ``(band, y, x)`` of :data:`LANDSAT_BANDS`; 0, no data, beyond the window.
 
-    Parameters
-    ----------
-    tile
-        Pixels to make.
-    reflectance
-        In the bands of Sentinel-2, ``(band, y, x)`` of the window.
-
-    Returns
-    -------
-    ``(band, y, x)`` in the order of :data:`LANDSAT_BANDS`
+    ``reflectance`` is that of the window in the bands of Sentinel-2, ``(band, y, x)``.
     """
     names = list(BANDS)
     means = tile.mean(reflectance[[names.index(band.like) for band in LANDSAT_BANDS.values()]])
@@ -130,23 +120,10 @@ def landsat_numbers(tile: LandsatTile, reflectance: Array) -> NDArray[np.uint16]
 def pixel_quality(
     rng: np.random.Generator, tile: LandsatTile, clouds: Clouds, numbers: NDArray[np.uint16]
 ) -> NDArray[np.uint16]:
-    """The pixel quality band (QA_PIXEL), with the errors that it is known for.
+    """The pixel quality band (QA_PIXEL), ``(y, x)``, with the errors that it is known for.
 
-    Thin clouds are missed or overdone in patches, shadows are found in part only, bright roofs
+    Thin clouds are missed or overdone in patches, shadows are detected only in part, bright roofs
     are taken for clouds, and clouds are widened by three pixels.
-
-    Parameters
-    ----------
-    rng
-        Generator of the scene.
-    tile, clouds
-        Pixels, and the clouds of the window.
-    numbers
-        Of :func:`landsat_numbers`.
-
-    Returns
-    -------
-    ``(y, x)``
     """
     fields = np.stack([clouds.thickness, clouds.cirrus, clouds.shade])
     patches = np.exp(0.5 * smooth_field(rng, tile.grid.shape, 1.5))
@@ -156,25 +133,22 @@ def pixel_quality(
     cloud = (thickness > 2.5) | (blue > 0.27)
     rim = widened(cloud, DILATION_PX) & ~cloud
     cirrus, shadow = veil > 0.16, shade > 0.75
-    bits = sum(
-        found.astype(np.uint16) << bit
-        for bit, found in {
-            DILATED_CLOUD: rim, CIRRUS: cirrus, CLOUD: cloud, CLOUD_SHADOW: shadow,
-            CLEAR: ~(cloud | rim),
-        }.items()
-    )  # fmt: skip
-    for place, found in (
+    flags = {DILATED_CLOUD: rim, CIRRUS: cirrus, CLOUD: cloud, CLOUD_SHADOW: shadow}
+    flags[CLEAR] = ~(cloud | rim)
+    bits = sum(flag.astype(np.uint16) << bit for bit, flag in flags.items())
+    for bit, flag in (
         (CLOUD_CONFIDENCE, cloud),
         (SHADOW_CONFIDENCE, shadow),
         (SNOW_CONFIDENCE, np.zeros_like(cloud)),
         (CIRRUS_CONFIDENCE, cirrus),
     ):
-        bits = bits + (np.where(found, HIGH_CONFIDENCE, LOW_CONFIDENCE) << place)
+        bits = bits + (np.where(flag, HIGH_CONFIDENCE, LOW_CONFIDENCE) << bit)
     return np.where(fill, 1 << FILL, bits).astype(np.uint16)
 
 
 def widened(mask: NDArray[np.bool_], pixels: int) -> NDArray[np.bool_]:
     """A mask ``(y, x)`` and all within a square of ``pixels`` around it."""
+    from scipy.ndimage import binary_dilation
+
     side = 2 * pixels + 1
-    around = np.lib.stride_tricks.sliding_window_view(np.pad(mask, pixels), (side, side))
-    return np.asarray(around.any(axis=(-2, -1)))
+    return np.asarray(binary_dilation(mask, np.ones((side, side))))

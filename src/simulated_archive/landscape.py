@@ -8,6 +8,7 @@ from enum import IntEnum
 import numpy as np
 from numpy.typing import NDArray
 
+from simulated_archive.arrays import Float32
 from simulated_archive.random_fields import smooth_field
 
 
@@ -25,52 +26,15 @@ class Cover(IntEnum):
 
 
 _C = Cover
+_N, _B, _G, _F, _S, _U = list(Cover)[:6]
 
 MIXTURES: dict[Cover, dict[Cover, float]] = {
-    _C.NEEDLE_LEAVED: {
-        _C.NEEDLE_LEAVED: 0.66,
-        _C.BROAD_LEAVED: 0.14,
-        _C.GRASSLAND: 0.10,
-        _C.CROPLAND: 0.08,
-        _C.BUILT: 0.02,
-    },
-    _C.BROAD_LEAVED: {
-        _C.BROAD_LEAVED: 0.64,
-        _C.NEEDLE_LEAVED: 0.12,
-        _C.GRASSLAND: 0.10,
-        _C.CROPLAND: 0.11,
-        _C.BUILT: 0.03,
-    },
-    _C.GRASSLAND: {
-        _C.GRASSLAND: 0.64,
-        _C.CROPLAND: 0.14,
-        _C.BROAD_LEAVED: 0.10,
-        _C.NEEDLE_LEAVED: 0.05,
-        _C.BUILT: 0.05,
-        _C.WATER: 0.02,
-    },
-    _C.CROPLAND: {
-        _C.CROPLAND: 0.70,
-        _C.GRASSLAND: 0.12,
-        _C.BROAD_LEAVED: 0.08,
-        _C.NEEDLE_LEAVED: 0.04,
-        _C.BUILT: 0.05,
-        _C.WATER: 0.01,
-    },
-    _C.SHRUB: {
-        _C.SHRUB: 0.50,
-        _C.GRASSLAND: 0.22,
-        _C.BROAD_LEAVED: 0.12,
-        _C.CROPLAND: 0.10,
-        _C.BARE: 0.06,
-    },
-    _C.BUILT: {
-        _C.BUILT: 0.66,
-        _C.GRASSLAND: 0.16,
-        _C.BROAD_LEAVED: 0.08,
-        _C.CROPLAND: 0.08,
-        _C.WATER: 0.02,
-    },
+    _N: {_N: 0.66, _B: 0.14, _G: 0.10, _F: 0.08, _U: 0.02},
+    _B: {_B: 0.64, _N: 0.12, _G: 0.10, _F: 0.11, _U: 0.03},
+    _G: {_G: 0.64, _F: 0.14, _B: 0.10, _N: 0.05, _U: 0.05, _C.WATER: 0.02},
+    _F: {_F: 0.70, _G: 0.12, _B: 0.08, _N: 0.04, _U: 0.05, _C.WATER: 0.01},
+    _S: {_S: 0.50, _G: 0.22, _B: 0.12, _F: 0.10, _C.BARE: 0.06},
+    _U: {_U: 0.66, _G: 0.16, _B: 0.08, _F: 0.08, _C.WATER: 0.02},
 }
 """Dominant cover of a site -> share of each cover around it."""
 
@@ -104,13 +68,13 @@ class Landscape:
 
     parcel: NDArray[np.int32]
     cover: NDArray[np.int8]
-    vigour: NDArray[np.float32]
-    soil: NDArray[np.float32]
-    wetness: NDArray[np.float32]
-    sealed: NDArray[np.float32]
-    walls: NDArray[np.float32]
-    roof: NDArray[np.float32]
-    slope: NDArray[np.float32]
+    vigour: Float32
+    soil: Float32
+    wetness: Float32
+    sealed: Float32
+    walls: Float32
+    roof: Float32
+    slope: Float32
 
     @property
     def cover_map(self) -> NDArray[np.int8]:
@@ -119,7 +83,7 @@ class Landscape:
 
     @property
     def ground_map(self) -> NDArray[np.int8]:
-        """Class of each pixel as a surveyor would call it: where it is mostly sealed, built."""
+        """Cover as a surveyor would class it, ``(y, x)``: mostly sealed pixels are built."""
         return np.where(self.sealed > 0.5, np.int8(Cover.BUILT), self.cover_map)
 
 
@@ -131,20 +95,11 @@ def dominant_cover(land_cover: str, rng: np.random.Generator) -> Cover:
 
 
 def draw_landscape(rng: np.random.Generator, size: int, dominant: Cover) -> Landscape:
-    """Draw the ground around a site.
+    """The ground around a site, a square of ``size`` pixels of 10 m.
 
-    Land is cut into rectangles, which take a cover; forests, lakes and settlements have
-    smooth edges that cut through them. The middle belongs to the dominant cover, as a site
-    is drawn from the cell of the land-cover map that it lies in.
-
-    Parameters
-    ----------
-    rng
-        Generator of the site.
-    size
-        Side, pixels of 10 m.
-    dominant
-        Cover that the site was drawn for.
+    Land is cut into rectangles, which take a cover; forests, lakes and settlements have smooth
+    edges that cut through them. The middle belongs to the dominant cover, as a site is drawn from
+    the cell of the land-cover map that it lies in.
     """
     blocks = _rectangles(rng, size, smallest=6, largest=260)
     plots = _rectangles(rng, size, smallest=3, largest=24)
@@ -162,7 +117,7 @@ def draw_landscape(rng: np.random.Generator, size: int, dominant: Cover) -> Land
     roof = np.clip(rng.lognormal(0, 0.28, plots.max() + 1)[plots], 0.5, 2.2)
     roof[road] = 0.85
 
-    def texture(length: float, spread: float) -> NDArray[np.float32]:
+    def texture(length: float, spread: float) -> Float32:
         return spread * smooth_field(rng, (size, size), length, 3.0)
 
     parcel_soil = 0.14 * rng.standard_normal(len(unique))[parcel].reshape(size, size)
@@ -237,7 +192,7 @@ def _assign(
     fields = np.stack(scores)
     offsets = np.log(shares)[:, None, None]
     for _ in range(60):
-        found = np.bincount((fields + offsets).argmax(axis=0).ravel(), minlength=len(covers))
-        offsets += 0.2 * np.log(shares / np.maximum(found / size**2, 2e-3))[:, None, None]
+        counts = np.bincount((fields + offsets).argmax(axis=0).ravel(), minlength=len(covers))
+        offsets += 0.2 * np.log(shares / np.maximum(counts / size**2, 2e-3))[:, None, None]
     codes = np.array(covers, dtype=np.int8)
     return codes[(fields + offsets).argmax(axis=0)]

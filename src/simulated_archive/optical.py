@@ -7,6 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from simulated_archive.arrays import Float32
 from simulated_archive.bands import BANDS
 from simulated_archive.canopy import CanopyState, CanopyTable
 from simulated_archive.clouds import Clouds
@@ -14,8 +15,6 @@ from simulated_archive.geometry import SceneAngles
 from simulated_archive.landscape import MEAN_SOIL, Cover, Landscape
 from simulated_archive.phenology import Growth
 from simulated_archive.random_fields import smooth_field
-
-Array = NDArray[np.float32]
 
 CONCRETE = (0.11, 0.125, 0.145, 0.155, 0.16, 0.17, 0.18, 0.19, 0.195, 0.20, 0.21, 0.195)
 TILES = (0.055, 0.065, 0.095, 0.175, 0.20, 0.215, 0.225, 0.24, 0.245, 0.255, 0.29, 0.265)
@@ -37,25 +36,16 @@ UNCLASSIFIED, CLOUD_MEDIUM, CLOUD_HIGH, THIN_CIRRUS = 7, 8, 9, 10
 class Ground:
     """State of the ground on one day, each ``(y, x)``."""
 
-    leaf_area: Array
-    chlorophyll: Array
-    leaf_water: Array
-    soil_moisture: Array
+    leaf_area: Float32
+    chlorophyll: Float32
+    leaf_water: Float32
+    soil_moisture: Float32
 
 
 def ground_on(landscape: Landscape, growth: Growth, soil_moisture: float, day: int) -> Ground:
     """The ground of one day: what grows on the parcels, varied within them.
 
-    Parameters
-    ----------
-    landscape
-        Parcels and textures.
-    growth
-        State of the parcels on all days.
-    soil_moisture
-        Mean of the site on that day, m3/m3.
-    day
-        Index of the day.
+    ``soil_moisture`` is the mean of the site on that day, m3/m3; ``day`` its index in ``growth``.
     """
     parcel = landscape.parcel
     leaf_area = growth.leaf_area[:, day][parcel] * landscape.vigour
@@ -70,18 +60,13 @@ def ground_on(landscape: Landscape, growth: Growth, soil_moisture: float, day: i
 
 def surface_reflectance(
     ground: Ground, landscape: Landscape, table: CanopyTable, angles: SceneAngles
-) -> tuple[Array, Array]:
+) -> tuple[Float32, Float32]:
     """Reflectance of the ground as the scene sees it, and from the nadir, ``(band, y, x)`` each.
 
     Roofs, roads and water are taken as equally bright from everywhere.
     """
-    state = CanopyState(
-        leaf_area=ground.leaf_area.ravel(),
-        chlorophyll=ground.chlorophyll.ravel(),
-        leaf_water=ground.leaf_water.ravel(),
-        soil_brightness=landscape.soil.ravel(),
-        soil_moisture=ground.soil_moisture.ravel(),
-    )
+    leaves = ground.leaf_area.ravel(), ground.chlorophyll.ravel(), ground.leaf_water.ravel()
+    state = CanopyState(*leaves, landscape.soil.ravel(), ground.soil_moisture.ravel())
     views = table.reflectance(
         state,
         sun_zenith=angles.sun_zenith,
@@ -105,7 +90,7 @@ def surface_reflectance(
     return mixed[0], mixed[1]
 
 
-def add_noise(rng: np.random.Generator, reflectance: Array) -> Array:
+def add_noise(rng: np.random.Generator, reflectance: Float32) -> Float32:
     """Add what the atmospheric correction leaves, and the sensor's noise, ``(band, y, x)``."""
     bands = len(BANDS)
     haze = np.array(HAZE) * rng.standard_normal()
@@ -118,12 +103,12 @@ def add_noise(rng: np.random.Generator, reflectance: Array) -> Array:
 
 
 def scene_classification(
-    rng: np.random.Generator, reflectance: Array, clouds: Clouds, cover: NDArray[np.int8]
+    rng: np.random.Generator, reflectance: Float32, clouds: Clouds, cover: NDArray[np.int8]
 ) -> NDArray[np.uint8]:
-    """The scene classification, with the errors that it is known for.
+    """The scene classification ``(y, x)``, with the errors that it is known for.
 
-    Cloud edges and thin clouds are missed or overdone in patches, shadows are found in part
-    only, and bright roofs are taken for clouds.
+    Cloud edges and thin clouds are missed or overdone in patches, shadows are detected only in
+    part, and bright roofs are taken for clouds.
     """
     names = list(BANDS)
     blue, red, near = (reflectance[names.index(name)] for name in ("B02", "B04", "B08"))
@@ -141,14 +126,14 @@ def scene_classification(
     return classes
 
 
-def block_mean(values: Array, factor: int) -> Array:
+def block_mean(values: Float32, factor: int) -> Float32:
     """Mean of blocks of ``factor`` x ``factor`` pixels of ``(..., y, x)``; NaN where one is NaN."""
     *front, height, width = values.shape
     blocks = values.reshape(*front, height // factor, factor, width // factor, factor)
     return np.asarray(blocks.mean(axis=(-3, -1)), dtype=np.float32)
 
 
-def digital_numbers(reflectance: Array, offset: int) -> NDArray[np.uint16]:
+def digital_numbers(reflectance: Float32, offset: int) -> NDArray[np.uint16]:
     """Digital numbers of the product: 10000 per unit, plus the offset; 0, no data, where NaN."""
     numbers = np.clip(np.rint(reflectance * 10000) + offset, 1, 65535)
     return np.where(np.isnan(numbers), 0, numbers).astype(np.uint16)

@@ -11,32 +11,25 @@ import numpy as np
 
 from pipeline_lib.cubes import utm_epsg
 
-OPTICAL_CYCLE = timedelta(days=10)
-OPTICAL_ORBITS = 143
+OPTICAL_CYCLE, OPTICAL_ORBITS = timedelta(days=10), 143
 OPTICAL_ANCHOR = datetime(2019, 6, 28, 10, 10, 31, tzinfo=UTC)
 OPTICAL_ANCHOR_ORBIT = 22
 OPTICAL_ANCHOR_ABSOLUTE = {"B": 12060, "A": 21040}
 """Sentinel-2B's pass of relative orbit 22, and Sentinel-2A's of the same orbit five days later."""
 
-RADAR_CYCLE = timedelta(days=12)
-RADAR_ORBITS = 175
+RADAR_CYCLE, RADAR_ORBITS = timedelta(days=12), 175
 RADAR_ANCHOR = datetime(2024, 4, 19, 4, 59, 4, tzinfo=UTC)
-RADAR_ANCHOR_ORBIT = 51
-RADAR_ANCHOR_ABSOLUTE = 53498
+RADAR_ANCHOR_ORBIT, RADAR_ANCHOR_ABSOLUTE = 51, 53498
 
-LANDSAT_CYCLE = timedelta(days=16)
-LANDSAT_PATHS = 233
-LANDSAT_ROWS = 248
+LANDSAT_CYCLE, LANDSAT_PATHS, LANDSAT_ROWS = timedelta(days=16), 233, 248
 LANDSAT_PATH_STEP = 16
 """Paths between one orbit and the next."""
 LANDSAT_ANCHOR = datetime(2020, 12, 4, 19, 2, 11, tzinfo=UTC)
-LANDSAT_ANCHOR_PATH = 47
-LANDSAT_ANCHOR_ROW = 27
+LANDSAT_ANCHOR_PATH, LANDSAT_ANCHOR_ROW = 47, 27
 """Landsat 8's scene LC80470272020339LGN00."""
 LANDSAT_FIRST_NODE = -64.6
 """Longitude at which path 1 crosses the equator southwards, degrees."""
-LANDSAT_INCLINATION = 98.2
-LANDSAT_HEIGHT_KM = 705
+LANDSAT_INCLINATION, LANDSAT_HEIGHT_KM = 98.2, 705
 LANDSAT_REACH = 7.5
 """Angle at which the swath ends, degrees."""
 
@@ -52,8 +45,7 @@ BASELINES = (
     (date(2023, 12, 13), "05.10"),
     (date(2024, 7, 23), "05.11"),
 )
-REPROCESSED = "05.00"
-REPROCESSED_BEFORE = date(2022, 1, 1)
+REPROCESSED, REPROCESSED_BEFORE = "05.00", date(2022, 1, 1)
 
 
 @dataclass(frozen=True)
@@ -133,47 +125,42 @@ def optical_passes(lon: float, start: date, end: date, revisit_days: int) -> lis
     The western track is followed from a pass of Sentinel-2A on, the eastern one from a pass
     of Sentinel-2B, each every ``revisit_days``. On the western track the sensor stands west.
     """
-    found = []
+    passes = []
     for side, orbit in zip((-1, 1), optical_orbits(lon), strict=True):
         ahead = (orbit - OPTICAL_ANCHOR_ORBIT) * OPTICAL_CYCLE / OPTICAL_ORBITS
         first = OPTICAL_ANCHOR + ahead + (OPTICAL_CYCLE / 2 if side < 0 else timedelta(0))
         for time in _times(first, start, end, revisit_days):
             halves = round((time - OPTICAL_ANCHOR - ahead) / (OPTICAL_CYCLE / 2))
-            platform = "B" if halves % 2 == 0 else "A"
-            since = time - OPTICAL_ANCHOR - (OPTICAL_CYCLE / 2 if platform == "A" else timedelta(0))
-            absolute = OPTICAL_ANCHOR_ABSOLUTE[platform] + round(
-                since / OPTICAL_CYCLE * OPTICAL_ORBITS
-            )
-            found.append(OpticalPass(time, platform, orbit, absolute, side))
-    return sorted(found, key=lambda one: one.time)
+            platform, delay = ("B", timedelta(0)) if halves % 2 == 0 else ("A", OPTICAL_CYCLE / 2)
+            since = (time - OPTICAL_ANCHOR - delay) / OPTICAL_CYCLE
+            absolute = OPTICAL_ANCHOR_ABSOLUTE[platform] + round(since * OPTICAL_ORBITS)
+            passes.append(OpticalPass(time, platform, orbit, absolute, side))
+    return sorted(passes, key=lambda one: one.time)
 
 
 def radar_passes(start: date, end: date, revisit_days: int) -> list[RadarPass]:
     """Passes of Sentinel-1A, one ascending and one descending orbit, in order of time."""
-    found = []
+    passes = []
     for orbit, state, incidence in ((117, "ascending", 36.5), (168, "descending", 41.8)):
         ahead = (orbit - RADAR_ANCHOR_ORBIT) * RADAR_CYCLE / RADAR_ORBITS
         for time in _times(RADAR_ANCHOR + ahead, start, end, revisit_days):
-            absolute = RADAR_ANCHOR_ABSOLUTE + round(
-                (time - RADAR_ANCHOR) / RADAR_CYCLE * RADAR_ORBITS
-            )
-            found.append(RadarPass(time, orbit, absolute, state, incidence))
-    return sorted(found, key=lambda one: one.time)
+            since = (time - RADAR_ANCHOR) / RADAR_CYCLE
+            absolute = RADAR_ANCHOR_ABSOLUTE + round(since * RADAR_ORBITS)
+            passes.append(RadarPass(time, orbit, absolute, state, incidence))
+    return sorted(passes, key=lambda one: one.time)
 
 
 def landsat_passes(lon: float, lat: float, start: date, end: date) -> list[LandsatPass]:
     """Passes of Landsat 8 over a place, both days included, in order of time.
 
-    The two neighbouring tracks are taken that a place lies between, each every 16 days, seven
-    and nine days apart; a place beyond the end of the swath is taken as seen from its end. A
-    scene lies in the UTM zone of its centre, which may not be that of the place.
+    A place lies between two neighbouring tracks, each followed every 16 days, seven and nine days
+    apart; one beyond the end of the swath is taken as seen from its end. A scene lies in the UTM
+    zone of its centre, which may not be that of the place.
 
-    Notes
-    -----
     The track of a circular orbit over the turning Earth, on its way south, crosses a latitude
-    ``atan(cos(180 - i) tan u)`` and the turn of the Earth east of its crossing of the equator,
-    with the inclination ``i`` and the angle ``u`` to the equator along the orbit,
-    ``sin(latitude) = sin(i) sin(u)``, of the latitude seen from the centre of the Earth.
+    ``atan(cos(180 - i) tan u)`` and the turn of the Earth east of its crossing of the equator, with
+    the inclination ``i`` and the angle ``u`` to the equator along the orbit, ``sin(latitude) =
+    sin(i) sin(u)``, of the geocentric latitude.
     """
     flattened = math.atan(0.993306 * math.tan(math.radians(lat)))
     tilt = math.radians(180 - LANDSAT_INCLINATION)
@@ -183,7 +170,7 @@ def landsat_passes(lon: float, lat: float, start: date, end: date) -> list[Lands
     row = round(60 - LANDSAT_ROWS * ahead / (2 * math.pi))
     spacing = 360 / LANDSAT_PATHS
     place = (LANDSAT_FIRST_NODE + east - lon) / spacing
-    found = []
+    passes = []
     for track in (math.floor(place), math.floor(place) + 1):
         path = track % LANDSAT_PATHS + 1
         centre = LANDSAT_FIRST_NODE + east - track * spacing
@@ -195,8 +182,8 @@ def landsat_passes(lon: float, lat: float, start: date, end: date) -> list[Lands
         epsg = utm_epsg((centre + 180) % 360 - 180, lat)
         across = min(max(across, -LANDSAT_REACH), LANDSAT_REACH)
         for time in _times(first, start, end, LANDSAT_CYCLE.days):
-            found.append(LandsatPass(time, path, row, epsg, across))
-    return sorted(found, key=lambda one: one.time)
+            passes.append(LandsatPass(time, path, row, epsg, across))
+    return sorted(passes, key=lambda one: one.time)
 
 
 def _times(first: datetime, start: date, end: date, revisit_days: int) -> Iterator[datetime]:

@@ -9,10 +9,9 @@ from datetime import date
 import numpy as np
 from numpy.typing import NDArray
 
+from simulated_archive.arrays import Float32, Float64
 from simulated_archive.landscape import Cover
 from simulated_archive.weather import Weather
-
-Days = NDArray[np.float64]
 
 
 @dataclass(frozen=True)
@@ -23,9 +22,9 @@ class Growth:
     leaf water in cm.
     """
 
-    leaf_area: NDArray[np.float32]
-    chlorophyll: NDArray[np.float32]
-    leaf_water: NDArray[np.float32]
+    leaf_area: Float32
+    chlorophyll: Float32
+    leaf_water: Float32
 
 
 @dataclass(frozen=True)
@@ -36,27 +35,16 @@ class Season:
     vigour: float
 
 
-Curve = tuple[Days, Days, Days]
+Curve = tuple[Float64, Float64, Float64]
 
 
 def grow(
     rng: np.random.Generator, *, cover: NDArray[np.int8], weather: Weather, years: range
 ) -> Growth:
-    """Grow every parcel over all days of the weather.
+    """State of parcels with covers ``(parcel,)`` on all days of the weather, which spans ``years``.
 
-    Each year has an early or late spring and a good or poor season that the whole site
-    shares; each parcel has its own dates, crops rotate, and dry soils thin the leaves.
-
-    Parameters
-    ----------
-    rng
-        Generator of the site.
-    cover
-        Cover of each parcel, ``(parcel,)``.
-    weather
-        Weather of all days.
-    years
-        Calendar years that the weather spans.
+    Each year has an early or late spring and a good or poor season that the whole site shares; each
+    parcel has its own dates, crops rotate, and dry soils thin the leaves.
     """
     days = len(weather)
     shape = (len(cover), days)
@@ -85,28 +73,28 @@ def grow(
     )
 
 
-def _slow(values: Days, days: int) -> Days:
+def _slow(values: Float64, days: int) -> Float64:
     """Mean of the last ``days`` days."""
     total = np.cumsum(np.concatenate([np.full(days, values[0]), values]))
     return (total[days:] - total[:-days]) / days
 
 
-def _rise(day: Days, middle: float, pace: float) -> Days:
+def _rise(day: Float64, middle: float, pace: float) -> Float64:
     """Logistic rise from 0 to 1, half way at ``middle``; ``pace`` in days."""
     return 1 / (1 + np.exp(-(day - middle) / pace))
 
 
-def _hump(day: Days, up: float, down: float, pace_up: float, pace_down: float) -> Days:
+def _hump(day: Float64, up: float, down: float, pace_up: float, pace_down: float) -> Float64:
     return _rise(day, up, pace_up) * (1 - _rise(day, down, pace_down))
 
 
-def _needle_leaved(day: Days, season: Season, spread: Days, noise: Days) -> Curve:
+def _needle_leaved(day: Float64, season: Season, spread: Float64, noise: Float64) -> Curve:
     flush = _hump(day, 150 + season.shift_days, 285, 14, 22)
     area = (3.7 + 0.7 * spread[0]) * (0.86 + 0.22 * season.vigour * flush)
     return np.maximum(area, 1.2), 40 + 3 * spread[1] + 8 * flush, 0.020 + 0.003 * flush
 
 
-def _broad_leaved(day: Days, season: Season, spread: Days, noise: Days) -> Curve:
+def _broad_leaved(day: Float64, season: Season, spread: Float64, noise: Float64) -> Curve:
     up = 117 + season.shift_days + 4 * spread[0]
     down = 297 + 0.4 * season.shift_days + 5 * spread[1]
     leaves = _hump(day, up, down, 6, 7)
@@ -115,7 +103,7 @@ def _broad_leaved(day: Days, season: Season, spread: Days, noise: Days) -> Curve
     return area, 13 + (33 + 3 * spread[3]) * mature, 0.007 + 0.008 * leaves
 
 
-def _grassland(day: Days, season: Season, spread: Days, noise: Days) -> Curve:
+def _grassland(day: Float64, season: Season, spread: Float64, noise: Float64) -> Curve:
     up = 92 + season.shift_days + 4 * spread[0]
     level = 0.85 + (3.1 + 0.5 * spread[1]) * season.vigour * _hump(day, up, 295, 13, 20)
     cuts = [146 + season.shift_days + 5 * noise[0], 192 + 7 * noise[1], 241 + 8 * noise[2]]
@@ -131,24 +119,24 @@ def _grassland(day: Days, season: Season, spread: Days, noise: Days) -> Curve:
     return level, green, 0.008 + 0.007 * _hump(day, up, 300, 15, 15)
 
 
-def _shrub(day: Days, season: Season, spread: Days, noise: Days) -> Curve:
+def _shrub(day: Float64, season: Season, spread: Float64, noise: Float64) -> Curve:
     leaves = _hump(day, 122 + season.shift_days, 288, 11, 14)
     area = 0.7 + (1.7 + 0.35 * spread[0]) * season.vigour * leaves
     return area, 20 + (16 + 3 * spread[1]) * leaves, 0.008 + 0.005 * leaves
 
 
-def _garden(day: Days, season: Season, spread: Days, noise: Days) -> Curve:
+def _garden(day: Float64, season: Season, spread: Float64, noise: Float64) -> Curve:
     leaves = _hump(day, 108 + season.shift_days, 298, 12, 13)
     area = 0.8 + (2.0 + 0.4 * spread[0]) * leaves
     return area, 26 + 12 * leaves, 0.010 + 0.004 * leaves
 
 
-def _bare(day: Days, season: Season, spread: Days, noise: Days) -> Curve:
+def _bare(day: Float64, season: Season, spread: Float64, noise: Float64) -> Curve:
     leaves = _hump(day, 115 + season.shift_days, 285, 14, 14)
     return 0.06 + 0.15 * leaves, 18 + 10 * leaves, np.full_like(day, 0.008)
 
 
-def _cereal(day: Days, season: Season, spread: Days, noise: Days) -> Curve:
+def _cereal(day: Float64, season: Season, spread: Float64, noise: Float64) -> Curve:
     ripe = 183 + 0.7 * season.shift_days + 3 * noise[0]
     harvest = ripe + 19 + 4 * noise[1]
     up = 106 + season.shift_days + 3 * noise[0]
@@ -162,7 +150,7 @@ def _cereal(day: Days, season: Season, spread: Days, noise: Days) -> Curve:
     return area, green, water
 
 
-def _rapeseed(day: Days, season: Season, spread: Days, noise: Days) -> Curve:
+def _rapeseed(day: Float64, season: Season, spread: Float64, noise: Float64) -> Curve:
     ripe = 172 + 0.7 * season.shift_days + 3 * noise[0]
     harvest = ripe + 24 + 4 * noise[1]
     standing = 1.3 + (3.5 + 0.4 * spread[0]) * season.vigour * _rise(day, 93 + season.shift_days, 8)
@@ -175,7 +163,7 @@ def _rapeseed(day: Days, season: Season, spread: Days, noise: Days) -> Curve:
     return area, green, water
 
 
-def _maize(day: Days, season: Season, spread: Days, noise: Days) -> Curve:
+def _maize(day: Float64, season: Season, spread: Float64, noise: Float64) -> Curve:
     up = 175 + 0.6 * season.shift_days + 4 * noise[0]
     ripe = 252 + 5 * noise[1]
     harvest = ripe + 20 + 4 * noise[2]
@@ -185,7 +173,7 @@ def _maize(day: Days, season: Season, spread: Days, noise: Days) -> Curve:
     return area, green, 0.017 - 0.009 * _rise(day, ripe, 7)
 
 
-Growing = Callable[[Days, Season, Days, Days], Curve]
+Growing = Callable[[Float64, Season, Float64, Float64], Curve]
 
 PERENNIALS: dict[Cover, Growing] = {
     Cover.NEEDLE_LEAVED: _needle_leaved,

@@ -5,12 +5,10 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import numpy as np
-from numpy.typing import NDArray
 
+from simulated_archive.arrays import Float32
 from simulated_archive.landscape import MEAN_SOIL, Cover, Landscape
 from simulated_archive.optical import Ground
-
-Array = NDArray[np.float32]
 
 LOOKS = 4.4
 NO_DATA = -32768.0
@@ -43,26 +41,13 @@ MODELS = {
 
 def backscatter(
     ground: Ground, landscape: Landscape, *, incidence: float, ascending: bool
-) -> dict[str, Array]:
-    """Terrain-flattened backscatter (gamma nought, linear power) without speckle.
+) -> dict[str, Float32]:
+    """Terrain-flattened backscatter (gamma nought, linear power) without speckle, per polarisation.
 
-    The water-cloud model (Attema and Ulaby 1978, doi:10.1029/RS013i002p00357): a canopy
-    over moist soil, gamma = V (1 - T) + soil T, with T = exp(-2 B L / cos(incidence)).
-
-    Parameters
-    ----------
-    ground
-        State of the ground on the day.
-    landscape
-        Parcels and textures.
-    incidence
-        Of the scene, degrees; the tilt of the ground changes it.
-    ascending
-        The sensor looks east on ascending orbits, west on descending ones.
-
-    Returns
-    -------
-    Polarisation -> ``(y, x)``.
+    The water-cloud model (Attema and Ulaby 1978, doi:10.1029/RS013i002p00357): a canopy over moist
+    soil, gamma = V (1 - T) + soil T, with T = exp(-2 B L / cos(incidence)). ``incidence`` is that
+    of the scene, degrees; the tilt of the ground changes it. The sensor looks east on ascending
+    orbits, west on descending ones.
     """
     cover = landscape.cover_map
     tilt = landscape.slope * (-1 if ascending else 1)
@@ -93,13 +78,13 @@ def backscatter(
     return result
 
 
-def _orientation(landscape: Landscape, ascending: bool) -> Array:
+def _orientation(landscape: Landscape, ascending: bool) -> Float32:
     """How well the walls of a parcel face the sensor: fixed per parcel and look direction."""
     number = landscape.parcel.astype(np.float32)
     phase = 2.399 * number + (1.3 if ascending else 0.0)
     return (0.35 + 1.3 * np.sin(phase) ** 4).astype(np.float32)
 
 
-def speckle(rng: np.random.Generator, power: Array) -> Array:
+def speckle(rng: np.random.Generator, power: Float32) -> Float32:
     """Multiply by the speckle of an intensity image of :data:`LOOKS` looks: gamma, mean 1."""
     return power * rng.gamma(LOOKS, 1 / LOOKS, power.shape).astype(np.float32)

@@ -3,29 +3,17 @@
 from __future__ import annotations
 
 import numpy as np
-from numpy.typing import NDArray
+
+from simulated_archive.arrays import Float32
 
 
 def smooth_field(
     rng: np.random.Generator, shape: tuple[int, int], length: float, slope: float = 4.0
-) -> NDArray[np.float32]:
-    """Periodic Gaussian field of zero mean and unit variance.
+) -> Float32:
+    """Periodic Gaussian field ``(y, x)`` of zero mean and unit variance.
 
-    Parameters
-    ----------
-    rng
-        Where the noise comes from.
-    shape
-        Rows and columns; the field wraps around at its edges.
-    length
-        Correlation length, pixels: coarser structures have equal power.
-    slope
-        Falling exponent of the power spectrum at structures finer than ``length``: 4 is
-        smooth, 3 is rough.
-
-    Returns
-    -------
-    ``(y, x)``
+    Structures coarser than ``length`` pixels have equal power; the power of finer ones falls with
+    the exponent ``slope``: 4 is smooth, 3 is rough.
     """
     fy = np.fft.fftfreq(shape[0])[:, None]
     fx = np.fft.rfftfreq(shape[1])[None, :]

@@ -60,37 +60,30 @@ class Site:
 
 
 def make_site(requests: Sequence[CubeRequest], *, cube: CubeGrid, demo: Demo, seed: int) -> Site:
-    """Draw a site: the same for the same seed and name, whatever else the run holds.
+    """The site of a seed and name, whatever else the run holds.
 
-    Raises
-    ------
-    UserError
-        If the simulated windows are too small for the cube.
+    Raises UserError if the simulated windows are too small for the cube.
     """
     first = requests[0]
     grid = first.grid(cube)
-    if told := demo.too_small(max(grid.shape), cube.cloud_context_px):
-        raise UserError("; ".join(told))
+    if problems := demo.too_small(max(grid.shape), cube.cloud_context_px):
+        raise UserError("; ".join(problems))
     window, radar_window = (_around(grid, px) for px in (demo.tile_px, demo.radar_tile_px))
     years = range(
         min(request.start.year for request in requests),
         max(request.end.year for request in requests) + 1,
     )
-    name = first.site
-    dominant = dominant_cover(first.land_cover, generator(seed, name, "cover"))
+    rng = {
+        aspect: generator(seed, first.site, aspect)
+        for aspect in ("cover", "landscape", "weather", "growth")
+    }
     size = max(demo.tile_px, demo.radar_tile_px)
-    landscape = draw_landscape(generator(seed, name, "landscape"), size, dominant)
-    weather = simulate_weather(
-        generator(seed, name, "weather"),
-        first=date(years[0], 1, 1),
-        last=date(years[-1], 12, 31),
-        lat=first.lat,
-    )
-    growth = grow(
-        generator(seed, name, "growth"), cover=landscape.cover, weather=weather, years=years
-    )
+    dominant = dominant_cover(first.land_cover, rng["cover"])
+    landscape = draw_landscape(rng["landscape"], size, dominant)
+    days = {"first": date(years[0], 1, 1), "last": date(years[-1], 12, 31)}
+    weather = simulate_weather(rng["weather"], **days, lat=first.lat)
     return Site(
-        name=name,
+        name=first.site,
         lon=first.lon,
         lat=first.lat,
         seed=seed,
@@ -99,7 +92,7 @@ def make_site(requests: Sequence[CubeRequest], *, cube: CubeGrid, demo: Demo, se
         radar_window=radar_window,
         landscape=landscape,
         weather=weather,
-        growth=growth,
+        growth=grow(rng["growth"], cover=landscape.cover, weather=weather, years=years),
     )
 
 
@@ -128,8 +121,8 @@ class Tile:
 def tiles_of(site: Site) -> list[Tile]:
     """The tiles that a site lies in: its own, and for some the overlap with a neighbour.
 
-    Near the border of two UTM zones the neighbour is a tile of the other zone; elsewhere it
-    begins in the middle of the window.
+    Near the border of two UTM zones the neighbour is a tile of the other zone; elsewhere it begins
+    in the middle of the window.
     """
     window = site.window
     tiles = [tile_on(window, window)]
@@ -170,7 +163,7 @@ def tile_on(window: Grid, grid: Grid) -> Tile:
 
 
 def source_folder(folder: Path, site: str, item: str) -> tuple[Path, str]:
-    """Folder of an item's assets, on disk and relative to the archive; it is made."""
+    """Folder of an item's assets, created: its path, and the path relative to the archive."""
     href = f"assets/{site}/{item}"
     path = folder / href
     path.mkdir(parents=True, exist_ok=True)

@@ -24,20 +24,15 @@ EXTENSIONS = "https://stac-extensions.github.io"
 SLICE_LENGTH = timedelta(seconds=25)
 
 SCL_SHARES = {
-    "s2:nodata_pixel_percentage": (0,),
-    "s2:saturated_defective_pixel_percentage": (1,),
-    "s2:dark_features_percentage": (2,),
-    "s2:cloud_shadow_percentage": (3,),
-    "s2:vegetation_percentage": (4,),
-    "s2:not_vegetated_percentage": (5,),
-    "s2:water_percentage": (6,),
-    "s2:unclassified_percentage": (7,),
-    "s2:medium_proba_clouds_percentage": (8,),
-    "s2:high_proba_clouds_percentage": (9,),
-    "s2:thin_cirrus_percentage": (10,),
-    "s2:snow_ice_percentage": (11,),
-    "eo:cloud_cover": (8, 9, 10),
-}
+    f"s2:{name}_percentage": (number,)
+    for number, name in enumerate(
+        (
+            *("nodata_pixel", "saturated_defective_pixel", "dark_features", "cloud_shadow"),
+            *("vegetation", "not_vegetated", "water", "unclassified"),
+            *("medium_proba_clouds", "high_proba_clouds", "thin_cirrus", "snow_ice"),
+        )
+    )
+} | {"eo:cloud_cover": (8, 9, 10)}
 """Property of an item -> classes of the scene classification that it counts."""
 
 
@@ -51,37 +46,38 @@ class OpticalScene:
     tile: str
 
     @property
+    def platform(self) -> str:
+        """Satellite as products spell it."""
+        return f"S2{self.observed.platform}"
+
+    @property
     def stamp(self) -> str:
         """Sensing time as products spell it."""
         return f"{self.observed.time:%Y%m%dT%H%M%S}"
 
-    @property
-    def _parts(self) -> tuple[str, str, str, str]:
+    def _name(self, baseline: str = "") -> str:
+        orbit = f"R{self.observed.relative_orbit:03d}_T{self.tile}"
         made = f"{self.processing.generated:%Y%m%dT%H%M%S}"
-        number = f"N{self.processing.baseline.replace('.', '')}"
-        orbit = f"R{self.observed.relative_orbit:03d}_T{self.tile}_{made}"
-        return f"S2{self.observed.platform}", number, orbit, made
+        return f"{self.platform}_MSIL2A_{self.stamp}_{baseline}{orbit}_{made}"
 
     @property
     def identifier(self) -> str:
         """Identifier of the item: the product's name without its baseline."""
-        platform, _, rest, _ = self._parts
-        return f"{platform}_MSIL2A_{self.stamp}_{rest}"
+        return self._name()
 
     @property
     def product(self) -> str:
         """Name of the product."""
-        platform, number, rest, _ = self._parts
-        return f"{platform}_MSIL2A_{self.stamp}_{number}_{rest}.SAFE"
+        return self._name(f"N{self.processing.baseline.replace('.', '')}_") + ".SAFE"
 
     @property
     def names(self) -> GranuleNames:
-        """Identifiers that the granule's metadata carry."""
-        platform, _, _, made = self._parts
+        """Identifiers of the granule's metadata."""
+        made = f"MSFT_{self.processing.generated:%Y%m%dT%H%M%S}"
         orbit, baseline = self.observed.absolute_orbit, self.processing.baseline
         return GranuleNames(
-            f"{platform}_OPER_MSI_L2A_TL_MSFT_{made}_A{orbit:06d}_T{self.tile}_N{baseline}",
-            f"{platform}_OPER_MSI_L2A_DS_MSFT_{made}_S{self.stamp}_N{baseline}",
+            f"{self.platform}_OPER_MSI_L2A_TL_{made}_A{orbit:06d}_T{self.tile}_N{baseline}",
+            f"{self.platform}_OPER_MSI_L2A_DS_{made}_S{self.stamp}_N{baseline}",
             f"{self.observed.time:%Y-%m-%dT%H:%M:%S.%f}Z",
         )
 
@@ -98,13 +94,9 @@ class RadarScene:
     @property
     def identifier(self) -> str:
         """Identifier of the item: the product's name and ``_rtc``."""
-        ends = self.begins + SLICE_LENGTH
+        span = f"{self.begins:%Y%m%dT%H%M%S}_{self.begins + SLICE_LENGTH:%Y%m%dT%H%M%S}"
         orbit = self.observed.absolute_orbit
-        take = _datatake(orbit)
-        return (
-            f"S1A_IW_GRDH_1SDV_{self.begins:%Y%m%dT%H%M%S}_{ends:%Y%m%dT%H%M%S}"
-            f"_{orbit:06d}_{take:06X}_rtc"
-        )
+        return f"S1A_IW_GRDH_1SDV_{span}_{orbit:06d}_{_datatake(orbit):06X}_rtc"
 
 
 @dataclass(frozen=True)
@@ -192,23 +184,13 @@ def optical_item(
 ) -> dict[str, Any]:
     """Item of ``sentinel-2-l2a``.
 
-    Parameters
-    ----------
-    scene
-        What is archived.
-    angles
-        Its angles.
-    scl_counts
-        Pixels of each class of the scene classification, from 0 to 11.
-    folder
-        Folder of its assets, relative to the archive.
+    ``scl_counts`` are the pixels of each class of the scene classification, from 0 to 11;
+    ``folder`` of its assets is relative to the archive.
     """
     one, processing = scene.observed, scene.processing
     extensions = ("eo/v1.0.0", "sat/v1.0.0", "projection/v1.1.0")
     item = _item(scene.identifier, "sentinel-2-l2a", scene.grid, extensions)
     total = max(1, sum(scl_counts))
-    platform = f"S2{one.platform}"
-    made = f"{processing.generated:%Y-%m-%dT%H:%M:%S.%f}Z"
     distance = 1 - 0.01673 * math.cos(0.9856 * math.pi / 180 * (one.time.timetuple().tm_yday - 4))
     item["properties"] = {
         "datetime": scene.names.sensing_time,
@@ -218,15 +200,14 @@ def optical_item(
         "s2:mgrs_tile": scene.tile,
         "constellation": "Sentinel 2",
         "s2:granule_id": scene.names.tile_id,
-        "s2:datatake_id": (
-            f"G{platform}_{scene.stamp}_{one.absolute_orbit:06d}_N{processing.baseline}"
-        ),
+        "s2:datatake_id": f"G{scene.platform}_{scene.stamp}_{one.absolute_orbit:06d}"
+        f"_N{processing.baseline}",
         "s2:product_uri": scene.product,
         "s2:datastrip_id": scene.names.datastrip_id,
         "s2:product_type": "S2MSI2A",
         "sat:orbit_state": "descending",
         "s2:datatake_type": "INS-NOBS",
-        "s2:generation_time": made,
+        "s2:generation_time": f"{processing.generated:%Y-%m-%dT%H:%M:%S.%f}Z",
         "sat:relative_orbit": one.relative_orbit,
         "s2:mean_solar_zenith": angles.sun_zenith,
         "s2:mean_solar_azimuth": angles.sun_azimuth,
@@ -239,16 +220,17 @@ def optical_item(
     }
     assets = item["assets"]
     for name, band in BANDS.items():
-        label = {"name": name, "common_name": band.common_name}
         title = f"Band {name[1:].lstrip('0')} - {band.title}"
-        described = {
+        label = {
+            "name": name,
+            "common_name": band.common_name,
             "description": title,
             "center_wavelength": band.centre_nm / 1000,
             "full_width_half_max": band.width_nm / 1000,
         }
-        long_title = f"{title} - {band.resolution_m}m"
-        assets[name] = _raster(f"{folder}/{name}.tif", scene.grid, band.resolution_m, long_title)
-        assets[name]["eo:bands"] = [{k: v for k, v in (label | described).items() if v}]
+        title = f"{title} - {band.resolution_m}m"
+        assets[name] = _raster(f"{folder}/{name}.tif", scene.grid, band.resolution_m, title)
+        assets[name]["eo:bands"] = [{k: v for k, v in label.items() if v}]
     assets["SCL"] = _raster(f"{folder}/SCL.tif", scene.grid, 20, "Scene classfication map (SCL)")
     assets["granule-metadata"] = {
         "href": f"{folder}/MTD_TL.xml",
@@ -317,10 +299,8 @@ def radar_item(scene: RadarScene, *, folder: str) -> dict[str, Any]:
             "type": COG,
             "roles": ["data"],
             "title": f"{name.upper()}: vertical transmit, {received} receive",
-            "description": (
-                "Gamma nought of a signal sent with vertical and received with "
-                f"{received} polarisation, after radiometric terrain correction"
-            ),
+            "description": "Gamma nought of a signal sent with vertical and received with "
+            f"{received} polarisation, after radiometric terrain correction",
             "raster:bands": [
                 {"nodata": -32768, "data_type": "float32", "spatial_resolution": grid.resolution}
             ],
@@ -333,16 +313,8 @@ def landsat_item(
 ) -> dict[str, Any]:
     """Item of ``landsat-c2-l2``.
 
-    Parameters
-    ----------
-    scene
-        What is archived.
-    angles
-        Its angles.
-    quality
-        Its pixel quality, ``(y, x)``.
-    folder
-        Folder of its assets, relative to the archive.
+    ``quality`` is the scene's pixel quality, ``(y, x)``; ``folder`` of its assets is relative to
+    the archive.
     """
     one, grid = scene.observed, scene.grid
     extensions = (
@@ -405,17 +377,11 @@ def landsat_assets() -> dict[str, dict[str, Any]]:
             ],
             "raster:bands": [{"scale": SCALE, "nodata": 0, "offset": OFFSET} | kept],
         }
+    quality = "Pixel Quality Assessment Band"
+    saturation = "Radiometric Saturation and Terrain Occlusion Quality Assessment Band"
     for name, title, roles in (
-        (
-            "qa_pixel",
-            "Pixel Quality Assessment Band",
-            ["cloud", "cloud-shadow", "snow-ice", "water-mask"],
-        ),
-        (
-            "qa_radsat",
-            "Radiometric Saturation and Terrain Occlusion Quality Assessment Band",
-            ["saturation"],
-        ),
+        ("qa_pixel", quality, ["cloud", "cloud-shadow", "snow-ice", "water-mask"]),
+        ("qa_radsat", saturation, ["saturation"]),
     ):
         assets[name] = {
             "type": COG,

@@ -9,26 +9,26 @@ from simulated_archive.stac import COG, EXTENSIONS, LICENSE, landsat_assets
 
 CCI_LICENSE = "https://cds.climate.copernicus.eu/api/v2/terms/static/satellite-land-cover.pdf"
 
-LCCS_CLASSES = {
-    0: ("no-data", "No data"),
-    10: ("cropland-1", "Cropland, rainfed"),
-    11: ("cropland-1a", "Cropland, rainfed, herbaceous cover"),
-    12: ("cropland-1b", "Cropland, rainfed, tree, or shrub cover"),
-    30: ("cropland-3", "Mosaic cropland (over half) and natural vegetation"),
-    40: ("natural-veg", "Mosaic natural vegetation (over half) and cropland"),
-    60: ("tree-2", "Tree cover, broadleaved, deciduous, closed to open"),
-    61: ("tree-2a", "Tree cover, broadleaved, deciduous, closed"),
-    70: ("tree-3", "Tree cover, needleleaved, evergreen, closed to open"),
-    80: ("tree-4", "Tree cover, needleleaved, deciduous, closed to open"),
-    90: ("tree-5", "Tree cover, mixed leaf type"),
-    100: ("tree-shrub", "Mosaic tree and shrub (over half) and herbaceous cover"),
-    120: ("shrubland", "Shrubland"),
-    130: ("grassland", "Grassland"),
-    150: ("sparse-veg", "Sparse vegetation"),
-    190: ("urban", "Urban areas"),
-    200: ("bare", "Bare areas"),
-    210: ("water", "Water bodies"),
+LAND_COVER: dict[int, tuple[str, str, float, float]] = {
+    10: ("cropland-1", "Cropland, rainfed", 0.17, 14),
+    11: ("cropland-1a", "Cropland, rainfed, herbaceous cover", 0.09, 10),
+    12: ("cropland-1b", "Cropland, rainfed, tree, or shrub cover", 0.01, 5),
+    30: ("cropland-3", "Mosaic cropland (over half) and natural vegetation", 0.09, 7),
+    40: ("natural-veg", "Mosaic natural vegetation (over half) and cropland", 0.04, 6),
+    60: ("tree-2", "Tree cover, broadleaved, deciduous, closed to open", 0.13, 12),
+    61: ("tree-2a", "Tree cover, broadleaved, deciduous, closed", 0.03, 7),
+    70: ("tree-3", "Tree cover, needleleaved, evergreen, closed to open", 0.18, 14),
+    80: ("tree-4", "Tree cover, needleleaved, deciduous, closed to open", 0.01, 6),
+    90: ("tree-5", "Tree cover, mixed leaf type", 0.05, 8),
+    100: ("tree-shrub", "Mosaic tree and shrub (over half) and herbaceous cover", 0.02, 5),
+    120: ("shrubland", "Shrubland", 0.02, 6),
+    130: ("grassland", "Grassland", 0.12, 12),
+    150: ("sparse-veg", "Sparse vegetation", 0.005, 4),
+    190: ("urban", "Urban areas", 0.045, 5),
+    200: ("bare", "Bare areas", 0.005, 4),
+    210: ("water", "Water bodies", 0.015, 6),
 }
+"""LCCS code -> name, meaning, share of the region, and size of its patches in cells of 300 m."""
 
 LANDSAT_LICENSE = "https://www.usgs.gov/core-science-systems/hdds/data-policy"
 
@@ -41,30 +41,22 @@ def collection(name: str) -> dict[str, Any]:
         "sentinel-2-l2a": (
             "Sentinel-2 Level-2A",
             "Simulated surface reflectance in the layout of Sentinel-2 Level-2A.",
-            "proprietary",
-            LICENSE,
-            _optical_assets(),
+            *("proprietary", LICENSE, _optical_assets()),
         ),
         "sentinel-1-rtc": (
             "Sentinel 1 Radiometrically Terrain Corrected (RTC)",
             "Simulated backscatter in the layout of Sentinel-1 RTC.",
-            "CC-BY-4.0",
-            LICENSE,
-            _radar_assets(),
+            *("CC-BY-4.0", LICENSE, _radar_assets()),
         ),
         "landsat-c2-l2": (
             "Landsat Collection 2 Level-2",
             "Simulated surface reflectance in the layout of Landsat Collection 2 Level-2.",
-            "proprietary",
-            LANDSAT_LICENSE,
-            landsat_assets(),
+            *("proprietary", LANDSAT_LICENSE, landsat_assets()),
         ),
         "esa-cci-lc": (
             "ESA Climate Change Initiative Land Cover Maps",
             "A simulated land-cover map with the classes of ESA CCI.",
-            "proprietary",
-            CCI_LICENSE,
-            {"lccs_class": _land_cover_asset()},
+            *("proprietary", CCI_LICENSE, {"lccs_class": _land_cover_asset()}),
         ),
     }[name]
     return {
@@ -108,10 +100,8 @@ def _radar_assets() -> dict[str, Any]:
 
 
 def _land_cover_asset() -> dict[str, Any]:
-    classes = [
-        {"value": value, "name": short, "description": long}
-        for value, (short, long) in LCCS_CLASSES.items()
-    ]
+    names = {0: ("no-data", "No data")} | {code: kind[:2] for code, kind in LAND_COVER.items()}
+    classes = [{"value": c, "name": name, "description": text} for c, (name, text) in names.items()]
     return _DATA | {
         "title": "Land Cover Class Defined in the Land Cover Classification System",
         "raster:bands": [

@@ -11,9 +11,8 @@ from numpy.typing import NDArray
 
 from pipeline_lib.config import Period, Tower
 from pipeline_lib.files import write_csv
+from simulated_archive.arrays import Float64
 from simulated_archive.weather import Weather
-
-Days = NDArray[np.float64]
 
 MISSING = -9999
 
@@ -23,7 +22,7 @@ OTHER_EFFICIENCY = 2.6
 SATURATION = 0.13
 """Loss of efficiency in strong light, m2 d MJ-1. On a dull day light is diffuse and reaches more
 leaves, so that GPP varies less from day to day than radiation does: at nine real towers of
-FLUXNET2015 a running mean of 15 days tells 77 to 92 % of the variance of daily GPP."""
+FLUXNET2015 a running mean of 15 days explains 77 to 92 % of the variance of daily GPP."""
 OPTIMUM = {"ENF": 16.0, "DBF": 20.0, "GRA": 18.0}
 OTHER_OPTIMUM = 20.0
 """Temperature at which photosynthesis is fastest, degrees C."""
@@ -33,29 +32,21 @@ OTHER_OPTIMUM = 20.0
 class Fluxes:
     """Daily carbon fluxes without measurement noise, g C m-2 d-1, ``(day,)`` each."""
 
-    photosynthesis: Days
-    respiration: Days
+    photosynthesis: Float64
+    respiration: Float64
 
 
 def carbon_fluxes(
-    *, vegetation: str, leaf_area: Days, chlorophyll: Days, weather: Weather
+    *, vegetation: str, leaf_area: Float64, chlorophyll: Float64, weather: Weather
 ) -> Fluxes:
-    """Fluxes of a canopy from a light-use-efficiency model.
+    """Daily fluxes of a canopy from a light-use-efficiency model.
 
-    GPP = efficiency * fAPAR * PAR * f(light) * f(temperature) * f(vapour deficit) *
-    f(soil moisture) (Monteith 1972; the ramps of MOD17, Running et al. 2004; the saturation
-    1 / (1 + gamma * absorbed light) of Makela et al. 2008, doi 10.1111/j.1365-2486.2007.01463.x).
-    fAPAR = 1 - exp(-0.5 L), less where chlorophyll is low; PAR is 45 % of the sun's radiation.
-    Respiration is a Q10 function of temperature that follows photosynthesis in part.
-
-    Parameters
-    ----------
-    vegetation
-        IGBP class of the tower.
-    leaf_area, chlorophyll
-        Means of the footprint, m2/m2 and micrograms/cm2, ``(day,)``.
-    weather
-        Of the same days.
+    GPP = efficiency * fAPAR * PAR * f(light) * f(temperature) * f(vapour deficit) * f(soil
+    moisture) (Monteith 1972; the ramps of MOD17, Running et al. 2004; the saturation 1 / (1 + gamma
+    * absorbed light) of Makela et al. 2008, doi 10.1111/j.1365-2486.2007.01463.x). fAPAR = 1 -
+    exp(-0.5 L), less where chlorophyll is low; PAR is 45 % of the radiation. Respiration is a Q10
+    function of temperature that partly follows photosynthesis. ``leaf_area`` (m2/m2) and
+    ``chlorophyll`` (micrograms/cm2) are means of the footprint on the days of the weather.
     """
     absorbed = 1 - np.exp(-0.5 * leaf_area)
     light = 0.45 * weather.radiation * 86400 / 1e6
@@ -83,15 +74,11 @@ def write_tower_file(
     rng: np.random.Generator,
     folder: Path,
 ) -> Path:
-    """Write the daily file of a tower.
+    """Write ``FLX_<tower>_FLUXNET2015_FULLSET_DD_<first year>-<last year>_1-4.csv``; its path.
 
-    Half-hours that were measured (calm nights and broken instruments are not) set the
-    quality of a day; filled half-hours are noisier and drawn to the mean of their
-    neighbours; on some days everything is missing.
-
-    Returns
-    -------
-    Path of ``FLX_<tower>_FLUXNET2015_FULLSET_DD_<first year>-<last year>_1-4.csv``.
+    The quality of a day is its share of measured half-hours (calm nights and broken instruments
+    have none); gap-filled ones are noisier and closer to the mean of their neighbours; on some days
+    all fluxes are missing.
     """
     days = (period.end - period.start).days + 1
     first = weather.day(period.start)
@@ -108,7 +95,7 @@ def write_tower_file(
     light = np.maximum(partitioned + (0.15 + 0.07 * partitioned) * noise[1], 0)
     breath = np.maximum(respiration * (1 + 0.10 * noise[2]), 0.05)
     exchange = breath - night
-    columns: dict[str, Days] = {
+    columns: dict[str, Float64] = {
         "TA_F": weather.temperature[span],
         "TA_F_QC": np.ones(days),
         "SW_IN_POT": weather.potential[span],

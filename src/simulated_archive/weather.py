@@ -8,7 +8,7 @@ from datetime import date
 import numpy as np
 from numpy.typing import NDArray
 
-Days = NDArray[np.float64]
+from simulated_archive.arrays import Float64
 
 MEAN_CLOUDINESS = (0.87, 0.79, 0.80, 0.67, 0.60, 0.67, 0.60, 0.59, 0.64, 0.70, 0.81, 0.84)
 """Mean cloudiness by month of Sentinel-2's acquisitions over European flux towers."""
@@ -31,13 +31,13 @@ class Weather:
     """
 
     first: date
-    cloudiness: Days
-    rain: Days
-    temperature: Days
-    radiation: Days
-    potential: Days
-    vapour_deficit: Days
-    soil_moisture: Days
+    cloudiness: Float64
+    rain: Float64
+    temperature: Float64
+    radiation: Float64
+    potential: Float64
+    vapour_deficit: Float64
+    soil_moisture: Float64
 
     def day(self, when: date) -> int:
         """Index of a date."""
@@ -56,18 +56,20 @@ def calendar(first: date, days: int) -> tuple[NDArray[np.int64], NDArray[np.int6
 
 
 def simulate_weather(rng: np.random.Generator, *, first: date, last: date, lat: float) -> Weather:
-    """Draw the weather of all days from ``first`` to ``last``.
+    """Daily weather from ``first`` to ``last``.
 
-    Cloudiness follows a slow index through the distribution of its month; rain falls under
-    thick cloud; radiation is what the clouds let through (Kasten and Czeplak 1980); soil
-    moisture is a bucket of the top 20 cm, filled by rain and emptied by evaporation.
+    Cloudiness follows a slow index through the distribution of its month; rain falls under thick
+    cloud; radiation is what the clouds transmit (Kasten and Czeplak 1980); soil moisture is a
+    bucket of the top 20 cm, filled by rain and emptied by evaporation.
     """
+    from scipy.special import ndtr
+
     days = (last - first).days + 1
     months, day_of_year = calendar(first, days)
     index = _autoregressive(rng, days, PERSISTENCE)
     mean = np.array(MEAN_CLOUDINESS)[months]
     overcast = np.clip((mean - 0.5 * MIDDLE_SHARE - 0.05 * (1 - MIDDLE_SHARE)) / 0.9, 0.02, 0.78)
-    cloudiness = _quantile(_normal_share(index), 1 - MIDDLE_SHARE - overcast, overcast)
+    cloudiness = _quantile(ndtr(index), 1 - MIDDLE_SHARE - overcast, overcast)
     season = np.sin(2 * np.pi * (day_of_year - 105) / 365.25)
     anomaly = 3.2 * _autoregressive(rng, days, 0.8)
     temperature = 9.8 + 9.6 * season + anomaly - 2.0 * season * (cloudiness - 0.5)
@@ -91,7 +93,7 @@ def simulate_weather(rng: np.random.Generator, *, first: date, last: date, lat: 
     )
 
 
-def _autoregressive(rng: np.random.Generator, days: int, persistence: float) -> Days:
+def _autoregressive(rng: np.random.Generator, days: int, persistence: float) -> Float64:
     from scipy.signal import lfilter
 
     noise = rng.standard_normal(days) * np.sqrt(1 - persistence**2)
@@ -99,13 +101,7 @@ def _autoregressive(rng: np.random.Generator, days: int, persistence: float) -> 
     return np.asarray(lfilter([1.0], [1.0, -persistence], noise))
 
 
-def _normal_share(values: Days) -> Days:
-    from scipy.special import ndtr
-
-    return np.asarray(ndtr(values))
-
-
-def _quantile(share: Days, clear: Days, overcast: Days) -> Days:
+def _quantile(share: Float64, clear: Float64, overcast: Float64) -> Float64:
     """Cloudiness at a share of its distribution: clear and overcast ends, few days between."""
     clear = np.maximum(clear, 0.02)
     middle = 1 - clear - overcast
@@ -116,24 +112,18 @@ def _quantile(share: Days, clear: Days, overcast: Days) -> Days:
     return np.clip(values, 0, 1)
 
 
-def _extraterrestrial(day_of_year: NDArray[np.int64], lat: float) -> Days:
+def _extraterrestrial(day_of_year: NDArray[np.int64], lat: float) -> Float64:
     """Daily mean radiation on a horizontal plane above the atmosphere, W/m2 (FAO-56, eq. 21)."""
     angle = 2 * np.pi * day_of_year / 365.25
     declination = 0.409 * np.sin(angle - 1.39)
     phi = np.radians(lat)
     sunset = np.arccos(np.clip(-np.tan(phi) * np.tan(declination), -1, 1))
-    return (
-        1361.0
-        / np.pi
-        * (1 + 0.033 * np.cos(angle))
-        * (
-            sunset * np.sin(phi) * np.sin(declination)
-            + np.cos(phi) * np.cos(declination) * np.sin(sunset)
-        )
-    )
+    height = sunset * np.sin(phi) * np.sin(declination)
+    height += np.cos(phi) * np.cos(declination) * np.sin(sunset)
+    return 1361.0 / np.pi * (1 + 0.033 * np.cos(angle)) * height
 
 
-def _bucket(rain: Days, evaporation: Days) -> Days:
+def _bucket(rain: Float64, evaporation: Float64) -> Float64:
     depth_mm = 200.0
     moisture = np.empty_like(rain)
     state = 0.28
