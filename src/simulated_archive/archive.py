@@ -51,16 +51,7 @@ from simulated_archive.passes import (
 )
 from simulated_archive.radar import NO_DATA, backscatter, speckle
 from simulated_archive.site import Site, Tile, make_site, source_folder, tiles_of
-from simulated_archive.stac import (
-    SLICE_LENGTH,
-    LandsatScene,
-    OpticalScene,
-    RadarScene,
-    landsat_item,
-    mgrs_square,
-    optical_item,
-    radar_item,
-)
+from simulated_archive.stac import OpticalScene, RadarScene, landsat_item, optical_item, radar_item
 from simulated_archive.tower import Fluxes, carbon_fluxes, write_tower_file
 
 SPLIT_SHARE = 0.15
@@ -121,7 +112,6 @@ def simulate_site(
     items: list[dict[str, Any]] = []
     states = []
     tiles = tiles_of(site)
-    names = [mgrs_square(tile.grid) for tile in tiles]
     for one in optical:
         day = one.time.date()
         rng = site.generator("optical", day.toordinal())
@@ -129,7 +119,7 @@ def simulate_site(
         classes = scene_classification(
             rng, observation.measured, observation.clouds, site.landscape.cover_map
         )
-        items += _write_optical(site, one, observation, classes, tiles, names, folder)
+        items += _write_optical(site, one, observation, classes, tiles, folder)
         state = _truth_of(site, one, observation)
         if np.any(state["cloud_class"] != THICK_CLOUD):
             states.append(state)
@@ -173,9 +163,7 @@ def _by_time(passes: Iterable[Pass]) -> list[Pass]:
 def observe(
     site: Site, time: datetime, across: float, table: CanopyTable, rng: np.random.Generator
 ) -> Observation:
-    """Optical acquisition of the site's window, from a sensor that stands ``across`` degrees across
-    its track, positive to the east.
-    """
+    """Optical acquisition of the site's window; ``across`` as in :func:`scene_angles`."""
     day = time.date()
     angles = scene_angles(time=time, lon=site.lon, lat=site.lat, window=site.window, across=across)
     ground = site.ground(day)
@@ -209,51 +197,37 @@ def _write_optical(
     observation: Observation,
     classes: NDArray[np.uint8],
     tiles: list[Tile],
-    names: list[str],
     folder: Path,
 ) -> list[dict[str, Any]]:
     """Write all versions and tiles of an acquisition; only the western track sees neighbours."""
     versions = processings(site.generator("processing", one.time.date().toordinal()), one)
+    seen = [(0, version) for version in versions]
+    if one.sensor_side < 0:
+        seen += [(number, versions[-1]) for number in range(1, len(tiles))]
     items = []
-    for number, (tile, name) in enumerate(zip(tiles, names, strict=True)):
-        if number > 0 and one.sensor_side > 0:
-            continue
-        for version in versions if number == 0 else versions[-1:]:
-            made = version.generated + timedelta(minutes=7 * number)
-            scene = OpticalScene(one, replace(version, generated=made), tile.grid, name)
-            items.append(_write_optical_scene(site, observation, classes, scene, tile, folder))
+    for number, version in seen:
+        tile, made = tiles[number], version.generated + timedelta(minutes=7 * number)
+        scene = OpticalScene(one, replace(version, generated=made), tile.grid, tile.name)
+        path, href = source_folder(folder, site.name, scene.identifier)
+        picked = observation.measured[:, tile.row, tile.column]
+        picked = np.where(tile.inside, picked, np.float32(np.nan))
+        for values, (name, band) in zip(picked, BANDS.items(), strict=True):
+            mean = block_mean(values, band.resolution_m // 10)
+            numbers = digital_numbers(mean, version.offset)
+            write_geotiff(path / f"{name}.tif", numbers, tile.grid, resolution=band.resolution_m)
+        scl = np.where(tile.inside, classes[tile.row, tile.column], 0).astype(np.uint8)[::2, ::2]
+        write_geotiff(path / "SCL.tif", scl, tile.grid, resolution=20)
+        counts = np.bincount(scl.ravel(), minlength=12).tolist()
+        item = optical_item(scene, angles=observation.angles, scl_counts=counts, folder=href)
+        xml = granule_xml(
+            names=scene.names,
+            granule=granule_of(tile.grid),
+            angles=observation.angles,
+            cloudy_percent=item["properties"]["eo:cloud_cover"],
+        )
+        (path / "MTD_TL.xml").write_text(xml)
+        items.append(item)
     return items
-
-
-def _write_optical_scene(
-    site: Site,
-    observation: Observation,
-    classes: NDArray[np.uint8],
-    scene: OpticalScene,
-    tile: Tile,
-    folder: Path,
-) -> dict[str, Any]:
-    path, href = source_folder(folder, site.name, scene.identifier)
-    picked = observation.measured[:, tile.row, tile.column]
-    picked = np.where(tile.inside, picked, np.float32(np.nan))
-    offset = scene.processing.offset
-    for values, (name, band) in zip(picked, BANDS.items(), strict=True):
-        mean = block_mean(values, band.resolution_m // 10)
-        numbers = digital_numbers(mean, offset)
-        write_geotiff(path / f"{name}.tif", numbers, tile.grid, resolution=band.resolution_m)
-    classes = classes[tile.row, tile.column]
-    classes = np.where(tile.inside, classes, 0).astype(np.uint8)[::2, ::2]
-    write_geotiff(path / "SCL.tif", classes, tile.grid, resolution=20)
-    counts = np.bincount(classes.ravel(), minlength=12).tolist()
-    item = optical_item(scene, angles=observation.angles, scl_counts=counts, folder=href)
-    xml = granule_xml(
-        names=scene.names,
-        granule=granule_of(tile.grid),
-        angles=observation.angles,
-        cloudy_percent=item["properties"]["eo:cloud_cover"],
-    )
-    (path / "MTD_TL.xml").write_text(xml)
-    return item
 
 
 def _write_radar(site: Site, one: RadarPass, folder: Path) -> list[dict[str, Any]]:
@@ -276,7 +250,7 @@ def _write_radar(site: Site, one: RadarPass, folder: Path) -> list[dict[str, Any
             window, top=window.top - rows[0] * window.resolution, height=part.stop - part.start
         )
         order = number if one.orbit_state == "descending" else 1 - number
-        scene = RadarScene(one, grid, 11 + order, one.time + order * SLICE_LENGTH)
+        scene = RadarScene(one, grid, order)
         path, href = source_folder(folder, site.name, scene.identifier)
         for name, values in power.items():
             image = np.where(seen, values, np.float32(NO_DATA))[part]
@@ -294,13 +268,12 @@ def write_landsat(
     numbers = landsat_numbers(tile, observation.measured)
     quality = pixel_quality(rng, tile, observation.clouds, numbers)
     grid = tile.grid
-    scene = LandsatScene(one, grid)
-    path, href = source_folder(folder, site.name, scene.identifier)
+    path, href = source_folder(folder, site.name, one.identifier)
     for name, values in zip(LANDSAT_BANDS, numbers, strict=True):
         write_geotiff(path / f"{name}.tif", values, grid)
     write_geotiff(path / "qa_pixel.tif", quality, grid, no_data=1 << FILL)
     write_geotiff(path / "qa_radsat.tif", np.zeros_like(quality), grid)
-    return landsat_item(scene, angles=observation.angles, quality=quality, folder=href)
+    return landsat_item(one, grid, angles=observation.angles, quality=quality, folder=href)
 
 
 def _slices(rng: np.random.Generator, shape: tuple[int, int]) -> list[NDArray[np.bool_]]:
@@ -314,14 +287,9 @@ def _slices(rng: np.random.Generator, shape: tuple[int, int]) -> list[NDArray[np
 
 def _fluxes(site: Site, tower: Tower) -> Fluxes:
     """Fluxes of the area around the middle of the cube, on all days of the weather."""
-    height, width = site.window.shape
-    rows, columns = site.within(site.cube)
-    row, column = (rows.start + rows.stop) // 2, (columns.start + columns.stop) // 2
     half = FOOTPRINT_PX // 2
-    cut = (
-        slice(max(row - half, 0), min(row + half + 1, height)),
-        slice(max(column - half, 0), min(column + half + 1, width)),
-    )
+    middles = [(side.start + side.stop) // 2 for side in site.within(site.cube)]
+    cut = tuple(slice(max(middle - half, 0), middle + half + 1) for middle in middles)
     landscape = site.landscape
     parcel = landscape.parcel[cut].ravel()
     living = (1 - landscape.sealed[cut]) * (landscape.cover_map[cut] != Cover.WATER)

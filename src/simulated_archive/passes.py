@@ -84,6 +84,16 @@ class LandsatPass:
     epsg: int
     across: float
 
+    @property
+    def identifier(self) -> str:
+        """Identifier of the item: the product's name without its date of processing."""
+        return f"LC08_L2SP_{self.path:03d}{self.row:03d}_{self.time:%Y%m%d}_02_T1"
+
+    @property
+    def scene(self) -> str:
+        """Identifier of the scene."""
+        return f"LC8{self.path:03d}{self.row:03d}{self.time:%Y%j}LGN00"
+
 
 @dataclass(frozen=True)
 class Processing:

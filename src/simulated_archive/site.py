@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import date
+from functools import cached_property
 from pathlib import Path
 
 import numpy as np
@@ -69,14 +70,10 @@ def make_site(requests: Sequence[CubeRequest], *, cube: CubeGrid, demo: Demo, se
     if problems := demo.too_small(max(grid.shape), cube.cloud_context_px):
         raise UserError("; ".join(problems))
     window, radar_window = (_around(grid, px) for px in (demo.tile_px, demo.radar_tile_px))
-    years = range(
-        min(request.start.year for request in requests),
-        max(request.end.year for request in requests) + 1,
-    )
-    rng = {
-        aspect: generator(seed, first.site, aspect)
-        for aspect in ("cover", "landscape", "weather", "growth")
-    }
+    starts, ends = zip(*((request.start, request.end) for request in requests), strict=True)
+    years = range(min(starts).year, max(ends).year + 1)
+    aspects = "cover", "landscape", "weather", "growth"
+    rng = {aspect: generator(seed, first.site, aspect) for aspect in aspects}
     size = max(demo.tile_px, demo.radar_tile_px)
     dominant = dominant_cover(first.land_cover, rng["cover"])
     landscape = draw_landscape(rng["landscape"], size, dominant)
@@ -98,9 +95,8 @@ def make_site(requests: Sequence[CubeRequest], *, cube: CubeGrid, demo: Demo, se
 
 def _around(grid: Grid, size: int) -> Grid:
     """A window of ``size`` pixels around a grid, on multiples of 60 m."""
-    above, before = (
-        (size - side) // 2 // SNAP_PX * SNAP_PX * grid.resolution for side in grid.shape
-    )
+    step = SNAP_PX * grid.resolution
+    above, before = ((size - side) // 2 // SNAP_PX * step for side in grid.shape)
     return Grid(grid.epsg, grid.left - before, grid.top + above, grid.resolution, size, size)
 
 
@@ -117,6 +113,11 @@ class Tile:
     column: NDArray[np.intp]
     inside: NDArray[np.bool_]
 
+    @cached_property
+    def name(self) -> str:
+        """Military grid square of its centre."""
+        return mgrs_square(self.grid)
+
 
 def tiles_of(site: Site) -> list[Tile]:
     """The tiles that a site lies in: its own, and for some the overlap with a neighbour.
@@ -132,8 +133,7 @@ def tiles_of(site: Site) -> list[Tile]:
         tiles.append(tile_on(window, _recentred(window, other)))
     elif site.generator("overlap").random() < OVERLAP_SHARE:
         shift = round(0.3 * window.width / SNAP_PX) * SNAP_PX * window.resolution
-        moved = Grid(window.epsg, window.left + shift, window.top, window.resolution, *window.shape)
-        tiles.append(tile_on(window, moved))
+        tiles.append(tile_on(window, replace(window, left=window.left + shift)))
     return tiles
 
 
@@ -145,7 +145,7 @@ def _recentred(window: Grid, epsg: int) -> Grid:
     east, north = change.transform(window.left + half, window.top - half)
     snap = SNAP_PX * window.resolution
     left, top = round((east - half) / snap) * snap, round((north + half) / snap) * snap
-    return Grid(epsg, left, top, window.resolution, *window.shape)
+    return replace(window, epsg=epsg, left=left, top=top)
 
 
 def tile_on(window: Grid, grid: Grid) -> Tile:
@@ -160,6 +160,22 @@ def tile_on(window: Grid, grid: Grid) -> Tile:
     row = np.floor((window.top - north) / window.resolution).astype(np.intp)
     inside = (row >= 0) & (row < window.height) & (column >= 0) & (column < window.width)
     return Tile(grid, np.where(inside, row, 0), np.where(inside, column, 0), inside)
+
+
+def mgrs_square(grid: Grid) -> str:
+    """Military grid square that the centre of a grid lies in, such as ``32UPU``.
+
+    Letters of columns repeat every three zones, those of rows every two (NGA.SIG.0012).
+    """
+    _, south, _, north = grid.lonlat_bounds()
+    lat = (south + north) / 2
+    band = "CDEFGHJKLMNPQRSTUVWX"[min(int((lat + 80) // 8), 19)]
+    zone = grid.epsg % 100
+    x = grid.left + grid.width * grid.resolution / 2
+    y = grid.top - grid.height * grid.resolution / 2
+    columns = ("STUVWXYZ", "ABCDEFGH", "JKLMNPQR")[zone % 3]
+    rows = "ABCDEFGHJKLMNPQRSTUV" if zone % 2 else "FGHJKLMNPQRSTUVABCDE"
+    return f"{zone:02d}{band}{columns[int(x // 1e5) - 1]}{rows[int(y // 1e5) % 20]}"
 
 
 def source_folder(folder: Path, site: str, item: str) -> tuple[Path, str]:

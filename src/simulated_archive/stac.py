@@ -88,8 +88,12 @@ class RadarScene:
 
     observed: RadarPass
     grid: Grid
-    slice_number: int
-    begins: datetime
+    order: int
+
+    @property
+    def begins(self) -> datetime:
+        """Start of the acquisition."""
+        return self.observed.time + self.order * SLICE_LENGTH
 
     @property
     def identifier(self) -> str:
@@ -99,45 +103,9 @@ class RadarScene:
         return f"S1A_IW_GRDH_1SDV_{span}_{orbit:06d}_{_datatake(orbit):06X}_rtc"
 
 
-@dataclass(frozen=True)
-class LandsatScene:
-    """A scene of Landsat 8."""
-
-    observed: LandsatPass
-    grid: Grid
-
-    @property
-    def identifier(self) -> str:
-        """Identifier of the item: the product's name without its date of processing."""
-        one = self.observed
-        return f"LC08_L2SP_{one.path:03d}{one.row:03d}_{one.time:%Y%m%d}_02_T1"
-
-    @property
-    def scene(self) -> str:
-        """Identifier of the scene."""
-        one = self.observed
-        return f"LC8{one.path:03d}{one.row:03d}{one.time:%Y%j}LGN00"
-
-
 def _datatake(absolute_orbit: int) -> int:
     """Number of the datatake: it grows by some eight per orbit."""
     return 425458 + 8 * (absolute_orbit - 53498)
-
-
-def mgrs_square(grid: Grid) -> str:
-    """Military grid square that the centre of a grid lies in, such as ``32UPU``.
-
-    Letters of columns repeat every three zones, those of rows every two (NGA.SIG.0012).
-    """
-    _, south, _, north = grid.lonlat_bounds()
-    lat = (south + north) / 2
-    band = "CDEFGHJKLMNPQRSTUVWX"[min(int((lat + 80) // 8), 19)]
-    zone = grid.epsg % 100
-    x = grid.left + grid.width * grid.resolution / 2
-    y = grid.top - grid.height * grid.resolution / 2
-    columns = ("STUVWXYZ", "ABCDEFGH", "JKLMNPQR")[zone % 3]
-    rows = "ABCDEFGHJKLMNPQRSTUV" if zone % 2 else "FGHJKLMNPQRSTUVABCDE"
-    return f"{zone:02d}{band}{columns[int(x // 1e5) - 1]}{rows[int(y // 1e5) % 20]}"
 
 
 @lru_cache(maxsize=64)
@@ -270,7 +238,7 @@ def radar_item(scene: RadarScene, *, folder: str) -> dict[str, Any]:
         "s1:datatake_id": str(_datatake(one.absolute_orbit)),
         "start_datetime": f"{begins:%Y-%m-%d %H:%M:%S.%f}+00:00",
         "s1:orbit_source": "RESORB",
-        "s1:slice_number": str(scene.slice_number),
+        "s1:slice_number": str(11 + scene.order),
         "s1:total_slices": "20",
         "sar:looks_range": 5,
         "sat:orbit_state": one.orbit_state,
@@ -309,19 +277,18 @@ def radar_item(scene: RadarScene, *, folder: str) -> dict[str, Any]:
 
 
 def landsat_item(
-    scene: LandsatScene, *, angles: SceneAngles, quality: NDArray[np.uint16], folder: str
+    one: LandsatPass, grid: Grid, *, angles: SceneAngles, quality: NDArray[np.uint16], folder: str
 ) -> dict[str, Any]:
     """Item of ``landsat-c2-l2``.
 
     ``quality`` is the scene's pixel quality, ``(y, x)``; ``folder`` of its assets is relative to
     the archive.
     """
-    one, grid = scene.observed, scene.grid
     extensions = (
         *("raster/v1.0.0", "eo/v1.0.0", "view/v1.0.0", "projection/v1.0.0"),
         *("landsat/v1.1.1", "classification/v1.0.0", "scientific/v1.0.0"),
     )
-    item = _item(scene.identifier, "landsat-c2-l2", grid, extensions)
+    item = _item(one.identifier, "landsat-c2-l2", grid, extensions)
     doi = "10.5066/P9OGBGM6"
     item["links"] = [{"rel": "cite-as", "href": f"https://doi.org/{doi}"}]
     cover = round(100 * float((quality >> CLOUD & 1).mean()), 2)
@@ -340,7 +307,7 @@ def landsat_item(
         "eo:cloud_cover": cover,
         "view:off_nadir": 0,
         "landsat:wrs_row": f"{one.row:03d}",
-        "landsat:scene_id": scene.scene,
+        "landsat:scene_id": one.scene,
         "landsat:wrs_path": f"{one.path:03d}",
         "landsat:wrs_type": "2",
         "view:sun_azimuth": angles.sun_azimuth,
