@@ -2,23 +2,14 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from numpy.testing import assert_allclose
 
 from simulated_archive.bands import BANDS
-from simulated_archive.canopy import (
-    LEAF_AREA,
-    MEAN_LEAF_ANGLE,
-    CanopyState,
-    CanopyTable,
-    write_canopy_table,
-)
+from simulated_archive.canopy import MEAN_LEAF_ANGLE, CanopyState, CanopyTable
 
 
 @pytest.fixture(scope="module")
-def table(tmp_path_factory: pytest.TempPathFactory) -> CanopyTable:
-    path: Path = tmp_path_factory.mktemp("canopy") / "canopy.npz"
-    write_canopy_table(path)
-    return CanopyTable.read(path)
+def table(canopy_table: Path) -> CanopyTable:
+    return CanopyTable.read(canopy_table)
 
 
 def canopy(*, area=3.0, chlorophyll=38.0, water=0.014, bright=0.8, moisture=0.2):
@@ -61,13 +52,6 @@ def test_vegetation_is_brighter_with_the_sun_behind(table):
         assert against[band] < nadir[band] < behind[band]
 
 
-def test_at_the_nadir_azimuth_does_not_matter(table):
-    one, nadir = reflectance(table, canopy(), view=0.0, azimuth=30.0)
-    other, _ = reflectance(table, canopy(), view=0.0, azimuth=170.0)
-    assert one == pytest.approx(other)
-    assert one == pytest.approx(nadir)
-
-
 def test_traits_act_where_they_absorb(table):
     plain, _ = reflectance(table, canopy())
     pale, _ = reflectance(table, canopy(chlorophyll=8.0))
@@ -84,9 +68,3 @@ def test_wet_soil_is_darker_and_shows_through_thin_canopies_only(table):
         assert wet < 0.8 * dry
     closed = [reflectance(table, canopy(area=6.0, moisture=m))[0]["B04"] for m in (0.08, 0.38)]
     assert closed[0] == pytest.approx(closed[1], abs=0.003)
-
-
-def test_states_beyond_the_table_are_held_at_its_edge(table):
-    edge, _ = reflectance(table, canopy(area=LEAF_AREA[-1]))
-    beyond, _ = reflectance(table, canopy(area=99.0))
-    assert_allclose(list(edge.values()), list(beyond.values()))

@@ -8,47 +8,33 @@ import rasterio
 
 from pipeline_lib.config import CubeGrid, Demo
 from pipeline_lib.cubes import CubeRequest, Grid
-from pipeline_lib.files import digest_file
-from simulated_archive import archive, simulate_site, write_canopy_table
+from simulated_archive import simulate_site
 from simulated_archive.clouds import draw_clouds
 from simulated_archive.landsat import (
     LANDSAT_BANDS,
     landsat_numbers,
     landsat_tile,
     pixel_quality,
-    widened,
 )
 from simulated_archive.passes import landsat_passes
-from simulated_archive.stac_collections import collection
 
 WINDOW = Grid(32632, 699600.0, 5353680.0, 10.0, 96, 96)
 
 
 @pytest.fixture(scope="module")
-def table(tmp_path_factory):
-    path = tmp_path_factory.mktemp("canopy") / "canopy.npz"
-    write_canopy_table(path)
-    return path
-
-
-def simulate(root, table):
+def simulated(tmp_path_factory, canopy_table):
+    root = tmp_path_factory.mktemp("archive")
     days = date(2020, 7, 1), date(2020, 7, 20)
     simulate_site(
         requests=[CubeRequest("site-000-a", "site-000", "grassland", 11.7, 48.3, *days)],
         cube=CubeGrid(size_px=24, cloud_context_px=12),
         demo=Demo(tile_px=48, radar_tile_px=24),
         seed=42,
-        canopy_table=table,
+        canopy_table=canopy_table,
         folder=root,
         truth=root / "truth",
     )
-    return json.loads((root / "items/site-000.json").read_text())["features"]
-
-
-@pytest.fixture(scope="module")
-def simulated(tmp_path_factory, table):
-    root = tmp_path_factory.mktemp("archive")
-    return root, simulate(root, table)
+    return root, json.loads((root / "items/site-000.json").read_text())["features"]
 
 
 def landsat(items):
@@ -114,27 +100,6 @@ def test_items_have_the_layout_of_the_collection(simulated):
         assert item["assets"]["red"]["raster:bands"][0]["scale"] == 2.75e-5
 
 
-def test_the_collection_states_assets_and_licence():
-    content = collection("landsat-c2-l2")
-    assert set(content["item_assets"]) == {*LANDSAT_BANDS, "qa_pixel", "qa_radsat"}
-    assert content["license"] == "proprietary"
-    assert "usgs.gov" in content["links"][0]["href"]
-
-
-def test_the_other_scenes_and_the_truth_do_not_know_of_landsat(
-    simulated, table, tmp_path, monkeypatch
-):
-    monkeypatch.setattr(archive, "landsat_passes", lambda *_: [])
-    items = simulate(tmp_path, table)
-    root, all_items = simulated
-    assert not landsat(items) and landsat(all_items)
-    assert items == [item for item in all_items if item["collection"] != "landsat-c2-l2"]
-    files = [path for path in tmp_path.rglob("*") if path.suffix in (".tif", ".xml", ".npz")]
-    assert len(files) > 50
-    for path in files:
-        assert digest_file(path) == digest_file(root / path.relative_to(tmp_path)), path.name
-
-
 @pytest.mark.parametrize("epsg", [32632, 32633])
 def test_pixels_are_means_over_their_area(epsg):
     tile = landsat_tile(WINDOW, epsg)
@@ -167,7 +132,7 @@ def test_numbers_are_scaled_reflectance():
     np.testing.assert_allclose(bright, 0.3, rtol=0.04)
 
 
-def test_pixel_quality_finds_most_clouds_and_widens_them():
+def test_pixel_quality_flags_most_clouds_and_widens_them():
     tile = landsat_tile(WINDOW, 32633)
     right, missed, invented = [], [], []
     for seed in range(12):
@@ -190,12 +155,3 @@ def test_pixel_quality_finds_most_clouds_and_widens_them():
         right.append((cloud == (thick > 0.5)).mean())
     assert np.mean(right) > 0.9
     assert 0 < np.mean(missed) < 0.05 and 0 < np.mean(invented) < 0.05
-
-
-def test_masks_are_widened_by_a_square():
-    mask = np.zeros((9, 9), dtype=bool)
-    mask[0, 4] = True
-    found = widened(mask, 2)
-    expected = np.zeros((9, 9), dtype=bool)
-    expected[:3, 2:7] = True
-    np.testing.assert_array_equal(found, expected)

@@ -1,7 +1,7 @@
 import numpy as np
 import pytest
 
-from simulated_archive.landscape import MIXTURES, Cover, dominant_cover, draw_landscape
+from simulated_archive.landscape import MIXTURES, Cover, draw_landscape
 
 
 @pytest.mark.parametrize("dominant", list(MIXTURES))
@@ -23,14 +23,6 @@ def test_land_is_made_of_parcels():
     assert np.median(sizes[sizes > 20]) > 50
     same = landscape.parcel[:, 1:] == landscape.parcel[:, :-1]
     assert same.mean() > 0.8
-
-
-def test_strata_name_their_cover():
-    rng = np.random.default_rng(0)
-    assert dominant_cover("needle-leaved", rng) == Cover.NEEDLE_LEAVED
-    assert dominant_cover("GRA", rng) == Cover.GRASSLAND
-    drawn = {dominant_cover("others", rng) for _ in range(60)}
-    assert drawn == {Cover.CROPLAND, Cover.SHRUB}
 
 
 def test_a_surveyor_calls_roads_built():

@@ -39,12 +39,6 @@ def test_orbit_numbers_agree_with_each_other():
         assert (other.absolute_orbit - 73) % 175 + 1 == other.relative_orbit
 
 
-def test_radar_passes_in_both_directions():
-    passes = radar_passes(*YEAR, 12)
-    assert 59 <= len(passes) <= 62
-    assert {one.orbit_state for one in passes} == {"ascending", "descending"}
-
-
 def test_baselines_and_their_offsets():
     def versions(year):
         passes = optical_passes(11.2, date(year, 1, 1), date(year, 12, 31), 5)

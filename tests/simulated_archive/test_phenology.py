@@ -49,17 +49,6 @@ def test_fields_are_harvested_on_their_own_days(growth):
     assert len(set(days.tolist())) > 6
 
 
-def test_years_differ(growth):
-    cover, weather, grown = growth
-    area = grown.leaf_area[cover == Cover.BROAD_LEAVED].mean(axis=0)
-    onsets = []
-    for year in (2018, 2019, 2020):
-        start = weather.day(date(year, 1, 1))
-        onsets.append(int(np.argmax(area[start : start + 200] > 2)))
-    assert 90 < min(onsets) < max(onsets) < 145
-    assert len(set(onsets)) > 1
-
-
 def test_states_stay_physical(growth):
     _, _, grown = growth
     assert grown.leaf_area.min() >= 0

@@ -70,18 +70,3 @@ def test_photosynthesis_follows_leaves_and_light(written, weather):
     assert 5 < kept.max() < 30
     residual = table["RECO_NT_VUT_REF"] - table["GPP_NT_VUT_REF"] - table["NEE_VUT_REF"]
     assert residual.abs().max() < 1e-3
-
-
-def test_no_leaves_no_light_or_frost_mean_no_photosynthesis(weather):
-    days = len(weather)
-    none = carbon_fluxes(
-        vegetation="GRA", leaf_area=np.zeros(days), chlorophyll=np.full(days, 40.0), weather=weather
-    )
-    assert none.photosynthesis.max() == 0
-    full = carbon_fluxes(
-        vegetation="GRA",
-        leaf_area=np.full(days, 4.0),
-        chlorophyll=np.full(days, 40.0),
-        weather=weather,
-    )
-    assert full.photosynthesis[weather.temperature < -4].max(initial=0) == 0

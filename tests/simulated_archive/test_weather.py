@@ -29,13 +29,6 @@ def test_rain_wets_the_soil_and_drought_dries_it(weather):
     assert 400 < weather.rain.sum() / 60 < 1200
 
 
-def test_clouds_take_radiation(weather):
-    assert np.all(weather.radiation <= weather.potential * 0.75)
-    clear, overcast = weather.cloudiness < 0.1, weather.cloudiness > 0.98
-    share = weather.radiation / weather.potential
-    assert share[clear].mean() > 2 * share[overcast].mean()
-
-
 def test_potential_radiation_of_the_equinox():
     weather = simulate_weather(
         np.random.default_rng(0), first=date(2019, 3, 20), last=date(2019, 3, 21), lat=0.0
