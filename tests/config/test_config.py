@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 import yaml
 
-from pipeline_lib.config import Config, Gpp, parse, parse_before_models
+from pipeline_lib.config import Config, parse, parse_before_models
 from pipeline_lib.config.generate import generated_files
 from pipeline_lib.errors import UserError
 from pipeline_lib.files import read_json, write_json
@@ -56,12 +56,12 @@ def test_five_mistakes_are_told_at_once(tmp_path: Path) -> None:
         ({"run": "../elsewhere"}, "run: "),
         ({"sites": {"bounds": [30, 42, 0, 62]}}, "in this order"),
         ({"sites": {"periods": {"count": 6}}}, "do not fit"),
-        ({"gpp": {"validation_years": [2031]}}, "outside the period"),
-        ({"gpp": {"window_days": 60}}, "other_window_days: repeats a length"),
-        ({"gpp": {"window_days": 2}}, "greater than or equal to 3"),
-        ({"gpp": {"smoothing": {"window_days": 61}}}, "longer than a window"),
-        ({"gpp": {"smoothing": {"window_days": 20}}}, "must be odd"),
-        ({"gpp": {"weather": ["TA_F", "TA_F"]}}, "names a column twice"),
+        ({"gpp": {"windows": {"validation_years": [2031]}}}, "outside gpp.period"),
+        ({"gpp": {"windows": {"length_days": 60}}}, "other_lengths_days: repeats a length"),
+        ({"gpp": {"windows": {"length_days": 2}}}, "greater than or equal to 3"),
+        ({"gpp": {"series": {"smoothing": {"window_days": 61}}}}, "longer than a window"),
+        ({"gpp": {"series": {"smoothing": {"window_days": 20}}}}, "must be odd"),
+        ({"gpp": {"fluxes": {"weather": ["TA_F", "TA_F"]}}}, "names a column twice"),
         ({"gpp": {"towers": [TOWER, TOWER]}}, "two towers have the same name"),
         ({"gpp": {"towers": [TOWER | {"footprint": "gone.tif"}]}}, "there is no file gone.tif"),
     ],
@@ -77,20 +77,6 @@ def test_all_simulated_scenes_that_are_too_small_are_told_at_once() -> None:
         parse(small)
     assert re.search(r"demo\.tile_px: .* use 168 or more", str(raised.value))
     assert re.search(r"demo\.radar_tile_px: .* use 42 or more", str(raised.value))
-
-
-def test_jobs_may_be_handed_some_keys_of_gpp_alone() -> None:
-    """What contradicts the defaults of the keys left out contradicts nothing."""
-    gpp = {
-        "window_days": 60,
-        "other_window_days": [],
-        "period": {"start": "2017-01-01", "end": "2019-12-31"},
-        "validation_years": [2019],
-    }
-    whole = parse({"gpp": gpp}).gpp
-    assert whole is not None
-    for keys in ({"window_days"}, {"period"}, {"period", "window_days"}):
-        Gpp.model_validate(whole.model_dump(mode="json", include=keys))
 
 
 @pytest.mark.parametrize(

@@ -6,7 +6,9 @@ import numpy as np
 import pandas as pd
 
 from pipeline_lib.config import Gpp, Regressor
+from pipeline_lib.files import write_csv
 from pipeline_lib.gpp.observed import day_numbers
+from pipeline_lib.gpp.targets import describe_site, read_targets
 
 SMALL = Regressor(
     width=16,
@@ -28,12 +30,17 @@ def gpp_of(**changes):
             for name, kind in TOWERS.items()
         ],
         "period": {"start": "2018-01-01", "end": "2020-12-31"},
-        "window_days": 30,
-        "other_window_days": (60,),
-        "weather": ("TA_F",),
+        "fluxes": {"weather": ("TA_F",)},
+        "windows": {"length_days": 30, "other_lengths_days": (60,)},
         "regressor": SMALL.model_dump(),
     }
-    return Gpp.model_validate(settings | changes)
+    for block, keys in changes.items():
+        settings[block] = settings[block] | keys
+    return Gpp.model_validate(settings)
+
+
+ALONE = {"windows": {"other_lengths_days": ()}, "fluxes": {"weather": ()}}
+"""Changes that leave one length of a window, and no weather."""
 
 
 def with_sources(table, *, every=5, context=20):
@@ -63,9 +70,10 @@ def write_tower(folder, number, name, gpp, *, bad_share=0.1):
     bands = pd.DataFrame({"B04": 1 - season, "B08": season, "NIRv": season, "kNDVI": season})
     bands.index = days
     targets = pd.DataFrame(
-        {"gpp": 10 * green + rng.normal(0, 0.3, len(days)), "quality": 0.9, "TA_F": weather},
-        index=days,
+        {"gpp": 10 * green + rng.normal(0, 0.3, len(days)), "quality": 0.9}, index=days
     )
+    for column in gpp.fluxes.weather:
+        targets[column] = weather
     targets.loc[rng.random(len(days)) < bad_share, "quality"] = 0.2
     targets["kept"] = (targets["quality"] >= 0.7) & (targets["gpp"] >= 0)
     paths = {}
@@ -91,4 +99,13 @@ def write_towers(folder, gpp, **bad):
         kind: {name: found[kind] for name, found in paths.items()}
         for kind in ("targets", "embedding", "sentinel-2")
     }
-    return {"targets": by_kind.pop("targets"), "series": by_kind}
+    sites = folder / "sites.csv"
+    write_sites(sites, by_kind["targets"], gpp)
+    return {"sites": sites, "targets": by_kind.pop("targets"), "series": by_kind}
+
+
+def write_sites(path, targets, gpp):
+    places = [t.model_dump(include={"lon", "lat", "vegetation"}) for t in gpp.towers]
+    abouts = [describe_site(read_targets(targets[t.name]), gpp.fluxes) for t in gpp.towers]
+    names = [{"site": tower.name} for tower in gpp.towers]
+    write_csv(path, [a | b | c for a, b, c in zip(names, places, abouts, strict=True)])

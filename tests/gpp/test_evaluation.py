@@ -5,7 +5,7 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
-from made_towers import SMALL, gpp_of, write_towers
+from made_towers import ALONE, SMALL, gpp_of, write_sites, write_towers
 
 from pipeline_lib.errors import UserError
 from pipeline_lib.files import read_json
@@ -32,23 +32,29 @@ def towers(tmp_path_factory):
 
 def evaluate(folder, gpp, files, seed=1):
     """Everything that the workflow does, in one process."""
-    told = {"gpp": gpp, "seed": seed, **files}
-    predict_baselines(**told, folder=folder)
+    told = {"windowing": gpp.windows, "seed": seed, **files}
+    predict_baselines(**told, seeds=gpp.regressor.seeds, folder=folder)
     methods = {name: folder / f"{name}.csv" for name in baselines(indices=True)}
-    for inputs in regressed_inputs(weather=bool(gpp.weather)):
+    for inputs in regressed_inputs(weather=bool(gpp.fluxes.weather)):
         methods[f"{inputs}-transformer"] = folder / f"{inputs}-30.csv"
         regress_gpp(
             **told,
+            regressor=gpp.regressor,
             inputs=inputs,
             days=30,
             state=folder / "state",
             output=methods[f"{inputs}-transformer"],
         )
     lengths = {}
-    for inputs in ("embedding", "bands") if gpp.other_window_days else ():
+    for inputs in ("embedding", "bands") if gpp.windows.other_lengths_days else ():
         lengths[inputs] = {days: folder / f"{inputs}-{days}.csv" for days in (30, 60)}
         regress_gpp(
-            **told, inputs=inputs, days=60, state=folder / "state", output=lengths[inputs][60]
+            **told,
+            regressor=gpp.regressor,
+            inputs=inputs,
+            days=60,
+            state=folder / "state",
+            output=lengths[inputs][60],
         )
     out = {"metrics": folder / "metrics.json", "predictions": folder / "predictions.csv"}
     score_gpp(**told, methods=methods, lengths=lengths, **out)
@@ -183,6 +189,7 @@ def test_validation_years_change_nothing_that_is_learned(towers, evaluated, tmp_
         return target
 
     others = {
+        "sites": files["sites"],
         "targets": {name: changed(path, 3) for name, path in files["targets"].items()},
         "series": {
             source: {name: changed(path, 5) for name, path in found.items()}
@@ -207,10 +214,11 @@ def test_a_site_that_is_left_out_changes_nothing_that_is_learned_of_it(towers, e
     table["gpp"] = table["gpp"].to_numpy()[::-1] * 2
     table.to_csv(path, index=False)
     others = {**files, "targets": {**files["targets"], "XX-Dbf": path}}
-    told = {"gpp": gpp, "seed": 1, **others}
-    predict_baselines(**told, folder=tmp_path)
+    told = {"windowing": gpp.windows, "seed": 1, **others}
+    predict_baselines(**told, seeds=gpp.regressor.seeds, folder=tmp_path)
     regress_gpp(
         **told,
+        regressor=gpp.regressor,
         inputs="embedding",
         days=30,
         state=tmp_path / "state",
@@ -240,7 +248,8 @@ def test_a_killed_regression_goes_on_and_ends_as_if_it_had_not_been(
         fits.append(told)
         return fit_regressor(**told)
 
-    told = {"gpp": gpp, "seed": 1, **files, "inputs": "embedding", "days": 30}
+    told = {"windowing": gpp.windows, "regressor": gpp.regressor, "seed": 1, **files}
+    told |= {"inputs": "embedding", "days": 30}
     told |= {"state": tmp_path / "state", "output": tmp_path / "embedding-30.csv"}
     monkeypatch.setattr("pipeline_lib.gpp.regressor.fit_regressor", fit)
     with pytest.raises(KeyboardInterrupt):
@@ -256,7 +265,7 @@ def test_a_killed_regression_goes_on_and_ends_as_if_it_had_not_been(
 
 
 def test_targets_shuffled_in_time_cannot_be_predicted(tmp_path):
-    gpp = gpp_of(other_window_days=(), weather=())
+    gpp = gpp_of(**ALONE)
     files = write_towers(tmp_path, gpp)
     rng = np.random.default_rng(5)
     for path in files["targets"].values():
@@ -273,7 +282,7 @@ def test_targets_shuffled_in_time_cannot_be_predicted(tmp_path):
 
 def test_one_site_leaves_empty_what_it_cannot_tell(tmp_path):
     regressor = SMALL.model_copy(update={"seeds": 1, "max_epochs": 1}).model_dump()
-    gpp = gpp_of(regressor=regressor, other_window_days=(), weather=())
+    gpp = gpp_of(regressor=regressor, **ALONE)
     files = write_towers(tmp_path, gpp, Dbf=0.9, Enf=0.9)
     metrics, methods = evaluate(tmp_path, gpp, files)
     predictions = pd.read_csv(tmp_path / "predictions.csv")
@@ -292,23 +301,24 @@ def test_one_site_leaves_empty_what_it_cannot_tell(tmp_path):
 
 def test_too_little_data_is_told(tmp_path):
     def regress(files, **changes):
-        told = gpp_of(**changes)
+        told = gpp_of(windows=changes)
         regress_gpp(
-            gpp=told,
+            windowing=told.windows,
+            regressor=told.regressor,
             seed=1,
             **files,
             inputs="embedding",
-            days=told.window_days,
+            days=told.windows.length_days,
             state=tmp_path / "state",
             output=tmp_path / "out.csv",
         )
 
     files = write_towers(tmp_path, gpp_of())
     with pytest.raises(UserError, match="no window of 400 days lies wholly in the validation"):
-        regress(files, window_days=400)
+        regress(files, length_days=400)
     files = write_towers(tmp_path, gpp_of(), Dbf=0.9, Enf=0.9, Gra=0.0)
     with pytest.raises(UserError, match=r"only \d windows of the training years to learn from"):
-        regress(files, window_days=345, validation_years=(2019, 2020))
+        regress(files, length_days=345, validation_years=(2019, 2020))
     files = write_towers(tmp_path, gpp_of(), Dbf=0.9, Enf=0.9, Gra=0.9)
     with pytest.raises(UserError, match="no tower has enough good days"):
         regress(files)
@@ -316,13 +326,14 @@ def test_too_little_data_is_told(tmp_path):
 
 
 def test_a_vegetation_type_that_is_new_in_the_validation_year_is_scored_by_all(tmp_path):
-    gpp = gpp_of(other_window_days=(), weather=())
+    gpp = gpp_of(**ALONE)
     files = write_towers(tmp_path, gpp)
     path = files["targets"]["XX-Gra"]
     table = pd.read_csv(path)
     table.loc[table["date"] < "2020-01-01", ["kept", "quality"]] = [False, np.nan]
     table.loc[table["date"] < "2020-01-01", "gpp"] = np.nan
     table.to_csv(path, index=False)
+    write_sites(files["sites"], files["targets"], gpp)
     metrics, _ = evaluate(tmp_path, gpp, files)
     for name, about in metrics["methods"].items():
         scores = about["by_year"]["validation"]
@@ -331,7 +342,7 @@ def test_a_vegetation_type_that_is_new_in_the_validation_year_is_scored_by_all(t
 
 
 def test_where_the_other_sites_are_too_few_only_that_design_is_empty(tmp_path):
-    gpp = gpp_of(other_window_days=(), weather=())
+    gpp = gpp_of(**ALONE)
     files = write_towers(tmp_path, gpp, Enf=0.9)
     path = files["targets"]["XX-Gra"]
     table = pd.read_csv(path)
@@ -339,6 +350,7 @@ def test_where_the_other_sites_are_too_few_only_that_design_is_empty(tmp_path):
     table.loc[unmeasured, "gpp"] = np.nan
     table.loc[unmeasured, "kept"] = False
     table.to_csv(path, index=False)
+    write_sites(files["sites"], files["targets"], gpp)
     metrics, _ = evaluate(tmp_path, gpp, files)
     told = metrics["methods"]
     assert len({about["left_out"]["overall"]["n"] for about in told.values()}) == 1
@@ -362,8 +374,10 @@ def test_the_features_of_a_site_that_is_left_out_scale_nothing(towers, tmp_path)
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr("pipeline_lib.gpp.regressor.fit_regressor", fit)
         regress_gpp(
-            gpp=gpp,
+            windowing=gpp.windows,
+            regressor=gpp.regressor,
             seed=1,
+            sites=files["sites"],
             targets=files["targets"],
             series=series,
             inputs="embedding",
@@ -376,17 +390,17 @@ def test_the_features_of_a_site_that_is_left_out_scale_nothing(towers, tmp_path)
 
 
 def test_what_lacks_everywhere_is_named(tmp_path):
-    gpp = gpp_of(other_window_days=(), weather=())
+    gpp = gpp_of(**ALONE)
     files = write_towers(tmp_path, gpp)
     for path in files["series"]["sentinel-2"].values():
         pd.read_csv(path).assign(B04=np.nan).to_csv(path, index=False)
     with pytest.raises(UserError, match="no tower has any day of sentinel-2"):
-        predict_baselines(gpp=gpp, seed=1, **files, folder=tmp_path)
+        predict_baselines(windowing=gpp.windows, seeds=1, seed=1, **files, folder=tmp_path)
 
 
 def test_a_yearly_embedding_is_the_mean_of_a_year_and_knows_no_validation_year(towers):
     gpp, files = towers
-    table = read_days(gpp=gpp, **files)
+    table = read_days(**files, validation_years=gpp.windows.validation_years)
     assert columns_of(table, "yearly") == [f"yearly:e{i}" for i in range(3)]
     series = pd.read_csv(
         files["series"]["embedding"]["XX-Gra"], parse_dates=["date"], index_col="date"
@@ -401,7 +415,7 @@ def test_a_yearly_embedding_is_the_mean_of_a_year_and_knows_no_validation_year(t
 
 def test_inputs_are_told_apart(towers):
     gpp, files = towers
-    table = read_days(gpp=gpp, **files)
+    table = read_days(**files, validation_years=gpp.windows.validation_years)
     assert columns_of(table, "bands") == ["sentinel-2:B04", "sentinel-2:B08"]
     assert columns_of(table, "NIRv") == ["sentinel-2:NIRv"]
     assert columns_of(table, "embedding+weather")[-1] == "weather:TA_F"
@@ -463,13 +477,19 @@ def test_training_stops_without_progress_and_keeps_the_best_epoch():
 
 
 def test_the_figures_are_drawn_and_equal_inputs_give_equal_bytes(towers, evaluated, tmp_path):
-    gpp, files = towers
+    _, files = towers
     folder, _, methods = evaluated
     predictions, metrics = folder / "predictions.csv", folder / "metrics.json"
     targets = files["targets"]
     for run in ("a", "b"):
         out = tmp_path / run
-        plot_days(predictions=predictions, targets=targets, gpp=gpp, output=out / "days.png")
+        plot_days(
+            predictions=predictions,
+            sites=files["sites"],
+            targets=targets,
+            validation_years=[2020],
+            output=out / "days.png",
+        )
         plot_series(series=files["series"]["embedding"], targets=targets, output=out / "series.png")
         plot_methods(metrics=metrics, output=out / "methods.png")
         plot_points(methods=methods, predictions=predictions, output=out / "points.png")

@@ -11,12 +11,11 @@ from pipeline_lib.config import Gpp, Tower
 from pipeline_lib.errors import UserError
 from pipeline_lib.gpp.fluxnet import find_daily, read_daily
 from pipeline_lib.gpp.targets import (
-    good_share,
-    is_selected,
+    describe_site,
     join_records,
     judge_days,
     read_targets,
-    write_site_table,
+    write_all_targets,
     write_targets,
 )
 
@@ -43,7 +42,7 @@ def gpp_of(first, last, **changes):
     return Gpp.model_validate(
         {
             "period": {"start": f"{first}-01-01", "end": f"{last}-12-31"},
-            "validation_years": (last,),
+            "windows": {"validation_years": (last,)},
         }
         | changes
     )
@@ -87,7 +86,7 @@ def test_real_towers_equal_plain_pandas(shared_data, tmp_path, name):
     kept = (quality >= 0.7) & (flux >= 0)
     assert len(table) == len(raw)
     assert table["gpp"].count() == flux.count()
-    assert good_share(table, 0.7) == pytest.approx(
+    assert describe_site(table, gpp.fluxes)["good_share"] == pytest.approx(
         ((quality >= 0.7) & flux.notna()).sum() / flux.count()
     )
     assert table["kept"].sum() == kept.sum() > 100
@@ -245,7 +244,8 @@ def test_missing_low_quality_and_negative_days_are_not_kept(tmp_path):
     assert not table["kept"].iloc[:60].any()
     assert table["kept"].iloc[60:].all()
     assert table["gpp"].isna().sum() == 10
-    assert good_share(table, 0.7) == pytest.approx((355 - 30) / 355)
+    about = describe_site(table, gpp_of(2017, 2017).fluxes)
+    assert about["good_share"] == pytest.approx((355 - 30) / 355)
 
 
 def test_the_period_is_complete_with_its_leap_day_and_nothing_else(tmp_path):
@@ -279,10 +279,14 @@ def test_a_site_needs_more_than_the_least_share_of_good_days():
     index = pd.date_range("2017-01-01", periods=100)
     quality = np.where(np.arange(100) < 60, 0.9, 0.1)
     days = pd.DataFrame({"gpp": 1.0, "quality": quality}, index=index)
-    assert not is_selected(judge_days(days, gpp), gpp)
+
+    def is_used(table):
+        return describe_site(judge_days(table, gpp), gpp.fluxes)["used"]
+
+    assert not is_used(days)
     days.loc[index[60], "quality"] = 0.9
-    assert is_selected(judge_days(days, gpp), gpp)
-    assert not is_selected(judge_days(days.iloc[:0], gpp), gpp)
+    assert is_used(days)
+    assert not is_used(days.iloc[:0])
 
 
 def test_units_travel_with_the_table(tmp_path):
@@ -297,11 +301,11 @@ def test_weather_is_read_where_it_is_asked_for(tmp_path):
     temperature = np.linspace(-3, 20, 365)
     temperature[7] = -9999
     save(tmp_path, days_of_2017(TA_F=temperature))
-    table = targets_of(tmp_path, gpp_of(2017, 2017, weather=("TA_F",)))
+    table = targets_of(tmp_path, gpp_of(2017, 2017, fluxes={"weather": ("TA_F",)}))
     assert table["TA_F"].isna().sum() == 1
     assert table["TA_F"].iloc[-1] == 20
     with pytest.raises(UserError, match="lacks the columns SW_IN_F"):
-        targets_of(tmp_path, gpp_of(2017, 2017, weather=("SW_IN_F",)))
+        targets_of(tmp_path, gpp_of(2017, 2017, fluxes={"weather": ("SW_IN_F",)}))
 
 
 def test_the_site_table_tells_who_is_used_and_why_not(tmp_path):
@@ -310,22 +314,22 @@ def test_the_site_table_tells_who_is_used_and_why_not(tmp_path):
         {"name": name, "lon": 10.5, "lat": 50.25, "vegetation": "DBF"}
         for name in ("XX-Abc", "XX-Bad", "XX-Old")
     ]
-    gpp = gpp_of(2017, 2017, towers=towers)
     quality = {"XX-Abc": 0.9, "XX-Bad": poor, "XX-Old": 0.9}
-    targets = {}
+    folder = tmp_path / "fluxnet"
+    folder.mkdir()
     for name, values in quality.items():
-        folder = tmp_path / name
-        folder.mkdir()
         days = days_of_2017(NEE_VUT_REF_QC=values)
         if name == "XX-Old":
             days["GPP_NT_VUT_REF"] = -9999
         save(folder, days, NAME.replace("XX-Abc", name))
-        targets[name] = tmp_path / f"{name}.csv"
-        write_targets(tower=tower(name), gpp=gpp, fluxnet=folder, output=targets[name])
-    shown = write_site_table(gpp=gpp, targets=targets, output=tmp_path / "sites.csv")
+    shown = write_all_targets(
+        gpp=gpp_of(2017, 2017, towers=towers, fluxnet=folder),
+        outputs={name: tmp_path / f"{name}.csv" for name in quality},
+        sites=tmp_path / "sites.csv",
+    )
     table = pd.read_csv(tmp_path / "sites.csv", index_col="site")
     assert table["used"].tolist() == [True, False, False]
-    assert table.loc["XX-Bad", "reason"] == "50% good days, more than 60% are asked for"
+    assert table.loc["XX-Bad", "reason"] == "50% good days, not more than 60%"
     assert table.loc["XX-Old", "reason"] == "no measured day in the period"
     assert table.loc["XX-Abc", ["lon", "lat", "vegetation"]].tolist() == [10.5, 50.25, "DBF"]
     assert table.loc["XX-Abc", ["days", "kept", "good_share"]].tolist() == [365, 365, 1.0]

@@ -1,3 +1,5 @@
+import datetime
+
 import numpy as np
 import pandas as pd
 import pytest
@@ -7,7 +9,15 @@ from hypothesis import strategies as st
 from pyproj import CRS
 
 import pipeline_lib.embed
-from pipeline_lib.config import SENTINEL_2, Context, CubeGrid, Gpp, Smoothing, Tower
+from pipeline_lib.config import (
+    SENTINEL_2,
+    Context,
+    CubeGrid,
+    DailySeries,
+    Period,
+    Smoothing,
+    Tower,
+)
 from pipeline_lib.cubes import grid_at, make_cube, write_cube
 from pipeline_lib.errors import UserError
 from pipeline_lib.gpp.footprint import footprint_weights
@@ -32,13 +42,9 @@ from pipeline_lib.gpp.series import (
 
 TOWER = Tower(name="XX-Abc", lon=8.4104, lat=47.2102, vegetation="GRA")
 GRID = grid_at(TOWER.lon, TOWER.lat, CubeGrid(size_px=24))
-GPP = Gpp.model_validate(
-    {
-        "period": {"start": "2020-01-01", "end": "2020-12-31"},
-        "footprint_radius_m": 50,
-        "max_gap_days": 30,
-    }
-)
+PERIOD = Period(start=datetime.date(2020, 1, 1), end=datetime.date(2020, 12, 31))
+SERIES = DailySeries(max_gap_days=30)
+BLOCKS = {"period": PERIOD, "series": SERIES}
 NAMES = [f"e{i}" for i in range(7)]
 
 
@@ -149,13 +155,13 @@ def test_smoothing_keeps_polynomials_and_leaves_gaps_and_short_runs():
 def test_a_day_depends_on_nothing_beyond_what_it_names(days, changed, smoothing):
     """A change of one observation changes no day whose sources exclude it."""
     days = np.array(sorted(days))
-    gpp = GPP.model_copy(update={"smoothing": smoothing})
+    blocks = {"period": PERIOD, "series": SERIES.model_copy(update={"smoothing": smoothing})}
     values = np.random.default_rng(1).normal(size=(len(days), 1))
-    before = daily_series(observed(days, values), names=["a"], gpp=gpp)
+    before = daily_series(observed(days, values), names=["a"], **blocks)
     which = changed % len(days)
     other = values.copy()
     other[which] += 5
-    after = daily_series(observed(days, other), names=["a"], gpp=gpp)
+    after = daily_series(observed(days, other), names=["a"], **blocks)
     moved = ~np.isclose(before["a"], after["a"], equal_nan=True, atol=1e-7)
     named = (before["from_day"] <= days[which]) & (days[which] <= before["to_day"])
     assert not (moved & ~named).any()
@@ -173,7 +179,7 @@ def test_series_of_a_cube(tmp_path, monkeypatch):
     monkeypatch.setattr(pipeline_lib.embed, "read_embedding", lambda folder: data)
     output = tmp_path / "s" / "XX-Abc.csv"
     told = {
-        "gpp": GPP,
+        **BLOCKS,
         "embedding": tmp_path,
         "reference": "sentinel-2",
         "cubes": {},
@@ -254,7 +260,8 @@ def test_a_day_between_two_observations_knows_the_images_of_both(smoothing):
     seen = Observed(
         days, one, one, np.ones(3), days - np.array([0, 0, 50]), days + np.array([90, 0, 0])
     )
-    table = daily_series(seen, names=["a"], gpp=GPP.model_copy(update={"smoothing": smoothing}))
+    series = SERIES.model_copy(update={"smoothing": smoothing})
+    table = daily_series(seen, names=["a"], period=PERIOD, series=series)
     between = table.loc["2020-01-10"]
     assert between["to_image"] == 18262 + 90
     assert table.loc["2020-01-30", "from_image"] == 18302 - 50
@@ -284,7 +291,7 @@ def test_a_black_pixel_has_bands_and_no_index(tmp_path):
 def test_a_cube_without_any_valid_date_gives_an_empty_series():
     data = dataset(["2020-05-01"], np.full((1, 7, 24, 24), np.nan))
     seen = observed_embeddings(data, weights=np.full((24, 24), 1 / 576), either_side=5, others={})
-    table = daily_series(seen, names=NAMES, gpp=GPP)
+    table = daily_series(seen, names=NAMES, **BLOCKS)
     assert not table["observed"].any()
     assert table["e0"].isna().all()
 
@@ -308,7 +315,7 @@ def test_series_of_bands(tmp_path):
     )
     write_cube(cube, tmp_path / "cube.zarr.zip")
     stored = cube["reflectance"].values
-    told = {"tower": TOWER, "gpp": GPP, "cube": tmp_path / "cube.zarr.zip", "rolling_mean": 3}
+    told = {"tower": TOWER, **BLOCKS, "cube": tmp_path / "cube.zarr.zip", "rolling_mean": 3}
     write_bands(**told, output=tmp_path / "bands.csv")
     table = read_series(tmp_path / "bands.csv")
     assert features_of(table) == [*bands, "NIRv", "kNDVI"]

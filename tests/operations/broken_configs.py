@@ -75,10 +75,10 @@ CONTRADICTIONS: list[tuple[str, dict[str, Any]]] = [
     ("sensors.sentinel-2", {"sensors": {"sentinel-2": {"quantiles": [0.9, 0.1]}}}),
     ("sensors.sentinel-2", {"sensors": {"sentinel-2": {"encoder": {"components": 10}}}}),
     ("sensors.sentinel-2", {"sensors": {"sentinel-2": {"rgb": ["B4", "B03", "B02"]}}}),
-    ("gpp.validation_years", {"gpp": {"validation_years": [2031]}}),
-    ("gpp.other_window_days", {"gpp": {"window_days": 60}}),
+    ("gpp.windows.validation_years", {"gpp": {"windows": {"validation_years": [2031]}}}),
+    ("gpp.windows.other_lengths_days", {"gpp": {"windows": {"length_days": 60}}}),
     ("gpp.period", {"gpp": {"period": {"end": "2018-12-31"}}}),
-    ("gpp.smoothing.window_days", {"gpp": {"smoothing": {"window_days": 61}}}),
+    ("gpp.series.smoothing.window_days", {"gpp": {"series": {"smoothing": {"window_days": 61}}}}),
     ("gpp.fluxnet", {"gpp": {"fluxnet": "nowhere"}}),
 ]
 """What single keys allow and other keys forbid: the key that is to be named, and the change."""

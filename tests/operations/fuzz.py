@@ -154,9 +154,7 @@ def fluxnet(seeds: Seeds) -> Reader:
         cases += [{name: text}, {f"{name}.gz": gzip.compress(text, mtime=0)}]
         cases.append({f"FLX_{TOWER}.zip": held.getvalue()})
     period = {"start": PERIOD[0], "end": PERIOD[1]}
-    gpp = Gpp.model_validate(
-        {"period": period, "validation_years": (2019,), "weather": ("SW_IN_F", "TA_F")}
-    )
+    gpp = Gpp.model_validate({"period": period, "fluxes": {"weather": ("SW_IN_F", "TA_F")}})
     tower = Tower(name=TOWER, lon=11.7, lat=48.3, vegetation="GRA")
 
     def read(folder: Path) -> None:
@@ -164,7 +162,7 @@ def fluxnet(seeds: Seeds) -> Reader:
         write_targets(tower=tower, gpp=gpp, fluxnet=folder, output=output)
         table = read_targets(output)
         assert not np.isinf(table["gpp"]).any()
-        describe_site(table, gpp)
+        describe_site(table, gpp.fluxes)
 
     return Reader(cases, read)
 
@@ -175,17 +173,14 @@ def _lines(path: Path, count: int) -> list[bytes]:
 
 def targets(seeds: Seeds) -> Reader:
     """A tower's targets, as they lie in a run."""
-    from pipeline_lib.config import Gpp
+    from pipeline_lib.config import Fluxes
     from pipeline_lib.gpp.targets import describe_site, read_targets
 
     rows = [f"2019-05-{day:02d},{day / 7:.3f},0.9,200.0,{day},True" for day in range(1, 32)]
     text = "\n".join(["date,gpp,quality,SW_IN_F,TA_F,kept", *rows, ""])
-    gpp = Gpp.model_validate(
-        {"period": {"start": PERIOD[0], "end": PERIOD[1]}, "validation_years": (2019,)}
-    )
 
     def read(folder: Path) -> None:
-        describe_site(read_targets(folder / "targets.csv"), gpp)
+        describe_site(read_targets(folder / "targets.csv"), Fluxes())
 
     return Reader([{"targets.csv": text.encode()}], read)
 

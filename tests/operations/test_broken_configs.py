@@ -49,7 +49,7 @@ def test_a_broken_config_starts_no_job(broken: Broken, tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("content", "advice"),
     [
-        ({"latent_dim": 3}, "latent: unknown key; did you mean `sensors.<name>.latent_dim`?"),
+        ({"latent_dim": 3}, "latent_dim: unknown key; did you mean `sensors.<name>.latent_dim`?"),
         ({"seeds": 3}, "seeds: unknown key; did you mean `seed` or `gpp.regressor.seeds`?"),
         ({"Seed": 3}, "Seed: unknown key; did you mean `seed`?"),
         ({"lens": 3}, "lens: unknown key; see config/README.md for the known ones"),
@@ -80,9 +80,13 @@ def test_a_mistake_comes_with_advice(content: dict[str, object], advice: str) ->
 
 
 def test_what_the_outermost_block_finds_is_told_line_by_line() -> None:
-    content = {"split": {}, "fusion": {"reference": "x"}, "gpp": {"weather": ["TA_F", "TA_F"]}}
+    content = {
+        "split": {},
+        "fusion": {"reference": "x"},
+        "gpp": {"fluxes": {"weather": ["TA_F"] * 2}},
+    }
     starts = [line.split(":")[0] for line in mistakes(Broken("", "", "", content).merged())]
-    assert starts == ["fusion.reference", "gpp.weather"]
+    assert starts == ["fusion.reference", "gpp.fluxes.weather"]
 
 
 def test_former_keys_are_none_of_todays_and_patterns_have_words() -> None:

@@ -52,7 +52,7 @@ REAL = {
             {"name": "DE-HoH", "lon": 11.2, "lat": 52.1, "vegetation": "DBF"},
             {"name": "FR-Hes", "lon": 7.1, "lat": 48.7, "vegetation": "DBF"},
         ],
-        "smoothing": {"window_days": 21, "order": 2},
+        "series": {"smoothing": {"window_days": 21, "order": 2}},
     },
 }
 """A run on the real catalog, with every block that a run which trains may have."""
@@ -138,8 +138,8 @@ EDITS: dict[str, Any] = {
     "gpp.fluxnet": "fluxes-2",
     "gpp.towers[].vegetation": "GRA",
     "gpp.towers[].footprint": "footprint.tif",
-    "gpp.weather": ["TA_F"],
-    "gpp.validation_years": [2019],
+    "gpp.fluxes.weather": ["TA_F"],
+    "gpp.windows.validation_years": [2019],
 }
 """Keys whose next value cannot be guessed from their last."""
 

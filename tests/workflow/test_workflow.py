@@ -68,19 +68,19 @@ def test_nothing_is_done_twice(dry_run) -> None:
 
 
 def test_the_window_of_gpp_reruns_the_regression_alone(dry_run) -> None:
-    rerun = dry_run(gpp__window_days=45)
+    rerun = dry_run(gpp__windows__length_days=45)
     assert set(rerun) == PREDICTED | {"report", "all"}
     assert rerun["gpp_transformer"] == 7
 
 
 def test_other_lengths_of_a_window_rerun_themselves_alone(dry_run) -> None:
-    rerun = dry_run(gpp__other_window_days=[60, 75])
+    rerun = dry_run(gpp__windows__other_lengths_days=[60, 75])
     assert set(rerun) == PREDICTED - {"gpp_baselines"} | {"report", "all"}
     assert rerun["gpp_transformer"] == 2
 
 
 def test_a_wider_footprint_averages_anew(dry_run) -> None:
-    rerun = dry_run(gpp__footprint_m=80)
+    rerun = dry_run(gpp__series__footprint_radius_m=80)
     around = {"gpp_series", "gpp_bands", "figure_towers"}
     assert set(rerun) == PREDICTED | around | {"report", "all"}
 

@@ -2,30 +2,27 @@
 
 from pipeline_lib.gpp.methods import baselines, has_indices, regressed_inputs
 
-# What every step from the reading of days on depends on.
-GPP_DAYS = {"towers", "period", "min_quality", "min_good_days", "weather"}
-GPP_WINDOWS = GPP_DAYS | {"window_days", "stride_days", "validation_years"}
-
-
-def gpp_keys(names):
-    """Keys of the GPP block, as what Snakemake can compare and hand to a script."""
-    return C.gpp.model_dump(mode="json", include=set(names))
-
-
 def tower_files(folder):
     return {tower: out(f"gpp/{folder}/{tower}.csv") for tower in TOWERS}
 
 
 def flux_files(wildcards):
     if C.demo:
-        return f"{FLUXNET}/{TOWER_FILE}"
-    return sorted(str(path) for path in Path(FLUXNET).rglob(f"*{wildcards.tower}*"))
+        return expand(f"{FLUXNET}/{TOWER_FILE}", tower=TOWERS)
+    return sorted(str(p) for tower in TOWERS for p in Path(FLUXNET).rglob(f"*{tower}*"))
 
 
-def footprint_of(wildcards):
-    """The raster of a tower's footprint, if it has one."""
-    raster = TOWERS[wildcards.tower].footprint
-    return [str(raster)] if raster else []
+def footprints():
+    """The rasters of the towers' footprints."""
+    return [str(tower.footprint) for tower in TOWERS.values() if tower.footprint]
+
+
+def flux_towers():
+    """The part of the config that the measured GPP depends on."""
+    block = C.gpp.model_copy(update={"fluxnet": FLUXNET})
+    towers = {"__all__": {"name", "lon", "lat", "vegetation"}}
+    kept = {"fluxnet": True, "towers": towers, "period": True, "fluxes": True}
+    return block.model_dump(mode="json", include=kept)
 
 
 def tower_series():
@@ -42,11 +39,11 @@ def series_files():
 def gpp_methods():
     """Method -> file of its predictions."""
     indices = any(has_indices(sensor.bands) for sensor in C.sensors.values())
-    days = C.gpp.window_days
+    days = C.gpp.windows.length_days
     return {
         **{
             f"{inputs}-transformer": out(f"gpp/transformer/{inputs}-{days}.csv")
-            for inputs in regressed_inputs(weather=bool(C.gpp.weather))
+            for inputs in regressed_inputs(weather=bool(C.gpp.fluxes.weather))
         },
         **{
             name: out(f"gpp/baselines/{name}.csv")
@@ -57,11 +54,12 @@ def gpp_methods():
 
 def gpp_lengths():
     """Inputs -> length of a window -> file of the regressor's predictions."""
-    lengths = [C.gpp.window_days, *C.gpp.other_window_days]
+    others = C.gpp.windows.other_lengths_days
+    lengths = [C.gpp.windows.length_days, *others]
     return {
         inputs: {days: out(f"gpp/transformer/{inputs}-{days}.csv") for days in lengths}
         for inputs in ("embedding", "bands")
-        if C.gpp.other_window_days
+        if others
     }
 
 
@@ -71,50 +69,29 @@ if TOWERS:
         input:
             flux_files,
         output:
-            out("gpp/targets/{tower}.csv"),
+            list(tower_files("targets").values()),
+            sites=out("gpp/sites.csv"),
         log:
-            out("logs/gpp_targets/{tower}.log"),
+            out("logs/gpp_targets.log"),
         benchmark:
-            out("benchmarks/gpp_targets/{tower}.tsv")
+            out("benchmarks/gpp_targets.tsv")
         resources:
             mem_mb=retry_memory(1000),
             runtime=10,
         params:
-            tower=lambda w: place_of(TOWERS[w.tower]),
-            gpp=gpp_keys(["period", "min_quality", "min_good_days", "weather"]),
-            fluxnet=str(FLUXNET),
+            gpp=flux_towers(),
+            targets=tower_files("targets"),
             code=code_of("gpp_targets"),
         message:
-            "Reading the fluxes of {wildcards.tower}"
+            "Reading the fluxes of the towers"
         script:
             f"{SCRIPTS}/gpp_targets.py"
-
-    rule gpp_sites:
-        input:
-            list(tower_files("targets").values()),
-        output:
-            out("gpp/sites.csv"),
-        log:
-            out("logs/gpp_sites.log"),
-        benchmark:
-            out("benchmarks/gpp_sites.tsv")
-        resources:
-            mem_mb=retry_memory(1000),
-            runtime=10,
-        params:
-            gpp=gpp_keys(["towers", "period", "min_quality", "min_good_days"]),
-            targets=tower_files("targets"),
-            code=code_of("gpp_sites"),
-        message:
-            "Choosing the towers that GPP is compared at"
-        script:
-            f"{SCRIPTS}/gpp_sites.py"
 
     rule gpp_series:
         input:
             out("embeddings/{tower}/manifest.json"),
             [cube_file(s, "{tower}") for s in C.sensors if s != REFERENCE],
-            footprint_of,
+            lambda w: TOWERS[w.tower].footprint or [],
         output:
             out("gpp/series/embedding/{tower}.csv"),
         log:
@@ -126,7 +103,8 @@ if TOWERS:
             runtime=10,
         params:
             tower=lambda w: plain(TOWERS[w.tower]),
-            gpp=gpp_keys(["period", "footprint_radius_m", "max_gap_days", "smoothing"]),
+            period=plain(C.gpp.period),
+            series=plain(C.gpp.series),
             embedding=out("embeddings/{tower}"),
             reference=REFERENCE,
             cubes=lambda w: {
@@ -142,30 +120,34 @@ if TOWERS:
 
     rule gpp_bands:
         input:
-            lambda w: cube_file(w.sensor, w.tower),
-            footprint_of,
+            [cube_file("{sensor}", tower) for tower in TOWERS],
+            footprints(),
         output:
-            out("gpp/series/{sensor}/{tower}.csv"),
+            list(tower_files("series/{sensor}").values()),
         log:
-            out("logs/gpp_bands/{sensor}/{tower}.log"),
+            out("logs/gpp_bands/{sensor}.log"),
         benchmark:
-            out("benchmarks/gpp_bands/{sensor}/{tower}.tsv")
+            out("benchmarks/gpp_bands/{sensor}.tsv")
         resources:
             mem_mb=retry_memory(2000),
             runtime=10,
         params:
-            tower=lambda w: plain(TOWERS[w.tower]),
-            gpp=gpp_keys(["period", "footprint_radius_m", "max_gap_days", "smoothing"]),
+            towers={name: plain(tower) for name, tower in TOWERS.items()},
+            period=plain(C.gpp.period),
+            series=plain(C.gpp.series),
+            cubes=lambda w: {tower: cube_file(w.sensor, tower) for tower in TOWERS},
+            outputs=lambda w: tower_files(f"series/{w.sensor}"),
             rolling_mean=lambda w: C.sensors[w.sensor].rolling_mean,
             code=code_of("gpp_bands"),
         message:
-            "Averaging the {wildcards.sensor} bands around {wildcards.tower}"
+            "Averaging the {wildcards.sensor} bands around the towers"
         script:
             f"{SCRIPTS}/gpp_bands.py"
 
     rule gpp_transformer:
         input:
             targets=list(tower_files("targets").values()),
+            sites=rules.gpp_targets.output.sites,
             series=series_files(),
         output:
             out("gpp/transformer/{inputs}-{days}.csv"),
@@ -177,7 +159,8 @@ if TOWERS:
             mem_mb=retry_memory(4000),
             runtime=12 * 60,
         params:
-            gpp=gpp_keys(GPP_WINDOWS | {"regressor"}),
+            windows=plain(C.gpp.windows),
+            regressor=plain(C.gpp.regressor),
             targets=tower_files("targets"),
             series=tower_series(),
             state=out("state/gpp/{inputs}-{days}"),
@@ -191,6 +174,7 @@ if TOWERS:
     rule gpp_baselines:
         input:
             targets=list(tower_files("targets").values()),
+            sites=rules.gpp_targets.output.sites,
             series=series_files(),
         output:
             [path for path in gpp_methods().values() if "/baselines/" in path],
@@ -202,8 +186,8 @@ if TOWERS:
             mem_mb=retry_memory(4000),
             runtime=60,
         params:
-            gpp=gpp_keys(GPP_WINDOWS)
-            | {"regressor": C.gpp.regressor.model_dump(include={"seeds"})},
+            windows=plain(C.gpp.windows),
+            seeds=C.gpp.regressor.seeds,
             targets=tower_files("targets"),
             series=tower_series(),
             folder=out("gpp/baselines"),
@@ -217,6 +201,7 @@ if TOWERS:
     rule gpp_scores:
         input:
             targets=list(tower_files("targets").values()),
+            sites=rules.gpp_targets.output.sites,
             series=series_files(),
             methods=list(gpp_methods().values()),
             lengths=[
@@ -233,7 +218,7 @@ if TOWERS:
             mem_mb=retry_memory(2000),
             runtime=10,
         params:
-            gpp=gpp_keys(GPP_WINDOWS),
+            windows=plain(C.gpp.windows),
             targets=tower_files("targets"),
             series=tower_series(),
             methods=gpp_methods(),

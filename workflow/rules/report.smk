@@ -101,6 +101,7 @@ rule figure_curves:
 rule figure_gpp:
     input:
         predictions=out("gpp/predictions.csv"),
+        sites=out("gpp/sites.csv"),
         targets=list(tower_files("targets").values()),
     output:
         out("figures/gpp.png"),
@@ -112,10 +113,7 @@ rule figure_gpp:
         mem_mb=retry_memory(1000),
         runtime=10,
     params:
-        gpp=C.gpp
-        and gpp_keys(
-            ["towers", "period", "validation_years", "min_quality", "min_good_days"]
-        ),
+        validation_years=C.gpp and C.gpp.windows.validation_years,
         targets=tower_files("targets"),
         code=code_of("figure_gpp"),
     message:
@@ -357,7 +355,7 @@ def figures():
     }
     if TOWERS:
         names = ["gpp", "towers", "methods", "points"]
-        names += ["lengths"] if C.gpp.other_window_days else []
+        names += ["lengths"] if C.gpp.windows.other_lengths_days else []
         found |= {name: out(f"figures/{name}.png") for name in names}
     return found
 

@@ -2,7 +2,7 @@
 
 from pathlib import Path
 
-from pipeline_lib.config import Context, Gpp, Sensor, Tower
+from pipeline_lib.config import Context, DailySeries, Period, Sensor, Tower
 from pipeline_lib.gpp.series import write_series
 from pipeline_lib.scripting import job, paths_of
 
@@ -10,7 +10,8 @@ with job(snakemake):
     params = snakemake.params
     write_series(
         tower=Tower.model_validate(params.tower),
-        gpp=Gpp.model_validate(params.gpp),
+        period=Period.model_validate(params.period),
+        series=DailySeries.model_validate(params.series),
         embedding=Path(params.embedding),
         reference=params.reference,
         cubes=paths_of(params.cubes),

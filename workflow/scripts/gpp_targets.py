@@ -1,15 +1,15 @@
-"""Read the fluxes of one tower."""
+"""Read the fluxes of every tower, and choose the towers that are used."""
 
 from pathlib import Path
 
-from pipeline_lib.config import Gpp, Tower
-from pipeline_lib.gpp.targets import write_targets
-from pipeline_lib.scripting import job
+from pipeline_lib.config import FluxTowers
+from pipeline_lib.gpp.targets import write_all_targets
+from pipeline_lib.scripting import job, paths_of
 
 with job(snakemake):
-    write_targets(
-        tower=Tower.model_validate(snakemake.params.tower),
-        gpp=Gpp.model_validate(snakemake.params.gpp),
-        fluxnet=Path(snakemake.params.fluxnet),
-        output=Path(snakemake.output[0]),
+    table = write_all_targets(
+        gpp=FluxTowers.model_validate(snakemake.params.gpp),
+        outputs=paths_of(snakemake.params.targets),
+        sites=Path(snakemake.output.sites),
     )
+    print(table)

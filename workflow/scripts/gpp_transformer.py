@@ -2,15 +2,17 @@
 
 from pathlib import Path
 
-from pipeline_lib.config import Gpp
+from pipeline_lib.config import Regressor, Windowing
 from pipeline_lib.gpp.evaluation import regress_gpp
 from pipeline_lib.scripting import job, paths_of
 
 with job(snakemake):
     params = snakemake.params
     regress_gpp(
-        gpp=Gpp.model_validate(params.gpp),
+        windowing=Windowing.model_validate(params.windows),
+        regressor=Regressor.model_validate(params.regressor),
         seed=params.seed,
+        sites=Path(snakemake.input.sites),
         targets=paths_of(params.targets),
         series=paths_of(params.series),
         inputs=snakemake.wildcards.inputs,

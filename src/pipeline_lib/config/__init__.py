@@ -14,16 +14,16 @@ from pipeline_lib.config.acquisition import (
     Tower,
 )
 from pipeline_lib.config.demo import Demo
-from pipeline_lib.config.learning import (
-    Context,
-    Embed,
-    Fusion,
+from pipeline_lib.config.gpp import (
+    DailySeries,
+    Fluxes,
+    FluxTowers,
     Gpp,
     Regressor,
     Smoothing,
-    Split,
-    Training,
+    Windowing,
 )
+from pipeline_lib.config.learning import Context, Embed, Fusion, Split, Training
 from pipeline_lib.config.outlines import parts_of
 from pipeline_lib.config.root import Config, parse, parse_before_models
 from pipeline_lib.config.sensors import (
@@ -47,9 +47,12 @@ __all__ = [
     "Config",
     "Context",
     "CubeGrid",
+    "DailySeries",
     "Demo",
     "Embed",
     "Encoder",
+    "FluxTowers",
+    "Fluxes",
     "Fusion",
     "Gpp",
     "LandCover",
@@ -69,6 +72,7 @@ __all__ = [
     "Tower",
     "TrainedBlocks",
     "Training",
+    "Windowing",
     "are_trained",
     "parse",
     "parse_before_models",

@@ -226,7 +226,7 @@ class Tower(Block):
     footprint: Path | None = Field(
         None,
         description="GeoTIFF with the weight of each pixel in the flux; null: equal weights within "
-        "gpp.footprint_radius_m",
+        "gpp.series.footprint_radius_m",
     )
 
 

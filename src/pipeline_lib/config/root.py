@@ -11,7 +11,8 @@ from pydantic import BeforeValidator, Field, ValidationError, model_validator
 from pipeline_lib.config.acquisition import Area, Catalog, CubeGrid, OwnCube, Sites
 from pipeline_lib.config.base import Block, Count, Name
 from pipeline_lib.config.demo import Demo
-from pipeline_lib.config.learning import Context, Embed, Fusion, Gpp, Split, Training
+from pipeline_lib.config.gpp import Gpp
+from pipeline_lib.config.learning import Context, Embed, Fusion, Split, Training
 from pipeline_lib.config.mistakes import suggestion, told
 from pipeline_lib.config.outlines import parts_of
 from pipeline_lib.config.sensors import SENTINEL_1, SENTINEL_2, Sensor

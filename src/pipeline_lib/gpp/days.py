@@ -8,12 +8,11 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from pipeline_lib.config import Gpp
 from pipeline_lib.errors import UserError
 from pipeline_lib.gpp.methods import BANDS, EMBEDDING, KNDVI, NIRV, SEASON, WEATHER, YEARLY
 from pipeline_lib.gpp.observed import years_of
 from pipeline_lib.gpp.series import SOURCES, features_of, read_series
-from pipeline_lib.gpp.targets import is_selected, read_targets
+from pipeline_lib.gpp.targets import MEASURED, read_sites, read_targets
 
 
 def columns_of(table: pd.DataFrame, inputs: str) -> list[str]:
@@ -40,14 +39,18 @@ def _belongs(column: str, inputs: str) -> bool:
 
 
 def read_days(
-    *, gpp: Gpp, targets: Mapping[str, Path], series: Mapping[str, Mapping[str, Path]]
+    *,
+    sites: Path,
+    targets: Mapping[str, Path],
+    series: Mapping[str, Mapping[str, Path]],
+    validation_years: Sequence[int],
 ) -> pd.DataFrame:
-    """Read every day of every tower that is compared with.
+    """Read every day of every tower that is used.
 
     Parameters
     ----------
-    gpp
-        Towers and the rules of selection.
+    sites
+        Table of towers, see `read_sites`.
     targets
         Tower -> file written by `write_targets`.
     series
@@ -65,24 +68,22 @@ def read_days(
     UserError
         If no tower is selected.
     """
-    vegetation = {tower.name: tower.vegetation for tower in gpp.towers if tower.name in targets}
-    measured = {site: read_targets(targets[site]) for site in sorted(vegetation)}
-    used = [site for site, table in measured.items() if is_selected(table, gpp)]
-    if not used:
+    used = read_sites(sites).query("used")
+    if used.empty:
         raise UserError(
-            "gpp: no tower has enough good days in the period; "
-            "mend gpp.period, gpp.min_quality or gpp.min_good_days"
+            f"gpp: no tower has enough good days in the period, see {sites}; "
+            "change gpp.period, gpp.fluxes.min_quality or gpp.fluxes.min_good_days"
         )
     return pd.concat(
         [
             _days_of(
-                site,
-                vegetation[site],
-                measured[site],
-                {source: read_series(files[site]) for source, files in series.items()},
-                gpp,
+                str(site),
+                vegetation,
+                read_targets(targets[str(site)]),
+                {source: read_series(files[str(site)]) for source, files in series.items()},
+                validation_years,
             )
-            for site in used
+            for site, vegetation in used["vegetation"].items()
         ],
         ignore_index=True,
     )
@@ -93,15 +94,15 @@ def _days_of(
     vegetation: str,
     targets: pd.DataFrame,
     series: Mapping[str, pd.DataFrame],
-    gpp: Gpp,
+    validation_years: Sequence[int],
 ) -> pd.DataFrame:
     """The days of one site."""
     for source, one in series.items():
         if not one.index.equals(targets.index):
             raise ValueError(f"{site}: {source} and targets are of different days")
     parts = [one[features_of(one)].add_prefix(f"{source}:") for source, one in series.items()]
-    parts.append(_yearly(series[EMBEDDING], gpp.validation_years))
-    parts.append(targets[list(gpp.weather)].add_prefix(f"{WEATHER}:"))
+    parts.append(_yearly(series[EMBEDDING], validation_years))
+    parts.append(targets.drop(columns=list(MEASURED)).add_prefix(f"{WEATHER}:"))
     day = pd.DatetimeIndex(targets.index)
     angle = 2 * np.pi * day.dayofyear.to_numpy() / 365.25
     season = {f"{SEASON}:sin": np.sin(angle), f"{SEASON}:cos": np.cos(angle)}

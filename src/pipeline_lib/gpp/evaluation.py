@@ -12,7 +12,7 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from pipeline_lib.code_digest import code_digest
-from pipeline_lib.config import Gpp
+from pipeline_lib.config import Regressor, Windowing
 from pipeline_lib.errors import UserError
 from pipeline_lib.files import write_json
 from pipeline_lib.gpp.days import columns_of, read_days
@@ -42,7 +42,7 @@ from pipeline_lib.gpp.metrics import DEFINITIONS, agreement, agreement_by_group,
 from pipeline_lib.gpp.observed import day_numbers
 from pipeline_lib.gpp.readers import boosting, resumable, ridge, transformer
 from pipeline_lib.gpp.series import features_of, read_series
-from pipeline_lib.gpp.targets import describe_sites
+from pipeline_lib.gpp.targets import read_sites
 from pipeline_lib.gpp.windows import TRAINING, VALIDATION, Windows, cut_windows
 from pipeline_lib.seeds import generator
 
@@ -58,35 +58,37 @@ RESAMPLES = 2000
 Series = Mapping[str, Mapping[str, Path]]
 
 
-def _windows(table: pd.DataFrame, gpp: Gpp, days: int) -> Windows:
+def _windows(table: pd.DataFrame, windowing: Windowing, days: int) -> Windows:
     """Windows in which no input of any method lacks a day, so that all are compared on the same."""
     features = [name for name in table.columns if ":" in name]
     windows = cut_windows(
         table,
         columns=features,
         window_days=days,
-        stride_days=gpp.stride_days,
-        validation_years=gpp.validation_years,
+        stride_days=windowing.stride_days,
+        validation_years=windowing.validation_years,
     )
     if (windows.part == VALIDATION).any():
         return windows
     empty = sorted({name.partition(":")[0] for name in features if table[name].isna().all()})
     if empty:
         raise UserError(
-            f"gpp: no tower has any day of {', '.join(empty)}; mend what it is made from, "
-            "or leave it out"
+            f"gpp: no tower has any day of {', '.join(empty)}; check what it is made from, "
+            "or drop it"
         )
-    key = "window_days" if days == gpp.window_days else "other_window_days"
+    key = "length_days" if days == windowing.length_days else "other_lengths_days"
     raise UserError(
         f"gpp: no window of {days} days lies wholly in the validation years; "
-        f"mend gpp.validation_years, gpp.{key} or gpp.max_gap_days"
+        f"change gpp.windows.validation_years, gpp.windows.{key} or gpp.series.max_gap_days"
     )
 
 
 def regress_gpp(
     *,
-    gpp: Gpp,
+    windowing: Windowing,
+    regressor: Regressor,
     seed: int,
+    sites: Path,
     targets: Mapping[str, Path],
     series: Series,
     inputs: str,
@@ -100,16 +102,16 @@ def regress_gpp(
 
     Parameters
     ----------
-    gpp
-        Towers, windows, split and regressor.
+    windowing, regressor
+        Windows with their split, and the regressor.
     seed
         Seed of everything that is drawn.
-    targets, series
+    sites, targets, series
         As in `read_days`.
     inputs
         See `methods.INPUTS`.
     days
-        Length of a window. Sites are left out in turn for that of ``gpp.window_days`` alone.
+        Length of a window. Sites are left out in turn for ``windowing.length_days`` alone.
     state
         Working folder of a run under way; removed at the end.
     output
@@ -120,19 +122,20 @@ def regress_gpp(
     UserError
         If no site is selected, or a part of the split has too few windows.
     """
-    table = read_days(gpp=gpp, targets=targets, series=series)
+    years = windowing.validation_years
+    table = read_days(sites=sites, targets=targets, series=series, validation_years=years)
     predicted = predict(
         table,
-        _windows(table, gpp, days),
+        _windows(table, windowing, days),
         inputs=inputs,
         reader=resumable(
-            transformer(gpp.regressor),
-            about=gpp.regressor.model_dump_json() + code_digest(Path(__file__)),
+            transformer(regressor),
+            about=regressor.model_dump_json() + code_digest(Path(__file__)),
             folder=state,
         ),
-        designs=DESIGNS if days == gpp.window_days else (BY_YEAR,),
-        repeats=gpp.regressor.seeds,
-        stride_days=gpp.stride_days,
+        designs=DESIGNS if days == windowing.length_days else (BY_YEAR,),
+        repeats=regressor.seeds,
+        stride_days=windowing.stride_days,
         seed=seed,
         name=f"{inputs}-{TRANSFORMER}",
     )
@@ -141,14 +144,23 @@ def regress_gpp(
 
 
 def predict_baselines(
-    *, gpp: Gpp, seed: int, targets: Mapping[str, Path], series: Series, folder: Path
+    *,
+    windowing: Windowing,
+    seeds: int,
+    seed: int,
+    sites: Path,
+    targets: Mapping[str, Path],
+    series: Series,
+    folder: Path,
 ) -> None:
     """Predict GPP by what any new method has to be compared with.
 
     Parameters
     ----------
-    gpp, seed, targets, series
+    windowing, seed, sites, targets, series
         As in `regress_gpp`.
+    seeds
+        Fits of the boosted trees, each with a seed of its own.
     folder
         Receives a CSV per method of `methods.baselines`, as of `write_predictions`.
 
@@ -157,12 +169,13 @@ def predict_baselines(
     UserError
         As `regress_gpp`.
     """
-    table = read_days(gpp=gpp, targets=targets, series=series)
-    windows = _windows(table, gpp, gpp.window_days)
-    found = predict_climatology(table, windows, validation_years=gpp.validation_years)
+    years = windowing.validation_years
+    table = read_days(sites=sites, targets=targets, series=series, validation_years=years)
+    windows = _windows(table, windowing, windowing.length_days)
+    found = predict_climatology(table, windows, validation_years=years)
     write_predictions(found, folder / f"{CLIMATOLOGY}.csv")
     for inputs in compared_inputs(indices=bool(columns_of(table, NIRV))):
-        for name, reader, repeats in ((RIDGE, ridge, 1), (BOOSTING, boosting, gpp.regressor.seeds)):
+        for name, reader, repeats in ((RIDGE, ridge, 1), (BOOSTING, boosting, seeds)):
             found = predict(
                 table,
                 windows,
@@ -170,7 +183,7 @@ def predict_baselines(
                 reader=reader,
                 designs=DESIGNS,
                 repeats=repeats,
-                stride_days=gpp.stride_days,
+                stride_days=windowing.stride_days,
                 seed=seed,
                 name=f"{inputs}-{name}",
             )
@@ -179,8 +192,9 @@ def predict_baselines(
 
 def score_gpp(
     *,
-    gpp: Gpp,
+    windowing: Windowing,
     seed: int,
+    sites: Path,
     targets: Mapping[str, Path],
     series: Series,
     methods: Mapping[str, Path],
@@ -192,7 +206,7 @@ def score_gpp(
 
     Parameters
     ----------
-    gpp, seed, targets, series
+    windowing, seed, sites, targets, series
         As in `regress_gpp`.
     methods
         Method -> its predictions. Named ``<inputs>-<reader>``, or ``climatology``.
@@ -211,8 +225,9 @@ def score_gpp(
         standard deviation over fits, by year), ``left_out`` and ``left_out_spread``. GPP in g C
         m-2 d-1.
     """
-    table = read_days(gpp=gpp, targets=targets, series=series)
-    windows = _windows(table, gpp, gpp.window_days)
+    years = windowing.validation_years
+    table = read_days(sites=sites, targets=targets, series=series, validation_years=years)
+    windows = _windows(table, windowing, windowing.length_days)
     days = last_days(table, windows, ["site", "vegetation", "date", "gpp", "kept"])
     found = {name: _on(days, read_predictions(path)) for name, path in methods.items()}
     rows = _rows(days, found)
@@ -226,7 +241,7 @@ def score_gpp(
             "units": GPP_UNITS,
             "definitions": DEFINITIONS,
             "paper": PAPER,
-            "sites": describe_sites(gpp, targets),
+            "sites": _described(sites),
             "days": {name: int(chosen.sum()) for name, chosen in rows.items()},
             "dates": {name: _dates(days[chosen]) for name, chosen in rows.items()},
             "look_ahead_days": {name: _look_ahead(files) for name, files in series.items()},
@@ -257,6 +272,12 @@ def score_gpp(
         ),
         predictions,
     )
+
+
+def _described(sites: Path) -> dict[str, Any]:
+    """The table of towers, None where a cell is empty."""
+    table = read_sites(sites).astype(object)
+    return {str(site): dict(row.where(row.notna(), None)) for site, row in table.iterrows()}
 
 
 def _rows(

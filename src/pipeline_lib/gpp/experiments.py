@@ -97,7 +97,8 @@ def predict(
                 continue
             raise UserError(
                 f"gpp: only {len(chosen)} windows of the training years to learn from; lengthen "
-                "gpp.period, shorten gpp.window_days or gpp.stride_days, or raise gpp.max_gap_days"
+                "gpp.period, shorten gpp.windows.length_days or stride_days, or raise "
+                "gpp.series.max_gap_days"
             )
         predicted.loc[asked, f"{design}_{repeat}"] = reader(
             Examples(chosen.gather(values), target[chosen.last], run),

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -11,13 +11,12 @@ import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from pipeline_lib.config import Gpp, Tower
 from pipeline_lib.files import read_json
 from pipeline_lib.gpp.experiments import BY_YEAR, LEFT_OUT, read_predictions
 from pipeline_lib.gpp.methods import CLIMATOLOGY, INPUTS, PAPERS, READERS, RIVAL, told_method
 from pipeline_lib.gpp.metrics import agreement
 from pipeline_lib.gpp.series import SPREAD, features_of, read_series
-from pipeline_lib.gpp.targets import good_share, read_targets
+from pipeline_lib.gpp.targets import read_sites, read_targets
 from pipeline_lib.gpp.windows import VALIDATION
 from pipeline_lib.report.style import COLOURS, INK, MUTED, drawing
 
@@ -30,32 +29,35 @@ READER_COLOURS = dict(zip([*READERS, CLIMATOLOGY], (*COLOURS[:3], MUTED), strict
 DESIGN_TITLES = {BY_YEAR: "years not seen", LEFT_OUT: "sites not seen"}
 
 
-def plot_days(*, predictions: Path, targets: Mapping[str, Path], gpp: Gpp, output: Path) -> None:
+def plot_days(
+    *,
+    predictions: Path,
+    sites: Path,
+    targets: Mapping[str, Path],
+    validation_years: Sequence[int],
+    output: Path,
+) -> None:
     """Draw a panel per site: kept days, predictions, validation years shaded (Fig. 7 of the paper).
 
     Parameters
     ----------
     predictions
         CSV written by ``score_gpp``.
-    targets
-        Tower -> file written by ``write_targets``.
-    gpp
-        Towers, period and validation years.
+    sites, targets
+        The table of towers, and tower -> file written by ``write_targets``.
     output
         PNG.
     """
     predicted = pd.read_csv(predictions, parse_dates=["date"])
-    towers = sorted(
-        (tower for tower in gpp.towers if tower.name in targets),
-        key=lambda tower: (tower.vegetation, tower.name),
-    )
+    towers = read_sites(sites).sort_values("vegetation", kind="stable")
     columns = min(3, len(towers))
     rows = -(-len(towers) // columns)
     with drawing(output, width=4.6 * columns, height=2.5 * rows + 0.9) as figure:
         panels = figure.subplots(rows, columns, sharex=True, sharey=True, squeeze=False)
-        for panel, tower in zip(panels.flat, towers, strict=False):
-            own = predicted[predicted["site"] == tower.name]
-            _draw_days(panel, tower, own, read_targets(targets[tower.name]), gpp)
+        for panel, (site, about) in zip(panels.flat, towers.iterrows(), strict=False):
+            panel.set_title(f"{site} ({about['vegetation']})", loc="left")
+            own = predicted[predicted["site"] == site]
+            _draw_days(panel, about, own, read_targets(targets[str(site)]), validation_years)
         for panel in panels.flat[len(towers) :]:
             panel.set_axis_off()
         for panel in panels[:, 0]:
@@ -64,10 +66,13 @@ def plot_days(*, predictions: Path, targets: Mapping[str, Path], gpp: Gpp, outpu
 
 
 def _draw_days(
-    panel: Any, tower: Tower, predicted: pd.DataFrame, targets: pd.DataFrame, gpp: Gpp
+    panel: Any,
+    about: pd.Series[Any],
+    predicted: pd.DataFrame,
+    targets: pd.DataFrame,
+    validation_years: Sequence[int],
 ) -> None:
-    panel.set_title(f"{tower.name} ({tower.vegetation})", loc="left")
-    for year in gpp.validation_years:
+    for year in validation_years:
         panel.axvspan(
             pd.Timestamp(year, 1, 1),
             pd.Timestamp(year + 1, 1, 1),
@@ -79,14 +84,13 @@ def _draw_days(
     panel.plot(
         kept.index, kept, ".", ms=2.5, color=OBSERVED, mew=0, label="observed", rasterized=True
     )
-    panel.set_xlim(pd.Timestamp(gpp.period.start), pd.Timestamp(gpp.period.end))
-    years = range(gpp.period.start.year, gpp.period.end.year + 1)
+    first, last = targets.index[[0, -1]]
+    panel.set_xlim(first, last)
+    years = range(first.year, last.year + 1)
     panel.set_xticks([pd.Timestamp(year, 1, 1) for year in years], labels=years)
     panel.set_ylim(bottom=0)
     if predicted.empty:
-        share = good_share(targets, gpp.min_quality)
-        why = f"not used: {share:.0%} good days" if share <= gpp.min_good_days else "no window"
-        _note(panel, why)
+        _note(panel, "no window" if about["used"] else f"not used: {about['reason']}")
         return
     line = predicted.set_index("date").reindex(targets.index)
     if line["spread"].notna().any():
@@ -146,8 +150,8 @@ def plot_series(*, series: Mapping[str, Path], targets: Mapping[str, Path], outp
     ----------
     series
         Tower -> file written by ``write_series``, in the order of the panels.
-    targets
-        Tower -> file written by ``write_targets``.
+    sites, targets
+        The table of towers, and tower -> file written by ``write_targets``.
     output
         PNG.
     """

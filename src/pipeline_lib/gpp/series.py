@@ -13,7 +13,7 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from pipeline_lib.config import Context, Gpp, Sensor, Smoothing, Tower
+from pipeline_lib.config import Context, DailySeries, Period, Sensor, Smoothing, Tower
 from pipeline_lib.cubes import clear_counts, grid_of, read_cube
 from pipeline_lib.errors import UserError, in_a_line
 from pipeline_lib.files import atomic_path
@@ -117,7 +117,9 @@ def _runs(known: NDArray[np.bool_]) -> list[tuple[int, int]]:
     return list(zip(edges[::2].tolist(), edges[1::2].tolist(), strict=True))
 
 
-def daily_series(observed: Observed, *, names: list[str], gpp: Gpp) -> pd.DataFrame:
+def daily_series(
+    observed: Observed, *, names: list[str], period: Period, series: DailySeries
+) -> pd.DataFrame:
     """A series for every day of the period.
 
     Parameters
@@ -126,8 +128,8 @@ def daily_series(observed: Observed, *, names: list[str], gpp: Gpp) -> pd.DataFr
         What the footprint shows on the dates of the images.
     names
         Of the features.
-    gpp
-        Names the period, the longest gap and the smoothing.
+    period, series
+        The days, and how gaps are filled and smoothed.
 
     Returns
     -------
@@ -137,15 +139,15 @@ def daily_series(observed: Observed, *, names: list[str], gpp: Gpp) -> pd.DataFr
         nothing is known). Observations outside the period are not used, so that a series knows
         nothing beyond it. Several observations of one day are averaged by their weight.
     """
-    period = pd.date_range(gpp.period.start, gpp.period.end, name="date")
-    days = day_numbers(period)
+    calendar = pd.date_range(period.start, period.end, name="date")
+    days = day_numbers(calendar)
     one = _one_per_day(observed, days)
     count = len(names)
     daily = interpolate_daily(
         observed_days=one.day,
         values=np.concatenate([one.mean, one.spread], axis=1),
         days=days,
-        max_gap=gpp.max_gap_days,
+        max_gap=series.max_gap_days,
     )
     sources = dict(zip(SOURCES, (days, days, days, days), strict=True))
     known = _known(daily)
@@ -161,12 +163,12 @@ def daily_series(observed: Observed, *, names: list[str], gpp: Gpp) -> pd.DataFr
             name: np.where(known, source, days) for name, source in zip(SOURCES, found, strict=True)
         }
     values = daily[:, :count]
-    if gpp.smoothing is not None:
-        values = smooth_daily(values, gpp.smoothing)
-        sources = _widened(sources, known, gpp.smoothing.window_days - 1)
+    if series.smoothing is not None:
+        values = smooth_daily(values, series.smoothing)
+        sources = _widened(sources, known, series.smoothing.window_days - 1)
     spreads = [f"{name}{SPREAD}" for name in names]
     table = pd.DataFrame(
-        np.concatenate([values, daily[:, count:]], axis=1), index=period, columns=names + spreads
+        np.concatenate([values, daily[:, count:]], axis=1), index=calendar, columns=names + spreads
     )
     table["observed"] = np.isin(days, one.day)
     return table.assign(**sources)
@@ -211,7 +213,8 @@ def _widened(sources: dict[str, Days], known: NDArray[np.bool_], reach: int) -> 
 def write_series(
     *,
     tower: Tower,
-    gpp: Gpp,
+    period: Period,
+    series: DailySeries,
     embedding: Path,
     reference: str,
     cubes: Mapping[str, Path],
@@ -223,10 +226,8 @@ def write_series(
 
     Parameters
     ----------
-    tower
-        The tower.
-    gpp
-        Names the period, the footprint, the longest gap and the smoothing.
+    tower, period, series
+        The tower, the days, and how its series is made.
     embedding
         Folder of the tower's exported embeddings.
     reference
@@ -249,7 +250,9 @@ def write_series(
         dataset = read_embedding(embedding)
         observed = observed_embeddings(
             dataset,
-            weights=footprint_weights(grid_of(dataset), tower=tower, radius=gpp.footprint_radius_m),
+            weights=footprint_weights(
+                grid_of(dataset), tower=tower, radius=series.footprint_radius_m
+            ),
             either_side=frames_either_side(sensors[reference], context),
             others={
                 name: (_usable_days(path), frames_either_side(sensors[name], context))
@@ -259,7 +262,7 @@ def write_series(
     except UserError as error:
         raise UserError(f"{tower.name}: {error}") from error
     names = [f"e{index}" for index in range(dataset.sizes["feature"])]
-    _write(daily_series(observed, names=names, gpp=gpp), output)
+    _write(daily_series(observed, names=names, period=period, series=series), output)
 
 
 def _usable_days(path: Path) -> Days:
@@ -267,12 +270,20 @@ def _usable_days(path: Path) -> Days:
     return day_numbers(cube["time"].values[clear_counts(cube, path) > 0])
 
 
-def write_bands(*, tower: Tower, gpp: Gpp, cube: Path, rolling_mean: int, output: Path) -> None:
+def write_bands(
+    *,
+    tower: Tower,
+    period: Period,
+    series: DailySeries,
+    cube: Path,
+    rolling_mean: int,
+    output: Path,
+) -> None:
     """Write a tower's daily series of a sensor's own bands.
 
     Parameters
     ----------
-    tower, gpp
+    tower, period, series
         As in `write_series`.
     cube
         The sensor's cube of the tower.
@@ -288,11 +299,11 @@ def write_bands(*, tower: Tower, gpp: Gpp, cube: Path, rolling_mean: int, output
     """
     try:
         read = read_cube(cube)
-        weights = footprint_weights(grid_of(read), tower=tower, radius=gpp.footprint_radius_m)
+        weights = footprint_weights(grid_of(read), tower=tower, radius=series.footprint_radius_m)
     except UserError as error:
         raise UserError(f"{tower.name}: {error}") from error
     observed, names = observed_bands(read, weights=weights, rolling_mean=rolling_mean)
-    _write(daily_series(observed, names=names, gpp=gpp), output)
+    _write(daily_series(observed, names=names, period=period, series=series), output)
 
 
 def _write(table: pd.DataFrame, output: Path) -> None:

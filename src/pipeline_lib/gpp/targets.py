@@ -1,4 +1,4 @@
-"""Measured GPP of flux towers, day by day, and which towers are compared with."""
+"""Measured daily GPP of flux towers, and which towers are used."""
 
 from __future__ import annotations
 
@@ -10,22 +10,65 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from pipeline_lib.config import Gpp, Tower
+from pipeline_lib.config import Fluxes, FluxTowers, Tower
 from pipeline_lib.errors import UserError, in_a_line
 from pipeline_lib.files import atomic_path, write_csv
 from pipeline_lib.gpp.fluxnet import MOST_COLUMNS, ODD, find_daily, read_daily
 
+MEASURED = ("gpp", "quality", "kept")
+"""Columns of a table of targets; what else it holds is weather."""
 
-def join_records(records: list[pd.DataFrame]) -> pd.DataFrame:
-    """Join the records of one site, one row per day.
 
-    Of several rows of a day a measured one goes before an empty one, then the record that
-    ends later (a later release processes the earlier years anew), then the better quality.
+def write_all_targets(*, gpp: FluxTowers, outputs: Mapping[str, Path], sites: Path) -> str:
+    """Write the targets of every tower, and the table of towers; the latter also as text.
 
     Parameters
     ----------
-    records
-        Tables as :func:`read_daily` returns them.
+    gpp
+        The towers, the folder of their files, and the selection of days and towers.
+    outputs
+        Tower -> CSV, see `write_targets`.
+    sites
+        CSV: ``site``, ``lon``, ``lat``, ``vegetation``, and what `describe_site` returns.
+    """
+    if gpp.fluxnet is None:
+        raise ValueError("no folder of daily FLUXNET files")
+    rows = []
+    for tower in gpp.towers:
+        output = outputs[tower.name]
+        write_targets(tower=tower, gpp=gpp, fluxnet=gpp.fluxnet, output=output)
+        about = describe_site(read_targets(output), gpp.fluxes)
+        place = {"lon": tower.lon, "lat": tower.lat, "vegetation": tower.vegetation}
+        rows.append({"site": tower.name} | place | about)
+    write_csv(sites, rows)
+    return pd.DataFrame(rows).to_string(index=False, float_format="%.4g")
+
+
+def write_targets(*, tower: Tower, gpp: FluxTowers, fluxnet: Path, output: Path) -> None:
+    """Write a tower's measured GPP for every day of the period.
+
+    Parameters
+    ----------
+    fluxnet
+        Folder with daily files, in subfolders or zip archives too.
+    output
+        CSV: ``date``, ``gpp`` (g C m-2 d-1), ``quality`` (0..1), weather (W m-2, degrees C),
+        ``kept``.
+
+    Raises UserError if the tower has no daily file, or one that `read_daily` rejects.
+    """
+    files = find_daily(fluxnet, tower.name)
+    records = [read_daily(source, gpp.fluxes.weather) for source in files]
+    table = judge_days(join_records(records), gpp)
+    with atomic_path(output) as partial:
+        table.to_csv(partial, lineterminator="\n", date_format="%Y-%m-%d")
+
+
+def join_records(records: list[pd.DataFrame]) -> pd.DataFrame:
+    """Join the records of one site, as `read_daily` returns them, to one row per day.
+
+    Of several rows of a day a measured one is preferred to an empty one, then the record that
+    ends later (a later release processes the earlier years anew), then the better quality.
     """
     ordered = sorted(records, key=lambda record: record.index.max())
     joined = pd.concat([record.assign(rank=rank) for rank, record in enumerate(ordered)])
@@ -38,78 +81,17 @@ def join_records(records: list[pd.DataFrame]) -> pd.DataFrame:
     return best.drop(columns=["measured", "rank"])
 
 
-def judge_days(days: pd.DataFrame, gpp: Gpp) -> pd.DataFrame:
-    """Every day of the period, with what was measured and whether it is kept.
-
-    Parameters
-    ----------
-    days
-        One row per day: ``gpp``, ``quality``, weather, by date.
-    gpp
-        Names the period and the least quality.
-
-    Returns
-    -------
-    DataFrame
-        The same and ``kept`` by ``date``. Kept: quality of at least ``min_quality`` and GPP not
-        negative.
-    """
-    period = pd.date_range(gpp.period.start, gpp.period.end, name="date")
-    table = days.reindex(period)
-    table["kept"] = (table["quality"] >= gpp.min_quality) & (table["gpp"] >= 0)
+def judge_days(days: pd.DataFrame, gpp: FluxTowers) -> pd.DataFrame:
+    """Every day of the period, ``kept`` if its quality suffices and its GPP is not negative."""
+    table = days.reindex(pd.date_range(gpp.period.start, gpp.period.end, name="date"))
+    table["kept"] = (table["quality"] >= gpp.fluxes.min_quality) & (table["gpp"] >= 0)
     return table
 
 
-def good_share(targets: pd.DataFrame, min_quality: float) -> float:
-    """Share of the days with measured GPP whose quality is at least ``min_quality``.
-
-    The paper selects sites by "more than 60 % of the remaining GPP observations"; days
-    without GPP are no observations, so they count neither way. 0 where nothing was measured.
-    """
-    measured = targets["gpp"].notna()
-    good = measured & (targets["quality"] >= min_quality)
-    return float(good.sum() / measured.sum()) if measured.any() else 0.0
-
-
-def is_selected(targets: pd.DataFrame, gpp: Gpp) -> bool:
-    """Whether a site has more than ``min_good_days`` of good days and any day that is kept."""
-    share = good_share(targets, gpp.min_quality)
-    return share > gpp.min_good_days and bool(targets["kept"].any())
-
-
-def write_targets(*, tower: Tower, gpp: Gpp, fluxnet: Path, output: Path) -> None:
-    """Write a tower's measured GPP for every day of the period.
-
-    Parameters
-    ----------
-    tower
-        The tower.
-    gpp
-        Names the period and the least quality.
-    fluxnet
-        Folder with daily files, which may lie in folders below it or in zip archives.
-    output
-        CSV: ``date``, ``gpp`` (g C m-2 d-1), ``quality`` (0..1), weather (W m-2, degrees C),
-        ``kept``.
-
-    Raises
-    ------
-    UserError
-        If the tower has no daily file, or one of them is refused by :func:`read_daily`.
-    """
-    records = [read_daily(source, gpp.weather) for source in find_daily(fluxnet, tower.name)]
-    table = judge_days(join_records(records), gpp)
-    with atomic_path(output) as partial:
-        table.to_csv(partial, lineterminator="\n", date_format="%Y-%m-%d")
-
-
 def read_targets(path: Path) -> pd.DataFrame:
-    """Read what :func:`write_targets` wrote, by ``date``.
+    """Read what `write_targets` wrote, by ``date``.
 
-    Raises
-    ------
-    UserError
-        If the file was damaged or edited into something else.
+    Raises UserError if the file was damaged or edited into something else.
     """
     try:
         text = path.read_text()
@@ -128,74 +110,46 @@ def read_targets(path: Path) -> pd.DataFrame:
     return table
 
 
-def describe_site(targets: pd.DataFrame, gpp: Gpp) -> dict[str, Any]:
+def describe_site(targets: pd.DataFrame, fluxes: Fluxes) -> dict[str, Any]:
     """A site's days and whether it is used.
 
-    Parameters
-    ----------
-    targets
-        ``gpp``, ``quality``, ``kept`` for every day of the period.
-    gpp
-        The rules of selection.
-
-    Returns
-    -------
-    dict
-        ``days`` of the period, those ``measured``, ``good`` and ``kept``, the ``good_share``
-        of the measured, mean and maximum GPP of the kept (None without any), ``used``, and
-        the ``reason`` where it is not.
+    Returns the ``days`` of the period, those ``measured``, ``good`` and ``kept``, the
+    ``good_share`` of the measured days (the paper selects sites by "more than 60 % of the
+    remaining GPP observations"; 0 where nothing was measured), mean and maximum GPP of the kept
+    days (None without any), ``used``, and the ``reason`` where it is not.
     """
     kept = targets.loc[targets["kept"], "gpp"]
-    share = good_share(targets, gpp.min_quality)
     measured = targets["gpp"].notna()
-    used = is_selected(targets, gpp)
+    good = measured & (targets["quality"] >= fluxes.min_quality)
+    share = float(good.sum() / measured.sum()) if measured.any() else 0.0
     reason = None
     if not measured.any():
         reason = "no measured day in the period"
+    elif share <= fluxes.min_good_days:
+        reason = f"{share:.0%} good days, not more than {fluxes.min_good_days:.0%}"
     elif not kept.size:
         reason = "no good day whose GPP is not negative"
-    elif not used:
-        reason = f"{share:.0%} good days, more than {gpp.min_good_days:.0%} are asked for"
     return {
         "days": len(targets),
         "measured": int(measured.sum()),
-        "good": int((measured & (targets["quality"] >= gpp.min_quality)).sum()),
+        "good": int(good.sum()),
         "kept": len(kept),
         "good_share": share,
         "mean_gpp": float(kept.mean()) if len(kept) else None,
         "max_gpp": float(kept.max()) if len(kept) else None,
-        "used": used,
+        "used": reason is None,
         "reason": reason,
     }
 
 
-def describe_sites(gpp: Gpp, targets: Mapping[str, Path]) -> dict[str, dict[str, Any]]:
-    """Every tower's place and what `describe_site` tells of it, by name.
-
-    Parameters
-    ----------
-    gpp
-        Towers and the rules of selection.
-    targets
-        Tower -> file written by `write_targets`.
-    """
-    return {
-        tower.name: tower.model_dump(include={"lon", "lat", "vegetation"})
-        | describe_site(read_targets(targets[tower.name]), gpp)
-        for tower in gpp.towers
-    }
-
-
-def write_site_table(*, gpp: Gpp, targets: Mapping[str, Path], output: Path) -> str:
-    """Write which towers are compared with, and why; the same as text to be shown.
-
-    Parameters
-    ----------
-    gpp, targets
-        As in `describe_sites`.
-    output
-        CSV: ``site``, ``lon``, ``lat``, ``vegetation``, and what `describe_site` returns.
-    """
-    rows = [{"site": site} | about for site, about in describe_sites(gpp, targets).items()]
-    write_csv(output, rows)
-    return pd.DataFrame(rows).to_string(index=False, float_format="%.4g")
+def read_sites(path: Path) -> pd.DataFrame:
+    """Read the table of towers that `write_all_targets` wrote, by ``site``, ordered by name."""
+    table = pd.read_csv(
+        path,
+        index_col="site",
+        dtype={"site": str, "vegetation": str},
+        keep_default_na=False,
+        na_values=[""],
+        float_precision="round_trip",
+    )
+    return table.sort_index().astype({"used": bool})

@@ -169,12 +169,11 @@ def _embeddings(config: Config, cubes: list[Cubes], rates: Rates) -> Iterator[Wo
 def _gpp(config: Config, rates: Rates) -> Iterator[Work]:
     assert config.gpp
     gpp, towers = config.gpp, len(config.gpp.towers)
-    yield _small(rates, "gpp_targets", "GPP", towers)
-    yield _small(rates, "gpp_sites", "GPP")
-    yield _small(rates, "gpp_bands", "GPP", towers * len(config.sensors))
+    yield _small(rates, "gpp_targets", "GPP")
+    yield _small(rates, "gpp_bands", "GPP", len(config.sensors))
     yield _small(rates, "gpp_series", "GPP", towers)
-    inputs = len(regressed_inputs(weather=bool(gpp.weather)))
-    lengths = 2 * len(gpp.other_window_days)
+    inputs = len(regressed_inputs(weather=bool(gpp.fluxes.weather)))
+    lengths = 2 * len(gpp.windows.other_lengths_days)
     # Sites are left out in turn for one length of a window only.
     fits = gpp.regressor.seeds * (inputs * (1 + towers * (towers > 1)) + lengths)
     size = towers * gpp.regressor.width * gpp.regressor.blocks * gpp.regressor.max_epochs
@@ -194,7 +193,7 @@ def _report(config: Config, rates: Rates) -> Iterator[Work]:
     names = ["curves", "dates", "maps", "pca"]
     if config.gpp and has_towers(config):
         names += ["gpp", "towers", "methods", "points"]
-        names += ["lengths"] * bool(config.gpp.other_window_days)
+        names += ["lengths"] * bool(config.gpp.windows.other_lengths_days)
     for name in names:
         yield _small(rates, f"figure_{name}", "report")
     yield _small(rates, "report", "report", kept=rates("products.bytes"))

@@ -454,7 +454,7 @@ def _gpp_sections(
     if gpp is None or config.gpp is None:
         return ()
     block = config.gpp
-    years = " and ".join(str(year) for year in block.validation_years)
+    years = " and ".join(str(year) for year in block.windows.validation_years)
     optional = []
     if gpp["lengths"]:
         optional.append(
@@ -471,7 +471,7 @@ def _gpp_sections(
                 "weather",
                 "What does weather add?",
                 text=(
-                    f"The regressor is given the tower's own {' and '.join(block.weather)} "
+                    f"The regressor is given the tower's own {' and '.join(block.fluxes.weather)} "
                     "besides, which no satellite tells: incoming radiation and air temperature of "
                     "each day. What weather tells alone stands beside.",
                 ),
@@ -488,8 +488,8 @@ def _gpp_sections(
             "Which towers, and what do they show?",
             text=(
                 "GPP is g C m⁻² d⁻¹ by the night-time partitioning (GPP_NT_VUT_REF). A tower is "
-                f"used if more than {100 * block.min_good_days:.0f} % of its measured days have a "
-                f"quality of {block.min_quality:g} or more; negative GPP is left out.",
+                f"used if more than {block.fluxes.min_good_days:.0%} of its measured days have a "
+                f"quality of {block.fluxes.min_quality:g} or more; negative GPP is left out.",
             ),
             figures=_of_kind(pictures, "towers"),
             tables=(site_table(gpp),),
@@ -498,10 +498,10 @@ def _gpp_sections(
             "gpp",
             "Do embeddings tell the GPP of years not seen?",
             text=(
-                f"Every method reads {block.window_days} days around a tower and predicts the GPP "
-                "of the last one. Nothing that it learns from knows anything of the towers in "
-                f"{years}: neither GPP, nor images, nor embeddings whose context reaches there. "
-                "(The encoders were trained on other places, in all years.) Windows of a "
+                f"Every method reads {block.windows.length_days} days around a tower and predicts "
+                "the GPP of the last one. Nothing that it learns from knows anything of the "
+                f"towers in {years}: neither GPP, nor images, nor embeddings whose context reaches "
+                "there. (The encoders were trained on other places, in all years.) Windows of a "
                 "validation year begin in it, so its first months have no prediction.",
                 look_ahead(gpp),
                 *verdict(gpp, BY_YEAR),

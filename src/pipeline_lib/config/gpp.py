@@ -1,0 +1,151 @@
+"""GPP at flux towers: the towers, their fluxes, and what GPP is predicted from."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, Literal, Self
+
+from pydantic import Field, model_validator
+
+from pipeline_lib.config.acquisition import Period, Tower
+from pipeline_lib.config.base import Block, Count, Fraction, NonNegative, Positive
+
+
+class Fluxes(Block):
+    """Which days and towers are used."""
+
+    min_quality: Fraction = Field(0.70, description="Minimum NEE_VUT_REF_QC of a day to be used")
+    min_good_days: Fraction = Field(
+        0.60, description="A tower is used if more than this fraction of its days is good"
+    )
+    weather: tuple[Literal["SW_IN_F", "TA_F"], ...] = Field(
+        (),
+        description="Weather columns of the FLUXNET files that are added as inputs, reported "
+        "separately: incoming radiation, air temperature",
+    )
+
+
+class Smoothing(Block):
+    """The filter of Savitzky and Golay (1964) over a daily series."""
+
+    window_days: int = Field(21, ge=3, description="Window of the local polynomial, days; odd")
+    order: Count = Field(2, description="Order of the polynomial")
+
+    @model_validator(mode="after")
+    def _possible(self) -> Self:
+        if self.window_days % 2 == 0:
+            raise ValueError("window_days must be odd")
+        if self.order >= self.window_days:
+            raise ValueError("order must be less than window_days")
+        return self
+
+
+class DailySeries(Block):
+    """Daily series of embeddings and bands around a tower."""
+
+    footprint_radius_m: Positive = Field(
+        50, description="Radius of the pixels averaged around a tower, m"
+    )
+    max_gap_days: Count = Field(
+        60, description="Maximum gap between observations that is interpolated, days"
+    )
+    smoothing: Smoothing | None = Field(
+        None, description="Smoothing of the interpolated series; null: none"
+    )
+
+
+WindowDays = Annotated[int, Field(ge=3)]
+
+
+class Windowing(Block):
+    """Windows of days from which the GPP of their last day is predicted."""
+
+    length_days: WindowDays = Field(90, description="Length of a window, days")
+    other_lengths_days: tuple[WindowDays, ...] = Field(
+        (60, 75, 105, 120),
+        description="Further window lengths that are compared in the temporal holdout, days",
+    )
+    stride_days: Count = Field(10, description="Days between two training windows")
+    validation_years: tuple[int, ...] = Field(
+        (2020,), description="Years held out for the validation"
+    )
+
+
+class Regressor(Block):
+    """The transformer that maps a window of embeddings to GPP."""
+
+    width: int = Field(64, ge=8, description="Channels")
+    blocks: Count = Field(4, description="Encoder blocks")
+    heads: Count = Field(4, description="Attention heads")
+    dropout: Fraction = Field(0.1, description="Dropout")
+    learning_rate: Positive = Field(5e-4, description="Learning rate of AdamW")
+    weight_decay: NonNegative = Field(1e-4, description="Weight decay of AdamW")
+    batch_size: Count = Field(64, description="Windows per step")
+    max_epochs: Count = Field(200, description="Maximum number of epochs")
+    stop_patience: Count = Field(25, description="Epochs without improvement before training stops")
+    seeds: Count = Field(3, description="Number of fits, each with a seed of its own")
+
+    @model_validator(mode="after")
+    def _divisible(self) -> Self:
+        if self.width % self.heads:
+            raise ValueError("width must be a multiple of heads")
+        return self
+
+
+class FluxTowers(Block):
+    """Flux towers and their measured GPP."""
+
+    fluxnet: Path | None = Field(
+        None, description="Folder of daily FLUXNET files; null: the simulated ones of the demo"
+    )
+    towers: tuple[Tower, ...] = Field(
+        (
+            Tower(name="CZ-Lnz", lon=16.9463, lat=48.6815, vegetation="DBF"),
+            Tower(name="DE-HoH", lon=11.2224, lat=52.0866, vegetation="DBF"),
+            Tower(name="FR-Hes", lon=7.0646, lat=48.6742, vegetation="DBF"),
+            Tower(name="BE-Bra", lon=4.5198, lat=51.3076, vegetation="ENF"),
+            Tower(name="IT-Lav", lon=11.2813, lat=45.9562, vegetation="ENF"),
+            Tower(name="IT-Ren", lon=11.4337, lat=46.5869, vegetation="ENF"),
+            Tower(name="CH-Cha", lon=8.4104, lat=47.2102, vegetation="GRA"),
+            Tower(name="CH-Fru", lon=8.5378, lat=47.1158, vegetation="GRA"),
+            Tower(name="IT-MBo", lon=11.0458, lat=46.0147, vegetation="GRA"),
+        ),
+        description="Flux towers",
+    )
+    period: Period = Field(
+        Period.model_validate({"start": "2017-01-01", "end": "2020-12-31"}),
+        description="Days of the comparison",
+    )
+    fluxes: Fluxes = Field(Fluxes(), description="Selection of days and towers")
+
+
+class Gpp(FluxTowers):
+    """Comparison with GPP measured at flux towers."""
+
+    series: DailySeries = Field(DailySeries(), description="Daily series around the towers")
+    windows: Windowing = Field(Windowing(), description="Windows of days")
+    regressor: Regressor = Field(Regressor(), description="Regressor")
+
+    def contradictions(self) -> list[str]:
+        """What is wrong between keys."""
+        problems = []
+        names = [tower.name for tower in self.towers]
+        if len(set(names)) < len(names):
+            problems.append("gpp.towers: two towers have the same name")
+        years = range(self.period.start.year, self.period.end.year + 1)
+        outside = [str(year) for year in self.windows.validation_years if year not in years]
+        if outside:
+            problems.append(
+                f"gpp.windows.validation_years: {', '.join(outside)} outside gpp.period; fix one"
+            )
+        lengths = (self.windows.length_days, *self.windows.other_lengths_days)
+        if len(set(lengths)) < len(lengths):
+            problems.append(
+                "gpp.windows.other_lengths_days: repeats a length, or gpp.windows.length_days"
+            )
+        if len(set(self.fluxes.weather)) < len(self.fluxes.weather):
+            problems.append("gpp.fluxes.weather: names a column twice")
+        smoothing = self.series.smoothing
+        if smoothing is not None and smoothing.window_days > min(lengths):
+            problems.append("gpp.series.smoothing.window_days: is longer than a window")
+        return problems
