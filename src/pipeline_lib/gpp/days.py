@@ -68,7 +68,7 @@ def read_days(
     UserError
         If no tower is selected.
     """
-    used = read_sites(sites).query("used")
+    used = read_sites(sites).query("used").sort_index()
     if used.empty:
         raise UserError(
             f"gpp: no tower has enough good days in the period, see {sites}; "

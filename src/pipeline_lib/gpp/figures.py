@@ -49,7 +49,7 @@ def plot_days(
         PNG.
     """
     predicted = pd.read_csv(predictions, parse_dates=["date"])
-    towers = read_sites(sites).sort_values("vegetation", kind="stable")
+    towers = read_sites(sites).sort_values(["vegetation", "site"])
     columns = min(3, len(towers))
     rows = -(-len(towers) // columns)
     with drawing(output, width=4.6 * columns, height=2.5 * rows + 0.9) as figure:

@@ -143,7 +143,7 @@ def describe_site(targets: pd.DataFrame, fluxes: Fluxes) -> dict[str, Any]:
 
 
 def read_sites(path: Path) -> pd.DataFrame:
-    """Read the table of towers that `write_all_targets` wrote, by ``site``, ordered by name."""
+    """Read the table of towers that `write_all_targets` wrote, by ``site``."""
     table = pd.read_csv(
         path,
         index_col="site",
@@ -152,4 +152,4 @@ def read_sites(path: Path) -> pd.DataFrame:
         na_values=[""],
         float_precision="round_trip",
     )
-    return table.sort_index().astype({"used": bool})
+    return table.astype({"used": bool})
