@@ -1,7 +1,7 @@
 """Rates that a run is planned with: from a finished demo and from what other scripts measured.
 
-Writes `rates.json`, which `snakemake plan` reads. A rate whose source is not given stays as it
-is in the file.
+Writes `src/pipeline_lib/plan/rates.json`, which `snakemake plan` reads. A rate whose source is
+not given stays as it is in the file.
 """
 
 from __future__ import annotations
@@ -22,11 +22,10 @@ from pipeline_lib.config import Config
 from pipeline_lib.config.check import check
 from pipeline_lib.cubes import CLEAR, read_cube
 from pipeline_lib.files import read_json, write_json
-from pipeline_lib.plan import Plan, Rates, work_of
+from pipeline_lib.plan import RATES, Plan, Rates, work_of
 from pipeline_lib.plan.cubes import years_between
 
 ROOT = Path(__file__).parents[1]
-FILE = ROOT / "benchmarks" / "rates.json"
 LOADERS = {
     "sentinel-2": "sentinel-2-l2a",
     "sentinel-1": "sentinel-1-rtc",
@@ -118,7 +117,7 @@ def size_of(*places: Path) -> int:
 def from_demo(run: Path, config: Config, rates: Mapping[str, Rate]) -> Iterator[tuple[str, Rate]]:
     """From a finished run of the demo: what it stored, and what its jobs took."""
     spent, job = jobs_of(run), rates["job"]["value"]
-    rows = work_of(config, {}, Rates(FILE, "", "", rates))
+    rows = work_of(config, {}, Rates(RATES, "", "", rates))
     small = [row.rule for row in rows if row.core_seconds == row.jobs * job]
     seconds = [one for rule in small for one in spent[rule]]
     job = float(np.mean(seconds))
@@ -158,7 +157,7 @@ def fitted(
     """The rate with which some rules are planned with what they took: plans are linear in it."""
 
     def planned(value: float) -> float:
-        known = Rates(FILE, "", "", {**rates, name: rate(value, "", "")})
+        known = Rates(RATES, "", "", {**rates, name: rate(value, "", "")})
         work = work_of(config, {}, known)
         return sum(row.core_seconds for row in work if row.rule in rules)
 
@@ -227,7 +226,7 @@ def main() -> None:
     parser.add_argument("--plans", type=Path, nargs="+", help="plan.json of runs, for the figure")
     parser.add_argument("--figure", type=Path, help="draw these plans here")
     arguments = parser.parse_args()
-    content = read_json(FILE)
+    content = read_json(RATES)
     rates: dict[str, Rate] = content["rates"]
     known = dict(rates)
     for script, reader in readers.items():
@@ -241,12 +240,12 @@ def main() -> None:
         rates[f"embedding.{dtype}"] = rate(size, "bytes", by)
     if rates != known:
         head = {"machine": machine(), "date": date.today().isoformat()}
-        write_json(FILE, head | {"rates": dict(sorted(rates.items()))})
+        write_json(RATES, head | {"rates": dict(sorted(rates.items()))})
     result: dict[str, Any] = {
         "rates": [{"rate": name, **entry} for name, entry in sorted(rates.items())]
     }
     if arguments.demo:
-        result["demo"] = compared(arguments.demo, demo, Rates.read(FILE))
+        result["demo"] = compared(arguments.demo, demo, Rates.read(RATES))
     if arguments.figure:
         from pipeline_lib.plan.figure import draw_plans
 

@@ -12,7 +12,7 @@ import yaml
 from pipeline_lib.config import Area, Config, parse_before_models, parts_of
 from pipeline_lib.errors import UserError
 from pipeline_lib.files import read_json, write_json
-from pipeline_lib.plan import Plan, Rates, Work, as_markdown, summarise, work_of, write_plan
+from pipeline_lib.plan import RATES, Plan, Rates, Work, as_markdown, summarise, work_of, write_plan
 from pipeline_lib.plan.cubes import cubes_of, samples_of
 from pipeline_lib.plan.figure import draw_plans
 from pipeline_lib.plan.summary import format_bytes
@@ -21,8 +21,8 @@ VALLEY = {"bounds": [11.0, 48.0, 11.6, 48.4], "start": "2021-01-01", "end": "202
 
 
 @pytest.fixture(scope="module")
-def rates(project_root: Path) -> Rates:
-    return Rates.read(project_root / "benchmarks" / "rates.json")
+def rates() -> Rates:
+    return Rates.read(RATES)
 
 
 def use(areas: Mapping[str, object], **more: object) -> Config:
@@ -133,16 +133,13 @@ def test_bytes_have_a_unit(size: float, text: str) -> None:
     assert format_bytes(size) == text
 
 
-def test_a_plan_is_written_with_a_picture_before_its_models_exist(
-    project_root: Path, tmp_path: Path
-) -> None:
+def test_a_plan_is_written_with_a_picture_before_its_models_exist(tmp_path: Path) -> None:
     outline = tmp_path / "outline.geojson"
     ring = [[11, 48], [11.3, 48], [11.3, 48.3], [11, 48]]
     outline.write_text(json.dumps({"type": "Polygon", "coordinates": [ring]}))
     large = VALLEY | {"bounds": [11.0, 48.0, 13.0, 49.0], "outline": str(outline)}
     write_plan(
         config=use({"valley": large}, embed={"geotiff_dates": ["2021-06-01"]}),
-        rates=project_root / "benchmarks" / "rates.json",
         memory_mb={"build_cube": 79000},
         json=tmp_path / "plan.json",
         page=tmp_path / "plan.md",

@@ -12,7 +12,7 @@ from untrained import save_all_untrained, scaled_by
 
 from pipeline_lib.config import Config, parse_before_models, parts_of
 from pipeline_lib.config.check import check
-from pipeline_lib.plan import Rates, work_of
+from pipeline_lib.plan import RATES, Rates, work_of
 
 pytestmark = [pytest.mark.workflow, pytest.mark.xdist_group("workflow")]
 
@@ -46,7 +46,7 @@ def place(tmp_path: Path) -> Path:
 
 
 def planned(root: Path, config: Config, base: Path) -> dict[str, int]:
-    rates = Rates.read(root / "benchmarks" / "rates.json")
+    rates = Rates.read(RATES)
     work = work_of(config, parts_of(config.areas, base), rates)
     return {one.rule: one.jobs for one in work}
 

@@ -3,10 +3,12 @@ import re
 import shutil
 
 from snakemake.exceptions import WorkflowError
+from snakemake.utils import update_config
 
 from pipeline_lib.code_digest import code_digest
 from pipeline_lib.config import (
     LOADERS,
+    Config,
     are_trained,
     parse_before_models,
     parts_of,
@@ -16,6 +18,11 @@ from pipeline_lib.config.site_table import site_rows
 from pipeline_lib.config.yaml_files import check_files
 from pipeline_lib.errors import UserError
 from pipeline_lib.files import digest_of
+
+# Whoever uses this workflow as a module hands over a config without the defaults.
+defaults = Config().model_dump(mode="json")
+update_config(defaults, config)
+config.update(defaults)
 
 try:
     check_files(map(Path, workflow.configfiles))
@@ -224,3 +231,42 @@ def learner_of(sensor):
 # Timeouts and the like steer the transport, not the result: they reach the scripts through the
 # config, where an edit of them reruns nothing.
 ORIGIN = CATALOG.model_dump(mode="json", include={"source", "signing", "missing_asset"})
+# What may be missing of a scene decides its cube, not where and when there are scenes.
+SEARCHED = {key: ORIGIN[key] for key in ("source", "signing")}
+
+
+def archive_of(cube):
+    """What must be simulated before the catalog can be asked for a cube."""
+    return [out(f"archive/items/{site_of(cube)}.json")] if C.demo else []
+
+
+def cube_memory(cube):
+    """Memory of a job that builds a cube, MB."""
+    return 4000 + round(3000 * megapixels(cube))
+
+
+def split_rows():
+    """One row per cube that may be learned from, as the split takes them."""
+    return [
+        {
+            "cube": cube,
+            "site": block.site,
+            "land_cover": block.land_cover,
+            "split": block.split,
+        }
+        for cube, block in OWN_CUBES.items()
+    ]
+
+
+def largest_memory(wildcards):
+    """Rule -> memory that its largest job asks for at first, MB."""
+    largest = max(embedded_cubes(), key=megapixels, default=None)
+    memory = {
+        "pin_items": 1000,
+        "build_cube": cube_memory(largest),
+        "embed_cube": embedding_memory(tiles_at_once(largest)),
+    }
+    if not C.models:
+        memory |= {"train_encoder": ENCODER_MB, "evaluate_encoder": ENCODER_MB}
+        memory |= {"train_fusion": FUSION_MB, "evaluate_fusion": FUSION_MB}
+    return memory

@@ -19,17 +19,12 @@ rule pin_items:
         request=request_of,
         sensor=lambda w: source_of(w.sensor),
         cube=plain(C.cube),
-        catalog=ORIGIN,
+        catalog=SEARCHED,
         code=code_of("pin_items"),
     message:
         "Asking the catalog for the {wildcards.sensor} scenes of {wildcards.cube}"
     script:
         f"{SCRIPTS}/pin_items.py"
-
-
-def cube_memory(cube):
-    """Memory of a job that builds a cube, MB."""
-    return 4000 + round(3000 * megapixels(cube))
 
 
 rule build_cube:

@@ -1,20 +1,6 @@
 # Split by site, and the scaling of each sensor.
 
 
-def split_rows():
-    """One row per cube that may be learned from, as the split takes them."""
-    own = [
-        {
-            "cube": cube,
-            "site": block.site,
-            "land_cover": block.land_cover,
-            "split": block.split,
-        }
-        for cube, block in OWN_CUBES.items()
-    ]
-    return own
-
-
 rule split_sites:
     input:
         sites=lambda w: checkpoints.sample_sites.get().output[0] if C.sites else [],

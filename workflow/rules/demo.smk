@@ -103,8 +103,3 @@ if C.demo:
             code=code_of("demo_site"),
         message:
             "Simulating the scenes and the fluxes around {wildcards.tower}"
-
-
-def archive_of(cube):
-    """What must be simulated before the catalog can be asked for a cube."""
-    return [out(f"archive/items/{site_of(cube)}.json")] if C.demo else []

@@ -1,24 +1,9 @@
 # What a run takes, before anything of it exists.
 
 
-def largest_memory(wildcards):
-    """Rule -> memory that its largest job asks for at first, MB."""
-    largest = max(embedded_cubes(), key=megapixels, default=None)
-    memory = {
-        "pin_items": 1000,
-        "build_cube": cube_memory(largest),
-        "embed_cube": embedding_memory(tiles_at_once(largest)),
-    }
-    if not C.models:
-        memory |= {"train_encoder": ENCODER_MB, "evaluate_encoder": ENCODER_MB}
-        memory |= {"train_fusion": FUSION_MB, "evaluate_fusion": FUSION_MB}
-    return memory
-
-
 rule write_plan:
     input:
-        rates=f"{workflow.basedir}/benchmarks/rates.json",
-        outlines=[str(a.outline) for a in C.areas.values() if a.outline],
+        [str(a.outline) for a in C.areas.values() if a.outline],
     output:
         json=out("plan/plan.json"),
         page=out("plan/plan.md"),

@@ -17,7 +17,7 @@ if C.sites:
             runtime=30,
         params:
             sites=plain(C.sites),
-            catalog=ORIGIN,
+            catalog=SEARCHED,
             seed=C.seed,
             code=code_of("sample_sites"),
         message:

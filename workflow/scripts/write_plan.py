@@ -9,7 +9,6 @@ from pipeline_lib.scripting import job
 with job(snakemake):
     write_plan(
         config=Config.model_validate(snakemake.params.config),
-        rates=Path(snakemake.input.rates),
         memory_mb=snakemake.params.memory_mb,
         json=Path(snakemake.output.json),
         page=Path(snakemake.output.page),

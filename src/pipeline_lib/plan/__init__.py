@@ -1,7 +1,7 @@
 """What a run takes, from its config alone: jobs, hours, bytes and memory."""
 
-from pipeline_lib.plan.rates import Rates
+from pipeline_lib.plan.rates import RATES, Rates
 from pipeline_lib.plan.summary import Plan, as_markdown, summarise
 from pipeline_lib.plan.work import Work, work_of, write_plan
 
-__all__ = ["Plan", "Rates", "Work", "as_markdown", "summarise", "work_of", "write_plan"]
+__all__ = ["RATES", "Plan", "Rates", "Work", "as_markdown", "summarise", "work_of", "write_plan"]

@@ -10,6 +10,7 @@ from typing import Any
 from pipeline_lib.errors import UserError
 from pipeline_lib.files import read_json
 
+RATES = Path(__file__).with_name("rates.json")
 ASSUMPTION = "assumption"
 """First word of the origin of a rate that was not measured."""
 

@@ -12,7 +12,7 @@ from pipeline_lib.config.trained import are_trained
 from pipeline_lib.files import atomic_path, write_json
 from pipeline_lib.gpp.methods import regressed_inputs
 from pipeline_lib.plan.cubes import Cubes, cubes_of, has_towers, samples_of, years_between
-from pipeline_lib.plan.rates import Rates
+from pipeline_lib.plan.rates import RATES, Rates
 from pipeline_lib.plan.summary import as_markdown, summarise
 
 
@@ -202,7 +202,6 @@ def _report(config: Config, rates: Rates) -> Iterator[Work]:
 def write_plan(
     *,
     config: Config,
-    rates: Path,
     memory_mb: Mapping[str, int],
     json: Path,
     page: Path,
@@ -215,7 +214,7 @@ def write_plan(
     """
     from pipeline_lib.plan.figure import draw_plans
 
-    known, areas = Rates.read(rates), parts_of(config.areas)
+    known, areas = Rates.read(RATES), parts_of(config.areas)
     notes = list(_notes(config, areas, known))
     plan = summarise(config.run, work_of(config, areas, known), memory_mb, notes)
     draw_plans([plan], figure)
