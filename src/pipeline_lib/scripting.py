@@ -2,22 +2,26 @@
 
 from __future__ import annotations
 
+import errno
 import io
 import logging
+import os
 import sys
 import traceback
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager, redirect_stderr, redirect_stdout
+from contextlib import contextmanager, redirect_stderr, redirect_stdout, suppress
 from pathlib import Path
 from typing import Any, NoReturn
 
 from pipeline_lib.errors import UserError, in_a_line
-from pipeline_lib.refusals import refusal
 from pipeline_lib.signatures import without_signatures
+
+SYSTEM = {errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EMFILE, errno.ENFILE, errno.ENOMEM}
+"""Errors of the machine, whatever a library made of them."""
 
 
 def paths_of(named: Mapping[Any, Any]) -> dict[Any, Any]:
-    """Texts of a mapping, however deep, as paths."""
+    """The values of a nested mapping as paths."""
     return {
         key: paths_of(value) if isinstance(value, Mapping) else Path(value)
         for key, value in named.items()
@@ -25,25 +29,20 @@ def paths_of(named: Mapping[Any, Any]) -> dict[Any, Any]:
 
 
 class _Log(io.TextIOWrapper):
-    """A log file without signatures: GDAL's messages and tracebacks hold whole addresses.
+    """A log file without signatures: GDAL's messages and tracebacks contain whole URLs.
 
-    What a full disk does not take is lost; the job goes on, and ends by what it makes. ``whole``
-    tells whether everything was taken.
+    Lines that do not fit on a full disk are lost; the job goes on.
     """
 
-    whole = True
-
     def write(self, text: str) -> int:
-        try:
+        with suppress(OSError):
             super().write(without_signatures(text))
-        except OSError:
-            self.whole = False
         return len(text)
 
 
 @contextmanager
 def _logging(stream: _Log) -> Iterator[None]:
-    """Messages of INFO and above to a stream, and to it no longer once it may be closed."""
+    """Log messages of INFO and above to a stream, until it is closed."""
     root = logging.getLogger()
     level = root.level
     handler = logging.StreamHandler(stream)
@@ -59,44 +58,38 @@ def _logging(stream: _Log) -> Iterator[None]:
 
 @contextmanager
 def job(snakemake: Any) -> Iterator[None]:
-    """Send what a job prints to its log, and end a failed job with one line.
+    """Redirect the output of a job to its log, and end a failed job with one line and status 1.
 
-    Parameters
-    ----------
-    snakemake
-        The object that Snakemake hands to a script; its ``log``, ``output`` and ``rule`` are used.
-
-    Raises
-    ------
-    SystemExit
-        With status 1 after any exception, the traceback of which is in the log, or if there can be
-        no log.
+    ``snakemake`` is the object that Snakemake gives to a script. The log holds the traceback.
     """
-    path, product = Path(str(snakemake.log[0])), Path(str(snakemake.output[0]))
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        # Without a buffer there is nothing that would have to be written later, at the closing.
-        log = _Log(path.open("wb", buffering=0), encoding="utf-8", write_through=True)
-    except OSError as error:
-        other = f"{path}: cannot be written ({in_a_line(error)}); move what is in its way"
-        _fail(f"{snakemake.rule}: {refusal(error, path) or other}")
+    path = Path(str(snakemake.log[0]))
+    path.parent.mkdir(parents=True, exist_ok=True)
+    # Unbuffered, so that nothing has to be written when the file is closed.
+    log = _Log(path.open("wb", buffering=0), encoding="utf-8", write_through=True)
     with log, redirect_stdout(log), redirect_stderr(log), _logging(log):
         try:
             yield
         except KeyboardInterrupt:
-            _fail(f"{snakemake.rule}: interrupted; run again to go on")
+            _fail(f"{snakemake.rule}: interrupted; run again to continue")
         except Exception as error:
             traceback.print_exc()
-            known = str(error) if isinstance(error, UserError) else _unexpected(error)
-            where = f"traceback: {path}" if log.whole else f"{path} could not be written"
-            _fail(f"{snakemake.rule}: {refusal(error, product.parent) or known} ({where})")
+            _fail(f"{snakemake.rule}: {_reason(error)} (traceback: {path})")
 
 
-def _unexpected(error: Exception) -> str:
+def _reason(error: BaseException) -> str:
+    """The message of an error; the machine's own errors stand before what was made of them."""
+    link: BaseException | None = error
+    while link is not None:
+        if isinstance(link, MemoryError):
+            return "out of memory; use fewer --cores or --resources mem_mb=..., then run again"
+        if any(os.strerror(code) in str(link) for code in SYSTEM):
+            return f"{in_a_line(link)}; fix that, then run again"
+        link = link.__cause__ or (None if link.__suppress_context__ else link.__context__)
+    if isinstance(error, UserError | OSError):
+        return str(error)
     return f"unexpected {type(error).__name__}: {in_a_line(error)}; report it with the log"
 
 
-def _fail(told: str) -> NoReturn:
-    """End the process with one line."""
-    print(" ".join(without_signatures(told).split()), file=sys.__stderr__)
+def _fail(message: str) -> NoReturn:
+    print(" ".join(without_signatures(message).split()), file=sys.__stderr__)
     sys.exit(1)

@@ -1,4 +1,4 @@
-"""A large area is cut into parts that cover it, and an outline leaves some of them out."""
+"""A large area is split into parts that cover it; those outside an outline are skipped."""
 
 import json
 import math
@@ -6,9 +6,12 @@ import re
 from datetime import date
 from pathlib import Path
 
+import geopandas
 import pytest
+import shapely
 from hypothesis import given
 from hypothesis import strategies as st
+from pydantic import ValidationError
 
 from pipeline_lib.config import Area, parts_of
 from pipeline_lib.config.acquisition import AREA_KM, DEGREE_KM
@@ -137,22 +140,30 @@ def test_a_small_area_stays_whole_within_its_outline(tmp_path: Path) -> None:
     assert parts_of({"small": small}) == {"small": small}
 
 
+def test_an_outline_of_any_projection_gives_the_bounds(tmp_path: Path) -> None:
+    layer = geopandas.GeoSeries([shapely.box(10, 50, 10.2, 50.1)], crs=4326).to_frame("geometry")
+    layer = layer.to_crs(32632)
+    layer.to_file(tmp_path / "outline.gpkg")
+    period = {"start": "2021-01-01", "end": "2021-12-31"}
+    content = {"outline": "outline.gpkg"} | period
+    found = Area.model_validate(content, context={"folder": tmp_path})
+    assert found.bounds == pytest.approx((10, 50, 10.2, 50.1), abs=1e-3)
+    with pytest.raises(ValidationError, match="bounds"):
+        Area.model_validate(period, context={"folder": tmp_path})
+
+
 @pytest.mark.parametrize(
-    ("content", "told"),
+    ("content", "message"),
     [
-        ("{", "not valid JSON"),
-        ([], "holds no polygons"),
-        ({"type": "Point", "coordinates": [10, 50]}, "holds no polygons"),
-        ({"type": "Polygon", "coordinates": []}, "holds no polygons"),
-        ({"type": "Polygon"}, "holds a broken polygon"),
-        ({"type": "Polygon", "coordinates": [[[10, 50], [11, 51]]]}, "holds a broken polygon"),
-        (square(500000, 5400000, 600000, 5500000), "coordinates out of range, from 500000"),
-        (square(20, 50, 21, 51), r"does not touch the area germany \(5.86, 47.27, 15.05, 55.06\)"),
+        ("{", "not a readable vector file"),
+        ({"type": "Point", "coordinates": [10, 50]}, "contains no polygons"),
+        (square(500000, 5400000, 600000, 5500000), "coordinates from 500000, .* are not degrees"),
+        (square(20, 50, 21, 51), r"does not touch the area germany, \(5.86, 47.27, 15.05, 55.06\)"),
     ],
 )
-def test_outlines_that_are_none_are_told(tmp_path: Path, content: object, told: str) -> None:
+def test_broken_outlines_are_refused(tmp_path: Path, content: object, message: str) -> None:
     whole = GERMANY.model_copy(update={"outline": written(tmp_path, content)})
-    with pytest.raises(UserError, match=rf"outline.geojson: {told}") as raised:
+    with pytest.raises(UserError, match=rf"outline.geojson: {message}") as raised:
         parts_of({"germany": whole})
     assert "\n" not in str(raised.value)
 

@@ -1,26 +1,20 @@
-"""Real runs that are meant to fail: Snakemake in a folder of its own, and what it says."""
+"""Real runs of Snakemake that are meant to fail."""
 
 from __future__ import annotations
 
 import os
-import re
 import subprocess
 import sys
-from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
+
+import numpy as np
+import xarray as xr
+import yaml
 
 ROOT = Path(__file__).parents[2]
-TINY = ROOT / "tests" / "workflow" / "tiny.yaml"
-__all__ = ["DOCS", "NOISE", "ROOT", "TINY", "Run", "products", "run", "table", "write_docs"]
-DOCS = ROOT / "docs" / "errors.md"
-
-# What tells products apart stands beside the tests of the workflow.
-sys.path.append(str(ROOT / "tests" / "workflow"))
-from products import products  # noqa: E402
-
-NOISE = re.compile(r"^(Using workflow specific profile|Config file .* is extended|\s+File )")
-"""What Snakemake prints besides: before a mistake is found, and where the Snakefile tells it."""
+BANDS = ["B02", "B03", "B04", "B05", "B06", "B07", "B08", "B8A", "B11", "B12"]
 
 
 @dataclass(frozen=True)
@@ -32,14 +26,8 @@ class Run:
 
     @property
     def traceback(self) -> bool:
-        """Whether a traceback of Python is on the terminal."""
+        """Whether the terminal shows a traceback."""
         return "Traceback (most recent call last)" in self.text
-
-    @property
-    def lines(self) -> list[str]:
-        """What was printed, without what Snakemake always prints before it reads the config."""
-        lines = (line for line in self.text.splitlines() if not NOISE.match(line))
-        return [line.strip() for line in lines if line.strip()]
 
 
 def run(folder: Path, *arguments: str) -> Run:
@@ -58,15 +46,32 @@ def run(folder: Path, *arguments: str) -> Run:
     return Run(ended.returncode, ended.stdout)
 
 
-def table(header: Sequence[str], rows: Iterable[Sequence[object]]) -> str:
-    """A Markdown table."""
-    lines = [header, ["---"] * len(header), *rows]
-    cells = ([str(cell).replace("|", "\\|") for cell in line] for line in lines)
-    return "".join(f"| {' | '.join(line)} |\n" for line in cells)
+def own_cubes(folder: Path, *names: str) -> Path:
+    """A config of user-supplied cubes ``<folder>/<name>.nc``, which need not exist yet."""
+    cubes: dict[str, Any] = {}
+    for name in names:
+        file = {"file": str(folder / f"{name}.nc"), "variable": "reflectance", "crs": "EPSG:32632"}
+        cubes[name] = {"site": name, "files": {"sentinel-2": file}}
+    sensors = {"sentinel-1": None}
+    content = {"run": "own", "sites": None, "gpp": None, "sensors": sensors, "own_cubes": cubes}
+    path = folder / "own.yaml"
+    path.write_text(yaml.safe_dump(content))
+    return path
 
 
-def write_docs(mark: str, text: str) -> None:
-    """Put a table between its marks in the docs."""
-    begin, end = f"<!-- {mark}: begin -->\n", f"<!-- {mark}: end -->"
-    before, rest = DOCS.read_text().split(begin)
-    DOCS.write_text(before + begin + text + end + rest.split(end)[1])
+def noise(side: int = 64) -> xr.Dataset:
+    """A cube of 12 dates that does not compress."""
+    values = np.random.default_rng(0).uniform(0, 0.5, (12, len(BANDS), side, side))
+    coordinates = {
+        "time": np.datetime64("2020-01-01") + 10 * np.arange(12) * np.timedelta64(1, "D"),
+        "band": BANDS,
+        "y": 5_300_000 - 10.0 * np.arange(side),
+        "x": 600_005 + 10.0 * np.arange(side),
+    }
+    dims = ("time", "band", "y", "x")
+    return xr.Dataset({"reflectance": (dims, values.astype(np.float32))}, coordinates)
+
+
+def half_written(folder: Path) -> list[Path]:
+    """Files that a job should have removed."""
+    return [p for p in folder.rglob(".*") if p.name.startswith((".partial-", ".scratch-"))]

@@ -3,29 +3,25 @@ import re
 import shutil
 
 from snakemake.exceptions import WorkflowError
-from snakemake.utils import update_config
 
 from pipeline_lib.code_digest import code_digest
 from pipeline_lib.config import (
     LOADERS,
-    Config,
     are_trained,
     parse_before_models,
     parts_of,
     trained_blocks,
+    with_defaults,
 )
-from pipeline_lib.config.site_table import site_rows
-from pipeline_lib.config.yaml_files import check_files
+from pipeline_lib.config.messages import check_duplicates
+from pipeline_lib.config.site_table import read_site_table, site_cubes, site_rows
 from pipeline_lib.errors import UserError
 from pipeline_lib.files import digest_of
 
-# Whoever uses this workflow as a module hands over a config without the defaults.
-defaults = Config().model_dump(mode="json")
-update_config(defaults, config)
-config.update(defaults)
-
+# A workflow that imports this one as a module may give only a few keys.
+config.update(with_defaults(config))
 try:
-    check_files(map(Path, workflow.configfiles))
+    check_duplicates(map(Path, workflow.configfiles))
     C = parse_before_models(config)
 except UserError as error:
     raise WorkflowError(str(error)) from None
@@ -88,12 +84,8 @@ CATALOG = (
 )
 FLUXNET = out("archive/fluxnet") if C.demo else (C.gpp and C.gpp.fluxnet)
 
-SITES = [f"site-{number:03d}" for number in range(C.sites.count)] if C.sites else []
-SITE_CUBES = [
-    f"{site}-{chr(ord('a') + period)}"
-    for site in SITES
-    for period in range(C.sites.periods.count)
-]
+SITE_CUBES = site_cubes(C.sites) if C.sites else {}
+SITES = list(dict.fromkeys(SITE_CUBES.values()))
 # GPP is compared where tower files are known.
 TOWERS = {tower.name: tower for tower in C.gpp.towers} if C.gpp and FLUXNET else {}
 OWN_CUBES = dict(C.own_cubes)
@@ -131,7 +123,7 @@ wildcard_constraints:
 def cubes_of(sensor):
     """Every cube of a sensor."""
     own = [cube for cube, block in OWN_CUBES.items() if sensor in block.files]
-    return SITE_CUBES + list(TOWERS) + list(AREAS) + own
+    return [*SITE_CUBES, *TOWERS, *AREAS, *own]
 
 
 def learning_cubes(sensor):
@@ -168,13 +160,23 @@ def embeddings():
 
 
 def site_of(cube):
-    return cube.rsplit("-", 1)[0] if cube in SITE_CUBES else cube
+    return SITE_CUBES.get(cube, cube)
+
+
+def site_table(wildcards):
+    """The table of sites; a drawn one is known only after its job."""
+    if not C.sites:
+        return []
+    return (
+        out("sites.csv") if C.sites.file else checkpoints.sample_sites.get().output[0]
+    )
 
 
 def site_table_first(wildcards):
-    """Make a job wait for the site table, yet rerun only when its own row changes."""
+    """Make a job wait for the drawn sites, yet rerun only when its own row changes."""
     if (
         C.sites
+        and not C.sites.file
         and (cube_or_site := wildcards.get("cube", wildcards.get("site"))) not in TOWERS
     ):
         checkpoints.sample_sites.get()
@@ -208,6 +210,8 @@ def requests_of(cubes):
         period = plain(C.gpp.period)
         place = {"lon": tower.lon, "lat": tower.lat, "land_cover": tower.vegetation}
         return [{"cube": tower.name, "site": tower.name} | place | period]
+    if C.sites.file:
+        return [row for row in read_site_table(C.sites.file) if row["cube"] in cubes]
     try:
         return site_rows(Path(checkpoints.sample_sites.get().output[0]), cubes)
     except UserError as error:

@@ -3,7 +3,7 @@
 
 rule split_sites:
     input:
-        sites=lambda w: checkpoints.sample_sites.get().output[0] if C.sites else [],
+        sites=site_table,
     output:
         out("dataset/split.csv"),
     log:

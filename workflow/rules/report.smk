@@ -16,7 +16,7 @@ def radar_sensors():
 
 rule figure_sites:
     input:
-        lambda w: checkpoints.sample_sites.get().output[0],
+        site_table,
     output:
         out("figures/sites.png"),
     log:

@@ -20,14 +20,13 @@ from pipeline_lib.acquire.signing import Signer
 from pipeline_lib.config import Catalog, Sites
 from pipeline_lib.cubes.opening import open_file
 from pipeline_lib.errors import UserError, in_a_line
-from pipeline_lib.files import write_csv
-from pipeline_lib.sites import LandCoverMap, distribution, draw_sites
+from pipeline_lib.sites import LandCoverMap, distribution, draw_sites, write_site_table
 
 NETCDF_VARIABLE = "lccs_class"
 
 
 def draw_site_table(*, sites: Sites, catalog: Catalog, seed: int, output: Path) -> None:
-    """Draw the sites and their periods and write ``sites.csv``, one row per cube.
+    """Draw the sites and their periods; write ``sites.csv`` and ``sites.gpkg``, one row per cube.
 
     How the sites are distributed is printed, beside the shares that are wanted.
 
@@ -48,7 +47,7 @@ def draw_site_table(*, sites: Sites, catalog: Catalog, seed: int, output: Path) 
         If the map cannot be read, or a stratum cannot be filled.
     """
     rows = draw_sites(read_land_cover(sites, catalog), sites, seed)
-    write_csv(output, rows)
+    write_site_table(rows, output)
     print(distribution(rows, sites))
 
 

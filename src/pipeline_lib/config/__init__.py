@@ -24,8 +24,7 @@ from pipeline_lib.config.gpp import (
     Windowing,
 )
 from pipeline_lib.config.learning import Context, Embed, Fusion, Split, Training
-from pipeline_lib.config.outlines import parts_of
-from pipeline_lib.config.root import Config, parse, parse_before_models
+from pipeline_lib.config.root import Config, parse, parse_before_models, with_defaults
 from pipeline_lib.config.sensors import (
     LOADERS,
     SENTINEL_1,
@@ -37,6 +36,7 @@ from pipeline_lib.config.sensors import (
     Sequence,
 )
 from pipeline_lib.config.trained import TrainedBlocks, are_trained, trained_blocks
+from pipeline_lib.config.vector import parts_of
 
 __all__ = [
     "LOADERS",
@@ -78,4 +78,5 @@ __all__ = [
     "parse_before_models",
     "parts_of",
     "trained_blocks",
+    "with_defaults",
 ]

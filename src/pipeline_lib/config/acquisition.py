@@ -3,33 +3,36 @@
 from __future__ import annotations
 
 import math
+import string
 from datetime import date
 from itertools import pairwise
-from pathlib import Path
-from typing import Annotated, Literal, Self
+from typing import Annotated, Any, Literal, Self
 
-from pydantic import AfterValidator, Field, model_validator
+from pydantic import AfterValidator, ConfigDict, Field, ValidationInfo, model_validator
 
 from pipeline_lib.config.base import (
     LATITUDES,
     Block,
     Count,
+    ExistingPath,
     Fraction,
     Latitude,
     Longitude,
     Name,
     NonNegative,
     Positive,
+    folder_of,
 )
+from pipeline_lib.errors import UserError
 from pipeline_lib.signatures import unsigned
 
 AREA_KM = 50
-"""Longest side of an area that is embedded in one piece. Its cubes are built from whole days, which
-takes up to 3 kB of memory per pixel: 75 GB for this size, 3 GB for 10 km. What is larger is cut
-into parts."""
+"""Maximum side of an area that is embedded in one piece; larger ones are split. Its cubes are
+built from whole days, which takes up to 3 kB of memory per pixel: 75 GB for this size, 3 GB for
+10 km."""
 MARGIN_KM = 0.1
-"""How far parts of an area reach beyond their cells, so that each pixel has its whole context in
-one of them: half a patch of 15 pixels is 70 m."""
+"""Margin of the parts of an area, so that each pixel has its whole context in one of them: half a
+patch of 15 pixels is 70 m."""
 ZONE_DEGREES = 6
 DEGREE_KM = 111.3
 
@@ -89,7 +92,7 @@ class LandCover(Block):
     collection: str = Field("esa-cci-lc", description="STAC collection of the map")
     asset: str = Field("lccs_class", description="Asset of its items with the LCCS codes")
     year: int = Field(2020, ge=1992, description="Year of the map")
-    file: Path | None = Field(
+    file: ExistingPath | None = Field(
         None, description="Local GeoTIFF or NetCDF of LCCS codes; replaces the collection"
     )
     excluded: tuple[int, ...] = Field(
@@ -121,6 +124,12 @@ class Periods(Block):
 class Sites(Block):
     """Sampling of the training sites."""
 
+    file: ExistingPath | None = Field(
+        None,
+        description="Your own table of sites, a CSV or points as GeoPackage, GeoParquet or GeoJSON "
+        "with the columns cube, site, land_cover, lon, lat, start, end: used as it is, nothing is "
+        "drawn",
+    )
     count: Count = Field(250, description="Number of sites")
     bounds: Bounds = Field((0, 42, 30, 62), description="Domain: west, south, east, north, degrees")
     min_distance_km: NonNegative = Field(
@@ -149,6 +158,14 @@ class Sites(Block):
             raise ValueError("two strata have the same name")
         return self
 
+    def drawn_cubes(self) -> dict[str, str]:
+        """Cube -> site, of the sites that are drawn."""
+        sites = [f"site-{number:03d}" for number in range(self.count)]
+        count = self.periods.count
+        letters = string.ascii_lowercase
+        periods = letters[:count] if count <= len(letters) else [f"p{n:02d}" for n in range(count)]
+        return {f"{site}-{period}": site for site in sites for period in periods}
+
 
 class CubeGrid(Block):
     """The grid of every cube."""
@@ -163,7 +180,7 @@ class CubeGrid(Block):
 class OwnCubeFile(Block):
     """One sensor's file of a user-supplied cube."""
 
-    file: Path = Field(description="NetCDF or Zarr file")
+    file: ExistingPath = Field(description="NetCDF or Zarr file")
     bands: dict[str, str] | None = Field(
         None, description="Band of the sensor -> variable in the file"
     )
@@ -223,7 +240,7 @@ class Tower(Block):
     lon: Longitude = Field(description="Longitude, degrees")
     lat: Latitude = Field(description="Latitude, degrees")
     vegetation: Name = Field(description="Vegetation type (IGBP)")
-    footprint: Path | None = Field(
+    footprint: ExistingPath | None = Field(
         None,
         description="GeoTIFF with the weight of each pixel in the flux; null: equal weights within "
         "gpp.series.footprint_radius_m",
@@ -246,12 +263,32 @@ class Period(Block):
 class Area(Period):
     """An area that is embedded with trained models, over a period."""
 
-    bounds: Bounds = Field(description="West, south, east, north, degrees")
-    outline: Path | None = Field(
+    model_config = ConfigDict(json_schema_extra=lambda schema: schema["required"].remove("bounds"))
+
+    bounds: Bounds = Field(
+        description="West, south, east, north, degrees; not needed with an outline"
+    )
+    outline: ExistingPath | None = Field(
         None,
         description="Vector file with polygons, such as GeoJSON or GeoPackage. Areas with a side "
         "over 50 km are split into parts; parts outside the outline are skipped",
     )
+
+    @model_validator(mode="before")
+    @classmethod
+    def _bounds_of_outline(cls, given: Any, info: ValidationInfo) -> Any:
+        folder = folder_of(info)
+        if folder is None or not isinstance(given, dict) or given.get("bounds") is not None:
+            return given
+        if not isinstance(given.get("outline"), str) or not (folder / given["outline"]).exists():
+            return given
+        from pipeline_lib.config.vector import outline_of
+
+        try:
+            bounds = outline_of(folder / given["outline"]).bounds
+        except UserError as error:
+            raise ValueError(str(error)) from None
+        return given | {"bounds": tuple(round(degrees, 7) for degrees in bounds)}
 
     @property
     def sides_km(self) -> tuple[float, float]:
@@ -265,22 +302,11 @@ class Area(Period):
         return (self.end - self.start).days / 365
 
     def parts(self, name: str) -> dict[str, Area]:
-        """The area itself, or the parts of at most `AREA_KM` a side that it is cut into.
+        """The area itself, or its parts ``<name>-r<row>-c<column>`` of at most `AREA_KM` a side.
 
-        Rows have the same height, and the cells of a row the same width; cells also end where a
-        UTM zone does, so that none lies in two. Each part reaches `MARGIN_KM` beyond its cell.
-        What the outline leaves out is not considered here.
-
-        Parameters
-        ----------
-        name
-            Name of the area.
-
-        Returns
-        -------
-        dict
-            Name of the part, which is the area's own or ``<name>-r<row>-c<column>``, from the
-            north-west on, to the part.
+        From the north-west on. Rows have the same height, and the cells of a row the same width;
+        cells end at the borders of UTM zones. Each part reaches `MARGIN_KM` beyond its cell.
+        The outline is not considered here.
         """
         if max(self.sides_km) <= AREA_KM:
             return {name: self}
@@ -299,13 +325,13 @@ class Area(Period):
 
 
 def _degree_km(south: float, north: float) -> float:
-    """Most kilometres that a degree of longitude has between two latitudes."""
+    """Maximum length of a degree of longitude between two latitudes, km."""
     nearest = 0.0 if south < 0 < north else min(abs(south), abs(north))
     return DEGREE_KM * math.cos(math.radians(nearest))
 
 
 def _steps(first: float, last: float, degree_km: float) -> list[tuple[float, float]]:
-    """As few equal steps between two degrees as have at most `AREA_KM` each."""
+    """The fewest equal steps between two degrees of at most `AREA_KM` each."""
     count = math.ceil((last - first) * degree_km / AREA_KM)
     between = [first + (last - first) * step / count for step in range(1, count)]
     return list(pairwise([first, *between, last]))
@@ -314,7 +340,7 @@ def _steps(first: float, last: float, degree_km: float) -> list[tuple[float, flo
 def _grown(
     west: float, south: float, east: float, north: float
 ) -> tuple[float, float, float, float]:
-    """Bounds `MARGIN_KM` wider on every side, as far as there are degrees."""
+    """Bounds `MARGIN_KM` wider on every side, within the valid degrees."""
     high = MARGIN_KM / DEGREE_KM
     wide = high / math.cos(math.radians(max(abs(south), abs(north)) + high))
     lowest, highest = LATITUDES

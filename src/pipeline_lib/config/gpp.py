@@ -3,12 +3,22 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated, Literal, Self
+from typing import Annotated, Any, Literal, Self
 
-from pydantic import Field, model_validator
+from pydantic import BeforeValidator, Field, ValidationInfo, model_validator
 
 from pipeline_lib.config.acquisition import Period, Tower
-from pipeline_lib.config.base import Block, Count, Fraction, NonNegative, Positive
+from pipeline_lib.config.base import (
+    Block,
+    Count,
+    ExistingPath,
+    Fraction,
+    NonNegative,
+    Positive,
+    folder_of,
+)
+from pipeline_lib.config.vector import read_points
+from pipeline_lib.errors import UserError
 
 
 class Fluxes(Block):
@@ -92,13 +102,28 @@ class Regressor(Block):
         return self
 
 
+def _of_file(towers: Any, info: ValidationInfo) -> Any:
+    """The towers of a CSV or a vector file, where the config names one."""
+    folder = folder_of(info)
+    if not isinstance(towers, str) or folder is None:
+        return towers
+    try:
+        rows = read_points(folder / towers)
+    except UserError as error:
+        raise ValueError(str(error)) from None
+    return [{key: row[key] for key in row.keys() & Tower.model_fields.keys()} for row in rows]
+
+
 class FluxTowers(Block):
     """Flux towers and their measured GPP."""
 
-    fluxnet: Path | None = Field(
+    fluxnet: ExistingPath | None = Field(
         None, description="Folder of daily FLUXNET files; null: the simulated ones of the demo"
     )
-    towers: tuple[Tower, ...] = Field(
+    towers: Annotated[
+        tuple[Tower, ...],
+        BeforeValidator(_of_file, json_schema_input_type=Path | tuple[Tower, ...]),
+    ] = Field(
         (
             Tower(name="CZ-Lnz", lon=16.9463, lat=48.6815, vegetation="DBF"),
             Tower(name="DE-HoH", lon=11.2224, lat=52.0866, vegetation="DBF"),
@@ -110,7 +135,7 @@ class FluxTowers(Block):
             Tower(name="CH-Fru", lon=8.5378, lat=47.1158, vegetation="GRA"),
             Tower(name="IT-MBo", lon=11.0458, lat=46.0147, vegetation="GRA"),
         ),
-        description="Flux towers",
+        description="Flux towers: a list, or a CSV or vector file of points with these columns",
     )
     period: Period = Field(
         Period.model_validate({"start": "2017-01-01", "end": "2020-12-31"}),

@@ -6,28 +6,29 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Annotated, Any, Self
 
-from pydantic import BeforeValidator, Field, ValidationError, model_validator
+from pydantic import BeforeValidator, Field, ValidationError, ValidationInfo, model_validator
 
 from pipeline_lib.config.acquisition import Area, Catalog, CubeGrid, OwnCube, Sites
-from pipeline_lib.config.base import Block, Count, Name
+from pipeline_lib.config.base import Block, Count, Name, folder_of
 from pipeline_lib.config.demo import Demo
 from pipeline_lib.config.gpp import Gpp
 from pipeline_lib.config.learning import Context, Embed, Fusion, Split, Training
-from pipeline_lib.config.mistakes import suggestion, told
-from pipeline_lib.config.outlines import parts_of
+from pipeline_lib.config.messages import mistakes_in, refuse, suggestion
 from pipeline_lib.config.sensors import SENTINEL_1, SENTINEL_2, Sensor
+from pipeline_lib.config.site_table import described, read_site_table, site_cubes
 from pipeline_lib.config.trained import are_trained, trained_blocks
+from pipeline_lib.config.vector import parts_of
 from pipeline_lib.errors import UserError
 
 RESERVED = {"embedding", "bands", "yearly", "season", "weather"}
-"""Inputs that GPP is predicted from besides the sensors' own."""
+"""Names of GPP predictors besides the sensors."""
 
 UNUSED: dict[str, Any] = {"sites": None, "gpp": None}
-"""Blocks of a run with trained models: nothing is drawn, learned or compared in it."""
+"""Blocks without use in a run with trained models."""
 
 
 def _left_in(sensors: Any) -> Any:
-    """The sensors that are not set to null, which is how one of the defaults is left out."""
+    """The sensors without those set to null, which drops a default one."""
     if not isinstance(sensors, Mapping):
         return sensors
     return {name: block for name, block in sensors.items() if block is not None}
@@ -64,206 +65,176 @@ class Config(Block):
     demo: Demo | None = Field(None, description="Simulated archive; null: the real catalog")
 
     @model_validator(mode="after")
-    def _consistent(self) -> Self:
-        problems = self._purpose()
-        if not self.sensors:
-            problems.append("sensors: at least one sensor is needed")
-        if self.fusion.reference not in self.sensors:
-            problems.append(
-                f"fusion.reference: there is no sensor {self.fusion.reference!r}; "
-                f"{suggestion(self.fusion.reference, self.sensors)}"
-            )
-        elif self.models is None and self.sensors[self.fusion.reference].rgb is None:
-            problems.append(
-                f"sensors.{self.fusion.reference}.rgb: names no bands; the maps of the reference "
-                "sensor are drawn in true colour"
-            )
-        for cube, block in self.own_cubes.items():
-            for key in sorted(set(block.files) - set(self.sensors)):
-                problems.append(
-                    f"own_cubes.{cube}.files: there is no sensor {key!r}; "
-                    f"{suggestion(key, self.sensors)}"
-                )
-            for key, file in block.files.items():
-                bands = self.sensors[key].bands if key in self.sensors else ()
-                missing = set(bands) - set(file.bands if file.bands is not None else bands)
-                if missing:
-                    problems.append(
-                        f"own_cubes.{cube}.files.{key}.bands: not named: "
-                        f"{', '.join(sorted(missing))}"
-                    )
-        for key, sensor in self.sensors.items():
-            if sensor.sequence.frames < self.context.frames:
-                problems.append(
-                    f"sensors.{key}.sequence.frames: {sensor.sequence.frames} frames are fewer "
-                    f"than the {self.context.frames} of context.frames"
-                )
+    def _consistent(self, info: ValidationInfo) -> Self:
+        problems = [
+            *(self._use_of_models() if self.models else self._training_data()),
+            *self._cube_names(folder_of(info)),
+            *self._own_cubes(),
+            *self._sensors(),
+        ]
         if self.demo is not None and (self.sites is not None or self.gpp is not None):
             problems += self.demo.too_small(self.cube.size_px, self.cube.cloud_context_px)
         if self.gpp is not None:
             problems += self.gpp.contradictions()
-            taken = sorted(RESERVED & set(self.sensors))
-            problems += [f"sensors.{key}: a name that GPP has for its own inputs" for key in taken]
         if problems:
             raise ValueError("\n".join(problems))
         return self
 
-    def _purpose(self) -> list[str]:
-        """What is wrong with the cubes for training, or for the use of trained models."""
-        if self.models is None:
-            problems = []
-            if self.sites is None and not self.own_cubes:
-                problems += [
-                    "sites is null and own_cubes is empty: there is nothing to train on; give one"
-                ]
-            if self.sites is None and self.own_cubes:
-                brought = {key for block in self.own_cubes.values() for key in block.files}
-                problems += [
-                    f"sensors.{key}: no cube of own_cubes has it, and no sites are drawn; name its "
-                    f"files, or leave it out: `{key}: null`"
-                    for key in sorted(self.sensors.keys() - brought)
-                ]
-            if self.areas:
-                problems += ["areas: are embedded with trained models; name their folder: `models`"]
-            return problems
+    def _training_data(self) -> Iterator[str]:
+        if self.sites is None and not self.own_cubes:
+            yield "sites is null and own_cubes is empty: there is nothing to train on; give one"
+        elif self.sites is None:
+            given = {key for block in self.own_cubes.values() for key in block.files}
+            for key in sorted(self.sensors.keys() - given):
+                yield (
+                    f"sensors.{key}: no cube of own_cubes has it, and there are no sites; add its "
+                    f"files, or drop it: `{key}: null`"
+                )
+        if self.areas:
+            yield "areas: are embedded with trained models; set their folder: `models`"
+
+    def _use_of_models(self) -> Iterator[str]:
         embedded = {cube: block for cube, block in self.own_cubes.items() if block.embed}
-        problems = [
-            f"areas.{name}: also a name of own_cubes" for name in self.areas if name in embedded
-        ]
-        taken = {*self.areas, *embedded}
-        problems += [
-            f"areas.{name}: its part {part} has the name of another cube"
-            for name, area in self.areas.items()
-            for part in sorted(area.parts(name).keys() & taken - {name})
-        ]
         if not self.areas and not embedded:
-            problems += ["models: there is nothing to embed with them; name `areas` or `own_cubes`"]
-        return problems + [
-            f"own_cubes.{cube}.files: lacks {self.fusion.reference}, whose dates embeddings have"
-            for cube, block in embedded.items()
-            if self.fusion.reference not in block.files
-        ]
+            yield "models: there is nothing to embed with them; set `areas` or `own_cubes`"
+        for cube, block in embedded.items():
+            if self.fusion.reference not in block.files:
+                yield (
+                    f"own_cubes.{cube}.files: no {self.fusion.reference}, whose dates the "
+                    "embeddings have"
+                )
+
+    def _cube_names(self, folder: Path | None) -> Iterator[str]:
+        """Names of cubes must differ, wherever the cubes come from."""
+        names = [("own_cubes", cube) for cube in self.own_cubes]
+        for area, block in self.areas.items():
+            names += [(f"areas.{area}", part) for part in {area, *block.parts(area)}]
+        if self.gpp is not None and (self.demo is not None or self.gpp.fluxnet is not None):
+            names += [("gpp.towers", tower.name) for tower in self.gpp.towers]
+        if self.sites is not None and (self.sites.file is None or folder is not None):
+            try:
+                names += [("sites", cube) for cube in site_cubes(self.sites, folder or Path())]
+            except UserError as error:
+                yield from (f"sites.file: {line}" for line in str(error).splitlines())
+        first: dict[str, str] = {}
+        for where, name in names:
+            if first.setdefault(name, where) != where:
+                yield f"{where}: {name} is also the name of a cube of {first[name]}; rename one"
+
+    def _own_cubes(self) -> Iterator[str]:
+        for cube, block in self.own_cubes.items():
+            for key, file in block.files.items():
+                where = f"own_cubes.{cube}.files"
+                if key not in self.sensors:
+                    yield f"{where}: no sensor {key!r}; {suggestion(key, self.sensors)}"
+                elif file.bands is not None and (
+                    missing := set(self.sensors[key].bands) - set(file.bands)
+                ):
+                    yield f"{where}.{key}.bands: missing {', '.join(sorted(missing))}"
+
+    def _sensors(self) -> Iterator[str]:
+        reference = self.fusion.reference
+        if not self.sensors:
+            yield "sensors: at least one sensor is needed"
+        elif reference not in self.sensors:
+            yield (
+                f"fusion.reference: no sensor {reference!r}; {suggestion(reference, self.sensors)}"
+            )
+        elif self.models is None and self.sensors[reference].rgb is None:
+            yield f"sensors.{reference}.rgb: needed for the maps of the reference sensor"
+        for key, sensor in self.sensors.items():
+            if sensor.sequence.frames < self.context.frames:
+                yield (
+                    f"sensors.{key}.sequence.frames: {sensor.sequence.frames} are fewer than the "
+                    f"{self.context.frames} of context.frames"
+                )
+            if self.gpp is not None and key in RESERVED:
+                yield f"sensors.{key}: a reserved name; choose another one"
+
+
+def merged(below: Mapping[str, Any], above: Mapping[str, Any]) -> dict[str, Any]:
+    """One config laid over another, as Snakemake merges files: blocks by key, lists whole."""
+    content = dict(below)
+    for key, value in above.items():
+        inner = content.get(key)
+        both = isinstance(inner, Mapping) and isinstance(value, Mapping)
+        content[key] = merged(inner or {}, value) if both else value
+    return content
+
+
+def with_defaults(content: Mapping[str, Any]) -> dict[str, Any]:
+    """A config with the defaults filled in, such as that of a workflow that imports this one."""
+    return merged(Config().model_dump(mode="json"), content)
 
 
 def parse(content: Mapping[str, Any], base: Path = Path()) -> Config:
-    """Check a whole config and the files it names.
+    """The checked config of some keys; the defaults stand for the others.
 
-    Parameters
-    ----------
-    content
-        The merged YAML files.
-    base
-        Folder that relative paths of the config start from.
-
-    Raises
-    ------
-    UserError
-        With one line per mistake, all of them at once.
+    Relative paths start from ``base``. Raises UserError with one line per mistake, all of them at
+    once.
     """
+    content = with_defaults(content)
     return _checked(*_with_models(content, base), base)
 
 
 def parse_before_models(content: Mapping[str, Any], base: Path = Path()) -> Config:
-    """Check a config as `parse` does; the models that it names need not be trained yet.
+    """The same, if the models that the config names need not be trained yet.
 
-    The sensors, the context and the fusion of models that are not there are those of the config.
+    The sensors, context and fusion of missing models are then those of the config.
     """
     folder = content.get("models")
     if isinstance(folder, str) and not are_trained(base / folder):
-        return _checked({**content, **UNUSED}, [], base)
+        return _checked({**with_defaults(content), **UNUSED}, [], base)
     return parse(content, base)
 
 
-def _checked(content: Mapping[str, Any], mistakes: list[str], base: Path) -> Config:
-    """The config, if these mistakes and those found here are none."""
+def _checked(content: Mapping[str, Any], mistakes: Sequence[str], base: Path) -> Config:
+    found = list(mistakes)
     try:
-        config = Config.model_validate(content)
+        config = Config.model_validate(content, context={"folder": base})
     except ValidationError as error:
-        mistakes += told(error, Config, content)
+        found += mistakes_in(error, Config, content)
     else:
-        mistakes += _outlines(config.areas, base)
-    mistakes += [
-        f"{key}: there is no file {path}; mend the path"
-        for key, path in _paths(content)
-        if not (base / path).exists()
-    ]
-    if mistakes:
-        lines = "\n".join(f"  {mistake}" for mistake in mistakes)
-        raise UserError(f"the config has {len(mistakes)} mistake(s):\n{lines}")
+        found += _outlines(config.areas, base)
+    refuse(found)
+    if config.sites is not None and config.sites.file is not None:
+        sites = described(config.sites, read_site_table(base / config.sites.file))
+        return config.model_copy(update={"sites": sites})
     return config
 
 
 def _with_models(content: Mapping[str, Any], base: Path) -> tuple[Mapping[str, Any], list[str]]:
-    """The config with the blocks of the models that it names, and what is wrong with them."""
-    folder = content.get("models")
+    """The config with the blocks of the models that it names, and the mistakes in their use."""
+    folder = content["models"]
     if not isinstance(folder, str):
         return content, []
     try:
         trained = trained_blocks(base / folder)
     except UserError as error:
         return {**content, **UNUSED}, [f"models: {error}"]
-    mistakes = []
-    sensors = {name: sensor.model_dump(mode="json") for name, sensor in trained.sensors.items()}
     given = {
-        "sensors": sensors,
+        "sensors": {
+            name: sensor.model_dump(mode="json") for name, sensor in trained.sensors.items()
+        },
         "context": trained.context.model_dump(mode="json"),
         "fusion": trained.fusion.model_dump(mode="json"),
     }
-    defaults = Config().model_dump(mode="json")
-    mistakes += [
-        f"{key}: comes with the models; leave it out"
+    defaults = with_defaults({})
+    mistakes = [
+        f"{key}: is that of the models; remove it from the config"
         for key, block in given.items()
-        if content.get(key, block) not in (block, defaults[key])
+        if content[key] not in (block, defaults[key])
     ]
-    products = base / "results" / str(content.get("run"))
+    products = base / "results" / str(content["run"])
     if (base / folder).resolve().is_relative_to(products.resolve()):
         mistakes.append(f"run: {content['run']!r} is the run of the models; choose another name")
-    return {
-        **content,
-        "sensors": trained.sensors,
-        "context": trained.context,
-        "fusion": trained.fusion,
-        **UNUSED,
-    }, mistakes
+    return {**content, **given, **UNUSED}, mistakes
 
 
 def _outlines(areas: Mapping[str, Area], base: Path) -> Iterator[str]:
-    """What is wrong with the outlines whose files are there."""
+    """Mistakes in the outlines of areas."""
     for name, area in areas.items():
-        if area.outline is not None and (base / area.outline).exists():
-            try:
-                parts_of({name: area}, base)
-            except UserError as error:
-                yield f"areas.{name}.outline: {error}"
-
-
-def _paths(content: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
-    """Paths that the config names, wherever they stand, valid neighbours or not."""
-
-    def dig(node: Any, *keys: str) -> Any:
-        for key in keys:
-            node = node.get(key) if isinstance(node, Mapping) else None
-        return node
-
-    single = [("sites", "land_cover", "file"), ("gpp", "fluxnet")]
-    for keys in single:
-        value = dig(content, *keys)
-        if isinstance(value, str):
-            yield ".".join(keys), value
-    areas = dig(content, "areas")
-    for name in areas if isinstance(areas, Mapping) else ():
-        value = dig(areas, name, "outline")
-        if isinstance(value, str):
-            yield f"areas.{name}.outline", value
-    towers = dig(content, "gpp", "towers")
-    for index, tower in enumerate(towers if isinstance(towers, Sequence) else ()):
-        value = dig(tower, "footprint")
-        if isinstance(value, str):
-            yield f"gpp.towers.{index}.footprint", value
-    own = dig(content, "own_cubes")
-    for cube in own if isinstance(own, Mapping) else ():
-        files = dig(own, cube, "files")
-        for sensor in files if isinstance(files, Mapping) else ():
-            value = dig(files, sensor, "file")
-            if isinstance(value, str):
-                yield f"own_cubes.{cube}.files.{sensor}.file", value
+        try:
+            parts_of({name: area}, base)
+        except UserError as error:
+            yield f"areas.{name}.outline: {error}"

@@ -1,87 +1,101 @@
-"""The table of sites, which users edit by hand."""
+"""The table of sites: one row per cube."""
 
 from __future__ import annotations
 
 import csv
-from collections.abc import Collection, Iterator, Mapping
-from datetime import date
+from collections import Counter
+from collections.abc import Collection, Mapping, Sequence
 from functools import lru_cache
 from pathlib import Path
+from typing import Any
 
-from pipeline_lib.config.base import LATITUDES
-from pipeline_lib.errors import UserError, in_a_line
+from pydantic import Field, ValidationError
 
-COLUMNS = ("cube", "site", "land_cover", "lon", "lat", "start", "end")
-DEGREES = {"lon": (-180, 180), "lat": LATITUDES}
-ADVICE = "or delete the table to have it drawn anew"
+from pipeline_lib.config.acquisition import Period, Sites, Stratum
+from pipeline_lib.config.base import LATITUDES, Latitude, Longitude, Name
+from pipeline_lib.config.messages import mistakes_in
+from pipeline_lib.config.vector import read_points
+from pipeline_lib.errors import UserError
+
+
+class SiteRow(Period):
+    """A row of the table of sites."""
+
+    cube: Name = Field(description="Name of the cube")
+    site: Name = Field(description="Site; all cubes of a site are in the same split")
+    land_cover: Name = Field(description="Stratum or class of the site")
+    lon: Longitude = Field(description="Longitude, degrees")
+    lat: Latitude = Field(description="Latitude, degrees")
+
+
+def site_cubes(sites: Sites, folder: Path = Path()) -> dict[str, str]:
+    """Cube -> site, of the user's table or as they will be drawn."""
+    if sites.file is None:
+        return sites.drawn_cubes()
+    return {row["cube"]: row["site"] for row in read_site_table(folder / sites.file)}
+
+
+def described(sites: Sites, rows: Sequence[Mapping[str, Any]]) -> Sites:
+    """The block with the number, the strata and the extent of the user's sites."""
+    place = {row["site"]: row for row in rows}
+    classes = Counter(row["land_cover"] for row in place.values())
+    lon, lat = [row["lon"] for row in rows], [row["lat"] for row in rows]
+    update = {
+        "count": len(place),
+        "strata": tuple(
+            Stratum(name=name, codes=(), fraction=count / len(place))
+            for name, count in sorted(classes.items())
+        ),
+        "bounds": (
+            *(max(-180, min(lon) - 0.1), max(LATITUDES[0], min(lat) - 0.1)),
+            *(min(180, max(lon) + 0.1), min(LATITUDES[1], max(lat) + 0.1)),
+        ),
+    }
+    return sites.model_copy(update=update)
+
+
+def read_site_table(path: Path) -> list[dict[str, Any]]:
+    """The rows of the user's own table, with the keys of `SiteRow`.
+
+    Raises UserError with one line per mistake.
+    """
+    return _read_site_table(path, path.stat().st_mtime_ns)
+
+
+@lru_cache(maxsize=1)
+def _read_site_table(path: Path, modified: int) -> list[dict[str, Any]]:
+    found = read_points(path)
+    missing = [name for name in SiteRow.model_fields if found and name not in found[0]]
+    if missing or not found:
+        raise UserError(f"{path}: {f'missing columns {missing}' if missing else 'has no rows'}")
+    rows, mistakes = [], []
+    for number, row in enumerate(found, 1):
+        row = {name: row[name] for name in SiteRow.model_fields}
+        try:
+            rows.append(SiteRow.model_validate(row).model_dump(mode="json"))
+        except ValidationError as error:
+            mistakes += [f"{path}, row {number}: {m}" for m in mistakes_in(error, SiteRow, row)]
+    counts = Counter(row["cube"] for row in rows)
+    mistakes += [f"{path}: duplicate cube {name}" for name, count in counts.items() if count > 1]
+    if mistakes:
+        raise UserError("\n".join(mistakes))
+    return rows
 
 
 def site_rows(path: Path, cubes: Collection[str]) -> list[dict[str, str]]:
-    """What cubes shall hold, as the table tells.
-
-    Parameters
-    ----------
-    path
-        The table.
-    cubes
-        Names of the cubes.
-
-    Returns
-    -------
-    list of dict
-        `COLUMNS` as text, in the order of the table.
-
-    Raises
-    ------
-    UserError
-        If the table is none, or a cube has no row or a wrong one.
-    """
-    table = _table(path, path.stat().st_mtime_ns)
-    missing = sorted(set(cubes) - {row["cube"] for row, _ in table})
+    """The rows of these cubes in a drawn table, as text and in the table's order."""
+    rows = [row for row in _drawn_table(path, path.stat().st_mtime_ns) if row["cube"] in cubes]
+    missing = sorted(set(cubes) - {row["cube"] for row in rows})
     if missing:
-        raise UserError(f"{path}: has no row of {', '.join(missing)}; add it, {ADVICE}")
-    rows = []
-    for row, line in table:
-        if row["cube"] in cubes:
-            if mistakes := list(_mistakes(row)):
-                raise UserError(f"{path}, line {line}: {'; '.join(mistakes)}; mend it, {ADVICE}")
-            rows.append(row)
+        raise UserError(f"{path}: no row of {', '.join(missing)}; delete the file to redraw it")
     return rows
 
 
 @lru_cache(maxsize=1)
-def _table(path: Path, stamp: int) -> list[tuple[dict[str, str], int]]:
-    """Each row with its line; read once for the thousands of jobs that ask for theirs."""
-    try:
-        with path.open(newline="", encoding="utf-8") as handle:
-            reader = csv.DictReader(handle)
-            rows = [(row, reader.line_num) for row in reader]
-    except (csv.Error, UnicodeDecodeError) as error:
-        raise UserError(
-            f"{path}: no table of CSV ({in_a_line(error)}); mend it, {ADVICE}"
-        ) from error
-    missing = [name for name in COLUMNS if name not in (reader.fieldnames or ())]
-    if missing:
-        raise UserError(
-            f"{path}: lacks the columns {', '.join(missing)}; add them, with commas between, "
-            f"{ADVICE}"
-        )
-    return [({name: row[name] or "" for name in COLUMNS}, line) for row, line in rows]
-
-
-def _mistakes(row: Mapping[str, str]) -> Iterator[str]:
-    for name, (least, most) in DEGREES.items():
-        try:
-            within = least <= float(row[name]) <= most
-        except ValueError:
-            within = False
-        if not within:
-            yield f"{name} is {row[name]!r}, not degrees from {least} to {most}"
-    days = {}
-    for name in ("start", "end"):
-        try:
-            days[name] = date.fromisoformat(row[name])
-        except ValueError:
-            yield f"{name} is {row[name]!r}, not a day such as 2021-05-31"
-    if len(days) == 2 and days["end"] < days["start"]:
-        yield "end lies before start"
+def _drawn_table(path: Path, modified: int) -> list[dict[str, str]]:
+    """Read once for the thousands of jobs that need a row each."""
+    with path.open(newline="", encoding="utf-8") as handle:
+        return [
+            {key: row[key] for key in ("cube", "site", "land_cover", "lon", "lat", "start", "end")}
+            for row in csv.DictReader(handle)
+        ]

@@ -1,4 +1,4 @@
-"""What a folder of trained models tells a run that uses them; weights are not read here."""
+"""The config blocks of trained models; weights are not read here."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from pipeline_lib.config.sensors import Sensor
 from pipeline_lib.errors import UserError, in_a_line
 from pipeline_lib.files import read_json
 
-ADVICE = "name the folder `models` of a finished run"
+ADVICE = "set it to the folder `models` of a finished run"
 
 
 class _Encoder(BaseModel):
@@ -36,16 +36,9 @@ Description = TypeVar("Description", _Encoder, _Fusion)
 
 @dataclass(frozen=True)
 class TrainedBlocks:
-    """The blocks of the config that trained models come with.
+    """The blocks of trained models; the context is that of the reference sensor's encoder.
 
-    Attributes
-    ----------
-    sensors
-        The sensors of the fusion, by name.
-    context, fusion
-        Of the reference sensor's encoder; of the fusion.
-    digest
-        Of the fusion; it covers the digests of the encoders.
+    ``digest`` is that of the fusion, which covers the digests of the encoders.
     """
 
     sensors: dict[str, Sensor]
@@ -55,26 +48,18 @@ class TrainedBlocks:
 
 
 def are_trained(folder: Path) -> bool:
-    """Whether there are models in a folder: their fusion, which is trained last."""
+    """Whether a folder contains models: their fusion, which is trained last."""
     return (folder / "fusion").is_dir()
 
 
 def trained_blocks(folder: Path) -> TrainedBlocks:
-    """Read what trained models say of themselves.
+    """The blocks of the models in ``<folder>/fusion`` and ``<folder>/<sensor>``.
 
-    Parameters
-    ----------
-    folder
-        With ``fusion/model.json`` and ``<sensor>/model.json`` for each sensor of the fusion.
-
-    Raises
-    ------
-    UserError
-        If the folder holds no models, or an encoder is not the one that the fusion was
-        trained with.
+    Raises UserError if there are none, or an encoder is not the one that the fusion was trained
+    with.
     """
     if not folder.is_dir():
-        raise UserError(f"there is no folder {folder}; {ADVICE}")
+        raise UserError(f"folder not found: {folder}; {ADVICE}")
     fusion = _read(folder / "fusion", _Fusion)
     encoders = {name: _read(folder / name, _Encoder) for name in fusion.encoders}
     for name, digest in fusion.encoders.items():
@@ -84,7 +69,7 @@ def trained_blocks(folder: Path) -> TrainedBlocks:
                 f"{in_a_line(encoders[name].digest[:12])}, not {in_a_line(digest[:12])}); {ADVICE}"
             )
     if fusion.fusion.reference not in encoders:
-        raise UserError(f"{folder / 'fusion'}: names no encoder of its reference sensor; {ADVICE}")
+        raise UserError(f"{folder / 'fusion'}: no encoder of its reference sensor; {ADVICE}")
     return TrainedBlocks(
         sensors={name: encoder.sensor for name, encoder in encoders.items()},
         context=encoders[fusion.fusion.reference].context,
@@ -96,7 +81,7 @@ def trained_blocks(folder: Path) -> TrainedBlocks:
 def _read(folder: Path, kind: type[Description]) -> Description:
     path = folder / "model.json"
     if not path.is_file():
-        raise UserError(f"there is no {path}; {ADVICE}")
+        raise UserError(f"file not found: {path}; {ADVICE}")
     try:
         return kind.model_validate(read_json(path))
     except ValidationError as error:

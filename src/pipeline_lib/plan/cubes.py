@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from datetime import date
 
 from pipeline_lib.config import Area, Config, Context, Sensor
+from pipeline_lib.config.site_table import read_site_table
 from pipeline_lib.plan.rates import Rates
 
 LARGE_KM = 10
@@ -80,7 +81,11 @@ def samples_of(cubes: Cubes, sensor: Sensor, context: Context) -> float:
 
 def _kinds(config: Config, areas: Mapping[str, Area]) -> Iterator[_Kind]:
     side = config.cube.size_px * config.cube.resolution_m / 1e3
-    if config.sites:
+    if config.sites and config.sites.file:
+        for row in read_site_table(config.sites.file):
+            years = years_between(*(date.fromisoformat(row[day]) for day in ("start", "end")))
+            yield _Kind(1, side, side, row["lat"], years, learned=True)
+    elif config.sites:
         count, (_, south, _, north) = config.sites.count, config.sites.bounds
         count *= config.sites.periods.count
         yield _Kind(count, side, side, (south + north) / 2, years=1.0, learned=True)

@@ -75,7 +75,8 @@ def _archive(config: Config, areas: Mapping[str, Area], rates: Rates) -> Iterato
 
 def _cubes(config: Config, cubes: list[Cubes], rates: Rates) -> Iterator[Work]:
     if config.sites:
-        yield _small(rates, "sample_sites", "cubes")
+        rule = "site_table" if config.sites.file else "sample_sites"
+        yield _small(rates, rule, "cubes")
     count = sum(kind.count for kind in cubes)
     listed = rates("items.bytes") * sum(kind.count * kind.passes for kind in cubes)
     yield Work("pin_items", "cubes", count, count * rates("job"), read=listed, kept=listed)

@@ -358,14 +358,17 @@ def _sites_section(config: Config, pictures: Mapping[str, Picture]) -> Section |
     if config.sites is None:
         return None
     periods = config.sites.periods
+    text = (
+        f"{config.sites.count} sites of {config.sites.file.name}."
+        if config.sites.file
+        else f"{config.sites.count} sites wanted, at least {config.sites.min_distance_km:g} km "
+        f"apart, each observed in {periods.count} x 12 months between "
+        f"{periods.first_year} and {periods.last_year}."
+    )
     return Section(
         "sites",
         "Sites",
-        text=(
-            f"{config.sites.count} sites wanted, at least {config.sites.min_distance_km:g} km "
-            f"apart, each observed in {periods.count} x 12 months between "
-            f"{periods.first_year} and {periods.last_year}.",
-        ),
+        text=(text,),
         figures=_of_kind(pictures, "sites"),
     )
 
