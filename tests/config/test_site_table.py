@@ -73,6 +73,21 @@ def test_the_config_takes_number_strata_and_extent_from_the_table(tmp_path: Path
     assert sites.bounds == pytest.approx((-3.225, 48.15, 11.6, 51.6))
 
 
+def test_towers_may_be_points_of_a_file(tmp_path: Path) -> None:
+    towers = [
+        {"name": "DE-Hai", "lon": 10.45, "lat": 51.08, "vegetation": "DBF", "footprint": None},
+        {"name": "FR-Hes", "lon": 7.06, "lat": 48.67, "vegetation": "DBF", "footprint": "mine.tif"},
+    ]
+    (tmp_path / "mine.tif").touch()
+    for name in ("towers.csv", "towers.gpkg"):
+        write(tmp_path / name, towers)
+        gpp = parse({"gpp": {"towers": name}}, tmp_path).gpp
+        assert gpp == parse({"gpp": {"towers": towers}}, tmp_path).gpp
+    write(tmp_path / "wrong.csv", [towers[0] | {"lat": 95}])
+    with pytest.raises(UserError, match=r"gpp.towers.0.lat: "):
+        parse({"gpp": {"towers": "wrong.csv"}}, tmp_path)
+
+
 def test_all_mistakes_of_a_table_are_reported_at_once(tmp_path: Path) -> None:
     write(
         tmp_path / "mine.csv",

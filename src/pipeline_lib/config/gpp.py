@@ -111,7 +111,12 @@ def _of_file(towers: Any, info: ValidationInfo) -> Any:
         rows = read_points(folder / towers)
     except UserError as error:
         raise ValueError(str(error)) from None
-    return [{key: row[key] for key in row.keys() & Tower.model_fields.keys()} for row in rows]
+    keys = Tower.model_fields.keys()
+    # Cells may be empty: None, NaN or, in a CSV, nothing.
+    return [
+        {key: value for key, value in row.items() if key in keys and value and value == value}
+        for row in rows
+    ]
 
 
 class FluxTowers(Block):
