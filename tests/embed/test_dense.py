@@ -1,3 +1,6 @@
+"""Dense inference: equal to the path of single patches, whatever the tiles."""
+
+from pathlib import Path
 from types import SimpleNamespace
 
 import numpy as np
@@ -5,38 +8,38 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from products import Record
 
 from pipeline_lib.config import Embed
-from pipeline_lib.embed.arrays import Embeddings, Frames, Tile, count_valid, tiles
+from pipeline_lib.embed.arrays import Layers, Tile, count_valid, tiles
 from pipeline_lib.embed.dense import embed_arrays
-from pipeline_lib.embed.streaming import CubeFrames
-from pipeline_lib.models import load_encoder, load_fusion
+from pipeline_lib.embed.streaming import open_frames
+from pipeline_lib.models import TrainedEncoder, load_encoder, load_fusion
 
 
 @pytest.fixture(scope="module")
 def parts(field: SimpleNamespace) -> SimpleNamespace:
     encoders = {name: load_encoder(field.models[name]) for name in field.cubes}
-    frames = {
-        name: _in_memory(CubeFrames.open(path, encoders[name].normalisation))
-        for name, path in field.cubes.items()
-    }
+    frames = {name: _in_memory(path, encoders[name]) for name, path in field.cubes.items()}
     return SimpleNamespace(
         frames=frames, encoders=encoders, fusion=load_fusion(field.models["fusion"])
     )
 
 
-def _in_memory(source: CubeFrames) -> Frames:
-    whole = source.crop(Tile(0, 0, *source.shape), 0)
-    return Frames(whole.values, whole.valid, source.times)
+def _in_memory(path: Path, encoder: TrainedEncoder) -> Record:
+    _, frames = open_frames(path, encoder.normalisation)
+    whole = frames.crop(Tile(0, 0, *frames.shape), 0)
+    return Record(whole.values, whole.valid, frames.times)
 
 
-def _run(parts: SimpleNamespace, frames: dict[str, Frames], **embed: int) -> Embeddings:
+def _run(parts: SimpleNamespace, records: dict[str, Record], **embed: int) -> Layers:
     block = Embed(dtype="float32", **{"tile_px": 64, "batch": 1000, **embed})
+    frames = {name: record.frames() for name, record in records.items()}
     return embed_arrays(frames=frames, encoders=parts.encoders, fusion=parts.fusion, embed=block)
 
 
 def _patchwise_latent(
-    frames: Frames, encoder, centre: int, row: int, column: int, step: int
+    frames: Record, encoder: TrainedEncoder, centre: int, row: int, column: int, step: int
 ) -> torch.Tensor:
     """The models' own path for one window, cut out by hand."""
     side, length = encoder.context.patch_px, encoder.context.frames
@@ -45,7 +48,7 @@ def _patchwise_latent(
     values = np.zeros((length, bands, side, side), np.float32)
     valid = np.zeros((length, side, side), bool)
     days = np.zeros(length, np.float32)
-    height, width = frames.shape
+    height, width = frames.valid.shape[1:]
     for slot in range(length):
         frame = centre + (slot - length // 2) * step
         if not 0 <= frame < len(frames.times):
@@ -93,14 +96,13 @@ def test_every_embedding_equals_the_patchwise_path(parts: SimpleNamespace) -> No
             )
             back = parts.fusion.fusion.split(fused)["optical"]
             whole = parts.encoders["optical"].autoencoder.decoder(back, torch.zeros(1, 5))
-        np.testing.assert_allclose(
-            found.embedding[date, :, row, column], fused[0].numpy(), atol=1e-5
-        )
+        embedding = found["embedding"][date, :, row, column]
+        np.testing.assert_allclose(embedding, fused[0].numpy(), atol=1e-5)
         scaling = parts.encoders["optical"].normalisation
         error = np.abs(whole[0, 2, :, 3, 3].numpy() - optical.values[date, :, row, column])
         expected = (error * (scaling.upper - scaling.lower)).mean()
-        assert found.reconstruction_error[date, row, column] == pytest.approx(expected, abs=1e-5)
-        days = found.days["radar"][date, row, column]
+        assert found["reconstruction_error"][date, row, column] == pytest.approx(expected, abs=1e-5)
+        days = found["days_to_radar"][date, row, column]
         assert days == offset if there else np.isnan(days)
     assert 0 < absent < len(wanted)
 
@@ -109,18 +111,17 @@ def test_every_embedding_equals_the_patchwise_path(parts: SimpleNamespace) -> No
 def test_tiles_and_batches_leave_no_trace(parts: SimpleNamespace, tile_px: int, batch: int) -> None:
     whole = _run(parts, parts.frames)
     tiled = _run(parts, parts.frames, tile_px=tile_px, batch=batch)
-    np.testing.assert_allclose(tiled.embedding, whole.embedding, atol=1e-5)
-    np.testing.assert_allclose(tiled.reconstruction_error, whole.reconstruction_error, atol=1e-5)
-    np.testing.assert_array_equal(tiled.context_share, whole.context_share)
-    np.testing.assert_array_equal(tiled.days["radar"], whole.days["radar"])
+    for layer, values in whole.items():
+        computed = layer in ("embedding", "reconstruction_error")
+        np.testing.assert_allclose(tiled[layer], values, rtol=0, atol=1e-5 if computed else 0)
 
 
 def test_exactly_the_clear_pixels_of_every_date_are_embedded(parts: SimpleNamespace) -> None:
     found = _run(parts, parts.frames)
     valid = parts.frames["optical"].valid
-    np.testing.assert_array_equal(np.isfinite(found.embedding).all(axis=1), valid)
-    np.testing.assert_array_equal(np.isfinite(found.embedding).any(axis=1), valid)
-    np.testing.assert_array_equal(np.isfinite(found.reconstruction_error), valid)
+    np.testing.assert_array_equal(np.isfinite(found["embedding"]).all(axis=1), valid)
+    np.testing.assert_array_equal(np.isfinite(found["embedding"]).any(axis=1), valid)
+    np.testing.assert_array_equal(np.isfinite(found["reconstruction_error"]), valid)
     assert valid[0].any()
     assert valid[-1].any()
 
@@ -132,17 +133,17 @@ def test_what_clouds_hide_has_no_influence(parts: SimpleNamespace) -> None:
     hidden = np.broadcast_to(~optical.valid[:, None], spoilt.shape)
     spoilt[hidden] = np.random.default_rng(0).random(int(hidden.sum()))
     before = _run(parts, frames)
-    frames["optical"] = Frames(spoilt, optical.valid, optical.times)
-    np.testing.assert_array_equal(before.embedding, _run(parts, frames).embedding)
+    frames["optical"] = Record(spoilt, optical.valid, optical.times)
+    np.testing.assert_array_equal(before["embedding"], _run(parts, frames)["embedding"])
 
 
-def test_a_lacking_sensor_is_absent_and_not_invented(parts: SimpleNamespace) -> None:
+def test_a_missing_sensor_is_absent_and_not_invented(parts: SimpleNamespace) -> None:
     both = _run(parts, parts.frames)
     alone = _run(parts, {"optical": parts.frames["optical"]})
-    assert np.isnan(alone.days["radar"]).all()
-    paired = np.isfinite(both.days["radar"])
-    single = np.isfinite(both.reconstruction_error) & ~paired
-    moved = np.abs(both.embedding - alone.embedding).max(axis=1)
+    assert np.isnan(alone["days_to_radar"]).all()
+    paired = np.isfinite(both["days_to_radar"])
+    single = np.isfinite(both["reconstruction_error"]) & ~paired
+    moved = np.abs(both["embedding"] - alone["embedding"]).max(axis=1)
     assert (moved[paired] > 1e-4).mean() > 0.9
     np.testing.assert_allclose(moved[single], 0, atol=1e-5)
 
@@ -158,12 +159,12 @@ def test_the_context_share_counts_pixels_and_dates_beyond_the_edges_as_missing()
 def test_the_context_share_of_one_window(parts: SimpleNamespace) -> None:
     found = _run(parts, parts.frames)
     optical = parts.frames["optical"]
-    date, row, column = 1, 12, 15
+    row, column = 12, 15
     date = int(np.flatnonzero(optical.valid[:, row, column])[1])
     patch = optical.valid[:, row - 3 : row + 4, column - 3 : column + 4].sum(axis=(1, 2))
     window = [date + 2 * offset for offset in range(-2, 3)]
     seen = sum(patch[frame] for frame in window if 0 <= frame < len(patch))
-    assert found.context_share[date, row, column] == pytest.approx(seen / (5 * 49))
+    assert found["context_share"][date, row, column] == pytest.approx(seen / (5 * 49))
 
 
 @settings(max_examples=50)

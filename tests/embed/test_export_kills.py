@@ -1,4 +1,4 @@
-"""An export killed at any moment: what is finished in the end is what an undisturbed one makes."""
+"""An export killed at any moment ends, once resumed, with the bytes of an undisturbed one."""
 
 import multiprocessing
 import os
@@ -11,11 +11,14 @@ from typing import Any
 
 import numpy as np
 import pytest
+from products import contents
 
 from pipeline_lib.config import Embed
 from pipeline_lib.embed import embed_cube, read_embedding
 from pipeline_lib.embed.store import TileStore
 from pipeline_lib.errors import UserError
+
+pytestmark = pytest.mark.slow
 
 KILLS = 10
 CHANGES = {"open", "os.mkdir", "os.rename", "os.remove", "os.rmdir"}
@@ -43,11 +46,14 @@ def export_and_die(at: int, seen: Path, arguments: dict[str, Any]) -> None:
 
 @pytest.fixture(scope="module")
 def processes() -> ForkServerContext:
-    """Starts processes that have everything imported."""
+    """A context whose processes have everything imported."""
     context = multiprocessing.get_context("forkserver")
     # PyTorch and xarray import the last three when they first need them.
     context.set_forkserver_preload(
-        ["pipeline_lib.embed.dense", "pipeline_lib.models", "torch._dynamo", "dask.array", "zarr"]
+        [
+            *("pipeline_lib.embed.cube", "pipeline_lib.embed.dense", "pipeline_lib.models"),
+            *("torch._dynamo", "dask.array", "zarr"),
+        ]
     )
     return context
 
@@ -63,15 +69,6 @@ def arguments_of(field: SimpleNamespace, folder: Path) -> dict[str, Any]:
         "state": folder / "state",
         "output": folder / "product",
         "config_digest": "config",
-    }
-
-
-def contents(product: Path) -> dict[str, bytes]:
-    """Every file of a product but the item, whose links depend on where the product lies."""
-    return {
-        path.relative_to(product).as_posix(): path.read_bytes()
-        for path in sorted(product.rglob("*"))
-        if path.is_file() and path.name != "item.json"
     }
 
 
@@ -96,7 +93,7 @@ def undisturbed(
 @pytest.mark.parametrize(
     ("number", "earliest"), [*((n, 0.0) for n in range(8)), (8, 0.9), (9, 0.9)]
 )
-def test_a_killed_export_goes_on_and_ends_alike(
+def test_a_killed_export_resumes_and_ends_alike(
     field: SimpleNamespace,
     processes: ForkServerContext,
     undisturbed: SimpleNamespace,

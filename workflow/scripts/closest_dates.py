@@ -3,7 +3,7 @@
 from datetime import date
 from pathlib import Path
 
-from pipeline_lib.embed.geotiff import write_closest_dates
+from pipeline_lib.embed.manifest import write_closest_dates
 from pipeline_lib.scripting import job
 
 with job(snakemake):

@@ -1,12 +1,15 @@
-"""Frames that go into the models, embeddings that come out, and the tiles of both."""
+"""Frames that enter the models, and the tiles in which a cube is worked through."""
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Protocol
 
 import numpy as np
 from numpy.typing import NDArray
+
+Layers = dict[str, NDArray[np.float32]]
+"""Arrays of a product by name: ``embedding`` ``(time, feature, y, x)``, others ``(time, y, x)``."""
 
 
 @dataclass(frozen=True)
@@ -17,11 +20,6 @@ class Tile:
     column: int
     height: int
     width: int
-
-    @property
-    def pixels(self) -> int:
-        """Number of pixels."""
-        return self.height * self.width
 
     @property
     def rows(self) -> slice:
@@ -45,7 +43,7 @@ def tiles(height: int, width: int, side: int) -> list[Tile]:
 
 @dataclass(frozen=True)
 class Crop:
-    """One sensor's frames of a tile, with pixels around it, as the models take them.
+    """One sensor's frames of a tile and its neighbourhood, as the models take them.
 
     Attributes
     ----------
@@ -65,12 +63,12 @@ class Crop:
     margin: int
 
     @property
-    def own_valid(self) -> NDArray[np.bool_]:
+    def target_valid(self) -> NDArray[np.bool_]:
         """Validity of the tile's own pixels, ``(time, pixel)``."""
         return self.valid[(..., *self._inner)].reshape(len(self.valid), -1)
 
     @property
-    def own_values(self) -> NDArray[np.float32]:
+    def target_values(self) -> NDArray[np.float32]:
         """Values of the tile's own pixels, ``(time, band, pixel)``."""
         return self.values[(..., *self._inner)].reshape(*self.values.shape[:2], -1)
 
@@ -86,89 +84,41 @@ class Crop:
         return slice(self.margin, self.margin + rows), slice(self.margin, self.margin + columns)
 
 
-class Source(Protocol):
-    """Where one sensor's frames come from, tile by tile."""
+@dataclass(frozen=True)
+class Frames:
+    """One sensor's frames of a cube, read rectangle by rectangle.
 
-    @property
-    def times(self) -> NDArray[np.datetime64]:
-        """``(time,)``, increasing. Every frame has a valid pixel somewhere in the cube."""
+    Attributes
+    ----------
+    times
+        ``(time,)``, increasing. Every frame has a valid pixel somewhere in the cube.
+    shape
+        Rows and columns of the cube.
+    read
+        Gives, of some rows and columns, values scaled to 0..1 ``(time, band, y, x)`` and
+        where these are valid ``(time, y, x)``.
+    """
 
-    @property
-    def shape(self) -> tuple[int, int]:
-        """Rows and columns of the cube."""
+    times: NDArray[np.datetime64]
+    shape: tuple[int, int]
+    read: Callable[[slice, slice], tuple[NDArray[np.float32], NDArray[np.bool_]]]
 
     def crop(self, tile: Tile, margin: int) -> Crop:
         """Frames of a tile with ``margin`` more pixels on every side.
 
         What lies outside the cube is invalid, as it is for a patch at the cube's edge.
         """
-
-
-@dataclass(frozen=True)
-class Frames:
-    """One sensor's frames in memory: a `Source`.
-
-    Attributes
-    ----------
-    values
-        ``(time, band, y, x)``, 0..1, exactly 0 where not valid.
-    valid
-        ``(time, y, x)``.
-    times
-        ``(time,)``, increasing. Every frame has a valid pixel somewhere in the cube.
-    """
-
-    values: NDArray[np.float32]
-    valid: NDArray[np.bool_]
-    times: NDArray[np.datetime64]
-
-    @property
-    def days(self) -> NDArray[np.int64]:
-        """Calendar day of each frame, counted from 1970, ``(time,)``."""
-        return days_of(self.times)
-
-    @property
-    def shape(self) -> tuple[int, int]:
-        """Rows and columns of the cube."""
-        return self.valid.shape[1], self.valid.shape[2]
-
-    def crop(self, tile: Tile, margin: int) -> Crop:
-        """Frames of a tile, as of a `Source`."""
-        inside, beyond = reach(self.shape, tile, margin)
-        values = self.values[(..., *inside)]
-        return padded(values, self.valid[(..., *inside)], beyond, self.days, margin)
-
-
-Sides = tuple[tuple[int, int], tuple[int, int]]
-
-
-def reach(shape: tuple[int, int], tile: Tile, margin: int) -> tuple[tuple[slice, slice], Sides]:
-    """Rows and columns of a cube that a tile with a margin shows, and what it lacks.
-
-    Returns
-    -------
-    inside
-        Rows and columns within the cube.
-    beyond
-        Pixels that reach beyond it: above and below, left and right.
-    """
-    spans = ((tile.row, tile.height), (tile.column, tile.width))
-    bounds = [(first - margin, first + count + margin) for first, count in spans]
-    inside = [slice(max(a, 0), min(b, size)) for (a, b), size in zip(bounds, shape, strict=True)]
-    beyond = [(max(-a, 0), max(b - size, 0)) for (a, b), size in zip(bounds, shape, strict=True)]
-    return (inside[0], inside[1]), (beyond[0], beyond[1])
-
-
-def padded(
-    values: NDArray[np.float32],
-    valid: NDArray[np.bool_],
-    beyond: Sides,
-    days: NDArray[np.int64],
-    margin: int,
-) -> Crop:
-    """A crop of what lies within the cube, and of invalid pixels beyond it."""
-    values = np.pad(values, ((0, 0), (0, 0), *beyond))
-    return Crop(values, np.pad(valid, ((0, 0), *beyond)), days, margin)
+        inside, outside = [], []
+        spans = ((tile.row, tile.height), (tile.column, tile.width))
+        for (first, count), size in zip(spans, self.shape, strict=True):
+            start, stop = first - margin, first + count + margin
+            inside.append(slice(max(start, 0), min(stop, size)))
+            outside.append((max(-start, 0), max(stop - size, 0)))
+        values, valid = self.read(*inside)
+        values = np.pad(values, ((0, 0), (0, 0), *outside))
+        valid = np.pad(valid, ((0, 0), *outside))
+        np.copyto(values, 0, where=~valid[:, None])
+        return Crop(values, valid, days_of(self.times), margin)
 
 
 def days_of(times: NDArray[np.datetime64]) -> NDArray[np.int64]:
@@ -176,44 +126,11 @@ def days_of(times: NDArray[np.datetime64]) -> NDArray[np.int64]:
     return times.astype("datetime64[D]").astype(np.int64)
 
 
-@dataclass(frozen=True)
-class Embeddings:
-    """Embeddings of a tile or of a whole cube, and their quality.
-
-    Everything is NaN where the reference sensor's pixel is not valid.
-
-    Attributes
-    ----------
-    embedding
-        ``(time, feature, y, x)``.
-    context_share
-        ``(time, y, x)``, share of valid pixels in the reference sensor's context, 0..1.
-    days
-        Per other sensor ``(time, y, x)``: signed days from the embedding's date to the
-        frame it is paired with, NaN where that frame shows nothing at the pixel.
-    reconstruction_error
-        ``(time, y, x)``, mean absolute error over the reference sensor's bands when the
-        centre pixel is decoded from the embedding, in the sensor's own units.
-    """
-
-    embedding: NDArray[np.float32]
-    context_share: NDArray[np.float32]
-    days: dict[str, NDArray[np.float32]]
-    reconstruction_error: NDArray[np.float32]
-
-
 def count_valid(valid: NDArray[np.bool_], side: int) -> NDArray[np.int32]:
     """Number of valid pixels in the ``side`` x ``side`` patch around each pixel.
 
-    Parameters
-    ----------
-    valid
-        ``(time, y + side - 1, x + side - 1)``.
-
-    Returns
-    -------
-    counts
-        ``(time, y, x)``; from integer sums, so that they do not depend on the tile.
+    ``valid`` is ``(time, y + side - 1, x + side - 1)``, the counts are ``(time, y, x)``: integer
+    sums, so that they do not depend on the tile.
     """
     sums = np.pad(valid, ((0, 0), (1, 0), (1, 0))).astype(np.int32)
     sums = sums.cumsum(axis=1, dtype=np.int32).cumsum(axis=2, dtype=np.int32)

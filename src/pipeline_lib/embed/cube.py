@@ -19,7 +19,7 @@ from pipeline_lib.config import Embed, Sensor
 from pipeline_lib.cubes import grid_of
 from pipeline_lib.embed.item import embedding_item
 from pipeline_lib.embed.store import Layout, TileStore
-from pipeline_lib.embed.streaming import CubeFrames, streamed
+from pipeline_lib.embed.streaming import open_frames, streamed
 from pipeline_lib.errors import UserError
 from pipeline_lib.files import digest_file
 
@@ -46,17 +46,14 @@ def embed_cube(
         Name of the cube.
     cubes
         Its file per sensor; any sensor but the reference one may be missing.
-    encoders
-        Folder of the trained encoder per sensor.
-    fusion
-        Folder of the trained fusion.
+    encoders, fusion
+        Folders of the trained encoder per sensor and of the trained fusion.
     embed
         Stored type, tiles and batches.
     state
-        Working folder of unfinished exports, on the file system of ``output``.
+        Working folder of unfinished exports.
     output
-        Folder that receives ``embedding.zarr``, ``item.json`` and, last,
-        ``manifest.json``.
+        Folder that receives ``embedding.zarr``, ``item.json`` and, last, ``manifest.json``.
     config_digest
         Digest of the config keys that the product depends on.
     workers
@@ -83,14 +80,16 @@ def embed_cube(
     reference = joined.block.reference
     if reference not in cubes:
         raise UserError(f"{cube}: has no cube of {reference}, whose dates the embeddings have")
-    frames = {
-        sensor: CubeFrames.open(path, trained[sensor].normalisation)
+    opened = {
+        sensor: open_frames(path, trained[sensor].normalisation)
         for sensor, path in cubes.items()
         if sensor in trained
     }
-    data = {sensor: opened.cube for sensor, opened in frames.items()}
+    data = {sensor: usable for sensor, (usable, _) in opened.items()}
+    frames = {sensor: read for sensor, (_, read) in opened.items()}
+    grid = grid_of(data[reference])
     for sensor, other in data.items():
-        if grid_of(other) != grid_of(data[reference]):
+        if grid_of(other) != grid:
             raise UserError(
                 f"{cubes[sensor]}: lies on another grid than {cubes[reference]}; "
                 "bring both to one grid"
@@ -113,7 +112,7 @@ def embed_cube(
         "code": code_digest(Path(__file__)),
     }
     layout = Layout(
-        template=_template(frames[reference], joined.block.embedding_dim, digests),
+        template=_template(data[reference], joined.block.embedding_dim, digests),
         sensors=tuple(sensor for sensor in trained if sensor != reference),
         reference=reference,
         units=data[reference][data[reference].attrs["quantity"]].attrs["units"],
@@ -142,7 +141,7 @@ def embed_cube(
         torch.set_num_threads(threads)
     item = embedding_item(
         cube=cube,
-        grid=grid_of(data[reference]),
+        grid=grid,
         layout=layout,
         parameters={
             **digests,
@@ -164,13 +163,12 @@ def embed_cube(
     store.finish(output, item)
 
 
-def _template(frames: CubeFrames, features: int, digests: Mapping[str, str]) -> xr.Dataset:
+def _template(cube: xr.Dataset, features: int, digests: Mapping[str, str]) -> xr.Dataset:
     """Coordinates and attributes of the store."""
-    cube = frames.cube
     kept = ("site", "land_cover", "license", "source")
     return xr.Dataset(
         coords={
-            "time": ("time", frames.times, {"standard_name": "time"}),
+            "time": ("time", cube["time"].values, {"standard_name": "time"}),
             "feature": ("feature", np.arange(features), {"long_name": "number of the feature"}),
             **{name: cube[name].variable for name in ("y", "x", "spatial_ref")},
         },
@@ -181,7 +179,7 @@ def _template(frames: CubeFrames, features: int, digests: Mapping[str, str]) -> 
             **{key: cube.attrs[key] for key in kept if key in cube.attrs},
             **digests,
             "software": f"pipeline_lib {__version__}",
-            "source_items": json.dumps(_items(cube.isel(time=frames.usable))),
+            "source_items": json.dumps(_items(cube)),
         },
     )
 

@@ -16,8 +16,9 @@ import torch
 from numpy.typing import NDArray
 
 from pipeline_lib.config import Embed
+from pipeline_lib.cubes.schema import days_layer
 from pipeline_lib.dataset import closest_frames, window_frames, window_step
-from pipeline_lib.embed.arrays import Crop, Embeddings, Source, Tile, count_valid, tiles
+from pipeline_lib.embed.arrays import Crop, Frames, Layers, Tile, count_valid, tiles
 from pipeline_lib.models import TrainedEncoder, TrainedFusion
 
 FRAME_PX = {"cpu": 2**14, "cuda": 2**21}
@@ -32,7 +33,7 @@ BATCHES = {"cpu": 1, "cuda": 64}
 
 @dataclass(frozen=True)
 class _Paired:
-    """What one sensor gives to the dates of the reference sensor, within a tile.
+    """One sensor's frames that are paired with the dates of the reference sensor, in a tile.
 
     Attributes
     ----------
@@ -40,68 +41,52 @@ class _Paired:
         ``(date, pixel)``, the sensor's frame that the date is paired with.
     days
         ``(date, pixel)``, signed days from the date to that frame.
-    usable
-        ``(date, pixel)``, whether there is a date to be paired, and a frame for it.
+    present
+        ``(date, pixel)``, whether the target pixel is embedded and the sensor has a frame for it.
     latents
-        ``(frame * pixel, number)``; only where some date wants them do they hold anything.
+        ``(frame * pixel, dimension)``; zero where no date is paired with the frame.
     """
 
     frame: NDArray[np.int64]
     days: NDArray[np.float32]
-    usable: NDArray[np.bool_]
+    present: NDArray[np.bool_]
     latents: torch.Tensor
 
 
 def embed_arrays(
     *,
-    frames: Mapping[str, Source],
+    frames: Mapping[str, Frames],
     encoders: Mapping[str, TrainedEncoder],
     fusion: TrainedFusion,
     embed: Embed,
-) -> Embeddings:
-    """Embed a whole cube into memory.
+) -> Layers:
+    """Layers of a whole cube in memory, one date per frame of the reference sensor.
 
     Parameters
     ----------
     frames
-        Usable frames by sensor, on one grid; the reference sensor's are needed, any other
-        sensor may be missing.
+        Usable frames by sensor, on one grid; any sensor but the reference may be missing.
     encoders
         The trained encoder of every sensor of the fusion.
-    fusion
-        The trained fusion.
     embed
         Size of tiles and batches; the result depends on neither.
-
-    Returns
-    -------
-    embeddings
-        One date per frame of the reference sensor.
     """
-    reference = frames[fusion.block.reference]
-    shape = (len(reference.times), *reference.shape)
-    whole = Embeddings(
-        np.empty((shape[0], fusion.block.embedding_dim, *shape[1:]), np.float32),
-        np.empty(shape, np.float32),
-        {name: np.empty(shape, np.float32) for name in encoders if name != fusion.block.reference},
-        np.empty(shape, np.float32),
-    )
-    for tile in tiles(*reference.shape, embed.tile_px):
+    shape = frames[fusion.block.reference].shape
+    whole: Layers = {}
+    for tile in tiles(*shape, embed.tile_px):
         crops = crops_of(frames, encoders, tile)
         part = embed_crops(crops=crops, encoders=encoders, fusion=fusion, batch=embed.batch_size)
-        area = (..., tile.rows, tile.columns)
-        whole.embedding[area] = part.embedding
-        whole.context_share[area] = part.context_share
-        whole.reconstruction_error[area] = part.reconstruction_error
-        for name, days in part.days.items():
-            whole.days[name][area] = days
+        for name, values in part.items():
+            if name not in whole:
+                whole[name] = np.empty((*values.shape[:-2], *shape), np.float32)
+            whole[name][..., tile.rows, tile.columns] = values
     return whole
 
 
 def crops_of(
-    frames: Mapping[str, Source], encoders: Mapping[str, TrainedEncoder], tile: Tile
+    frames: Mapping[str, Frames], encoders: Mapping[str, TrainedEncoder], tile: Tile
 ) -> dict[str, Crop]:
-    """What the models have to see of each sensor that has frames, to embed a tile."""
+    """The tile with half a patch around it, of each sensor that has frames."""
     return {
         sensor: frames[sensor].crop(tile, trained.context.patch_px // 2)
         for sensor, trained in encoders.items()
@@ -116,8 +101,8 @@ def embed_crops(
     encoders: Mapping[str, TrainedEncoder],
     fusion: TrainedFusion,
     batch: int,
-) -> Embeddings:
-    """Embed a tile.
+) -> Layers:
+    """Layers of a tile, NaN where the reference sensor's pixel is not valid.
 
     Other sensors are paired, pixel by pixel, by the frame closest in time that is valid there.
     Where there is none, the sensor is absent from the fusion: nothing is invented for it.
@@ -125,7 +110,7 @@ def embed_crops(
     Parameters
     ----------
     crops
-        The tile and what is around it, by sensor, as `crops_of` gives it.
+        The tile and its neighbourhood by sensor, as `crops_of` gives them.
     encoders, fusion
         As in `embed_arrays`.
     batch
@@ -133,55 +118,59 @@ def embed_crops(
 
     Returns
     -------
-    embeddings
-        Of the tile.
+    layers
+        ``embedding`` ``(time, feature, y, x)``, and ``(time, y, x)``: ``context_share``, share
+        of valid pixels in the reference sensor's context, 0..1; ``reconstruction_error``, mean
+        absolute error over the reference sensor's bands when the target pixel is decoded from
+        the embedding, in the sensor's own units; and per other sensor ``days_to_<sensor>``,
+        signed days from the embedding's date to the paired frame, NaN where there is none.
     """
     name = fusion.block.reference
     reference, trained = crops[name], encoders[name]
     device = _device_of(trained)
     shape = (len(reference.days), *reference.shape)
-    centres = reference.own_valid
+    targets = reference.target_valid
     batch *= BATCHES[device.type]
     paired = {
-        sensor: _pair(crop, encoders[sensor], reference.days, centres, batch)
+        sensor: _pair(crop, encoders[sensor], reference.days, targets, batch)
         for sensor, crop in crops.items()
     }
 
-    observed = torch.from_numpy(reference.own_values).to(device).movedim(1, 2).flatten(0, 1)
+    observed = torch.from_numpy(reference.target_values).to(device).movedim(1, 2).flatten(0, 1)
     span = torch.from_numpy(trained.normalisation.upper - trained.normalisation.lower).to(device)
-    embedding = torch.full((centres.size, fusion.block.embedding_dim), torch.nan, device=device)
-    error = torch.full((centres.size,), torch.nan, device=device)
-    for date, pixel in _batches(centres, FUSED_BATCHES * batch):
+    embedding = torch.full((targets.size, fusion.block.embedding_dim), torch.nan, device=device)
+    error = torch.full((targets.size,), torch.nan, device=device)
+    for date, pixel in _batches(targets, FUSED_BATCHES * batch):
         fused = fusion.fusion.fuse(*_tokens(paired, encoders, date, pixel))
         decoded = trained.autoencoder.decoder.centre(fusion.fusion.split(fused)[name])
-        places = torch.from_numpy(date * centres.shape[1] + pixel).to(device)
-        missed = (decoded - observed.index_select(0, places)).abs() * span
+        places = torch.from_numpy(date * targets.shape[1] + pixel).to(device)
+        deviation = (decoded - observed.index_select(0, places)).abs() * span
         embedding.index_copy_(0, places, fused)
-        error.index_copy_(0, places, missed.mean(dim=1))
+        error.index_copy_(0, places, deviation.mean(dim=1))
 
-    share = _context_share(reference, trained)
-    return Embeddings(
-        embedding=embedding.view(*shape, -1).movedim(-1, 1).cpu().numpy(),
-        context_share=np.where(centres, share, np.float32(np.nan)).reshape(shape),
-        days={
-            sensor: _days(paired.get(sensor), centres.shape).reshape(shape)
+    share = np.where(targets, _context_share(reference, trained), np.float32(np.nan))
+    return {
+        "embedding": embedding.view(*shape, -1).movedim(-1, 1).cpu().numpy(),
+        "context_share": share.reshape(shape),
+        "reconstruction_error": error.reshape(shape).cpu().numpy(),
+        **{
+            days_layer(sensor): _days(paired.get(sensor), targets.shape).reshape(shape)
             for sensor in encoders
             if sensor != name
         },
-        reconstruction_error=error.reshape(shape).cpu().numpy(),
-    )
+    }
 
 
 def windows(count: int, trained: TrainedEncoder) -> list[range]:
-    """Frames of the window around every frame of a record; those beyond its ends are left out."""
+    """Frames of the window around every frame of a record, without those beyond its ends."""
     length = trained.context.frames
     step = window_step(trained.sensor.sequence.frames, length)
-    found = []
+    ranges = []
     for centre in range(count):
         indices, present = window_frames(count, centre, length, step)
         inside = indices[present]
-        found.append(range(int(inside[0]), int(inside[-1]) + 1, step))
-    return found
+        ranges.append(range(int(inside[0]), int(inside[-1]) + 1, step))
+    return ranges
 
 
 def _device_of(trained: TrainedEncoder) -> torch.device:
@@ -189,10 +178,10 @@ def _device_of(trained: TrainedEncoder) -> torch.device:
 
 
 def _batches(
-    wanted: NDArray[np.bool_], batch: int
+    needed: NDArray[np.bool_], batch: int
 ) -> Iterator[tuple[NDArray[np.int64], NDArray[np.int64]]]:
     """Indices of the true elements of ``(time, pixel)``, in order, in portions."""
-    times, pixels = np.nonzero(wanted)
+    times, pixels = np.nonzero(needed)
     for start in range(0, len(times), batch):
         yield times[start : start + batch], pixels[start : start + batch]
 
@@ -201,22 +190,22 @@ def _pair(
     crop: Crop,
     trained: TrainedEncoder,
     dates: NDArray[np.int64],
-    centres: NDArray[np.bool_],
+    targets: NDArray[np.bool_],
     batch: int,
 ) -> _Paired:
-    """Pair dates (days since 1970) with a sensor's frames and compute the latents they want."""
-    valid = crop.own_valid
-    pairs = [closest_frames(crop.days, int(day), valid) for day in dates]
-    frame = np.stack([found for found, _ in pairs])
-    usable = centres & np.stack([there for _, there in pairs])
-    wanted = np.zeros_like(valid)
-    date, pixel = np.nonzero(usable)
-    wanted[frame[date, pixel], pixel] = True
+    """Pair dates (days since 1970) with a sensor's frames, and compute the latents they need."""
+    valid = crop.target_valid
+    closest = [closest_frames(crop.days, int(day), valid) for day in dates]
+    frame = np.stack([frames for frames, _ in closest])
+    present = targets & np.stack([valid_there for _, valid_there in closest])
+    needed = np.zeros_like(valid)
+    date, pixel = np.nonzero(present)
+    needed[frame[date, pixel], pixel] = True
     return _Paired(
         frame=frame,
         days=(crop.days[frame] - dates[:, None]).astype(np.float32),
-        usable=usable,
-        latents=_latents(crop, trained, wanted, batch),
+        present=present,
+        latents=_latents(crop, trained, needed, batch),
     )
 
 
@@ -230,24 +219,24 @@ def _tokens(
     latents, days, present = {}, {}, {}
     for sensor, trained in encoders.items():
         device = _device_of(trained)
-        given = paired.get(sensor)
-        if given is None:
+        pair = paired.get(sensor)
+        if pair is None:
             latents[sensor] = torch.zeros(len(date), trained.sensor.latent_dim, device=device)
             days[sensor] = torch.zeros(len(date), device=device)
             present[sensor] = torch.zeros(len(date), dtype=torch.bool, device=device)
         else:
-            frame = given.frame[date, pixel]
-            places = torch.from_numpy(frame * given.usable.shape[1] + pixel)
-            latents[sensor] = given.latents.index_select(0, places.to(device))
-            days[sensor] = torch.from_numpy(given.days[date, pixel]).to(device)
-            present[sensor] = torch.from_numpy(given.usable[date, pixel]).to(device)
+            frame = pair.frame[date, pixel]
+            places = torch.from_numpy(frame * pair.present.shape[1] + pixel)
+            latents[sensor] = pair.latents.index_select(0, places.to(device))
+            days[sensor] = torch.from_numpy(pair.days[date, pixel]).to(device)
+            present[sensor] = torch.from_numpy(pair.present[date, pixel]).to(device)
     return latents, days, present
 
 
-def _days(given: _Paired | None, shape: tuple[int, ...]) -> NDArray[np.float32]:
-    if given is None:
+def _days(pair: _Paired | None, shape: tuple[int, ...]) -> NDArray[np.float32]:
+    if pair is None:
         return np.full(shape, np.nan, np.float32)
-    return np.where(given.usable, given.days, np.float32(np.nan))
+    return np.where(pair.present, pair.days, np.float32(np.nan))
 
 
 def _context_share(crop: Crop, trained: TrainedEncoder) -> NDArray[np.float32]:
@@ -259,24 +248,24 @@ def _context_share(crop: Crop, trained: TrainedEncoder) -> NDArray[np.float32]:
 
 
 def _latents(
-    crop: Crop, trained: TrainedEncoder, wanted: NDArray[np.bool_], batch: int
+    crop: Crop, trained: TrainedEncoder, needed: NDArray[np.bool_], batch: int
 ) -> torch.Tensor:
-    """Latents of the wanted centres, ``(frame * pixel, number)``."""
+    """Latents of the needed frames and pixels, ``(frame * pixel, dimension)``."""
     encoder = trained.autoencoder.encoder
     device = _device_of(trained)
-    count, pixels = wanted.shape
-    seen = count_valid(crop.valid, trained.context.patch_px).reshape(wanted.shape) > 0
+    count, pixels = needed.shape
+    seen = count_valid(crop.valid, trained.context.patch_px).reshape(needed.shape) > 0
     features = _frame_features(crop, trained)
-    latents = torch.zeros(wanted.size, trained.sensor.latent_dim, device=device)
+    latents = torch.zeros(needed.size, trained.sensor.latent_dim, device=device)
     around = windows(count, trained)
     # All dates of few pixels, then the next pixels: their features stay in the cache.
     for first in range(0, pixels, batch):
         block = features[first : first + batch]
         rows = block.flatten(0, 1)
-        for centre in np.flatnonzero(wanted[:, first : first + batch].any(axis=1)).tolist():
+        for centre in np.flatnonzero(needed[:, first : first + batch].any(axis=1)).tolist():
             window = around[centre]
             frames = np.asarray(window)
-            place = np.flatnonzero(wanted[centre, first : first + batch])
+            place = np.flatnonzero(needed[centre, first : first + batch])
             if len(place) == len(block):
                 gathered = block[:, window.start : window.stop : window.step]
             else:
@@ -284,9 +273,9 @@ def _latents(
                 gathered = rows.index_select(0, index.flatten()).view(*index.shape, -1)
             days = torch.from_numpy(crop.days[frames] - crop.days[centre])[None].to(device)
             there = torch.from_numpy(seen[frames][:, first + place].T).to(device)
-            found = encoder.latent(gathered, days, there, window.index(centre))
-            own = torch.from_numpy(centre * pixels + first + place).to(device)
-            latents.index_copy_(0, own, found)
+            latent = encoder.latent(gathered, days, there, window.index(centre))
+            target = torch.from_numpy(centre * pixels + first + place).to(device)
+            latents.index_copy_(0, target, latent)
     return latents
 
 
@@ -302,6 +291,6 @@ def _frame_features(crop: Crop, trained: TrainedEncoder) -> torch.Tensor:
         part = chosen[start : start + together]
         values, valid = (torch.from_numpy(a[part]).to(device) for a in (crop.values, crop.valid))
         maps = encoder.frame_features(values, valid)
-        for frame, found in zip(part, maps, strict=True):
-            features[:, frame] = found.flatten(1).T
+        for frame, frame_map in zip(part, maps, strict=True):
+            features[:, frame] = frame_map.flatten(1).T
     return features

@@ -14,21 +14,21 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pandas as pd
+import pystac
+from pystac.extensions.projection import ProjectionExtension
 
 from pipeline_lib import __version__
 from pipeline_lib.cubes import Grid
 from pipeline_lib.embed.store import EMBEDDING_CODINGS, Coding, Layout
 
+# Those for which pystac has no version of STAC 1.1.
 _HOME = "https://stac-extensions.github.io"
-SHARED_EXTENSIONS = (
-    f"{_HOME}/projection/v2.0.0/schema.json",
-    f"{_HOME}/processing/v1.2.0/schema.json",
-    f"{_HOME}/embeddings/v0.0.1/schema.json",
-)
+PROCESSING = f"{_HOME}/processing/v1.2.0/schema.json"
+EMBEDDINGS = f"{_HOME}/embeddings/v0.0.1/schema.json"
 DATACUBE = f"{_HOME}/datacube/v2.3.0/schema.json"
 RASTER = f"{_HOME}/raster/v2.0.0/schema.json"
 ZARR = "application/vnd+zarr; version=3"
-GEOTIFF = "image/tiff; application=geotiff; profile=cloud-optimized"
 
 
 def embedding_item(
@@ -41,18 +41,14 @@ def embedding_item(
     sources: Sequence[Mapping[str, str]],
     license_name: str,
 ) -> dict[str, Any]:
-    """Describe the embeddings of a cube as a STAC item.
+    """The STAC item of a cube's embeddings.
 
     Parameters
     ----------
-    cube
-        Name of the cube.
-    grid
-        Where the embeddings lie.
-    layout
-        When they are, and how they are stored.
+    cube, grid, layout
+        Name of the cube, where it lies, and how its embeddings are stored.
     parameters
-        What the inference ran with: digests of model and config, context, features.
+        What the inference ran with: digests of model and config, context, dimensions.
     model
         Address of the model's folder, relative to the item.
     sources
@@ -60,29 +56,21 @@ def embedding_item(
     license_name
         Licence of the source data: a name, and perhaps an address after it.
     """
-    west, south, east, north = grid.lonlat_bounds()
-    times = [_utc(time) for time in layout.template["time"].values]
+    times = pd.DatetimeIndex(layout.template["time"].values)
     coding = EMBEDDING_CODINGS[layout.dtype]
-    terms = license_name.split()
-    addresses = [term for term in terms if "://" in term]
-    named = [term for term in terms if term not in addresses]
-    return {
-        "type": "Feature",
-        "stac_version": "1.1.0",
-        "stac_extensions": [*SHARED_EXTENSIONS, DATACUBE],
-        "id": f"{cube}-embeddings",
-        "geometry": {"type": "Polygon", "coordinates": [_corners(grid)]},
-        "bbox": [west, south, east, north],
-        "properties": {
-            "datetime": None,
-            "start_datetime": times[0],
-            "end_datetime": times[-1],
+    addresses = [term for term in license_name.split() if "://" in term]
+    named = [term for term in license_name.split() if term not in addresses]
+    item = pystac.Item(
+        id=f"{cube}-embeddings",
+        geometry={"type": "Polygon", "coordinates": [_corners(grid)]},
+        bbox=list(grid.lonlat_bounds()),
+        datetime=None,
+        start_datetime=times[0].floor("s").to_pydatetime(),
+        end_datetime=times[-1].floor("s").to_pydatetime(),
+        properties={
             "gsd": grid.resolution,
             "license": named[0] if len(named) == 1 else "other",
-            "proj:code": f"EPSG:{grid.epsg}",
-            "proj:shape": list(grid.shape),
-            "proj:transform": [grid.resolution, 0.0, grid.left, 0.0, -grid.resolution, grid.top],
-            "cube:dimensions": _dimensions(grid, times, layout),
+            "cube:dimensions": _dimensions(grid, layout),
             "cube:variables": _variables(layout),
             "processing:software": {"pipeline_lib": __version__},
             "emb:runtime_parameters": dict(parameters),
@@ -95,52 +83,55 @@ def embedding_item(
                 ),
             },
         },
-        "links": [
-            {
-                "rel": "emb:model",
-                "href": f"{model}/model.json",
-                "type": "application/json",
-                "title": f"model {parameters['model_digest']}",
-            },
-            *({"rel": "emb:source-data", **source} for source in sources),
-            *({"rel": "license", "href": href} for href in addresses),
-        ],
-        "assets": {
-            "embeddings": {
-                "href": "./embedding.zarr",
-                "type": ZARR,
-                "title": "embeddings and their quality",
-                "roles": ["data"],
-                "data_type": coding.dtype,
-                "nodata": no_data(coding),
-            },
-            "uncertainty": {
-                "href": "./embedding.zarr/reconstruction_error",
-                "type": ZARR,
-                "title": "reconstruction error of the centre pixel",
-                "roles": ["uncertainty"],
-            },
-            "manifest": {
-                "href": "./manifest.json",
-                "type": "application/json",
-                "title": "files of the store with their SHA-256",
-                "roles": ["metadata"],
-            },
-        },
-    }
+        stac_extensions=[PROCESSING, EMBEDDINGS, DATACUBE],
+    )
+    ProjectionExtension.ext(item, add_if_missing=True).apply(
+        code=f"EPSG:{grid.epsg}",
+        shape=list(grid.shape),
+        transform=[grid.resolution, 0.0, grid.left, 0.0, -grid.resolution, grid.top],
+    )
+    title = f"model {parameters['model_digest']}"
+    item.add_link(pystac.Link("emb:model", f"{model}/model.json", pystac.MediaType.JSON, title))
+    item.add_links(
+        [pystac.Link("emb:source-data", link["href"], title=link["title"]) for link in sources]
+    )
+    item.add_links([pystac.Link("license", address) for address in addresses])
+    stored = {"data_type": coding.dtype, "nodata": no_data(coding)}
+    for key, href, media_type, role, title, fields in (
+        ("embeddings", "embedding.zarr", ZARR, "data", "embeddings and their quality", stored),
+        (
+            "uncertainty",
+            "embedding.zarr/reconstruction_error",
+            ZARR,
+            "uncertainty",
+            "reconstruction error of the centre pixel",
+            {},
+        ),
+        (
+            "manifest",
+            "manifest.json",
+            pystac.MediaType.JSON,
+            "metadata",
+            "number of embeddings of each date, digests, files of the store",
+            {},
+        ),
+    ):
+        asset = pystac.Asset(f"./{href}", title, None, media_type, [role], fields)
+        item.add_asset(key, asset)
+    return item.to_dict(include_self_link=False, transform_hrefs=False)
 
 
 def single_date_item(
     *,
     parent: Mapping[str, Any],
     product: Path,
-    time: np.datetime64,
+    time: pd.Timestamp,
     scenes: Sequence[str],
     bands: Sequence[Mapping[str, Any]],
     dtype: str,
     geotiff: Path,
 ) -> dict[str, Any]:
-    """Describe a GeoTIFF of one date as a STAC item: a single acquisition.
+    """The STAC item of a GeoTIFF of one date: a single acquisition.
 
     Parameters
     ----------
@@ -152,59 +143,54 @@ def single_date_item(
         Time of the acquisition, UTC.
     scenes
         Ids of its scenes; of the parent's links to scenes those are kept.
-    bands
-        Band objects of the file.
-    dtype
-        Type of the file's numbers.
+    bands, dtype
+        Band objects of the file, and the type of its numbers.
     geotiff
         The file; the item is meant to lie beside it.
     """
-    stamp = _utc(time)
-    own = ("datetime", "start_datetime", "end_datetime", "cube:dimensions", "cube:variables")
-    kept = {key: value for key, value in parent["properties"].items() if key not in own}
-    links = [
-        {**link, "href": _moved(link["href"], product, geotiff.parent)}
-        for link in parent["links"]
-        if link["rel"] in ("emb:model", "license")
-        or (link["rel"] == "emb:source-data" and (link["title"] in scenes or _is_file(link)))
-    ]
-    return {
-        **parent,
-        "stac_extensions": [*SHARED_EXTENSIONS, RASTER],
-        "id": f"{parent['id']}-{geotiff.stem}",
-        "properties": {"datetime": stamp, **kept},
-        "links": [
-            {
-                "rel": "derived_from",
-                "href": _moved("item.json", product, geotiff.parent),
-                "type": "application/geo+json",
-                "title": parent["id"],
-            },
-            *links,
-        ],
-        "assets": {
-            "embeddings": {
-                "href": f"./{geotiff.name}",
-                "type": GEOTIFF,
-                "title": f"embeddings of {stamp} and their quality",
-                "roles": ["data"],
-                "data_type": dtype,
-                "bands": [dict(band) for band in bands],
-            }
-        },
-    }
+    item = pystac.Item.from_dict(dict(parent), preserve_dict=True)
+    stamp = time.floor("s")
+    item.id = f"{parent['id']}-{geotiff.stem}"
+    item.datetime = stamp.to_pydatetime()
+    for key in ("start_datetime", "end_datetime", "cube:dimensions", "cube:variables"):
+        del item.properties[key]
+    item.stac_extensions = [RASTER if name == DATACUBE else name for name in item.stac_extensions]
+    links = [pystac.Link("derived_from", "item.json", pystac.MediaType.GEOJSON, parent["id"])]
+    for link in item.links:
+        is_scene = link.rel == "emb:source-data" and "://" in str(link.target)
+        if not is_scene or link.title in scenes:
+            links.append(link)
+    for link in links:
+        link.target = _moved(str(link.target), product, geotiff.parent)
+    item.links = links
+    asset = pystac.Asset(
+        f"./{geotiff.name}",
+        f"embeddings of {stamp:%Y-%m-%dT%H:%M:%SZ} and their quality",
+        None,
+        pystac.MediaType.COG,
+        ["data"],
+        {"data_type": dtype, "bands": [dict(band) for band in bands]},
+    )
+    item.assets = {"embeddings": asset}
+    return item.to_dict(include_self_link=False, transform_hrefs=False)
 
 
-def _dimensions(grid: Grid, times: list[str], layout: Layout) -> dict[str, Any]:
+def _dimensions(grid: Grid, layout: Layout) -> dict[str, Any]:
     west, south, east, north = grid.bounds
     half = grid.resolution / 2
-    shared = {"type": "spatial", "unit": "m", "reference_system": grid.epsg}
+    stamps = np.datetime_as_string(layout.template["time"].values, unit="s")
+    times = [f"{stamp}Z" for stamp in stamps]
+    shared = {
+        "type": "spatial",
+        "unit": "m",
+        "reference_system": grid.epsg,
+        "step": grid.resolution,
+    }
     return {
         "time": {"type": "temporal", "extent": [times[0], times[-1]], "values": times},
         "feature": {"type": "other", "values": layout.template["feature"].values.tolist()},
-        "y": shared
-        | {"axis": "y", "extent": [south + half, north - half], "step": grid.resolution},
-        "x": shared | {"axis": "x", "extent": [west + half, east - half], "step": grid.resolution},
+        "y": shared | {"axis": "y", "extent": [south + half, north - half]},
+        "x": shared | {"axis": "x", "extent": [west + half, east - half]},
     }
 
 
@@ -219,7 +205,7 @@ def _variables(layout: Layout) -> dict[str, Any]:
             "data_type": codings[name].dtype,
             "nodata": no_data(codings[name]),
         }
-        for name, attributes in layout.layers().items()
+        for name, attributes in layout.attributes().items()
     }
 
 
@@ -231,16 +217,8 @@ def _quantization(coding: Coding) -> dict[str, Any]:
 
 
 def no_data(coding: Coding) -> float | str:
-    """The missing number as STAC writes it: JSON has no NaN."""
+    """The no-data value as STAC writes it: JSON has no NaN."""
     return "nan" if np.isnan(coding.fill) else coding.fill
-
-
-def _utc(time: np.datetime64) -> str:
-    return f"{np.datetime_as_string(time, unit='s')}Z"
-
-
-def _is_file(link: Mapping[str, str]) -> bool:
-    return "://" not in link["href"]
 
 
 def _moved(href: str, source: Path, target: Path) -> str:

@@ -1,40 +1,36 @@
 """The stored product: a Zarr v3 store written tile by tile, and its manifest.
 
 A tile is one shard, thus one file, of each layer, with all dates; inside, small chunks can
-be read one by one. A file has one writer, and appears whole.
+be read one by one, and each has a checksum. A file has one writer, and appears whole.
 
-A run of the export may be killed at any moment. Finished tiles are recorded beside the
-growing store, in a working folder; the finished store is moved into place and its
-manifest, which lists every file with size and SHA-256, is written last. A folder without
-a manifest is no product.
+An export may be killed at any moment. Finished tiles are recorded beside the growing store,
+in a working folder; the finished store is moved into place, and its manifest is written last.
+A folder without a manifest is no product.
 """
 
 from __future__ import annotations
 
-import json
+import errno
 import logging
 import shutil
 from collections.abc import Iterable, Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Self
+from typing import Any
 
 import numpy as np
 import xarray as xr
 import zarr
 from numpy.typing import NDArray
-from zarr.abc.store import ByteRequest
 from zarr.codecs import BloscCodec, Crc32cCodec
-from zarr.core.buffer import Buffer, BufferPrototype
-from zarr.storage import LocalStore
 
 from pipeline_lib.cubes.schema import days_layer
-from pipeline_lib.embed.arrays import Embeddings, Tile, tiles
+from pipeline_lib.embed.arrays import Layers, Tile, tiles
+from pipeline_lib.embed.manifest import MANIFEST, read_manifest
 from pipeline_lib.errors import UserError
-from pipeline_lib.files import digest_file, read_json, write_json
+from pipeline_lib.files import read_json, write_json
 
 STORE = "embedding.zarr"
-MANIFEST = "manifest.json"
 ITEM = "item.json"
 CHUNK_DATES = 8
 CHUNK_PX = 64
@@ -45,15 +41,15 @@ log = logging.getLogger(__name__)
 
 @dataclass(frozen=True)
 class Coding:
-    """How numbers are stored: as they are, or as whole multiples of a step.
+    """How values are stored: as they are, or as whole multiples of a step.
 
     Attributes
     ----------
     dtype
         Stored type.
     fill
-        Stored where there is no number; for integers the end of the type's range, which
-        no number is stored as.
+        Stored where there is no value; for integers the end of the type's range, which
+        no value is stored as.
     step
         Unit of the stored integers (``scale_factor`` of CF); none for floating point.
     spare_bits
@@ -67,17 +63,14 @@ class Coding:
 
     @property
     def attributes(self) -> dict[str, Any]:
-        """What tells readers of CF, GDAL among them, how to decode."""
+        """Attributes by which readers of CF, GDAL among them, decode."""
         if self.step is None:
             return {}
         scale = {} if self.step == 1 else {"scale_factor": self.step}
         return {"_FillValue": int(self.fill), **scale}
 
     def encode(self, values: NDArray[np.floating]) -> tuple[NDArray[Any], int]:
-        """Stored form of numbers, NaN where missing, and how many lie beyond the type's range.
-
-        Those become the last number that the type holds.
-        """
+        """Stored form of values (NaN where missing), and how many were clipped to the range."""
         if self.step is None:
             return _rounded(values.astype(self.dtype), self.spare_bits), 0
         limits = np.iinfo(self.dtype)
@@ -85,9 +78,9 @@ class Coding:
         last = limits.max - (self.fill == limits.max)
         whole = np.divide(values, self.step, dtype=np.float32)
         np.rint(whole, out=whole)
-        beyond = int(np.count_nonzero((whole < first) | (whole > last)))
+        clipped = int(np.count_nonzero((whole < first) | (whole > last)))
         whole.clip(first, last, out=whole)
-        return np.nan_to_num(whole, copy=False, nan=self.fill).astype(self.dtype), beyond
+        return np.nan_to_num(whole, copy=False, nan=self.fill).astype(self.dtype), clipped
 
 
 EMBEDDING_CODINGS = {
@@ -110,6 +103,34 @@ def _rounded(values: NDArray[Any], bits: int) -> NDArray[Any]:
         return values
     half, kept = np.uint16(1 << (bits - 1)), np.uint16(0xFFFF << bits & 0xFFFF)
     return ((values.view(np.uint16) + half) & kept).view(np.float16)
+
+
+def layer_attributes(
+    reference: str, units: str, sensors: Iterable[str]
+) -> dict[str, dict[str, str]]:
+    """Long name and units of each layer; ``sensors`` are those besides the reference sensor."""
+    return {
+        "embedding": {"long_name": "embedding of the pixel and its context", "units": "1"},
+        "context_share": {
+            "long_name": f"share of valid {reference} pixels in the context",
+            "units": "1",
+        },
+        "reconstruction_error": {
+            "long_name": (
+                f"mean absolute error over the bands of {reference}, "
+                "decoded from the embedding at the centre pixel"
+            ),
+            "units": units,
+        },
+        **{
+            days_layer(sensor): {
+                "long_name": f"signed time to the paired frame of {sensor}; missing: none",
+                # In the plural, xarray may take it for a duration and not for a number.
+                "units": "day",
+            }
+            for sensor in sensors
+        },
+    }
 
 
 @dataclass(frozen=True)
@@ -146,7 +167,7 @@ class Layout:
 
     @property
     def chunks(self) -> tuple[int, int, int, int]:
-        """Shape of a chunk of ``embedding``; those of the other layers lack the feature."""
+        """Shape of a chunk of ``embedding``; those of the other layers have no feature."""
         time, feature, _, _ = self.shape
         fitting = (px for px in range(CHUNK_PX, 15, -1) if self.tile_px % px == 0)
         side = next(fitting, self.tile_px)
@@ -159,7 +180,7 @@ class Layout:
         return full[0], full[1], min(self.tile_px, full[2]), min(self.tile_px, full[3])
 
     def codings(self) -> dict[str, Coding]:
-        """How each array is stored."""
+        """How each layer is stored."""
         return {
             "embedding": EMBEDDING_CODINGS[self.dtype],
             "context_share": SHARE_CODING,
@@ -167,30 +188,9 @@ class Layout:
             **{days_layer(sensor): DAYS_CODING for sensor in self.sensors},
         }
 
-    def layers(self) -> dict[str, dict[str, Any]]:
-        """Attributes of each stored array."""
-        return {
-            "embedding": {"long_name": "embedding of the pixel and its context", "units": "1"},
-            "context_share": {
-                "long_name": f"share of valid {self.reference} pixels in the context",
-                "units": "1",
-            },
-            "reconstruction_error": {
-                "long_name": (
-                    f"mean absolute error over the bands of {self.reference}, "
-                    "decoded from the embedding at the centre pixel"
-                ),
-                "units": self.units,
-            },
-            **{
-                days_layer(sensor): {
-                    "long_name": f"signed time to the paired frame of {sensor}; missing: none",
-                    # In the plural, xarray may take it for a duration and not for a number.
-                    "units": "day",
-                }
-                for sensor in self.sensors
-            },
-        }
+    def attributes(self) -> dict[str, dict[str, str]]:
+        """Long name and units of each layer."""
+        return layer_attributes(self.reference, self.units, self.sensors)
 
 
 class TileStore:
@@ -199,35 +199,36 @@ class TileStore:
     Parameters
     ----------
     state
-        Working folder, on the file system of the product.
+        Working folder.
     origin
-        Everything the values depend on: digests of model, inputs and settings. What was
-        begun with other inputs or settings is thrown away.
+        Everything the values depend on: digests of model, inputs and settings. An export
+        with other inputs or settings starts anew.
     layout
         What the store holds.
 
     Raises
     ------
     UserError
-        If the folder holds an export that another model began: models never mix in one
+        If the folder holds an unfinished export of another model: models never mix in one
         store, and days of work are not thrown away for a slip in the config.
     """
 
     def __init__(self, state: Path, origin: Mapping[str, Any], layout: Layout) -> None:
         self._state, self._origin, self._layout = state, dict(origin), layout
+        self._tiles = tiles(*layout.shape[2:], layout.tile_px)
         header, store = state / "origin.json", state / STORE
         if header.exists():
-            found = read_json(header)
-            differs = sorted(k for k in {*found, *origin} if found.get(k) != origin.get(k))
+            earlier = read_json(header)
+            differs = sorted(k for k in {*earlier, *origin} if earlier.get(k) != origin.get(k))
             if "model_digest" in differs:
                 raise UserError(
-                    f"{state}: an export begun with another model (model_digest "
-                    f"{found.get('model_digest')}) waits here; delete this folder to export anew"
+                    f"{state}: holds an unfinished export of another model (model_digest "
+                    f"{earlier.get('model_digest')}); delete this folder to start anew"
                 )
             if differs:
-                log.warning("%s: begun with another %s; starting anew", state, ", ".join(differs))
+                log.warning("%s: other %s than before; starting anew", state, ", ".join(differs))
                 header.unlink()
-        # A run may have been killed between moving the store away and its manifest.
+        # A run may have been killed between moving the store away and writing its manifest.
         if not (header.exists() and (store.exists() or (state / MANIFEST).exists())):
             shutil.rmtree(state, ignore_errors=True)
             _create(store, layout)
@@ -240,99 +241,70 @@ class TileStore:
 
     def pending(self) -> list[Tile]:
         """Tiles that are not finished, in order."""
-        if not self._arrays:
-            return []
-        return [tile for tile in self._tiles() if not self._is_whole(tile)]
+        return [tile for tile in self._tiles if self._arrays and not self._is_whole(tile)]
 
-    def write(self, tile: Tile, part: Embeddings) -> None:
+    def write(self, tile: Tile, layers: Layers) -> None:
         """Store a tile and record it as finished."""
-        layers = {
-            "embedding": part.embedding,
-            "context_share": part.context_share,
-            "reconstruction_error": part.reconstruction_error,
-            **{days_layer(sensor): days for sensor, days in part.days.items()},
-        }
-        codings, files, clipped = self._layout.codings(), self._files(tile), 0
+        codings, side, clipped = self._layout.codings(), self._layout.tile_px, 0
+        shards = []
         for name, values in layers.items():
+            place = f"{'0/0' if values.ndim == 4 else '0'}/{tile.row // side}/{tile.column // side}"
+            shard = self._state / STORE / name / "c" / place
             # Zarr would read a damaged shard before it writes into it.
-            files[name].unlink(missing_ok=True)
+            shard.unlink(missing_ok=True)
             stored, beyond = codings[name].encode(values)
             self._arrays[name][..., tile.rows, tile.columns] = stored
             clipped += beyond
+            shards.append(shard)
         record = {
-            "tile": asdict(tile),
-            "embeddings": [int(n) for n in np.isfinite(part.reconstruction_error).sum((1, 2))],
+            "embeddings": (~np.isnan(layers["reconstruction_error"])).sum((1, 2)).tolist(),
             "clipped": clipped,
-            "files": _describe(self._state / STORE, files.values()),
+            "files": _sizes(self._state / STORE, shards),
         }
         write_json(self._record(tile), record)
 
     def finish(self, output: Path, item: Mapping[str, Any]) -> None:
-        """Move the finished store into ``output``, add its STAC item, then the manifest.
-
-        Raises
-        ------
-        UserError
-            If the store was moved by an earlier run and has been damaged since.
-        """
+        """Move the finished store into ``output``, add its STAC item, then the manifest."""
         store, moved, sealed = self._state / STORE, output / STORE, self._state / MANIFEST
         if store.exists():
             write_json(sealed, self._manifest())
             output.mkdir(parents=True, exist_ok=True)
             (output / MANIFEST).unlink(missing_ok=True)
             shutil.rmtree(moved, ignore_errors=True)
-            store.rename(moved)
-        manifest = read_json(sealed)
-        if damaged := _damaged(moved, manifest["files"]):
-            shutil.rmtree(self._state)
-            raise UserError(f"{moved}: damaged ({damaged[0]}); run the export again")
+            try:
+                store.rename(moved)
+            except OSError as error:
+                # The products may lie on another disk than the working folder.
+                if error.errno != errno.EXDEV:
+                    raise
+                shutil.copytree(store, moved)
         write_json(output / ITEM, item)
-        write_json(output / MANIFEST, manifest)
-        # Header and seal go last: until then, a run that follows has nothing to do again.
+        write_json(output / MANIFEST, read_json(sealed))
+        # The sealed manifest goes last: until then, the next run has nothing to do again.
         shutil.rmtree(self._state / "tiles", ignore_errors=True)
         shutil.rmtree(self._state)
 
     def _manifest(self) -> dict[str, Any]:
         store = self._state / STORE
-        records = [read_json(self._record(tile)) for tile in self._tiles()]
-        files: dict[str, Any] = {}
+        records = [read_json(self._record(tile)) for tile in self._tiles]
+        files = _sizes(store, store.rglob("*"))
         for record in records:
             files |= record["files"]
-        files |= _describe(
-            store,
-            (path for path in store.rglob("*") if path.relative_to(store).as_posix() not in files),
-        )
         times = self._layout.template["time"].values
         return {
             **self._origin,
-            "tiles": [record["tile"] for record in records],
             "times": np.datetime_as_string(times, unit="s").tolist(),
             "embeddings": np.sum([record["embeddings"] for record in records], 0).tolist(),
             "clipped": sum(record["clipped"] for record in records),
             "files": dict(sorted(files.items())),
         }
 
-    def _tiles(self) -> list[Tile]:
-        _, _, height, width = self._layout.shape
-        return tiles(height, width, self._layout.tile_px)
-
     def _record(self, tile: Tile) -> Path:
         return self._state / "tiles" / f"{tile.row}-{tile.column}.json"
 
     def _is_whole(self, tile: Tile) -> bool:
-        if not self._record(tile).exists():
-            return False
-        files = read_json(self._record(tile))["files"]
-        return not _damaged(self._state / STORE, files)
-
-    def _files(self, tile: Tile) -> dict[str, Path]:
-        """The file of each layer that a tile fills; it is missing where all is missing."""
-        side = self._layout.tile_px
-        place = f"{tile.row // side}/{tile.column // side}"
-        return {
-            name: self._state / STORE / name / "c" / ("0/0" if name == "embedding" else "0") / place
-            for name in self._layout.layers()
-        }
+        record = self._record(tile)
+        return record.exists() and not _damaged(self._state / STORE, read_json(record)["files"])
 
 
 def _create(path: Path, layout: Layout) -> None:
@@ -341,7 +313,8 @@ def _create(path: Path, layout: Layout) -> None:
     encoding = {"time": {"units": "seconds since 1970-01-01", "dtype": "float64"}}
     template.to_zarr(path, zarr_format=3, consolidated=False, encoding=encoding)
     group = zarr.open_group(path, mode="r+")
-    described, grid = layout.layers(), {"grid_mapping": "spatial_ref", "coordinates": "spatial_ref"}
+    attributes = layout.attributes()
+    grid = {"grid_mapping": "spatial_ref", "coordinates": "spatial_ref"}
     for name, coding in layout.codings().items():
         whole = name == "embedding"
         keep = slice(None) if whole else [0, 2, 3]
@@ -355,56 +328,33 @@ def _create(path: Path, layout: Layout) -> None:
             # With a checksum every reader notices an altered chunk.
             compressors=(BloscCodec(cname="zstd", clevel=5, shuffle="shuffle"), Crc32cCodec()),
             dimension_names=("time", "feature", "y", "x") if whole else ("time", "y", "x"),
-            attributes=described[name] | coding.attributes | grid,
+            attributes=attributes[name] | coding.attributes | grid,
         )
 
 
-def _describe(store: Path, paths: Iterable[Path]) -> dict[str, dict[str, Any]]:
-    """Size and SHA-256 of those paths that are files."""
+def _sizes(store: Path, paths: Iterable[Path]) -> dict[str, int]:
+    """Bytes of those paths that are files. A shard is no file where all of it is missing."""
     return {
-        path.relative_to(store).as_posix(): {
-            "bytes": path.stat().st_size,
-            "sha256": digest_file(path),
-        }
-        for path in paths
-        if path.is_file()
+        path.relative_to(store).as_posix(): path.stat().st_size for path in paths if path.is_file()
     }
 
 
-def _damaged(store: Path, files: Mapping[str, Mapping[str, Any]]) -> list[str]:
+def _damaged(store: Path, files: Mapping[str, int]) -> list[str]:
     """Files that are gone or whose size is not what was written."""
-    return [
-        key
-        for key, about in files.items()
-        if not (store / key).is_file() or (store / key).stat().st_size != about["bytes"]
-    ]
-
-
-def read_manifest(folder: str | Path) -> dict[str, Any]:
-    """Read the manifest of a product.
-
-    Raises
-    ------
-    UserError
-        If the folder holds no finished product.
-    """
-    path = Path(folder) / MANIFEST
-    if not path.exists():
-        raise UserError(f"{folder}: no finished embeddings (no {MANIFEST}); run the export again")
-    manifest: dict[str, Any] = read_json(path)
-    return manifest
+    present = _sizes(store, (store / key for key in files))
+    return [key for key, size in files.items() if present.get(key) != size]
 
 
 def read_embedding(folder: str | Path, *, load: bool = True) -> xr.Dataset:
-    """Read the embeddings of a cube.
+    """Embeddings of a cube and their quality layers.
 
     Parameters
     ----------
     folder
         Folder with ``manifest.json`` and ``embedding.zarr``.
     load
-        Read everything and compare it with the manifest. Otherwise presence and size of
-        every file are checked, now and again whenever values are read from it.
+        Read everything, check its checksums, and compare the number of embeddings of each date
+        with the manifest. Otherwise only presence and size of every file are checked.
 
     Returns
     -------
@@ -421,81 +371,45 @@ def read_embedding(folder: str | Path, *, load: bool = True) -> xr.Dataset:
     """
     folder = Path(folder)
     manifest = read_manifest(folder)
-    store, files = folder / STORE, manifest["files"]
-    if _model_of(store) not in (None, manifest["model_digest"]):
+    again = f"delete {folder / MANIFEST} and run the export again"
+    if damaged := _damaged(folder / STORE, manifest["files"]):
         raise UserError(
-            f"{folder}: the manifest and the store are of different models; "
-            f"delete {folder / MANIFEST} and run the export again"
+            f"{folder / STORE}: damaged, {len(damaged)} file(s) differ from the manifest, "
+            f"first {damaged[0]}; {again}"
         )
-    damaged = _damaged(store, files)
-    if load and not damaged:
-        damaged = [key for key in files if digest_file(store / key) != files[key]["sha256"]]
-    if damaged:
-        raise _damage(folder, damaged)
-    listed = _ListedStore(folder, files)
-    data: xr.Dataset = xr.open_zarr(listed, consolidated=False, chunks=None, decode_cf=False)
+    data: xr.Dataset = xr.open_zarr(
+        folder / STORE, consolidated=False, chunks=None, decode_cf=False
+    )
+    if data.attrs["model_digest"] != manifest["model_digest"]:
+        raise UserError(f"{folder}: the manifest and the store are of different models; {again}")
     # The listing of a folder has no order of its own.
-    layers = sorted((str(name) for name in data if "time" in data[name].dims), key=_place)
+    layers = sorted((str(name) for name in data if "time" in data[name].dims), key=_position)
     for name in layers:
         # Factors of type float32 decode into float32.
         factor = np.float32(data[name].attrs.get("scale_factor", 1))
         data[name].attrs["scale_factor"] = factor
     data = xr.decode_cf(data, decode_coords="all")[layers]
-    return data.load() if load else data
+    if not load:
+        return data
+    try:
+        data = data.load()
+    except (ValueError, RuntimeError) as error:
+        raise UserError(f"{folder / STORE}: damaged ({error}); {again}") from error
+    counts = data["reconstruction_error"].notnull().sum(("y", "x"))
+    if counts.values.tolist() != manifest["embeddings"]:
+        raise UserError(f"{folder / STORE}: damaged, embeddings are missing; {again}")
+    return data
 
 
-def _place(layer: str) -> tuple[bool, bool, str]:
+def _position(layer: str) -> tuple[bool, bool, str]:
     """Where a layer stands among the others."""
     return layer != "embedding", layer.startswith("days_to_"), layer
-
-
-class _ListedStore(LocalStore):
-    """A product's store whose files are what its manifest lists, at every reading.
-
-    Zarr takes a file that is gone for one where everything is missing.
-    """
-
-    def __init__(self, folder: Path, files: Mapping[str, Mapping[str, Any]]) -> None:
-        super().__init__(folder / STORE, read_only=True)
-        self._folder, self._files = folder, files
-
-    def with_read_only(self, read_only: bool = False) -> Self:
-        return type(self)(self._folder, self._files)
-
-    async def get(
-        self,
-        key: str,
-        prototype: BufferPrototype | None = None,
-        byte_range: ByteRequest | None = None,
-    ) -> Buffer | None:
-        if key in self._files and _damaged(self.root, {key: self._files[key]}):
-            raise _damage(self._folder, [key])
-        return await super().get(key, prototype, byte_range)
-
-
-def _damage(folder: Path, damaged: list[str]) -> UserError:
-    return UserError(
-        f"{folder / STORE}: damaged, {len(damaged)} file(s) differ from the manifest, "
-        f"first {damaged[0]}; delete {folder / MANIFEST} and run the export again"
-    )
-
-
-def _model_of(store: Path) -> str | None:
-    """Digest of the model that made a store; none where its header cannot be read."""
-    try:
-        attributes = json.loads((store / "zarr.json").read_text())["attributes"]
-    except (OSError, ValueError, KeyError):
-        return None
-    return str(attributes.get("model_digest"))
 
 
 def same_model(embeddings: Mapping[str, xr.Dataset]) -> str:
     """Digest of the one model that made all of these embeddings.
 
-    Raises
-    ------
-    UserError
-        If they come from different models: their numbers cannot be compared.
+    Raises UserError if they come from different models: these cannot be compared.
     """
     digests = {name: data.attrs["model_digest"] for name, data in embeddings.items()}
     first = next(iter(digests))

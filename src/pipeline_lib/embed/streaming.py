@@ -9,9 +9,8 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Self, TypeVar
+from typing import TypeVar
 
 import numpy as np
 import xarray as xr
@@ -19,63 +18,30 @@ from numpy.typing import NDArray
 
 from pipeline_lib.cubes import clear_counts, decode, read_cube
 from pipeline_lib.dataset import Normalisation, valid_pixels
-from pipeline_lib.embed.arrays import Crop, Tile, days_of, padded, reach
+from pipeline_lib.embed.arrays import Frames, Tile
 
 Read = TypeVar("Read")
 Computed = TypeVar("Computed")
 
 
-@dataclass(frozen=True)
-class CubeFrames:
-    """One sensor's frames in the file of a cube: a `Source`.
+def open_frames(path: Path, normalisation: Normalisation) -> tuple[xr.Dataset, Frames]:
+    """The opened cube, of its frames those with a clear pixel, and these frames themselves.
 
-    Attributes
-    ----------
-    cube
-        Opened, not read.
-    normalisation
-        Scaling of its values.
-    usable
-        ``(time,)``, indices of the frames that have a clear pixel.
+    Raises UserError if the cube is unreadable or damaged, or has other bands than the
+    normalisation.
     """
+    cube = read_cube(path, load=False)
+    normalisation.check_bands([str(band) for band in cube["band"].values], str(path))
+    usable = np.flatnonzero(clear_counts(cube, path))
+    quantity = cube.attrs["quantity"]
 
-    cube: xr.Dataset
-    normalisation: Normalisation
-    usable: NDArray[np.intp]
-
-    @classmethod
-    def open(cls, path: Path, normalisation: Normalisation) -> Self:
-        """Open a cube and look through its mask.
-
-        Raises
-        ------
-        UserError
-            If the cube is unreadable or damaged, or has other bands than the normalisation.
-        """
-        cube = read_cube(path, load=False)
-        normalisation.check_bands([str(band) for band in cube["band"].values], str(path))
-        return cls(cube, normalisation, np.flatnonzero(clear_counts(cube, path)))
-
-    @property
-    def times(self) -> NDArray[np.datetime64]:
-        """``(time,)``, of the usable frames."""
-        return self.cube["time"].values[self.usable]
-
-    @property
-    def shape(self) -> tuple[int, int]:
-        """Rows and columns of the cube."""
-        return self.cube.sizes["y"], self.cube.sizes["x"]
-
-    def crop(self, tile: Tile, margin: int) -> Crop:
-        """Frames of a tile, as of a `Source`."""
-        (rows, columns), beyond = reach(self.shape, tile, margin)
-        quantity = self.cube.attrs["quantity"]
+    def read(rows: slice, columns: slice) -> tuple[NDArray[np.float32], NDArray[np.bool_]]:
         # All frames lie in the same few chunks: to read some is no faster.
-        part = decode(self.cube[[quantity, "mask"]].isel(y=rows, x=columns))
-        valid = valid_pixels(part)[self.usable]
-        values = self.normalisation.apply(part[quantity].values[self.usable])
-        values[~np.broadcast_to(valid[:, None], values.shape)] = 0
-        return padded(values, valid, beyond, days_of(self.times), margin)
+        part = decode(cube[[quantity, "mask"]].isel(y=rows, x=columns))
+        return normalisation.apply(part[quantity].values[usable]), valid_pixels(part)[usable]
+
+    frames = Frames(cube["time"].values[usable], (cube.sizes["y"], cube.sizes["x"]), read)
+    return cube.isel(time=usable), frames
 
 
 def streamed(
@@ -88,22 +54,9 @@ def streamed(
 ) -> Iterator[Tile]:
     """Read, compute and write tiles side by side; each is yielded once it is written.
 
-    One thread reads and one writes, both in the order of the tiles. At most two tiles more than
-    there are workers are held at once.
-
-    Parameters
-    ----------
-    tiles
-        What to work through.
-    read, compute, write
-        The three steps of a tile.
-    workers
-        Tiles that are computed side by side.
-
-    Raises
-    ------
-    Exception
-        Whatever one of the steps raises. Tiles before that one are written.
+    One thread reads and one writes, both in the order of the tiles; ``workers`` threads compute.
+    At most two tiles more than there are workers are held at once. Raises whatever one of the
+    steps raises; tiles before that one are written.
     """
     under_way: deque[tuple[Tile, Future[None]]] = deque()
     with (
