@@ -24,8 +24,8 @@ from measure import measured, one_thread, show
 
 from pipeline_lib.config import Embed
 from pipeline_lib.embed import embed_cube, read_manifest
+from pipeline_lib.embed.arrays import Frames
 from pipeline_lib.embed.store import TileStore
-from pipeline_lib.embed.streaming import CubeFrames
 from pipeline_lib.models import Fusion, load_encoder, load_fusion
 from pipeline_lib.models.decoder import Decoder
 from pipeline_lib.models.encoder import SensorEncoder
@@ -44,7 +44,7 @@ GROWTH = {
 """Sizes over a factor of 16 each."""
 SMALL = Scene(64, 15)
 PARTS = {
-    "reading": [(CubeFrames, "crop")],
+    "reading": [(Frames, "crop")],
     "frame features": [(SensorEncoder, "frame_features")],
     "temporal heads": [(SensorEncoder, "latent")],
     "fusion": [(Fusion, "fuse"), (Fusion, "split")],

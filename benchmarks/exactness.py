@@ -30,7 +30,7 @@ from numpy.typing import NDArray
 from pipeline_lib.config import SENTINEL_1, SENTINEL_2, Context, Encoder
 from pipeline_lib.config import Fusion as FusionBlock
 from pipeline_lib.dataset import Normalisation
-from pipeline_lib.embed.arrays import Frames, Tile, tiles
+from pipeline_lib.embed.arrays import Frames, Tile, days_of, tiles
 from pipeline_lib.embed.dense import crops_of, embed_crops
 from pipeline_lib.errors import UserError
 from pipeline_lib.models import Autoencoder, Fusion, TrainedEncoder, TrainedFusion, load_encoder
@@ -155,7 +155,34 @@ def _consecutive(trained: TrainedEncoder) -> TrainedEncoder:
     return replace(trained, sensor=trained.sensor.model_copy(update={"sequence": sequence}))
 
 
-def invented(models: Models, size: int, seed: int) -> dict[str, Frames]:
+@dataclass(frozen=True)
+class Record:
+    """Frames in memory: values ``(time, band, y, x)``, validity ``(time, y, x)``."""
+
+    values: NDArray[np.float32]
+    valid: NDArray[np.bool_]
+    times: NDArray[np.datetime64]
+
+    @property
+    def days(self) -> NDArray[np.int64]:
+        """Calendar day of each frame, counted from 1970."""
+        return days_of(self.times)
+
+    @property
+    def shape(self) -> tuple[int, int]:
+        """Rows and columns."""
+        return self.valid.shape[1], self.valid.shape[2]
+
+    def frames(self) -> Frames:
+        """The frames as the dense path reads them."""
+        return Frames(
+            self.times,
+            self.shape,
+            lambda rows, columns: (self.values[..., rows, columns], self.valid[:, rows, columns]),
+        )
+
+
+def invented(models: Models, size: int, seed: int) -> dict[str, Record]:
     """Frames of fields with a season, noise and clouds in blotches, on ``size`` x ``size`` px."""
     rng = np.random.default_rng(seed)
     found = {}
@@ -174,7 +201,7 @@ def invented(models: Models, size: int, seed: int) -> dict[str, Frames]:
         values = np.clip(fields + season * phase + noise, 0, 1) * valid[:, None]
         # A day apart, frame by frame: the pairs of sensors stay when a date moves by a day.
         times = np.datetime64("2021-01-01", "D") + steps + number
-        found[name] = Frames(values.astype(np.float32), valid, times.astype("datetime64[ns]"))
+        found[name] = Record(values.astype(np.float32), valid, times.astype("datetime64[ns]"))
     return found
 
 
@@ -186,16 +213,17 @@ def _blotches(maps: NDArray[np.float64], side: int) -> NDArray[np.float64]:
 
 
 def dense(
-    models: Models, frames: Mapping[str, Frames], tile: Tile, batch: int = BATCH
+    models: Models, frames: Mapping[str, Record], tile: Tile, batch: int = BATCH
 ) -> NDArray[np.float32]:
     """The exported numbers of a tile, ``(date, y, x, number)``."""
-    crops = crops_of(frames, models.encoders, tile)
+    read = {name: own.frames() for name, own in frames.items()}
+    crops = crops_of(read, models.encoders, tile)
     found = embed_crops(crops=crops, encoders=models.encoders, fusion=models.fusion, batch=batch)
-    return np.moveaxis(found.embedding, 1, -1)
+    return np.moveaxis(found["embedding"], 1, -1)
 
 
 def tiled(
-    models: Models, frames: Mapping[str, Frames], side: int, offset: int = 0
+    models: Models, frames: Mapping[str, Record], side: int, offset: int = 0
 ) -> NDArray[np.float32]:
     """As `dense` for a whole cube, in tiles of ``side`` px of which the first is cut ``offset``."""
     height, width = frames[models.reference].shape
@@ -211,7 +239,7 @@ def tiled(
 
 @torch.inference_mode()
 def patchwise(
-    models: Models, frames: Mapping[str, Frames], places: NDArray[np.intp], together: int
+    models: Models, frames: Mapping[str, Record], places: NDArray[np.intp], together: int
 ) -> NDArray[np.float32]:
     """The same numbers ``(place, number)`` from patches that are cut out one by one.
 
@@ -245,7 +273,7 @@ def patchwise(
 
 
 def cut(
-    frames: Frames, context: Context, centre: int, row: int, column: int
+    frames: Record, context: Context, centre: int, row: int, column: int
 ) -> tuple[NDArray[np.float32], NDArray[np.bool_], NDArray[np.float32]]:
     """Values, validity and days of one window, missing where it leaves the record."""
     side, length = context.patch_px, context.frames
@@ -273,10 +301,10 @@ def measure(label: str, models: Models, size: int, windows: int, seed: int) -> l
     whole = dense(models, frames, Tile(0, 0, height, width))
     spread = {name: np.nanstd(part, axis=(0, 1, 2)) for name, part in models.parts(whole).items()}
 
-    def everywhere(change: Callable[[Frames], Frames]) -> dict[str, Frames]:
+    def everywhere(change: Callable[[Record], Record]) -> dict[str, Record]:
         return {name: change(own) for name, own in frames.items()}
 
-    def filled(value: float) -> dict[str, Frames]:
+    def filled(value: float) -> dict[str, Record]:
         return everywhere(
             lambda own: replace(
                 own, values=np.where(own.valid[:, None], own.values, np.float32(value))
@@ -306,7 +334,7 @@ def measure(label: str, models: Models, size: int, windows: int, seed: int) -> l
         "masked nan": (before, dense(models, filled(np.nan), near)),
     }
     contents = {
-        "order": everywhere(lambda own: Frames(own.values[::-1], own.valid[::-1], own.times)),
+        "order": everywhere(lambda own: Record(own.values[::-1], own.valid[::-1], own.times)),
         "dates": everywhere(_day_later),
         "bands": everywhere(lambda own: replace(own, values=own.values[:, ::-1].copy())),
     }
@@ -334,7 +362,7 @@ def measure(label: str, models: Models, size: int, windows: int, seed: int) -> l
     return rows
 
 
-def _day_later(own: Frames) -> Frames:
+def _day_later(own: Record) -> Record:
     """Move the dates before and after the middle one, the third ones, and so on."""
     odd = (np.arange(len(own.times)) - len(own.times) // 2) % 2
     return replace(own, times=own.times + odd * np.timedelta64(1, "D"))

@@ -57,11 +57,9 @@ def sizes(run: Path, cube: str, folder: Path) -> list[dict[str, Any]]:
         lengths = np.linalg.norm(exact, axis=1) * np.linalg.norm(found, axis=1)
         cosine = (exact * found).sum(axis=1) / lengths
         own = sum(
-            about["bytes"]
-            for name, about in manifest["files"].items()
-            if name.startswith("embedding/c/")
+            size for name, size in manifest["files"].items() if name.startswith("embedding/c/")
         )
-        whole = sum(about["bytes"] for about in manifest["files"].values())
+        whole = sum(manifest["files"].values())
         rows.append(
             {
                 "type": dtype,

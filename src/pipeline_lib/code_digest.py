@@ -85,7 +85,7 @@ def _defining(package: str, name: str) -> str:
     if _file(f"{package}.{name}").exists():
         return f"{package}.{name}"
     if (file := _file(package)).name == "__init__.py":
-        for line in _tree(file).body:
+        for line in ast.walk(_tree(file)):
             if isinstance(line, ast.ImportFrom) and (line.module or "").startswith(PACKAGES):
                 for passed in line.names:
                     if name == (passed.asname or passed.name):

@@ -74,13 +74,15 @@ def write_cubes(folder: Path, *, dates: dict[str, int]) -> dict[str, Path]:
             mask[0] = CLEAR
             mask[1::2, :, 13:] = THICK_CLOUD
             mask[:, 14:, 18:] = THICK_CLOUD
+        values = (0.6 * rng.random((count, len(sensor.bands), *SIZE))).astype(np.float32)
         cube = make_cube(
-            values=(0.6 * rng.random((count, len(sensor.bands), *SIZE))).astype(np.float32),
+            values=values,
             mask=mask,
             times=times,
             bands=sensor.bands,
             grid=grid,
             quantity=sensor.quantity,
+            unfiltered=values if sensor.rolling_mean > 1 else None,
             frames={"item": [f"scene-{number}-{date}" for date in range(count)]},
             attributes={
                 "sensor": name,

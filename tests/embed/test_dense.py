@@ -33,7 +33,7 @@ def _in_memory(path: Path, encoder: TrainedEncoder) -> Record:
 
 
 def _run(parts: SimpleNamespace, records: dict[str, Record], **embed: int) -> Layers:
-    block = Embed(dtype="float32", **{"tile_px": 64, "batch": 1000, **embed})
+    block = Embed(dtype="float32", **{"tile_px": 64, "batch_size": 1000, **embed})
     frames = {name: record.frames() for name, record in records.items()}
     return embed_arrays(frames=frames, encoders=parts.encoders, fusion=parts.fusion, embed=block)
 
@@ -110,7 +110,7 @@ def test_every_embedding_equals_the_patchwise_path(parts: SimpleNamespace) -> No
 @pytest.mark.parametrize(("tile_px", "batch"), [(5, 7), (10, 100), (13, 100_000)])
 def test_tiles_and_batches_leave_no_trace(parts: SimpleNamespace, tile_px: int, batch: int) -> None:
     whole = _run(parts, parts.frames)
-    tiled = _run(parts, parts.frames, tile_px=tile_px, batch=batch)
+    tiled = _run(parts, parts.frames, tile_px=tile_px, batch_size=batch)
     for layer, values in whole.items():
         computed = layer in ("embedding", "reconstruction_error")
         np.testing.assert_allclose(tiled[layer], values, rtol=0, atol=1e-5 if computed else 0)

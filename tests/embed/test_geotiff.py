@@ -1,4 +1,4 @@
-"""GeoTIFFs of single dates: the product's numbers, in the layout of a cloud-optimised file."""
+"""GeoTIFFs of single dates: the product's values, in the layout of a cloud-optimised file."""
 
 import csv
 import datetime
@@ -11,16 +11,17 @@ import numpy as np
 import pystac
 import pytest
 import rasterio
-import xarray as xr
+from products import export, layout_of
 
 from pipeline_lib.config import Embed
-from pipeline_lib.cubes import Grid, make_cube
+from pipeline_lib.cubes import Grid
 from pipeline_lib.embed import read_embedding, read_manifest
-from pipeline_lib.embed.arrays import Embeddings
-from pipeline_lib.embed.geotiff import find_date, write_closest_dates, write_geotiff
+from pipeline_lib.embed.geotiff import write_geotiff
 from pipeline_lib.embed.item import embedding_item
-from pipeline_lib.embed.store import Layout, TileStore
+from pipeline_lib.embed.manifest import find_date, write_closest_dates
 from pipeline_lib.errors import UserError
+
+DATE = datetime.date(2022, 1, 3)
 
 
 @pytest.fixture(scope="module", params=["int8", "float16"])
@@ -39,7 +40,7 @@ def written(
     )
 
 
-def test_the_file_holds_the_numbers_of_its_date(written: SimpleNamespace) -> None:
+def test_the_file_holds_the_values_of_its_date(written: SimpleNamespace) -> None:
     with rasterio.open(written.output) as file:
         assert file.descriptions == (
             *(f"feature_{number}" for number in range(4)),
@@ -114,7 +115,7 @@ def test_equal_products_make_equal_files(written: SimpleNamespace, tmp_path: Pat
     ]
 
 
-def test_a_date_that_the_product_lacks_is_told_with_its_neighbours(
+def test_a_missing_date_is_refused_with_its_neighbours(
     written: SimpleNamespace, tmp_path: Path
 ) -> None:
     days = [text[:10] for text in read_manifest(written.product)["times"]]
@@ -174,48 +175,25 @@ def test_each_product_has_the_dates_closest_to_those_asked_for(
 def large(tmp_path_factory: pytest.TempPathFactory) -> SimpleNamespace:
     """A product that needs two levels of overviews, and its GeoTIFF."""
     folder = tmp_path_factory.mktemp("large")
-    height, width = 1100, 1300
-    grid = Grid(32631, 600000, 5600040, 10, height, width)
-    times = np.array(["2022-06-12T10:30"], "datetime64[ns]")
-    cube = make_cube(
-        values=np.zeros((1, 1, height, width), np.float32),
-        mask=np.zeros((1, height, width), np.uint8),
-        times=times,
-        bands=["B04"],
-        grid=grid,
-        quantity="reflectance",
-        frames={},
-        attributes={},
-    )
-    template = xr.Dataset(
-        coords={
-            "time": ("time", times),
-            "feature": ("feature", np.arange(2)),
-            **{name: cube[name].variable for name in ("y", "x", "spatial_ref")},
-        },
-        attrs={"cube": "large", "model_digest": "m"},
-    )
-    layout = Layout(template, (), "optical", "1", "int8", 1024)
-    store = TileStore(folder / "state", {"model_digest": "m", "dtype": "int8"}, layout)
+    size = height, width = 1100, 1300
+    layout = layout_of((1, 2, *size), model="m", tile_px=1024)
     rng = np.random.default_rng(3)
-    values = np.clip(rng.normal(size=(1, 2, height, width)), -6, 6).astype(np.float32)
-    values[..., rng.random((height, width)) < 0.2] = np.nan
+    values = np.clip(rng.normal(size=(1, 2, *size)), -6, 6).astype(np.float32)
+    values[..., rng.random(size) < 0.2] = np.nan
     quality = np.abs(values[:, 0]) / 6
-    for tile in store.pending():
-        part = (..., tile.rows, tile.columns)
-        store.write(tile, Embeddings(values[part], quality[part], {}, quality[part]))
+    layers = {"embedding": values, "context_share": quality, "reconstruction_error": quality}
     item = embedding_item(
         cube="large",
-        grid=grid,
+        grid=Grid(32631, 600000, 5600040, 10, height, width),
         layout=layout,
         parameters={"model_digest": "m"},
         model="../models/fusion",
         sources=[],
         license_name="CC-BY-4.0",
     )
-    store.finish(folder / "product", item)
-    output = folder / "2022-06-12.tif"
-    write_geotiff(folder / "product", datetime.date(2022, 6, 12), output)
+    export(folder / "product", layers, layout, item)
+    output = folder / "2022-01-03.tif"
+    write_geotiff(folder / "product", DATE, output)
     return SimpleNamespace(output=output, values=values[0], folder=folder)
 
 
@@ -264,12 +242,12 @@ def test_a_file_replaces_another_only_when_it_is_whole(
 ) -> None:
     before = large.output.read_bytes()
 
-    def dies(source: Path, target: Path, **_: object) -> None:
+    def dies(target: Path, *_: object, **__: object) -> None:
         target.write_bytes(b"torn")
         raise KeyboardInterrupt
 
-    monkeypatch.setattr("rasterio.shutil.copy", dies)
+    monkeypatch.setattr("rasterio.open", dies)
     with pytest.raises(KeyboardInterrupt):
-        write_geotiff(large.folder / "product", datetime.date(2022, 6, 12), large.output)
+        write_geotiff(large.folder / "product", DATE, large.output)
     assert large.output.read_bytes() == before
     assert not list(large.folder.glob(".*"))

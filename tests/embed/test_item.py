@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 import xarray as xr
 from jsonschema import Draft7Validator
+from products import layout_of
 from pystac.validation.local_validator import get_local_schema_cache
 from referencing import Registry, Resource
 
@@ -17,7 +18,6 @@ from pipeline_lib.config import Embed
 from pipeline_lib.cubes import Grid
 from pipeline_lib.embed.geotiff import write_geotiff
 from pipeline_lib.embed.item import embedding_item
-from pipeline_lib.embed.store import Layout
 
 CORE = "https://schemas.stacspec.org/v1.1.0/item-spec/json-schema/item.json"
 ITEM_FIELDS = {
@@ -70,19 +70,19 @@ def test_the_items_are_valid(product: Path) -> None:
 def test_the_item_says_how_to_decode_the_store(product: Path) -> None:
     item = json.loads((product / "item.json").read_text())
     stored = xr.open_zarr(product / "embedding.zarr", consolidated=False, mask_and_scale=False)
-    told = item["properties"]["emb:quantization"]
-    assert told["original_dtype"] == "float32"
-    assert told["quantized_dtype"] == str(stored["embedding"].dtype) == product.name
+    decoding = item["properties"]["emb:quantization"]
+    assert decoding["original_dtype"] == "float32"
+    assert decoding["quantized_dtype"] == str(stored["embedding"].dtype) == product.name
     asset = item["assets"]["embeddings"]
     assert asset["data_type"] == product.name
     if product.name == "int8":
-        assert told["method"] == "linear"
-        assert told["scale"] == [stored["embedding"].attrs["scale_factor"]]
-        assert told["offset"] == [0]
+        assert decoding["method"] == "linear"
+        assert decoding["scale"] == [stored["embedding"].attrs["scale_factor"]]
+        assert decoding["offset"] == [0]
         assert asset["nodata"] == stored["embedding"].attrs["_FillValue"] == -128
     else:
-        assert told["method"] == {"float16": "rounding", "float32": "none"}[product.name]
-        assert "scale" not in told
+        assert decoding["method"] == {"float16": "rounding", "float32": "none"}[product.name]
+        assert "scale" not in decoding
         assert asset["nodata"] == "nan"
 
 
@@ -115,18 +115,10 @@ def test_the_item_lists_every_acquisition_and_layer(product: Path) -> None:
 def test_a_licence_is_a_name_and_perhaps_a_link(
     terms: str, name: str, addresses: list[str]
 ) -> None:
-    template = xr.Dataset(
-        coords={
-            "time": ("time", np.array(["2022-06-12T10:30"], "datetime64[ns]")),
-            "feature": [0],
-            "y": [5.0],
-            "x": [5.0],
-        }
-    )
     item = embedding_item(
         cube="field",
         grid=Grid(32631, 600000, 5600040, 10, 1, 1),
-        layout=Layout(template, (), "optical", "1", "int8", 8),
+        layout=layout_of((1, 1, 1, 1), model="m"),
         parameters={"model_digest": "m"},
         model="../models/fusion",
         sources=[],

@@ -4,6 +4,7 @@ import json
 import re
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -79,13 +80,13 @@ def test_python_and_workflow_give_the_same(
     for name, array in own.cubes.items():
         file = tmp_path / f"{name}.nc"
         array.drop_vars(["spatial_ref", "weight"]).to_netcdf(file)
-        told = {"file": file, "variable": "values", "crs": "EPSG:32631"}
+        keys = {"file": file, "variable": "values", "crs": "EPSG:32631"}
         paths[name] = tmp_path / f"{name}.zarr.zip"
         ingest_cube(
             name="field",
             sensor_name=name,
             sensor=own.sensors[name].source(),
-            own=OwnCube.model_validate({"site": "field", "files": {name: told}}),
+            own=OwnCube.model_validate({"site": "field", "files": {name: keys}}),
             resolution_m=10.0,
             config_digest="config",
             output=paths[name],
@@ -102,6 +103,28 @@ def test_python_and_workflow_give_the_same(
         np.testing.assert_allclose(embedding[layer], stored[layer], **rounding)
     np.testing.assert_array_equal(embedding["time"], stored["time"])
     assert embedding.attrs["model_digest"] == stored.attrs["model_digest"]
+
+
+def test_the_lines_of_the_page_embed_cubes_of_a_run(
+    own: SimpleNamespace,
+    field: SimpleNamespace,
+    project_root: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    page = (project_root / "docs/embed-my-area.md").read_text()
+    (block,) = (b for b in re.findall(r"```python\n(.*?)```", page, re.S) if "embed_xarray" in b)
+    run = tmp_path / "results/demo"
+    for name, path in field.cubes.items():
+        (run / "cubes" / name).mkdir(parents=True)
+        (run / "cubes" / name / "DE-Gra.zarr.zip").symlink_to(path)
+    (run / "models").symlink_to(own.models)
+    monkeypatch.chdir(tmp_path)
+    variables: dict[str, xr.Dataset] = {}
+    exec(block.replace("sentinel-2", "optical").replace("sentinel-1", "radar"), variables)
+    embedding = variables["embedding"]["embedding"]
+    assert embedding.dims == ("time", "feature", "y", "x")
+    assert np.isfinite(embedding).any()
 
 
 def test_place_and_names_are_carried_over(own: SimpleNamespace, embedding: xr.Dataset) -> None:
@@ -142,22 +165,28 @@ def test_values_without_meaning_do_not_count(own: SimpleNamespace, embedding: xr
     np.testing.assert_array_equal(found["embedding"], embedding["embedding"])
 
 
+def unknown_date(array: xr.DataArray) -> xr.DataArray:
+    times = array["time"].values.copy()
+    times[3] = np.datetime64("NaT")
+    return array.assign_coords(time=times)
+
+
 @pytest.mark.parametrize(
-    ("sensor", "change", "told"),
+    ("sensor", "change", "message"),
     [
         ("optical", lambda a: a.isel(band=[1, 0, 2]), "has the bands B08 B04 B11, but B04 B08 B11"),
         ("optical", lambda a: a.isel(band=[0, 1]), "has the bands B04 B08, but"),
-        ("optical", lambda a: a.drop_vars("band"), "has no coordinate 'band'"),
-        ("optical", lambda a: a.drop_vars("time"), "has no coordinate 'time'"),
+        ("optical", lambda a: a.drop_vars("band"), "has the bands 0 1 2, but"),
+        ("optical", lambda a: a.drop_vars("time"), "time must be datetime64"),
         ("optical", lambda a: a.rename(y="lat"), "rename to time, band, y, x"),
         ("radar", lambda a: a.astype(str), "not numbers; give reflectance or power"),
         ("optical", lambda a: a.isel(time=0), "has the dimensions band, y, x"),
         ("optical", lambda a: a.to_dataset("band"), "is a Dataset; give one DataArray"),
         ("optical", lambda a: a.isel(time=[1, 0, 2]), "time does not increase after 2022-04"),
         ("radar", lambda a: a.isel(time=[0, 1, 1]), "time does not increase after 2022-04"),
-        ("optical", lambda a: a.assign_coords(time=range(9)), "make them datetime64"),
+        ("optical", lambda a: a.assign_coords(time=range(9)), "time must be datetime64"),
+        ("optical", unknown_date, "time must be datetime64 without NaT"),
         ("optical", lambda a: a.isel(y=slice(None, None, -1)), "y must fall"),
-        ("optical", lambda a: a.assign_coords(y=a["y"].astype(str)), "not numbers; give metres"),
         ("radar", lambda a: a.assign_coords(x=a["x"] + 10), "another grid than optical"),
         ("radar", lambda a: a.isel(y=slice(1, None)), "another grid than optical"),
         ("optical", lambda a: a * 10000, r"no reflectance \(0..1\); apply the scale"),
@@ -165,15 +194,15 @@ def test_values_without_meaning_do_not_count(own: SimpleNamespace, embedding: xr
         ("optical", lambda a: a.where(False), "no date has a valid pixel"),
     ],
 )
-def test_what_cannot_be_embedded_is_told_in_one_line(
-    own: SimpleNamespace, sensor: str, change: object, told: str
+def test_what_cannot_be_embedded_is_an_error_in_one_line(
+    own: SimpleNamespace, sensor: str, change: Callable[[xr.DataArray], object], message: str
 ) -> None:
-    with pytest.raises(UserError, match=rf"^{sensor}: .*{told}") as raised:
+    with pytest.raises(UserError, match=rf"^{sensor}: .*{message}") as raised:
         embed_xarray(own.cubes | {sensor: change(own.cubes[sensor])}, own.models)
     assert "\n" not in str(raised.value)
 
 
-def test_unknown_sensors_and_a_lacking_one_are_told(own: SimpleNamespace) -> None:
+def test_unknown_and_missing_sensors_are_errors(own: SimpleNamespace) -> None:
     with pytest.raises(UserError, match=r"thermal: no sensor of .*; those are optical, radar"):
         embed_xarray(own.cubes | {"thermal": own.cubes["radar"]}, own.models)
     with pytest.raises(UserError, match=r"^a \? b: no sensor of") as raised:
@@ -189,7 +218,7 @@ def test_coordinates_written_as_single_precision_are_the_same_grid(own: SimpleNa
     embed_xarray(own.cubes | {"radar": single}, own.models)
 
 
-def test_a_folder_without_models_is_told(own: SimpleNamespace, tmp_path: Path) -> None:
+def test_a_folder_without_models_is_an_error(own: SimpleNamespace, tmp_path: Path) -> None:
     with pytest.raises(UserError, match="no such file"):
         embed_xarray(own.cubes, tmp_path)
 
@@ -215,8 +244,8 @@ def test_saved_models_are_all_that_a_run_on_an_area_needs(
         text=True,
         check=False,
     )
-    told = shown.stdout + shown.stderr
-    assert shown.returncode == 0, told[-3000:]
+    output = shown.stdout + shown.stderr
+    assert shown.returncode == 0, output[-3000:]
     for step in (
         "Asking the catalog for the optical scenes of valley",
         "Asking the catalog for the radar scenes of valley",
@@ -224,8 +253,8 @@ def test_saved_models_are_all_that_a_run_on_an_area_needs(
         "Building the radar cube of valley",
         "Embedding valley",
     ):
-        assert told.count(f": {step}\n") == 1
-    assert re.search(r"^total +6$", told, re.MULTILINE)
+        assert output.count(f": {step}\n") == 1
+    assert re.search(r"^total +6$", output, re.MULTILINE)
 
 
 def test_a_single_pixel_is_a_cube_too(own: SimpleNamespace, embedding: xr.Dataset) -> None:

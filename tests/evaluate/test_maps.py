@@ -14,7 +14,6 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from pipeline_lib.cubes import CLEAR, THICK_CLOUD, Grid, make_cube, write_cube
-from pipeline_lib.embed.arrays import Embeddings
 from pipeline_lib.embed.store import Layout, TileStore
 from pipeline_lib.errors import UserError
 from pipeline_lib.evaluate.map_features import Basis, CubeFeatures, Scaling, observe
@@ -275,7 +274,9 @@ def product(folder: Path, name: str, *, factor: float = 1.0, model: str = "m") -
     values = factor * (10 * fields + rng.normal(size=(9, 2, SIZE, SIZE)))
     values = np.where((mask != CLEAR)[:, None], np.nan, values).astype(np.float32)
     (tile,) = store.pending()
-    store.write(tile, Embeddings(values, values[:, 0], {}, values[:, 0]))
+    quality = values[:, 0]
+    layers = {"embedding": values, "context_share": quality, "reconstruction_error": quality}
+    store.write(tile, layers)
     store.finish(folder / "embeddings" / name, {})
 
 

@@ -469,7 +469,7 @@ def cube(seeds: Seeds) -> Reader:
     from pipeline_lib.cubes import read_cube
     from pipeline_lib.dataset import Normalisation
     from pipeline_lib.embed.arrays import Tile
-    from pipeline_lib.embed.streaming import CubeFrames
+    from pipeline_lib.embed.streaming import open_frames
 
     cases: list[Files] = []
     for quantity in ("reflectance", "backscatter"):
@@ -484,7 +484,7 @@ def cube(seeds: Seeds) -> Reader:
         bands = tuple(str(band) for band in held["band"].values)
         known = bands in (("B04", "B08"), ("vv", "vh"))
         scaling = Normalisation(bands if known else ("B04", "B08"), *bounds)
-        frames = CubeFrames.open(path, scaling)
+        _, frames = open_frames(path, scaling)
         rows, columns = frames.shape
         crop = frames.crop(Tile(0, 0, min(rows, 4), min(columns, 4)), 2)
         assert np.isfinite(crop.values).all()

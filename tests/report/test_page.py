@@ -133,7 +133,7 @@ def write_inputs(folder: Path) -> dict[str, Any]:
         write_json(folder / f"probes-{sensor}.json", probes("surroundings_mean", "leaf_area"))
     write_json(folder / "maps.json", maps(mapped=True))
     manifest = folder / "embeddings" / "site-000-a" / "manifest.json"
-    about = {"embeddings": [100, 44], "files": {"c/0": {"bytes": 2_500_000}}}
+    about = {"embeddings": [100, 44], "files": {"c/0": 2_500_000}}
     write_json(manifest, {"model_digest": "0123456789abcdef00"} | about)
     cube = make_cube(
         values=np.full((3, 1, 4, 4), 0.1, np.float32),
@@ -421,7 +421,7 @@ def test_tables_bear_files_without_content() -> None:
 
 
 def test_embeddings_are_counted() -> None:
-    manifest = {"embeddings": [3, 4], "files": {"a": {"bytes": 500_000}, "b": {"bytes": 600_000}}}
+    manifest = {"embeddings": [3, 4], "files": {"a": 500_000, "b": 600_000}}
     total, each = embeddings_tables([("x", manifest), ("y", manifest)])
     assert total.rows == (("2", "4", "14", "2.2"),)
     assert each.rows[0] == ("x", "2", "7", "1.1")

@@ -9,7 +9,6 @@ from numpy.typing import NDArray
 
 from pipeline_lib.cubes import CLEAR, THICK_CLOUD, Grid, make_cube, write_cube
 from pipeline_lib.embed import read_manifest
-from pipeline_lib.embed.arrays import Embeddings
 from pipeline_lib.embed.store import Layout, TileStore
 from pipeline_lib.errors import UserError
 from pipeline_lib.files import write_csv
@@ -118,7 +117,9 @@ def _product(folder: Path, name: str, model: str) -> tuple[Path, Path]:
     values = rng.normal(size=(9, 7, 24, 30)).astype(np.float32).cumsum(axis=3)
     values[np.broadcast_to((mask != CLEAR)[:, None], values.shape)] = np.nan
     (tile,) = store.pending()
-    store.write(tile, Embeddings(values, values[:, 0], {}, values[:, 0]))
+    quality = values[:, 0]
+    layers = {"embedding": values, "context_share": quality, "reconstruction_error": quality}
+    store.write(tile, layers)
     store.finish(folder / name, {})
     return path, folder / name
 

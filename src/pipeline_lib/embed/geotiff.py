@@ -74,7 +74,7 @@ def write_geotiff(folder: Path, date: datetime.date, output: Path) -> None:
     manifest, data = read_manifest(folder), read_embedding(folder, load=False)
     index = find_date(str(folder), manifest, date)
     shown = data.isel(time=index).load()
-    time = pd.Timestamp(shown["time"].values)
+    time = pd.Timestamp(data["time"].values[index])
     bands, grid = _bands(shown, manifest["dtype"]), grid_of(shown)
     stored = bands[0].coding
     profile = {

@@ -324,7 +324,7 @@ def embeddings_tables(manifests: Sequence[tuple[str, Mapping[str, Any]]]) -> tup
     rows, totals = [], np.zeros(3)
     for cube, manifest in manifests:
         counts = manifest.get("embeddings", [])
-        size = sum(about["bytes"] for about in manifest.get("files", {}).values())
+        size = sum(manifest.get("files", {}).values())
         totals += (len(counts), sum(counts), size)
         rows.append((cube, number(len(counts)), number(sum(counts)), f"{size / 1e6:.1f}"))
     dates, pixels, size = totals
