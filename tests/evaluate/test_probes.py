@@ -1,72 +1,67 @@
-"""Probes: what they predict, that they are fair, and what they find in made-up landscapes."""
+"""Probes of latents and fused embeddings: fair samples, and what they find in made landscapes."""
 
 from __future__ import annotations
 
 import json
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
 import pytest
 import torch
+from made_cubes import write_made_cube
 from torch import Tensor, nn
-from untrained import save_untrained, scaled_by
+from untrained import save_all_untrained, scaled_by
 
-from pipeline_lib.config import SENTINEL_1, SENTINEL_2, Context, Encoder, Sensor, Sequence
-from pipeline_lib.cubes import CLEAR, THICK_CLOUD, Grid, make_cube, write_cube
-from pipeline_lib.dataset import CubeArrays, Draw, Normalisation
+from pipeline_lib.config import SENTINEL_1, SENTINEL_2, Context, Encoder, Fusion, Sequence
+from pipeline_lib.cubes import CLEAR, THICK_CLOUD
+from pipeline_lib.dataset import Normalisation
 from pipeline_lib.errors import UserError
-from pipeline_lib.evaluate.nearest import (
-    NEAREST_TARGETS,
-    NEIGHBOURS,
-    nearest,
-    nearest_class_score,
-    nearest_number_score,
+from pipeline_lib.evaluate import probes
+from pipeline_lib.evaluate.probe_scores import NEAREST_TARGETS, Origin
+from pipeline_lib.evaluate.probes import (
+    FITTED_ON,
+    ROUNDS,
+    Probed,
+    SiteFacts,
+    fused_splits,
+    probe_encoder,
+    probe_fusion,
+    probe_scores,
+    probed_samples,
+    split_samples,
 )
-from pipeline_lib.evaluate.probe_scores import (
-    CLASS_STRENGTHS,
-    MAX_GROUPS,
-    MIN_SAMPLES,
-    RIDGE_STRENGTHS,
-    Origin,
-    class_probabilities,
-    class_score,
-    ridge_guesses,
-    ridge_score,
-)
-from pipeline_lib.evaluate.probe_targets import (
-    Targets,
-    Truth,
-    context_targets,
-    neighbourhood,
-    next_valid,
-)
-from pipeline_lib.evaluate.probes import ROUNDS, probe, probe_encoder, probed_samples
-from pipeline_lib.files import write_csv, write_json
+from pipeline_lib.files import write_csv
 from pipeline_lib.models import Autoencoder, TrainedEncoder
-from pipeline_lib.report.probes import plot_probes, probe_tables, shown_split
 from pipeline_lib.seeds import generator
 
 CONTEXT = Context(patch_px=7, frames=3)
 SIZE = 21
 FRAMES = 14
+CLOSE = Sequence(frames=6, stride_time=4, stride_space=2)
+APART = Sequence(frames=6, stride_time=4, stride_space=7)
+SMALL = Encoder(width=8, head_width=16, heads=2, head_layers=1, decoder_width=8)
 SENSOR = SENTINEL_2.model_copy(
     update={
         "bands": ("B03", "B04", "B08"),
         "rgb": None,
         "latent_dim": 2,
-        "sequence": Sequence(frames=6, stride_time=4, stride_space=2),
-        "encoder": Encoder(width=8, head_width=16, heads=2, head_layers=1, decoder_width=8),
+        "sequence": APART,
+        "encoder": SMALL,
     }
 )
-UNIT = Normalisation(SENSOR.bands, np.zeros(3, np.float32), np.ones(3, np.float32))
-SITES = {name: name for name in "abcd"}
-LAND_COVER = {"a": "crops", "b": "forest", "c": "crops", "d": "forest"}
+FACTS = SiteFacts(
+    {name: name for name in "abcd"},
+    {"a": "crops", "b": "forest", "c": "crops", "d": "forest"},
+    {},
+)
 
 
-class Surroundings(nn.Module):
-    """Stands for an encoder that holds the neighbourhood' mean and spread, and nothing else."""
+class Neighbourhood(nn.Module):
+    """Stands for an encoder that holds the neighbourhood's mean and deviation, nothing else."""
 
     def forward(self, values: Tensor, valid: Tensor, days: Tensor) -> Tensor:
         frame, middle = values.shape[1] // 2, values.shape[-1] // 2
@@ -79,45 +74,28 @@ class Surroundings(nn.Module):
 
 
 class Frames(nn.Module):
-    """Stands for an encoder that holds all frames of the centre pixel, and their dates."""
+    """Stands for an encoder that holds all frames of the target pixel, and their dates."""
 
     def forward(self, values: Tensor, valid: Tensor, days: Tensor) -> Tensor:
         middle = values.shape[-1] // 2
         return torch.cat([values[..., middle, middle].flatten(1), days], dim=1)
 
 
-def trained_with(encoder: nn.Module, sensor: Sensor = SENSOR, name: str = "made") -> TrainedEncoder:
-    autoencoder = Autoencoder(sensor, CONTEXT).eval()
+def trained_with(encoder: nn.Module) -> TrainedEncoder:
+    autoencoder = Autoencoder(SENSOR, CONTEXT).eval()
     autoencoder.encoder = encoder  # type: ignore[assignment]
-    bands = len(sensor.bands)
-    scaling = Normalisation(sensor.bands, np.zeros(bands, np.float32), np.ones(bands, np.float32))
-    return TrainedEncoder(name, sensor, CONTEXT, autoencoder, scaling, "0" * 64, {})
-
-
-def write(path: Path, values: np.ndarray, mask: np.ndarray, sensor: Sensor = SENSOR) -> Path:
-    days = np.arange(len(values)) * 6
-    cube = make_cube(
-        values=values.astype(np.float32),
-        mask=mask,
-        times=np.datetime64("2021-01-01") + days.astype("timedelta64[D]"),
-        bands=sensor.bands,
-        grid=Grid(32631, 600000, 5600000, 10, *values.shape[2:]),
-        quantity=sensor.quantity,
-        frames={},
-        attributes={"cube": path.name.split(".")[0]},
-    )
-    write_cube(cube, path)
-    return path
+    scaling = Normalisation(SENSOR.bands, np.zeros(3, np.float32), np.ones(3, np.float32))
+    return TrainedEncoder("made", SENSOR, CONTEXT, autoencoder, scaling, "0" * 64, {})
 
 
 def unrelated(number: int, bands: int = 3) -> tuple[np.ndarray, np.ndarray]:
-    """Every pixel is drawn alone, from a mean and a spread of its quarter and date."""
+    """Every pixel is drawn alone, from a mean and a deviation of its ninth and date."""
     rng = np.random.default_rng(number)
     shape = (FRAMES, bands, 3, 3)
     mean, spread = rng.uniform(0.3, 0.7, shape), rng.uniform(0.0, 0.15, shape)
     mean, spread = (part.repeat(7, 2).repeat(7, 3) for part in (mean, spread))
     values = mean + spread * rng.uniform(-1, 1, mean.shape)
-    # The middle of each patch that lies on one quarter tells nothing of the quarter.
+    # The middle of each patch that lies on one ninth says nothing about the ninth.
     values[:, :, 3::7, 3::7] = rng.uniform(0.3, 0.7, shape)
     mask = np.full((FRAMES, SIZE, SIZE), CLEAR, np.uint8)
     mask[rng.random(mask.shape) < 0.1] = THICK_CLOUD
@@ -126,223 +104,72 @@ def unrelated(number: int, bands: int = 3) -> tuple[np.ndarray, np.ndarray]:
 
 @pytest.fixture(scope="module")
 def scattered(tmp_path_factory: pytest.TempPathFactory) -> dict[str, list[Path]]:
-    """Cubes whose centres are unrelated to what surrounds them: patches of 7 on quarters of 7."""
+    """Cubes whose target pixels are unrelated to what surrounds them."""
     folder = tmp_path_factory.mktemp("scattered")
-    paths = [write(folder / f"{name}.zarr.zip", *unrelated(n)) for n, name in enumerate("abcd")]
+    paths = [
+        write_made_cube(folder / f"{name}.zarr.zip", *unrelated(number), SENSOR)
+        for number, name in enumerate("abcd")
+    ]
     return {"training": paths[:2], "validation": paths[2:3], "test": paths[3:]}
 
 
-APART = SENSOR.model_copy(update={"sequence": Sequence(frames=6, stride_time=4, stride_space=7)})
+def run(encoder: nn.Module, cubes: dict[str, list[Path]], seed: int = 3) -> dict[str, Any]:
+    """Scores of an encoder's probes, and the splits that are skipped."""
+    trained = trained_with(encoder)
+
+    def samples(split: str) -> Probed:
+        rng = generator(seed, "probes", split)
+        return probed_samples(trained, cubes[split], FACTS, rng=rng, max_samples=400)
+
+    found, skipped = split_samples(samples, cubes)
+    return {**probe_scores(found), "skipped": skipped}
 
 
-def run(trained: TrainedEncoder, cubes: dict[str, list[Path]], **changes: Any) -> dict[str, Any]:
-    settings = {
-        "seed": 3,
-        "max_samples": 400,
-        "sites": SITES,
-        "land_cover": LAND_COVER,
-        "truth": {},
-    }
-    return probe(trained, cubes, **settings | changes)
-
-
-def test_what_the_centre_cannot_know_is_found_in_the_embedding_alone(
+def test_what_the_target_pixel_cannot_know_is_found_in_the_embedding_alone(
     scattered: dict[str, list[Path]],
 ) -> None:
-    targets = run(trained_with(Surroundings(), APART), scattered)["splits"]["test"]["targets"]
-    for name in ("surroundings_mean", "surroundings_spread"):
+    found = run(Neighbourhood(), scattered)
+    assert found == run(Neighbourhood(), scattered) != run(Neighbourhood(), scattered, seed=4)
+    targets = found["splits"]["test"]["targets"]
+    for name in ("neighbourhood_mean", "neighbourhood_std"):
         scores = targets[name]["scores"]
         assert scores["embedding"] > 0.99 and scores["spectrum+embedding"] > 0.99
         assert abs(scores["spectrum"]) < 0.15
-    # What follows is drawn anew: the change is foretold by half, from what is now.
+    # What follows is drawn anew: the change is predicted by half, from what is now.
     change = targets["next_change"]["scores"]
     assert change["spectrum"] == pytest.approx(0.5, abs=0.1) and change["embedding"] < 0.1
+    frames = run(Frames(), scattered)["splits"]["test"]["targets"]["next_change"]["scores"]
+    assert frames["embedding"] > frames["spectrum"] + 0.05
 
 
-def test_where_the_centre_is_like_its_surroundings_its_spectrum_tells_them(tmp_path: Path) -> None:
+def test_where_a_pixel_is_like_its_neighbourhood_its_spectrum_predicts_it(tmp_path: Path) -> None:
     paths = []
     for number, name in enumerate("ab"):
         rng = np.random.default_rng(number)
         even = rng.uniform(0.2, 0.8, (FRAMES, 3, 1, 1)) * np.ones((SIZE, SIZE))
         values = even + 0.01 * rng.standard_normal(even.shape)
-        mask = np.full((FRAMES, SIZE, SIZE), CLEAR, np.uint8)
-        paths.append(write(tmp_path / f"{name}.zarr.zip", values, mask))
-    found = run(trained_with(Surroundings()), {"training": paths[:1], "test": paths[1:]})
+        mask = np.full((FRAMES, SIZE, SIZE), CLEAR)
+        paths.append(write_made_cube(tmp_path / f"{name}.zarr.zip", values, mask, SENSOR))
+    found = run(Neighbourhood(), {"training": paths[:1], "test": paths[1:]})
     targets = found["splits"]["test"]["targets"]
-    assert targets["surroundings_mean"]["scores"]["spectrum"] > 0.95
+    assert targets["neighbourhood_mean"]["scores"]["spectrum"] > 0.95
 
 
-def test_a_change_is_found_where_the_next_frames_are_known(
+def test_samples_have_distinct_target_pixels_and_their_own_features(
     scattered: dict[str, list[Path]],
 ) -> None:
-    targets = run(trained_with(Frames(), APART), scattered)["splits"]["test"]["targets"]
-    scores = targets["next_change"]["scores"]
-    assert scores["embedding"] > scores["spectrum"] + 0.05
+    trained = trained_with(Neighbourhood())
 
-
-def test_the_surroundings_leave_out_the_centre_and_what_is_invalid() -> None:
-    values = np.full((2, 3, 3), 0.5)
-    values[0, 0, 0], values[1, 2, 2] = 0.9, 0.1
-    values[:, 1, 1] = 1000.0
-    valid = np.ones((3, 3), bool)
-    valid[0, 1] = False
-    values[:, 0, 1] = -1000.0
-    mean, spread = neighbourhood(values, valid)  # type: ignore[misc]
-    others = np.array([0.9, *[0.5] * 6])
-    np.testing.assert_allclose(mean, [others.mean(), (0.5 * 6 + 0.1) / 7])
-    np.testing.assert_allclose(spread, [others.std()] * 2)
-    valid[0] = valid[1] = False
-    assert neighbourhood(values, valid) is None
-    valid[0] = True
-    assert neighbourhood(values, valid) is not None, "whatever the centre is"
-
-
-def test_the_next_date_is_the_first_valid_one_within_thirty_days() -> None:
-    days = np.array([0, 10, 20, 31, 40, 71])
-    valid = np.array([True, False, True, True, True, True])
-    assert next_valid(valid, days, 0) == 2
-    assert next_valid(valid, days, 2) == 3
-    assert next_valid(valid, days, 4) is None, "31 days on"
-    assert next_valid(valid, days, 5) is None, "the last one"
-    assert next_valid(np.array([True, False, False]), np.array([0, 10, 20]), 0) is None
-    assert next_valid(np.array([True, True]), np.array([0, 30]), 0) == 1
-
-
-def one_cube(name: str = "a") -> CubeArrays:
-    rng = np.random.default_rng(5)
-    values = rng.integers(6554, 60000, (6, 3, 9, 9)).astype(np.uint16)
-    valid = np.ones((6, 9, 9), bool)
-    return CubeArrays(name, values, valid, 18000 + np.array([0, 5, 10, 15, 20, 60]))
-
-
-def draw(frame: int, top: int, left: int) -> Draw:
-    """One sample whose middle frame is `frame`."""
-    frames = np.array([[frame - 1, frame, frame + 1]])
-    return Draw(np.zeros(1, int), frames, np.ones((1, 3), bool), np.array([top]), np.array([left]))
-
-
-def targets_of(cube: CubeArrays, drawn: Draw, truth: dict[str, Truth] | None = None) -> Targets:
-    return context_targets(
-        [cube],
-        drawn,
-        context=CONTEXT,
-        normalisation=UNIT,
-        land_cover={"a": "crops"},
-        truth=truth or {},
-    )
-
-
-def test_changes_are_taken_at_the_pixel_and_its_next_clear_date() -> None:
-    cube = one_cube()
-    cube.valid[2, 3 + 1, 3 + 2] = False
-    found = targets_of(cube, draw(1, 1, 2))
-    now, then = (cube.values[frame, :, 4, 5] / 65535 for frame in (1, 3))
-    np.testing.assert_allclose(found.numbers["next_change"], [then - now], atol=1e-6)
-    index = [(value[2] - value[1]) / (value[2] + value[1]) for value in (now, then)]
-    np.testing.assert_allclose(found.numbers["ndvi_change"], [[index[1] - index[0]]], atol=1e-6)
-    assert list(found.classes["land_cover"]) == ["crops"]
-    assert "leaf_area" not in found.numbers
-    last = targets_of(cube, draw(4, 1, 2)).numbers
-    assert np.isnan(last["next_change"]).all() and np.isfinite(last["surroundings_mean"]).all()
-
-
-def test_a_change_of_ndvi_is_one_of_reflectance_not_of_scaled_bands() -> None:
-    cube, drawn = one_cube(), draw(1, 0, 0)
-    lower, upper = np.array([0.1, 0.02, 0.1], np.float32), np.array([0.3, 0.2, 0.9], np.float32)
-    found = context_targets(
-        [cube],
-        drawn,
-        context=CONTEXT,
-        normalisation=Normalisation(SENSOR.bands, lower, upper),
-        land_cover={},
-        truth={},
-    )
-    spectra = lower + cube.values[1:3, :, 3, 3] / 65535 * (upper - lower)
-    red, near = spectra[:, 1], spectra[:, 2]
-    index = (near - red) / (near + red)
-    np.testing.assert_allclose(found.numbers["ndvi_change"], [[index[1] - index[0]]], atol=1e-6)
-    assert list(found.classes["land_cover"]) == [""]
-
-
-def truth_of(cube: CubeArrays, days: list[int]) -> Truth:
-    """Leaf area 10 * (number of the date) + y + x / 100; as many classes as pixels."""
-    y, x = np.indices(cube.valid.shape[1:])
-    area = 10 * np.arange(len(days))[:, None, None] + y + x / 100
-    return Truth(18000 + np.array(days), area.astype(np.float32), 100 * y + x)
-
-
-def test_the_truth_is_read_at_the_pixel_and_the_date() -> None:
-    cube = one_cube()
-    cube.valid[2] = False
-    # More dates than the cube has, as where a scene was too cloudy to keep.
-    truth = {"a": truth_of(cube, [0, 3, 5, 8, 10, 15, 20, 60])}
-    found = targets_of(cube, draw(1, 1, 2), truth)
-    np.testing.assert_allclose(found.numbers["leaf_area"], [[20 + 4.05]], rtol=1e-6)
-    np.testing.assert_allclose(found.numbers["leaf_area_change"], [[30.0]], rtol=1e-5)
-    assert list(found.classes["land_cover"]) == ["405"]
-
-
-def test_leaf_area_between_two_dates_of_the_truth_is_interpolated_unless_they_are_far_apart() -> (
-    None
-):
-    cube = one_cube()
-    truth = truth_of(cube, [0, 4, 8, 40])
-    assert truth.leaf_area_at(18002, 0, 0) == pytest.approx(5.0)
-    assert truth.leaf_area_at(18005, 1, 2) == pytest.approx(12.5 + 1.02)
-    assert np.isnan(truth.leaf_area_at(18020, 0, 0)), "32 days between its neighbours"
-    assert truth.leaf_area_at(18040, 0, 0) == pytest.approx(30.0)
-    assert np.isnan(truth.leaf_area_at(18041, 0, 0)) and np.isnan(truth.leaf_area_at(17999, 0, 0))
-
-
-def test_truth_of_another_grid_is_refused() -> None:
-    cube = one_cube()
-    truth = truth_of(cube, [0, 5])
-    with pytest.raises(UserError, match=r"cube a: .* another grid"):
-        targets_of(cube, draw(1, 0, 0), {"a": replace(truth, cover=truth.cover[:-1])})
-
-
-def test_the_truth_of_a_site_is_read_from_its_file(tmp_path: Path) -> None:
-    path = tmp_path / "site.npz"
-    area = np.arange(8, dtype=np.float16).reshape(2, 2, 2)
-    times = ["2019-01-09T10:10:31.024000+00:00", "2019-01-19T10:10:31.024000+00:00"]
-    np.savez_compressed(path, time=times, leaf_area=area, cover=np.eye(2, dtype=np.int8))
-    truth = Truth.read(path)
-    assert truth.days[0] == np.datetime64("2019-01-09").astype(int)
-    assert truth.leaf_area_at(int(truth.days[1]), 1, 0) == 6.0
-    path.write_bytes(path.read_bytes()[:-30])
-    with pytest.raises(UserError, match=r"site\.npz: not the truth"):
-        Truth.read(path)
-    with pytest.raises(UserError, match=r"none\.npz: no such file"):
-        Truth.read(tmp_path / "none.npz")
-
-
-def test_samples_have_distinct_centres_and_their_own_features(
-    scattered: dict[str, list[Path]],
-) -> None:
-    trained = trained_with(Surroundings(), APART)
-
-    def samples(most: int, seed: int = 1) -> Any:
-        return probed_samples(
-            trained,
-            scattered["training"],
-            rng=generator(seed, "test"),
-            max_samples=most,
-            sites=SITES,
-            land_cover=LAND_COVER,
-            truth={},
-        )
+    def samples(most: int, seed: int = 1) -> Probed:
+        rng = generator(seed, "test")
+        return probed_samples(trained, scattered["training"], FACTS, rng=rng, max_samples=most)
 
     many = samples(400)
     sequences = 2 * 9 * 3
     assert sequences < len(many) <= ROUNDS * sequences
     assert len(np.unique(many.spectrum, axis=0)) == len(many)
-    np.testing.assert_allclose(
-        many.embedding,
-        np.concatenate(
-            [many.targets.numbers[f"surroundings_{what}"] for what in ("mean", "spread")], axis=1
-        ),
-        atol=1e-4,
-    )
+    parts = [many.targets[f"neighbourhood_{what}"] for what in ("mean", "std")]
+    np.testing.assert_allclose(many.embedding, np.concatenate(parts, axis=1), atol=1e-4)
     assert list(many.origin.site) == list(many.origin.cube) and set(many.origin.cube) == {"a", "b"}
     assert len(np.unique(many.origin.position, axis=0)) > len(many) / 2
     assert len(samples(30)) == 30
@@ -350,364 +177,88 @@ def test_samples_have_distinct_centres_and_their_own_features(
     assert not np.array_equal(samples(30, seed=2).spectrum, samples(30).spectrum)
 
 
-def origin_of(site: np.ndarray, cube: np.ndarray | None = None) -> Origin:
-    names = site.astype(np.str_)
-    position = np.arange(len(site))[::-1, None] // np.array([10, 1])
-    return Origin(names, names if cube is None else cube.astype(np.str_), position)
-
-
-def mixed(count: int) -> Origin:
-    """Samples of five sites that are all alike."""
-    return origin_of(np.arange(count) % 5)
-
-
-def test_the_site_of_a_cube_is_that_of_the_split_table(tmp_path: Path) -> None:
-    from pipeline_lib.evaluate.probes import _sites_of
-
-    rows = [
-        {"cube": f"site-000-{period}", "site": "site-000", "land_cover": "x", "split": "training"}
-        for period in "ab"
-    ]
-    write_csv(tmp_path / "split.csv", rows)
-    assert _sites_of(tmp_path / "split.csv") == {"site-000-a": "site-000", "site-000-b": "site-000"}
-
-
-def test_sites_are_left_out_whole_and_many_are_pooled() -> None:
-    for count, groups in ((3, 3), (25, MAX_GROUPS)):
-        site = np.repeat(np.arange(count), 8)
-        origin = origin_of(site, np.arange(len(site)))
-        folds = origin.left_out()
-        assert len(folds) == groups
-        assert sorted(np.concatenate([judged for _, judged in folds])) == list(range(len(site)))
-        for rows, judged in folds:
-            assert not set(site[rows]) & set(site[judged])
-            assert len(rows) + len(judged) == len(site)
-
-
-def test_where_there_is_one_site_its_cubes_are_left_out_else_blocks_of_the_cube() -> None:
-    one = np.zeros(120)
-    cube = np.arange(120) % 2
-    assert [set(cube[judged]) for _, judged in origin_of(one, cube).left_out()] in (
-        [{0}, {1}],
-        [{1}, {0}],
-    )
-    folds = origin_of(one).left_out()
-    assert len(folds) == MAX_GROUPS
-    for _, judged in folds:
-        assert np.ptp(judged) == len(judged) - 1 == 120 // MAX_GROUPS - 1
-
-
-def test_the_penalties_go_from_none_to_the_mean() -> None:
-    rng = np.random.default_rng(7)
-    x = 100 + 10 * rng.standard_normal((300, 2))
-    y = x @ [[1.0, 0.0], [2.0, 5.0]]
-    guesses = ridge_guesses(x, y, x)
-    assert guesses.shape == (len(RIDGE_STRENGTHS), 300, 2)
-    np.testing.assert_allclose(guesses[0], np.tile(y.mean(axis=0), (300, 1)), atol=0.02)
-    np.testing.assert_allclose(guesses[-1], y, atol=1e-3)
-    labels = np.where(x[:, 0] > 110, "a", "b")
-    strongest, *_, weakest = class_probabilities(x, labels, x, CLASS_STRENGTHS)
-    np.testing.assert_allclose(strongest, 0.5, atol=0.05)
-    share = weakest[np.arange(300), (labels == "b").astype(int)]
-    assert np.median(share) > 0.99
-
-
-def test_a_ridge_equals_the_one_of_the_library_also_on_collinear_features() -> None:
-    from sklearn.linear_model import Ridge
-    from sklearn.preprocessing import StandardScaler
-
-    rng = np.random.default_rng(8)
-    x = rng.standard_normal((60, 3)) * [1, 20, 0.1] + 4
-    x = np.concatenate([x, x[:, :1] - x[:, 1:2], np.ones((60, 1))], axis=1)
-    y = rng.standard_normal((60, 2)) + x[:, :1]
-    scaler = StandardScaler().fit(x[:40])
-    guesses = ridge_guesses(x[:40], y[:40], x[40:])
-    for strength, guess in zip(RIDGE_STRENGTHS, guesses, strict=True):
-        other = Ridge(strength * 40).fit(scaler.transform(x[:40]), y[:40])
-        np.testing.assert_allclose(guess, other.predict(scaler.transform(x[40:])), atol=1e-6)
-
-
-def fingerprints(
-    rng: np.random.Generator, sites: int, features: int
-) -> tuple[np.ndarray, np.ndarray]:
-    """Site of each sample, and features that tell the site and nothing else."""
-    site = np.repeat(np.arange(sites), 40)
-    centres = rng.standard_normal((sites, features))
-    return site, centres[site] + 0.05 * rng.standard_normal((len(site), features))
-
-
-def test_features_that_help_within_sites_and_mislead_between_them_are_shrunk() -> None:
-    """Sites are left out, or samples; the middle of several worlds, since some mislead both."""
-    by_site, by_heart = [], []
-    for seed in range(5):
-        rng = np.random.default_rng(seed)
-        (site, x), (site_new, x_new) = fingerprints(rng, 20, 18), fingerprints(rng, 60, 18)
-        y = rng.standard_normal((20, 1))[site] + 0.2 * rng.standard_normal((len(site), 1))
-        held_out = x_new, rng.standard_normal((60, 1))[site_new]
-        by_site.append(ridge_score((x, y), origin_of(site), held_out))
-        by_heart.append(ridge_score((x, y), origin_of(np.arange(len(site))), held_out))
-    assert np.median(by_heart) < -2 and -0.2 < np.median(by_site) < 0.05
-
-
-def test_strengths_are_chosen_column_by_column() -> None:
-    rng = np.random.default_rng(9)
-    (site, x), (site_new, x_new) = fingerprints(rng, 20, 6), fingerprints(rng, 60, 6)
-    law, law_new = x[:, :1], x_new[:, :1]
-    y, y_new = rng.standard_normal((20, 1))[site], rng.standard_normal((60, 1))[site_new]
-    alone = [
-        ridge_score((x, one), origin_of(site), (x_new, new))
-        for one, new in ((law, law_new), (y, y_new))
-    ]
-    both = np.concatenate([law, y], axis=1), np.concatenate([law_new, y_new], axis=1)
-    together = ridge_score((x, both[0]), origin_of(site), (x_new, both[1]))
-    assert alone[0] > 0.99 and together == pytest.approx(np.mean(alone), abs=1e-9)
-
-
-def test_a_class_probe_does_not_know_sites_by_heart() -> None:
-    gains = []
-    for seed in range(5):
-        rng = np.random.default_rng(seed)
-        parts = []
-        for sites in (8, 60):
-            site, x = fingerprints(rng, sites, 6)
-            labels = np.array(["a", "b"])[np.arange(sites) % 2][site]
-            told = 2 * (labels == "a") + rng.standard_normal(len(site))
-            parts.append((site, (np.concatenate([x, told[:, None]], axis=1), labels)))
-        (site, fit), (_, held_out) = parts
-        by_heart = class_score(fit, origin_of(np.arange(len(site))), held_out)[0]
-        gains.append(class_score(fit, origin_of(site), held_out)[0] - by_heart)
-    assert np.mean(gains) > 0.05
-
-
-def test_classes_of_one_site_each_take_the_strongest_penalty() -> None:
-    rng = np.random.default_rng(11)
-    site = np.repeat([0, 1, 2], 40)
-    x, labels = rng.standard_normal((120, 4)) + site[:, None], site.astype(np.str_)
-    score, classes, _ = class_score((x, labels), origin_of(site), (x, labels))
-    (shares,) = class_probabilities(x, labels, x, CLASS_STRENGTHS[:1])
-    guess = np.array(["0", "1", "2"])[shares.argmax(axis=1)]
-    recall = np.mean([(guess[labels == one] == one).mean() for one in "012"])
-    assert classes == 3 and score == pytest.approx(recall)
-
-
-def test_a_ridge_probe_finds_a_linear_law_and_no_other() -> None:
-    rng = np.random.default_rng(1)
-    x, x_new = rng.standard_normal((400, 3)), rng.standard_normal((300, 3))
-    weights = rng.standard_normal((3, 2))
-    assert ridge_score((x, x @ weights + 7), mixed(400), (x_new, x_new @ weights + 7)) > 0.999
-    noise, noise_new = rng.standard_normal((400, 2)), rng.standard_normal((300, 2))
-    assert -0.1 < ridge_score((x, noise), mixed(400), (x_new, noise_new)) < 0.02
-    scaled = ridge_score((x * 1e-6, x @ weights), mixed(400), (x_new * 1e-6, x_new @ weights))
-    assert scaled > 0.999, "features of any size"
-
-
-def test_columns_weigh_the_same_and_constant_ones_nothing() -> None:
-    rng = np.random.default_rng(2)
-    x, x_new = rng.standard_normal((200, 1)), rng.standard_normal((200, 1))
-    y = np.concatenate([1000 * x, rng.standard_normal((200, 1)), np.ones((200, 1))], axis=1)
-    new = np.concatenate([1000 * x_new, rng.standard_normal((200, 1)), np.ones((200, 1))], axis=1)
-    assert ridge_score((x, y), mixed(200), (x_new, new)) == pytest.approx(0.5, abs=0.05)
-    assert ridge_score((x, y[:, 2:]), mixed(200), (x_new, new[:, 2:])) is None
-
-
-def test_samples_without_a_target_are_left_out_and_too_few_give_no_score() -> None:
-    rng = np.random.default_rng(3)
-    x = rng.standard_normal((80, 2))
-    y = x[:, :1].copy()
-    y[: 80 - MIN_SAMPLES] = np.nan
-    assert ridge_score((x, x[:, :1]), mixed(80), (x, y)) > 0.99
-    y[80 - MIN_SAMPLES] = np.nan
-    assert ridge_score((x, x[:, :1]), mixed(80), (x, y)) is None
-    assert ridge_score((x, y), mixed(80), (x, x[:, :1])) is None
-
-
-def test_a_class_probe_weighs_classes_and_leaves_unseen_ones_out() -> None:
-    rng = np.random.default_rng(4)
-
-    def world(counts: dict[str, int]) -> tuple[np.ndarray, np.ndarray]:
-        labels = np.repeat(list(counts), list(counts.values()))
-        centres = {"a": 0.0, "b": 5.0, "c": 10.0, "": 50.0}
-        x = np.array([[centres[name], 0.0] for name in labels])
-        return x + 0.5 * rng.standard_normal(x.shape), labels
-
-    fit = world({"a": 200, "b": 30, "": 20})
-    held_out = world({"a": 150, "b": 10, "c": 40, "": 5})
-    score, classes, unseen = class_score(fit, mixed(250), held_out)
-    assert score == pytest.approx(1.0, abs=0.01) and (classes, unseen) == (2, 1)
-    assert class_score(fit, mixed(250), world({"a": 200}))[0] is None
-    assert class_score(fit, mixed(250), world({"a": 20, "b": 20}))[0] is None
-
-
-def test_a_rare_class_weighs_as_much_as_a_frequent_one() -> None:
-    """Two Gaussians two deviations apart: the middle between them parts both at 84 %."""
-    rng = np.random.default_rng(5)
-    labels = np.repeat(["a", "b"], [2000, 100])
-    fit, held_out = ((rng.normal(np.where(labels == "b", 2.0, 0.0))[:, None], labels),) * 2
-    score, *_ = class_score(fit, mixed(2100), held_out)
-    assert score == pytest.approx(0.84, abs=0.04)
-
-
-def test_neighbours_find_what_is_local_and_on_no_line() -> None:
-    rng = np.random.default_rng(20)
-    x, x_new = rng.uniform(-2, 2, (600, 2)), rng.uniform(-2, 2, (300, 2))
-
-    def bowl(x: np.ndarray) -> np.ndarray:
-        return (x**2).sum(axis=1, keepdims=True)
-
-    fit, held_out = (x, bowl(x)), (x_new, bowl(x_new))
-    assert ridge_score(fit, mixed(600), held_out) < 0.05
-    assert nearest_number_score(fit, mixed(600), held_out) > 0.9
-    inside, inside_new = (np.where(bowl(each)[:, 0] < 2.5, "in", "out") for each in (x, x_new))
-    fit, held_out = (x, inside), (x_new, inside_new)
-    assert class_score(fit, mixed(600), held_out)[0] < 0.6
-    assert nearest_class_score(fit, mixed(600), held_out) > 0.9
-
-
-def test_more_neighbours_are_taken_where_the_nearest_know_their_site_by_heart() -> None:
-    """Sites are left out, or samples; the middle of several worlds, since some mislead both."""
-    gains, class_gains = [], []
-    for seed in range(5):
-        rng = np.random.default_rng(seed)
-        (site, x), (site_new, x_new) = fingerprints(rng, 20, 3), fingerprints(rng, 60, 3)
-        y, y_new = (
-            own[at] + 0.2 * rng.standard_normal((len(at), 1))
-            for own, at in ((rng.standard_normal((20, 1)), site), (np.zeros((60, 1)), site_new))
-        )
-        y_new = y_new + rng.standard_normal((60, 1))[site_new]
-        by_heart = origin_of(np.arange(len(site)))
-        for score, fit, held_out, found in (
-            (nearest_number_score, (x, y), (x_new, y_new), gains),
-            (
-                nearest_class_score,
-                (x, np.where(y[:, 0] > 0, "a", "b")),
-                (x_new, np.where(y_new[:, 0] > 0, "a", "b")),
-                class_gains,
-            ),
-        ):
-            found.append(score(fit, origin_of(site), held_out) - score(fit, by_heart, held_out))
-    assert np.median(gains) > 0.02 and min(gains) >= 0
-    assert np.mean(class_gains) > -0.02
-
-
-def test_neighbours_are_never_more_than_the_samples() -> None:
-    rng = np.random.default_rng(21)
-    x, x_new = rng.standard_normal((20, 2)), rng.standard_normal((7, 2))
-    rows = nearest(x * [1, 1000], x_new * [1, 1000])
-    assert rows.shape == (7, 20) and max(NEIGHBOURS) > 20
-    np.testing.assert_array_equal(np.sort(rows, axis=1), np.tile(np.arange(20), (7, 1)))
-    standard = (x - x.mean(axis=0)) / x.std(axis=0)
-    apart = (x_new - x.mean(axis=0)) / x.std(axis=0)
-    distance = np.linalg.norm(apart[:, None] - standard, axis=2)
-    np.testing.assert_array_equal(rows, distance.argsort(axis=1))
-    # Two sites of 50 and 3 samples: one of the fits has three.
-    site, y = np.repeat([0, 1], [50, 3]), rng.standard_normal((53, 1))
-    x = rng.standard_normal((53, 2))
-    assert nearest_number_score((x, y), origin_of(site), (x, y)) is not None
-
-
-def test_votes_of_a_rare_class_weigh_as_much_as_those_of_a_frequent_one() -> None:
-    """Two Gaussians two deviations apart: the middle between them parts both at 84 %."""
-    rng = np.random.default_rng(22)
-    labels = np.repeat(["a", "b"], [2000, 200])
-    fit, held_out = (
-        (rng.normal(np.where(labels == "b", 2.0, 0.0))[:, None], labels) for _ in range(2)
-    )
-    assert nearest_class_score(fit, mixed(2200), held_out) == pytest.approx(0.84, abs=0.05)
-
-
-def test_neighbours_are_scored_where_the_linear_probes_are() -> None:
-    rng = np.random.default_rng(23)
-    x = rng.standard_normal((80, 2))
-    y = x[:, :1].copy()
-    y[: 80 - MIN_SAMPLES] = np.nan
-    assert nearest_number_score((x, x[:, :1]), mixed(80), (x, y)) > 0.5
-    y[80 - MIN_SAMPLES] = np.nan
-    assert nearest_number_score((x, x[:, :1]), mixed(80), (x, y)) is None
-    labels = np.where(x[:, 0] > 0, "a", "b")
-    assert nearest_class_score((x, labels), mixed(80), (x, np.full(80, "a"))) is None
-    unseen = np.where(x[:, 1] > 1, "c", labels)
-    unseen[:2] = ""
-    assert nearest_class_score((x, labels), mixed(80), (x, unseen)) > 0.8
-    site = np.repeat([0, 1], 40)
-    of_one_site_each = np.array(["a", "b"])[site]
-    fit = x + 5 * site[:, None], of_one_site_each
-    assert nearest_class_score(fit, origin_of(site), fit) > 0.9
-
-
 def test_scores_of_a_split_depend_on_it_and_the_training_cubes_alone(
     scattered: dict[str, list[Path]],
 ) -> None:
-    trained = trained_with(Surroundings(), APART)
-    whole = run(trained, scattered)["splits"]
-    alone = run(trained, {"training": scattered["training"], "test": scattered["test"]})["splits"]
+    whole = run(Neighbourhood(), scattered)["splits"]
+    alone = run(Neighbourhood(), {name: scattered[name] for name in ("training", "test")})["splits"]
     assert list(whole) == ["validation", "test"] and list(alone) == ["test"]
     assert whole["test"] == alone["test"]
-    other = run(trained, scattered | {"training": scattered["validation"], "validation": []})
+    other = run(
+        Neighbourhood(), scattered | {"training": scattered["validation"], "validation": []}
+    )
     assert other["splits"]["test"] != alone["test"]
-    assert other["left_out"] == {"validation": "it has no cube"}
+    assert other["skipped"] == {"validation": "it has no cube"}
+    with pytest.raises(ValueError, match="both fitted and scored on: a"):
+        run(Neighbourhood(), scattered | {"test": scattered["training"][:1]})
 
 
-def test_components_are_those_of_the_training_samples() -> None:
-    """Training spectra differ in the first band, held-out ones in the second."""
-    from pipeline_lib.evaluate.probes import Probed, _features
+def test_absent_values_have_the_mean_of_the_fit_and_components_are_of_complete_samples() -> None:
+    rng = np.random.default_rng(0)
 
-    rng = np.random.default_rng(6)
+    def samples(count: int, absent: int, shift: float) -> Probed:
+        spectrum = rng.standard_normal((count, 3)) * [3, 2, 1] + shift
+        spectrum[:absent, 2] = np.nan
+        names = np.full(count, "a")
+        origin = Origin(names, names, np.arange(count)[:, None])
+        return Probed(spectrum, np.zeros((count, 2)), {}, origin, spectrum.copy())
 
-    def samples(*spread: float) -> Probed:
-        spectrum = rng.standard_normal((60, 3)) * spread
-        return Probed(spectrum, np.zeros((60, 1)), Targets({}, {}), mixed(60))
-
-    fit, held_out = samples(1, 0.01, 0.01), samples(0.01, 1, 0.01)
-    component = _features(fit, held_out)["pca_1"]
-    assert component.std() < 0.1, "the held-out samples' own component would have 1"
-
-
-def test_held_out_samples_are_of_held_out_cubes(
-    scattered: dict[str, list[Path]], monkeypatch: pytest.MonkeyPatch
-) -> None:
-    from pipeline_lib.evaluate import probes
-
-    asked: list[list[str]] = []
-    original = probes.probed_samples
-
-    def watched(trained: TrainedEncoder, cubes: Any, **settings: Any) -> Any:
-        asked.append([path.name[0] for path in cubes])
-        return original(trained, cubes, **settings)
-
-    monkeypatch.setattr(probes, "probed_samples", watched)
-    run(trained_with(Surroundings(), APART), scattered)
-    assert asked == [["a", "b"], ["c"], ["d"]]
+    fit, held_out = samples(100, 60, 1.0), samples(50, 10, 5.0)
+    found = probes._features(fit, held_out)
+    mean = fit.spectrum[60:, 2].mean()
+    for name in ("spectrum", "latents"):
+        np.testing.assert_allclose(found[name][:10, 2], mean)
+        np.testing.assert_array_equal(found[name][10:], held_out.spectrum[10:])
+    complete = fit.spectrum[60:]
+    axes = np.linalg.svd(complete - complete.mean(axis=0), full_matrices=False)[2][:2]
+    expected = (found["spectrum"] - complete.mean(axis=0)) @ axes.T
+    np.testing.assert_allclose(np.abs(found["pca_2"]), np.abs(expected))
+    few = replace(fit, spectrum=np.where(np.arange(100)[:, None] < 98, np.nan, fit.spectrum))
+    assert "pca_2" not in probes._features(few, held_out), "two samples, of which two components"
 
 
-def test_a_cube_both_fitted_and_scored_on_is_refused(scattered: dict[str, list[Path]]) -> None:
-    with pytest.raises(ValueError, match="a"):
-        run(trained_with(Surroundings()), scattered | {"test": scattered["training"][:1]})
+SENSORS = {
+    "optical": SENSOR.model_copy(update={"latent_dim": 3, "sequence": CLOSE}),
+    "radar": SENTINEL_1.model_copy(update={"latent_dim": 2, "sequence": CLOSE, "encoder": SMALL}),
+}
+BLOCK = Fusion(reference="optical", embedding_dim=4, width=16, layers=1, heads=2)
+SITES = {"a": "training", "b": "training", "c": "validation", "d": "test"}
 
 
-def test_scores_repeat_and_depend_on_the_seed(scattered: dict[str, list[Path]]) -> None:
-    trained = trained_with(Surroundings(), APART)
-    assert run(trained, scattered) == run(trained, scattered)
-    assert run(trained, scattered) != run(trained, scattered, seed=4)
+def smooth(number: int, bands: int) -> tuple[np.ndarray, np.ndarray]:
+    """Smooth fields that change with the seasons, noise, and a tenth of the pixels clouded."""
+    rng = np.random.default_rng(number)
+    y, x = np.mgrid[:SIZE, :SIZE] / SIZE
+    field = 0.4 + 0.2 * np.sin(5 * x + number) * np.cos(4 * y)
+    gains = rng.uniform(0.5, 1.0, (FRAMES, bands, 1, 1))
+    values = gains * field + 0.03 * rng.standard_normal((FRAMES, bands, SIZE, SIZE))
+    return values, np.where(rng.random((FRAMES, SIZE, SIZE)) < 0.1, THICK_CLOUD, CLEAR)
 
 
 @pytest.fixture(scope="module")
-def probed(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
-    """Scores of a random encoder, with and without truth, written by the workflow's call."""
-    root = tmp_path_factory.mktemp("probed")
+def world(tmp_path_factory: pytest.TempPathFactory) -> SimpleNamespace:
+    """Random models; the second training site and the test site have no radar."""
+    root = tmp_path_factory.mktemp("world")
     torch.manual_seed(1)
-    radar = SENTINEL_1.model_copy(
-        update={"latent_dim": 1, "sequence": SENSOR.sequence, "encoder": SENSOR.encoder}
-    )
-    sites = {"a": "training", "b": "training", "c": "validation", "d": "test"}
-    write_csv(
-        root / "split.csv",
-        [
-            {"cube": name, "site": name, "land_cover": "others", "split": split}
-            for name, split in sites.items()
-        ],
-    )
+    rows = [
+        {"cube": name, "site": name, "land_cover": "others", "split": split}
+        for name, split in SITES.items()
+    ]
+    write_csv(root / "split.csv", rows)
+    save_all_untrained(root, SENSORS, CONTEXT, BLOCK, scaled_by(0, 1))
+    cubes = {
+        name: [
+            write_made_cube(
+                root / "cubes" / name / f"{site}.zarr.zip", *smooth(number, bands), sensor
+            )
+            for number, site in enumerate(SITES)
+            if name != "radar" or site in "ac"
+        ]
+        for name, sensor in SENSORS.items()
+        for bands in [len(sensor.bands)]
+    }
     truth = {}
-    for name in sites:
+    for name in SITES:
         rng = np.random.default_rng(ord(name))
         truth[name] = root / f"{name}.npz"
         np.savez_compressed(
@@ -716,96 +267,123 @@ def probed(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
             leaf_area=rng.random((90, SIZE, SIZE)).astype(np.float16),
             cover=rng.integers(0, 3, (SIZE, SIZE)).astype(np.int8),
         )
-    outputs = {}
-    for sensor_name, sensor, known in (("optical", SENSOR, truth), ("radar", radar, {})):
-        bands = len(sensor.bands)
-        folder = root / sensor_name
-        save_untrained(folder / "model", sensor_name, sensor, CONTEXT, scaled_by(0, 1)(sensor))
-        cubes = [
-            write(folder / f"{name}.zarr.zip", *unrelated(number, bands), sensor)
-            for number, name in enumerate(sites)
-            if (name, sensor_name) != ("d", "radar")
-        ]
-        outputs[sensor_name] = root / f"probes-{sensor_name}.json"
-        probe_encoder(
-            model=folder / "model",
-            cubes=cubes,
-            split_table=root / "split.csv",
-            truth=known,
-            seed=1,
-            max_samples=120,
-            output=outputs[sensor_name],
-        )
-    return outputs
-
-
-def test_truth_adds_targets_and_without_it_there_are_none(probed: dict[str, Path]) -> None:
-    found = json.loads(probed["optical"].read_text())
-    assert found["features"] == {
-        "spectrum": 3,
-        "pca_2": 2,
-        "embedding": 2,
-        "spectrum+embedding": 5,
+    settings: dict[str, Any] = {"split_table": root / "split.csv", "seed": 2, "max_samples": 200}
+    fusion = {
+        "fusion": root / "fusion",
+        "encoders": {name: root / name for name in SENSORS},
+        "cubes": cubes,
+        "truth": {},
     }
-    assert list(found["splits"]) == ["validation", "test"] and found["left_out"] == {}
-    targets = found["splits"]["test"]["targets"]
+    samples, skipped = fused_splits(**settings, **fusion)
+    assert skipped == {}
+    return SimpleNamespace(
+        root=root,
+        settings=settings,
+        fusion=settings | fusion,
+        cubes=cubes,
+        truth=truth,
+        samples=samples,
+    )
+
+
+def test_truth_adds_targets_and_without_it_there_are_none(
+    world: SimpleNamespace, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    drawn: list[str] = []
+
+    def watched(trained: TrainedEncoder, cubes: Any, *rest: Any, **settings: Any) -> Probed:
+        drawn.append("".join(path.name[0] for path in cubes))
+        return probed_samples(trained, cubes, *rest, **settings)
+
+    monkeypatch.setattr(probes, "probed_samples", watched)
+
+    def found(name: str, truth: dict[str, Path]) -> dict[str, Any]:
+        output = tmp_path / f"{name}.json"
+        model, cubes = world.root / name, world.cubes[name]
+        probe_encoder(model=model, cubes=cubes, truth=truth, output=output, **world.settings)
+        return json.loads(output.read_text())
+
+    optical = found("optical", world.truth)
+    assert drawn == ["ab", "c", "d"], "held-out samples come from held-out cubes"
+    assert optical["features"] == {"spectrum": 3, "embedding": 3, "spectrum+embedding": 6}
+    assert list(optical["splits"]) == ["validation", "test"] and optical["skipped"] == {}
+    targets = optical["splits"]["test"]["targets"]
     assert {"ndvi_change", "leaf_area", "leaf_area_change"} <= set(targets)
-    assert all(targets[name]["reason"] is None for name in targets)
-    assert targets["land_cover"]["classes"] == 3
-    assert 0.2 < targets["land_cover"]["scores"]["spectrum"] < 0.5
-    assert targets["leaf_area"]["scores"]["embedding"] < 0.1
+    assert all(one["reason"] is None for one in targets.values())
     assert {name for name, one in targets.items() if "nearest" in one} == set(NEAREST_TARGETS)
-    for name in NEAREST_TARGETS:
-        assert set(targets[name]["nearest"]) == set(found["features"])
-    assert targets["leaf_area"]["nearest"]["embedding"] < 0.1
-    assert 0.2 < targets["land_cover"]["nearest"]["spectrum"] < 0.5
-    found = json.loads(probed["radar"].read_text())
-    targets = found["splits"]["validation"]["targets"]
-    assert set(targets) == {"surroundings_mean", "surroundings_spread", "next_change", "land_cover"}
-    assert found["left_out"] == {"test": "it has no cube"}
+    # The truth is drawn at random: nothing predicts it.
+    assert targets["land_cover"]["classes"] == 3
+    for kind in ("scores", "nearest"):
+        assert targets["leaf_area"][kind]["embedding"] < 0.1
+        assert 0.2 < targets["land_cover"][kind]["spectrum"] < 0.5
+    radar = found("radar", {})
+    assert radar["skipped"] == {"test": "it has no cube"}
+    targets = radar["splits"]["validation"]["targets"]
+    assert set(targets) == {"neighbourhood_mean", "neighbourhood_std", "next_change", "land_cover"}
     assert targets["land_cover"]["scores"]["spectrum"] is None
     assert targets["land_cover"]["nearest"]["spectrum"] is None
     assert "one class" in targets["land_cover"]["reason"]
 
 
-def test_tables_show_the_test_split_else_validation(probed: dict[str, Path]) -> None:
-    optical, radar = (json.loads(probed[name].read_text()) for name in ("optical", "radar"))
-    assert shown_split(optical) == "test" and shown_split(radar) == "validation"
-    test, validation, unscored = probe_tables("optical", optical)
-    assert not test.folded and validation.folded and unscored.rows == ()
-    named = [row[0] for row in test.rows]
-    assert named[-2:] == ["land cover, linear", "land cover, k nearest"] and len(named) == 9
-    assert {"leaf area, linear", "leaf area, k nearest"} < set(named)
-    scores = optical["splits"]["test"]["targets"]["leaf_area"]["nearest"]
-    row = test.rows[named.index("leaf area, k nearest")]
-    assert row[2:6] == tuple(f"{score:.3f}" for score in scores.values())
-    assert "embedding (2)" in test.columns and "2 principal components (2)" in test.columns
-    assert all(len(row) == len(test.columns) for row in test.rows)
-    assert test.rows[-1][-3] == "0.333", "chance among three classes"
-    test, validation, unscored = probe_tables("radar", radar)
-    assert test.rows == () and len(validation.rows) == 3 and not validation.folded
-    assert ("test", "everything", "it has no cube") in unscored.rows
-    assert [row[1] for row in unscored.rows] == ["everything", "land cover"]
-    optical["splits"]["test"]["targets"]["land_cover"]["unseen_classes"] = 2
-    left_out = probe_tables("optical", optical)[-1]
-    assert left_out.rows == (("test", "land cover", "2 classes that the fit has not seen"),)
-
-
-@pytest.mark.parametrize("name", ["optical", "radar"])
-def test_figures_are_drawn_the_same_each_time(
-    probed: dict[str, Path], tmp_path: Path, name: str
+def test_fused_embeddings_stand_beside_spectra_and_latents_of_all_sensors(
+    world: SimpleNamespace, tmp_path: Path
 ) -> None:
-    for number in range(2):
-        plot_probes(evaluation=probed[name], output=tmp_path / f"{number}.png")
-    assert (tmp_path / "0.png").read_bytes() == (tmp_path / "1.png").read_bytes()
+    probe_fusion(**world.fusion, output=tmp_path / "probes.json")
+    found = json.loads((tmp_path / "probes.json").read_text())
+    assert found["model"] == "fusion" and found["skipped"] == {}
+    sizes = {"spectrum": 5, "pca_4": 4, "latents": 5, "reference_only": 4, "embedding": 4}
+    assert found["features"] == sizes | {"spectrum+embedding": 9}
+    scores = found["splits"]["test"]["targets"]["neighbourhood_mean"]["scores"]
+    assert set(scores) == set(found["features"])
+    assert scores["spectrum"] > 0.5 > scores["embedding"]
+    assert probe_scores(world.samples)["splits"] == found["splits"]
 
 
-def test_a_run_too_small_for_any_score_still_has_table_and_figure(
-    probed: dict[str, Path], tmp_path: Path
+def test_the_targets_are_those_of_the_reference_and_absent_sensors_are_known(
+    world: SimpleNamespace,
 ) -> None:
-    content = json.loads(probed["radar"].read_text()) | {"splits": {}}
-    write_json(tmp_path / "probes.json", content)
-    plot_probes(evaluation=tmp_path / "probes.json", output=tmp_path / "x.png")
-    assert (tmp_path / "x.png").read_bytes().startswith(b"\x89PNG")
-    assert shown_split(content) is None
-    assert all(table.rows == () for table in probe_tables("radar", content)[:2])
+    fit = world.samples[FITTED_ON]
+    lone = fit.origin.cube == "b"
+    assert lone.any() and not lone.all()
+    assert np.isnan(fit.spectrum[lone, 3:]).all() and np.isfinite(fit.spectrum[:, :3]).all()
+    assert np.isnan(fit.latents[lone, 3:]).all() and np.isfinite(fit.latents[:, :3]).all()
+    assert np.isfinite(fit.embedding).all()
+    # Where there is no radar, it makes no difference to mask it.
+    there = np.isfinite(fit.latents).all(axis=1)
+    np.testing.assert_allclose(fit.reference_only[~there], fit.embedding[~there], atol=1e-6)
+    assert (np.abs(fit.reference_only - fit.embedding)[there].max(axis=1) > 1e-4).all()
+    assert there.any() and not (there & lone).any()
+    assert fit.targets["neighbourhood_mean"].shape == (len(fit), 3)
+
+
+def test_embeddings_may_be_altered_before_they_are_scored(world: SimpleNamespace) -> None:
+    """The optical bands stand for an embedding, as the random one is of no use."""
+
+    def scores(change: Callable[[np.ndarray], np.ndarray]) -> dict[str, float]:
+        altered = {
+            split: replace(part, embedding=change(part.spectrum[:, :3]))
+            for split, part in world.samples.items()
+        }
+        return probe_scores(altered)["splits"]["test"]["targets"]["neighbourhood_mean"]["scores"]
+
+    rng = np.random.default_rng(0)
+    plain = scores(lambda embedding: embedding)
+    step = 4 * world.samples[FITTED_ON].spectrum[:, :3].std(axis=0) / 127
+    rounded = scores(lambda embedding: np.round(embedding / step) * step)
+    shuffled = scores(lambda embedding: rng.permutation(embedding))
+    assert rounded["spectrum"] == plain["spectrum"] == shuffled["spectrum"]
+    assert rounded["embedding"] == pytest.approx(plain["embedding"], abs=0.05)
+    assert rounded["embedding"] != plain["embedding"]
+    assert shuffled["embedding"] < 0.05 < plain["embedding"]
+
+
+def test_splits_without_cubes_and_foreign_encoders_are_reported(world: SimpleNamespace) -> None:
+    cubes = {
+        name: [path for path in paths if path.name[0] != "c"] for name, paths in world.cubes.items()
+    }
+    samples, skipped = fused_splits(**world.fusion | {"cubes": cubes})
+    assert list(samples) == ["training", "test"]
+    assert skipped == {"validation": "it has no cube"}
+    swapped = dict.fromkeys(SENSORS, world.root / "optical")
+    with pytest.raises(UserError, match="another encoder of radar"):
+        fused_splits(**world.fusion | {"encoders": swapped})

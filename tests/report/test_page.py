@@ -101,7 +101,7 @@ def probes(*targets: str) -> dict[str, Any]:
     return {
         "features": {"spectrum": 10, "embedding": 9, "spectrum+embedding": 19},
         "splits": {"test": {"samples": 321, "targets": found}},
-        "left_out": {"validation": "no <cube>"},
+        "skipped": {"validation": "no <cube>"},
     }
 
 
@@ -130,7 +130,7 @@ def write_inputs(folder: Path) -> dict[str, Any]:
     write_json(folder / "fusion.json", {"splits": fusion})
     write_json(folder / "gpp.json", gpp(rival=4.0, low=-0.8, high=-0.2))
     for sensor in SENSORS:
-        write_json(folder / f"probes-{sensor}.json", probes("surroundings_mean", "leaf_area"))
+        write_json(folder / f"probes-{sensor}.json", probes("neighbourhood_mean", "leaf_area"))
     write_json(folder / "maps.json", maps(mapped=True))
     manifest = folder / "embeddings" / "site-000-a" / "manifest.json"
     about = {"embeddings": [100, 44], "files": {"c/0": 2_500_000}}
@@ -331,7 +331,7 @@ def test_probes_are_shown_with_and_without_truth(inputs: dict[str, Any], tmp_pat
     assert shown.count(">0.200<") == 4, "chance among five classes, of either probe"
     assert shown.count(">land cover, linear<") == shown.count(">land cover, k nearest<") == 2
     assert "no &lt;cube&gt;" in shown
-    write_json(tmp_path / "probes.json", probes("surroundings_mean", "ndvi_change"))
+    write_json(tmp_path / "probes.json", probes("neighbourhood_mean", "ndvi_change"))
     shown = section({"sentinel-2": tmp_path / "probes.json"}, Config())
     assert "NDVI stands" in shown and "imulated" not in shown
     assert "change to the next date" in shown and "leaf area" not in shown

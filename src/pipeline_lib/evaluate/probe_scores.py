@@ -1,39 +1,45 @@
-"""Scores of linear probes: fitted on some samples, scored on others."""
+"""Scores of probes: models fitted on some samples and scored on others, by scikit-learn."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
+from sklearn.base import BaseEstimator, clone
+from sklearn.linear_model import LogisticRegression, Ridge
+from sklearn.metrics import log_loss, r2_score, recall_score
+from sklearn.model_selection import GroupKFold, cross_val_predict
+from sklearn.neighbors import KNeighborsClassifier, KNeighborsRegressor
+from sklearn.pipeline import Pipeline, make_pipeline
+from sklearn.preprocessing import StandardScaler
+from sklearn.utils.class_weight import compute_sample_weight
 
 from pipeline_lib.evaluate.probe_targets import Array, Labels
 
 MIN_SAMPLES = 50
-"""Samples, of each fit and each scoring, under which a score is left out."""
+"""Minimum number of samples, of a fit and of a scoring, for a score to be given."""
 MAX_GROUPS = 10
-"""Groups at most that are left out in turn; more sites are pooled into as many."""
-RIDGE_STRENGTHS = np.logspace(4, -6, 21)
-CLASS_STRENGTHS = np.logspace(2, -4, 7)
-"""Penalties per sample to choose from, the strongest first: it predicts the mean, or all classes
-alike. The unit is that of the mean loss, so that a number means the same for fits of any size."""
+"""Maximum number of cross-validation folds; more sites are pooled into as many."""
+RIDGE_PENALTIES = np.logspace(4, -6, 21)
+CLASS_PENALTIES = np.logspace(2, -4, 7)
+"""Penalties beside the mean loss, so that they mean the same for fits of any size. The strongest
+comes first: it predicts the mean, or all classes alike. Among equal errors the first is chosen."""
+NEIGHBOURS = (45, 15, 5)
+"""Numbers of neighbours to choose from; the most come first, since their mean is the smoothest."""
+NEAREST_TARGETS = ("leaf_area", "land_cover")
+"""Targets that are also probed by nearest neighbours: a state of the ground need not be linear."""
 
 Rows = NDArray[np.int64]
+Folds = list[tuple[Rows, Rows]]
 
 
 @dataclass(frozen=True)
 class Origin:
-    """Where samples come from.
-
-    Parameters
-    ----------
-    site, cube
-        ``(sample,)``, names.
-    position
-        ``(sample, axis)``: place within the cube, the slowest axis first.
-    """
+    """Where samples come from: names of sites and cubes, both ``(sample,)``, and the place within
+    the cube ``(sample, axis)``, the slowest axis first."""
 
     site: Labels
     cube: Labels
@@ -43,310 +49,225 @@ class Origin:
         """The origin of some of the samples."""
         return Origin(self.site[kept], self.cube[kept], self.position[kept])
 
-    def left_out(self) -> list[tuple[Rows, Rows]]:
-        """Rows to fit on and rows to judge on, one group of samples left out at a time.
+    def folds(self) -> Folds:
+        """Rows to fit on and rows to validate on, of `GroupKFold`.
 
-        A group is a site; the cubes where all samples are of one site; `MAX_GROUPS` contiguous
-        blocks of the cube where all are of one cube. Groups are pooled into `MAX_GROUPS` of
-        similar size.
+        A group is a site: samples of one site resemble each other and would favour a model that
+        memorises the site. Where all samples are of one site, a group is a cube; where all are of
+        one cube, one of `MAX_GROUPS` contiguous blocks of it.
         """
-        from sklearn.model_selection import GroupKFold
-
         order = np.lexsort(self.position.T[::-1])
         blocks = np.argsort(order) * MAX_GROUPS // len(order)
         levels: tuple[NDArray[Any], ...] = (self.site, self.cube, blocks)
         groups = next(level for level in levels if len(np.unique(level)) > 1)
-        folds = GroupKFold(min(MAX_GROUPS, len(np.unique(groups))))
-        return list(folds.split(groups, groups=groups))
+        splitter = GroupKFold(min(MAX_GROUPS, len(np.unique(groups))))
+        return list(splitter.split(groups, groups=groups))
 
 
-def ridge_score(
-    fit: tuple[Array, Array], origin: Origin, held_out: tuple[Array, Array]
-) -> float | None:
-    """R2 of a ridge regression on held-out samples, mean over the targets' columns.
+class MeanLossRidge(Ridge):  # type: ignore[misc]
+    """Ridge regression (Hoerl and Kennard 1970) whose penalty stands beside the mean loss."""
 
-    Features are standardised by the fit's mean and deviation. The strength of the penalty (Hoerl
-    and Kennard 1970) is chosen for each column by the squared error on groups of the fit that
-    are left out in turn (Stone 1974): whole sites, since samples of one site resemble each
-    other and would reward a fit that knows the site by heart.
+    def fit(self, X: Array, y: Array) -> MeanLossRidge:  # noqa: D102
+        return super().fit(X, y, np.full(len(X), 1 / len(X)))
 
-    Parameters
-    ----------
-    fit, held_out
-        Features ``(sample, feature)`` and targets ``(sample, column)``. Samples with a
-        NaN in the targets are left out.
-    origin
-        Of the samples of the fit.
 
-    Returns
-    -------
-    float or None
-        Coefficient of determination: 1 is perfect, 0 is as good as the held-out samples' own
-        mean, and what is worse is negative. Columns that do not vary in the held-out samples
-        are left out; none where no column varies, or either side has under `MIN_SAMPLES`.
-    """
-    from sklearn.metrics import r2_score
+class MeanLossLogistic(LogisticRegression):  # type: ignore[misc]
+    """Logistic regression whose penalty ``1 / C`` stands beside the mean loss."""
 
-    told = known_values(fit, origin, held_out)
-    if told is None:
-        return None
-    x, y, origin, x_new, y_new = told
-    errors = sum(
-        ((ridge_guesses(x[rows], y[rows], x[judged]) - y[judged]) ** 2).sum(axis=1)
-        for rows, judged in origin.left_out()
+    def fit(self, X: Array, y: Labels) -> MeanLossLogistic:  # noqa: D102
+        return super().fit(X, y, np.full(len(X), 1 / len(X)))
+
+
+class BalancedNeighbours(KNeighborsClassifier):  # type: ignore[misc]
+    """Votes of the nearest samples, each divided by the number of samples of its class."""
+
+    def fit(self, X: Array, y: Labels) -> BalancedNeighbours:  # noqa: D102
+        self.counts_ = np.unique(y, return_counts=True)[1]
+        return super().fit(X, y)
+
+    def predict_proba(self, X: Array) -> Array:  # noqa: D102
+        votes = super().predict_proba(X) / self.counts_
+        return votes / votes.sum(axis=1, keepdims=True)
+
+    def predict(self, X: Array) -> Labels:  # noqa: D102
+        return self.classes_[self.predict_proba(X).argmax(axis=1)]
+
+
+def fit_ridge(x: Array, y: NDArray[Any], folds: Folds) -> Pipeline:
+    """Ridge regression on standardised features, its penalty chosen for each column by the
+    squared error on the folds (Stone 1974)."""
+    # One fit of each fold solves all penalties: a column of targets for each.
+    penalties = np.repeat(RIDGE_PENALTIES, y.shape[1])
+    errors = _squared_errors(
+        _standardised(MeanLossRidge(penalties)), x, np.tile(y, len(RIDGE_PENALTIES)), folds
     )
-    # The first of equals is the strongest.
-    chosen = np.argmin(errors, axis=0)
-    guess = ridge_guesses(x, y, x_new)[chosen, :, np.arange(len(chosen))].T
-    return float(r2_score(y_new, guess))
+    chosen = RIDGE_PENALTIES[np.argmin(errors.reshape(len(RIDGE_PENALTIES), -1), axis=0)]
+    return _standardised(MeanLossRidge(chosen)).fit(x, y)
 
 
-def known_values(
-    fit: tuple[Array, Array], origin: Origin, held_out: tuple[Array, Array]
-) -> tuple[Array, Array, Origin, Array, Array] | None:
-    """What a probe of numbers goes by: samples with a target, columns that vary.
+def fit_neighbours(x: Array, y: NDArray[Any], folds: Folds) -> Pipeline:
+    """Mean of the nearest samples in standardised features (Cover and Hart 1967), their number
+    chosen by the squared error on the folds."""
+    candidates = [_standardised(KNeighborsRegressor(count)) for count in _counts(folds)]
+    errors = [_squared_errors(one, x, y, folds).sum() for one in candidates]
+    return candidates[int(np.argmin(errors))].fit(x, y)
 
-    Parameters
-    ----------
-    fit, origin, held_out
-        As in `ridge_score`.
 
-    Returns
-    -------
-    tuple or None
-        Features, targets and origin of the fit, features and targets of the held-out samples;
-        none where `ridge_score` has none.
+def fit_logistic(x: Array, y: NDArray[Any], folds: Folds) -> Pipeline:
+    """Multinomial logistic regression on standardised features, its penalty chosen by the log
+    loss on the folds; classes have equal weight throughout.
+
+    Balanced accuracy over a few sites would be too coarse to choose by.
     """
-    known, known_new = _whole(fit[1]), _whole(held_out[1])
-    x, y = fit[0][known], fit[1][known]
-    x_new, y_new = held_out[0][known_new], held_out[1][known_new]
-    if min(len(x), len(x_new)) < MIN_SAMPLES:
-        return None
-    varying = y_new.std(axis=0) > 0
-    if not varying.any():
-        return None
-    return x, y[:, varying], origin.take(known), x_new, y_new[:, varying]
+    candidates = [
+        _standardised(MeanLossLogistic(C=1 / penalty, class_weight="balanced", max_iter=2000))
+        for penalty in CLASS_PENALTIES
+    ]
+    return _least_loss(candidates, log_loss, x, y, folds)
 
 
-def _whole(targets: Array) -> NDArray[np.bool_]:
-    return np.asarray(np.isfinite(targets).all(axis=1))
+def fit_voters(x: Array, y: NDArray[Any], folds: Folds) -> Pipeline:
+    """Vote of the nearest samples in standardised features, their number chosen by the Brier
+    score (1950) on the folds: a log loss is infinite for a class without a vote."""
+
+    def brier(truth: Labels, found: Array, *, sample_weight: Array, labels: Labels) -> float:
+        squares = ((found - (truth[:, None] == labels)) ** 2).sum(axis=1)
+        return float(np.average(squares, weights=sample_weight))
+
+    candidates = [_standardised(BalancedNeighbours(count)) for count in _counts(folds)]
+    return _least_loss(candidates, brier, x, y, folds)
 
 
-def ridge_guesses(x: Array, y: Array, x_new: Array) -> Array:
-    """What ridge regressions of each of `RIDGE_STRENGTHS` predict.
+def _standardised(model: BaseEstimator) -> Pipeline:
+    return make_pipeline(StandardScaler(), model)
 
-    Parameters
-    ----------
-    x, y
-        Features ``(sample, feature)`` and targets ``(sample, column)`` of the fit.
-    x_new
-        Features ``(other sample, feature)``.
 
-    Returns
-    -------
-    array
-        ``(strength, other sample, column)``.
+def _counts(folds: Folds) -> list[int]:
+    """`NEIGHBOURS`, none more than the samples of the smallest fit."""
+    smallest = min(len(rows) for rows, _ in folds)
+    return sorted({min(count, smallest) for count in NEIGHBOURS}, reverse=True)
+
+
+def _squared_errors(model: Pipeline, x: Array, y: Array, folds: Folds) -> Array:
+    """Sums ``(column,)`` over all folds."""
+    predicted = cross_val_predict(model, x, y, cv=folds).reshape(y.shape)
+    return np.asarray(((predicted - y) ** 2).sum(axis=0))
+
+
+def _least_loss(
+    candidates: Sequence[Pipeline],
+    loss: Callable[..., float],
+    x: Array,
+    y: Labels,
+    folds: Folds,
+) -> Pipeline:
+    """The candidate with the least loss on the folds, fitted; classes weigh the same.
+
+    Samples of a class that a fold has not seen are skipped; where there are no others, the first
+    candidate is taken.
     """
-    from sklearn.preprocessing import StandardScaler
-
-    scaler = StandardScaler().fit(x)
-    x, x_new, mean = scaler.transform(x), scaler.transform(x_new), y.mean(axis=0)
-    variances, axes = np.linalg.eigh(x.T @ x / len(x))
-    along = axes.T @ (x.T @ (y - mean) / len(x))
-    shrunk = along / (variances[:, None] + RIDGE_STRENGTHS[:, None, None])
-    return (x_new @ axes) @ shrunk + mean
-
-
-def class_score(
-    fit: tuple[Array, Labels], origin: Origin, held_out: tuple[Array, Labels]
-) -> tuple[float | None, int, int]:
-    """Balanced accuracy of a multinomial logistic regression on held-out samples.
-
-    Features are standardised by the fit; classes weigh the same in the fit. The strength of the
-    penalty is chosen by the log loss, classes weighing the same, on groups of the fit that are
-    left out in turn, as in `ridge_score`. Few sites make balanced accuracy too coarse to choose
-    by. Samples without a class (an empty text) are left out, and held-out ones of a class that
-    the fit has not seen; where no class is in two groups, the strongest penalty is taken.
-
-    Parameters
-    ----------
-    fit, held_out
-        Features ``(sample, feature)`` and classes ``(sample,)``.
-    origin
-        Of the samples of the fit.
-
-    Returns
-    -------
-    score, classes, unseen
-        Mean recall over the held-out classes (Brodersen et al. 2010), of which chance finds
-        ``1 / classes``; none where there is one class or either side has under `MIN_SAMPLES`.
-        The number of these classes, and of those left out since the fit has not seen them.
-    """
-    told, classes, unseen = told_classes(fit, origin, held_out)
-    if told is None:
-        return None, classes, unseen
-    x, y, origin, x_new, y_new = told
-    chosen = _class_strength(x, y, origin)
-    (shares,) = class_probabilities(x, y, x_new, np.array([chosen]))
-    guess = np.unique(y)[shares.argmax(axis=1)]
-    return mean_recall(y_new, guess), classes, unseen
-
-
-def told_classes(
-    fit: tuple[Array, Labels], origin: Origin, held_out: tuple[Array, Labels]
-) -> tuple[tuple[Array, Labels, Origin, Array, Labels] | None, int, int]:
-    """What a probe of classes goes by: samples with a class, held-out ones of a class of the fit.
-
-    Parameters
-    ----------
-    fit, origin, held_out
-        As in `class_score`.
-
-    Returns
-    -------
-    told, classes, unseen
-        Features, classes and origin of the fit, features and classes of the held-out samples,
-        or none; the numbers of classes: all as of `class_score`.
-    """
-    known = fit[1] != ""
-    x, y = fit[0][known], fit[1][known]
-    named = held_out[1] != ""
-    x_new, y_new = held_out[0][named], held_out[1][named]
-    seen = np.isin(y_new, y)
-    unseen = len(np.unique(y_new[~seen]))
-    x_new, y_new = x_new[seen], y_new[seen]
-    classes = len(np.unique(y_new))
-    if min(len(x), len(x_new)) < MIN_SAMPLES or classes < 2:
-        return None, classes, unseen
-    return (x, y, origin.take(known), x_new, y_new), classes, unseen
-
-
-def mean_recall(truth: Labels, guess: Labels) -> float:
-    """Balanced accuracy: the mean recall of the classes of some samples (Brodersen et al. 2010)."""
-    return float(np.mean([(guess[truth == one] == one).mean() for one in np.unique(truth)]))
-
-
-def _class_strength(x: Array, y: Labels, origin: Origin) -> float:
-    losses = np.full((len(CLASS_STRENGTHS), len(y)), np.nan)
-    for rows, left_out in origin.left_out():
-        classes = np.unique(y[rows])
-        judged = left_out[np.isin(y[left_out], classes)]
-        if len(judged) == 0:
+    classes = np.unique(y)
+    found = np.full((len(candidates), len(y), len(classes)), np.nan)
+    for rows, validated in folds:
+        known = np.isin(classes, y[rows])
+        validated = validated[np.isin(y[validated], classes[known])]
+        if known.sum() < 2 or len(validated) == 0:
             continue
-        column = np.searchsorted(classes, y[judged])
-        found = class_probabilities(x[rows], y[rows], x[judged], CLASS_STRENGTHS)
-        for loss, shares in zip(losses, found, strict=True):
-            share = shares[np.arange(len(judged)), column]
-            loss[judged] = -np.log(share.clip(np.finfo(np.float64).tiny))
-    told = np.isfinite(losses[0])
-    means = [losses[:, told & (y == one)].mean(axis=1) for one in np.unique(y[told])]
-    # The first of equals is the strongest.
-    return float(CLASS_STRENGTHS[np.argmin(sum(means, np.zeros(len(losses))))])
+        for number, candidate in enumerate(candidates):
+            model = clone(candidate).fit(x[rows], y[rows])
+            found[number, validated] = 0
+            found[number][np.ix_(validated, known)] = model.predict_proba(x[validated])
+    scored = np.isfinite(found[0, :, 0])
+    losses = np.zeros(len(candidates))
+    if scored.any():
+        weight = compute_sample_weight("balanced", y[scored])
+        losses[:] = [
+            loss(y[scored], one[scored], sample_weight=weight, labels=classes) for one in found
+        ]
+    return candidates[int(np.argmin(losses))].fit(x, y)
 
 
-def class_probabilities(x: Array, y: Labels, x_new: Array, strengths: Array) -> Iterator[Array]:
-    """Probabilities of the classes by logistic regressions of some strengths, one after the other.
+def target_scores(
+    fit_features: Mapping[str, Array],
+    fit: NDArray[Any],
+    origin: Origin,
+    held_out: Mapping[str, tuple[Mapping[str, Array], NDArray[Any]]],
+    *,
+    nearest: bool = False,
+) -> dict[str, dict[str, Any]]:
+    """Scores of probes of one target by split and set of features; each probe is fitted once.
+
+    Of numbers the coefficient of determination, mean over the columns that vary in the held-out
+    samples; of classes the balanced accuracy (Brodersen et al. 2010), of which chance has
+    ``1 / classes``. Samples without a target (NaN, or an empty text) are skipped, and held-out
+    ones of a class that the fit has not seen.
 
     Parameters
     ----------
-    x, y
-        Features ``(sample, feature)`` and classes ``(sample,)`` of the fit.
-    x_new
-        Features ``(other sample, feature)``.
-    strengths
-        ``(strength,)``, penalties per sample.
+    fit_features, fit, origin
+        Set -> ``(sample, feature)``, targets ``(sample, column)`` or classes ``(sample,)``, and
+        origin of the fit's samples.
+    held_out
+        Split -> features by set, and targets.
+    nearest
+        Whether nearest neighbours are scored beside the linear model.
 
-    Yields
-    ------
-    array
-        ``(other sample, class)``, classes as `numpy.unique` orders them.
+    Returns
+    -------
+    dict
+        Split -> what `probes.probe_scores` returns of a target.
     """
-    from sklearn.linear_model import LogisticRegression
-    from sklearn.preprocessing import StandardScaler
-
-    scaler = StandardScaler().fit(x)
-    x, x_new = scaler.transform(x), scaler.transform(x_new)
-    # Each fit starts where the stronger penalty before it ended, which is near.
-    probe = LogisticRegression(class_weight="balanced", max_iter=2000, warm_start=True)
-    for strength in strengths:
-        if len(np.unique(y)) == 1:
-            yield np.ones((len(x_new), 1))
+    known = _with_target(fit)
+    linear, neighbours = fit_ridge, fit_neighbours
+    if fit.dtype.kind == "U":
+        linear, neighbours = fit_logistic, fit_voters
+    found: dict[str, dict[str, Any]] = {}
+    scored: dict[str, tuple[NDArray[np.bool_], NDArray[Any]]] = {}
+    about: dict[str, Any]
+    for split, (_, truth) in held_out.items():
+        rows = _with_target(truth)
+        if fit.dtype.kind == "U":
+            rows &= np.isin(truth, fit)
+            classes = len(np.unique(truth[rows]))
+            unseen = len(np.unique(truth[_with_target(truth) & ~rows]))
+            about = {"metric": "balanced_accuracy", "classes": classes, "unseen_classes": unseen}
+            constant = None if classes > 1 else "has one class only"
         else:
-            probe.set_params(C=1 / (strength * len(x))).fit(x, y)
-            yield probe.predict_proba(x_new)
+            about = {"metric": "r2"}
+            constant = None if (truth[rows] != truth[rows][:1]).any() else "does not vary"
+        about |= {"fit_samples": int(known.sum()), "samples": int(rows.sum())}
+        reason = _reason(about["fit_samples"], about["samples"], constant)
+        found[split] = {**about, "reason": reason}
+        scored[split] = rows, truth[rows]
+    splits = [split for split, about in found.items() if about["reason"] is None]
+    folds = origin.take(known).folds() if splits else []
+    for kind, fitted in (("scores", linear), *((("nearest", neighbours),) if nearest else ())):
+        for about in found.values():
+            about[kind] = dict.fromkeys(fit_features)
+        for name, features in fit_features.items() if splits else ():
+            model = fitted(features[known], fit[known], folds)
+            for split in splits:
+                rows, truth = scored[split]
+                guess = model.predict(held_out[split][0][name][rows])
+                found[split][kind][name] = _agreement(truth, guess.reshape(truth.shape))
+    return found
 
 
-def number_scores(
-    fit_features: Mapping[str, Array],
-    fit: Array,
-    origin: Origin,
-    features: Mapping[str, Array],
-    truth: Array,
-) -> dict[str, Any]:
-    """Scores of `ridge_score` by set of features, as `probes.probe` returns them.
-
-    Parameters
-    ----------
-    fit_features, fit, origin
-        Set -> ``(sample, feature)``, and targets ``(sample, column)``, of the samples of the fit,
-        and where these come from.
-    features, truth
-        The same of the held-out samples.
-    """
-    counts = [int(_whole(values).sum()) for values in (fit, truth)]
-    scores = {
-        name: ridge_score((fit_features[name], fit), origin, (features[name], truth))
-        for name in features
-    }
-    return {
-        "metric": "r2",
-        "fit_samples": counts[0],
-        "samples": counts[1],
-        "scores": scores,
-        "reason": _reason(scores, counts, "does not vary"),
-    }
+def _with_target(target: NDArray[Any]) -> NDArray[np.bool_]:
+    return target != "" if target.dtype.kind == "U" else np.isfinite(target).all(axis=1)
 
 
-def class_scores(
-    fit_features: Mapping[str, Array],
-    fit: Labels,
-    origin: Origin,
-    features: Mapping[str, Array],
-    truth: Labels,
-) -> dict[str, Any]:
-    """Scores of `class_score` by set of features, as `probes.probe` returns them.
-
-    Parameters
-    ----------
-    fit_features, fit, origin
-        Set -> ``(sample, feature)``, and classes ``(sample,)``, of the samples of the fit, and
-        where these come from.
-    features, truth
-        The same of the held-out samples.
-    """
-    found = {
-        name: class_score((fit_features[name], fit), origin, (features[name], truth))
-        for name in features
-    }
-    scores = {name: score for name, (score, _, _) in found.items()}
-    _, classes, unseen = next(iter(found.values()))
-    counts = [int((fit != "").sum()), int((np.isin(truth, fit) & (truth != "")).sum())]
-    return {
-        "metric": "balanced_accuracy",
-        "fit_samples": counts[0],
-        "samples": counts[1],
-        "classes": classes,
-        "unseen_classes": unseen,
-        "scores": scores,
-        "reason": _reason(scores, counts, "has one class only"),
-    }
+def _agreement(truth: NDArray[Any], guess: NDArray[Any]) -> float:
+    if truth.dtype.kind == "U":
+        # Balanced accuracy; scikit-learn's own function warns of classes that are only predicted.
+        return float(recall_score(truth, guess, labels=np.unique(truth), average="macro"))
+    varying = (truth != truth[:1]).any(axis=0)
+    return float(r2_score(truth[:, varying], guess[:, varying]))
 
 
-def _reason(scores: Mapping[str, float | None], counts: Sequence[int], other: str) -> str | None:
+def _reason(fitted: int, scored: int, constant: str | None) -> str | None:
     """Why there is no score; none where there is one."""
-    if all(score is not None for score in scores.values()):
-        return None
-    for count, where in zip(counts, ("to fit on", "to score"), strict=True):
+    for count, purpose in ((fitted, "to fit on"), (scored, "to score")):
         if count < MIN_SAMPLES:
-            return f"{count} samples {where}, under {MIN_SAMPLES}"
-    return f"the target {other} in the samples to score"
+            return f"{count} samples {purpose}, fewer than {MIN_SAMPLES}"
+    return constant and f"the target {constant} in the samples to score"

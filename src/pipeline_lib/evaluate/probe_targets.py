@@ -1,4 +1,4 @@
-"""What probes shall tell of a sample: its neighbourhood, what comes next, its land cover."""
+"""What probes predict of a sample: its neighbourhood, what comes next, its land cover."""
 
 from __future__ import annotations
 
@@ -17,23 +17,27 @@ from pipeline_lib.dataset.stacks import QUANTUM
 from pipeline_lib.errors import UserError
 
 MAX_DAYS = 30
-"""Days to the pixel's next valid date at most: a later one is another season."""
+"""Maximum number of days to the pixel's next valid date: a later one is another season."""
 MAX_TRUTH_GAP_DAYS = 15
-"""Days between two dates of the truth at most, if leaf area is interpolated between them."""
-MIN_SHARE = 0.5
-"""Least share of valid pixels around the centre: of fewer, mean and spread are mostly noise."""
+"""Maximum number of days between two dates of the truth between which leaf area is interpolated."""
+MIN_FRACTION = 0.5
+"""Minimum fraction of valid pixels around the target pixel, below which mean and standard
+deviation are mostly noise."""
 NDVI = ("B08", "B04")
 """Near infrared and red, by their names at Sentinel-2."""
 
 Array = NDArray[np.float64]
 Labels = NDArray[np.str_]
+Targets = dict[str, NDArray[Any]]
+"""Target -> ``(sample, column)``, NaN in a row without one; of classes ``(sample,)`` text, empty
+where a sample has none."""
 
 
 @dataclass(frozen=True)
 class Truth:
-    """What a simulated archive knows of a site and no sensor tells.
+    """What a simulated archive knows of a site and no sensor shows.
 
-    Parameters
+    Attributes
     ----------
     days
         ``(time,)``, increasing: days since 1970-01-01.
@@ -51,10 +55,7 @@ class Truth:
     def read(cls, path: Path) -> Self:
         """Read the file that the simulation of a site wrote.
 
-        Raises
-        ------
-        UserError
-            If the file is absent or is not such a file.
+        Raises UserError if it is absent or damaged.
         """
         try:
             with np.load(path, allow_pickle=False) as content:
@@ -65,21 +66,13 @@ class Truth:
                     content["leaf_area"].astype(np.float32),
                     content["cover"].astype(np.int64),
                 )
-        except FileNotFoundError:
-            raise UserError(f"{path}: no such file; simulate the site again") from None
         except (OSError, KeyError, ValueError, zipfile.BadZipFile) as error:
             raise UserError(
                 f"{path}: not the truth of a site ({error}); delete it and simulate the site again"
             ) from error
 
     def check_grid(self, cube: str, shape: tuple[int, ...]) -> None:
-        """Refuse the truth of another grid than that of a cube, ``(y, x)``.
-
-        Raises
-        ------
-        UserError
-            If they differ.
-        """
+        """Raise UserError if a cube ``(y, x)`` has another grid."""
         if self.cover.shape != shape:
             raise UserError(
                 f"cube {cube}: the truth of its site has another grid; simulate it again"
@@ -98,59 +91,24 @@ class Truth:
         return float(np.interp(day, [first, last], self.leaf_area[after - 1 : after + 1, y, x]))
 
 
-@dataclass(frozen=True)
-class Targets:
-    """What probes shall predict of some samples.
-
-    Parameters
-    ----------
-    numbers
-        Target -> ``(sample, column)``; NaN in all columns where a sample has none.
-    classes
-        Target -> ``(sample,)``; an empty text where a sample has none.
-    """
-
-    numbers: dict[str, Array]
-    classes: dict[str, Labels]
-
-    def of(self, target: str) -> NDArray[Any]:
-        """One target, of either kind."""
-        return self.numbers[target] if target in self.numbers else self.classes[target]
-
-
 def neighbourhood(
     values: NDArray[np.floating], valid: NDArray[np.bool_]
 ) -> tuple[Array, Array] | None:
-    """Mean and standard deviation of a patch per band, its centre pixel left out.
+    """Mean and standard deviation ``(band,)`` of a patch without its centre pixel.
 
-    Parameters
-    ----------
-    values, valid
-        ``(band, y, x)`` and ``(y, x)``, of odd size. What stands at invalid pixels is ignored.
-
-    Returns
-    -------
-    tuple of array or None
-        ``(band,)`` each; none where under `MIN_SHARE` of the other pixels are valid.
+    Values are ``(band, y, x)``, those of invalid pixels ignored; none where less than
+    `MIN_FRACTION` of the other pixels are valid.
     """
     around = valid.copy()
     around[around.shape[0] // 2, around.shape[1] // 2] = False
-    if around.sum() < MIN_SHARE * (around.size - 1):
+    if around.sum() < MIN_FRACTION * (around.size - 1):
         return None
     pixels = values[:, around].astype(np.float64)
     return pixels.mean(axis=1), pixels.std(axis=1)
 
 
 def next_valid(valid: NDArray[np.bool_], days: NDArray[np.int64], frame: int) -> int | None:
-    """The next frame of a record in which a pixel is valid, at most `MAX_DAYS` on.
-
-    Parameters
-    ----------
-    valid, days
-        ``(time,)`` each, of the whole record and of one pixel.
-    frame
-        The frame that comes before.
-    """
+    """The next frame of a record in which a pixel is valid, at most `MAX_DAYS` later."""
     later = frame + 1 + np.flatnonzero(valid[frame + 1 :])
     if len(later) == 0 or days[later[0]] - days[frame] > MAX_DAYS:
         return None
@@ -172,10 +130,6 @@ def context_targets(
     ----------
     stack, drawn
         The cubes, and which samples of them.
-    context
-        Size of a sample.
-    normalisation
-        Scaling of the stack.
     land_cover
         Class of a cube, by its name; used where a cube has no truth.
     truth
@@ -183,13 +137,12 @@ def context_targets(
 
     Returns
     -------
-    Targets
-        ``surroundings_mean`` and ``surroundings_spread`` (of the patch in the centre frame,
-        without the centre; scaled bands), ``next_change`` (of the centre pixel's scaled bands,
-        to its next valid date of the record), ``ndvi_change`` (the same of NDVI, where the
-        sensor has `NDVI`), and, where a cube has truth, ``leaf_area`` and
-        ``leaf_area_change`` to that date; classes: ``land_cover`` of the centre pixel by the
-        truth, else of the cube.
+    dict
+        ``neighbourhood_mean`` and ``neighbourhood_std`` (of the patch in the centre frame, without
+        the target pixel; scaled bands), ``next_change`` (of the target pixel's scaled bands, to
+        its next valid date of the record), ``ndvi_change`` (the same of NDVI, where the sensor has
+        `NDVI`), and, where a cube has truth, ``leaf_area`` and ``leaf_area_change`` to that date;
+        classes: ``land_cover`` of the target pixel by the truth, else of the cube.
 
     Raises
     ------
@@ -200,13 +153,13 @@ def context_targets(
         if cube.name in truth:
             truth[cube.name].check_grid(cube.name, cube.valid.shape[1:])
     bands, size, half = len(normalisation.bands), context.patch_px, context.patch_px // 2
-    columns = {"surroundings_mean": bands, "surroundings_spread": bands, "next_change": bands}
-    vegetation = _vegetation_index(normalisation)
-    if vegetation is not None:
+    columns = {"neighbourhood_mean": bands, "neighbourhood_std": bands, "next_change": bands}
+    ndvi = _ndvi(normalisation)
+    if ndvi is not None:
         columns["ndvi_change"] = 1
     if any(cube.name in truth for cube in stack):
         columns |= {"leaf_area": 1, "leaf_area_change": 1}
-    numbers = {name: np.full((len(drawn), count), np.nan) for name, count in columns.items()}
+    found: Targets = {name: np.full((len(drawn), count), np.nan) for name, count in columns.items()}
     labels = []
     for row in range(len(drawn)):
         cube = stack[drawn.cube[row]]
@@ -216,27 +169,27 @@ def context_targets(
         y, x = top + half, left + half
         around = neighbourhood(cube.values[frame, :, *patch] * QUANTUM, cube.valid[frame, *patch])
         if around is not None:
-            numbers["surroundings_mean"][row], numbers["surroundings_spread"][row] = around
+            found["neighbourhood_mean"][row], found["neighbourhood_std"][row] = around
         known = truth.get(cube.name)
         if known is not None:
-            numbers["leaf_area"][row] = known.leaf_area_at(int(cube.days[frame]), y, x)
+            found["leaf_area"][row] = known.leaf_area_at(int(cube.days[frame]), y, x)
         labels.append(land_cover.get(cube.name, "") if known is None else str(known.cover[y, x]))
         later = next_valid(cube.valid[:, y, x], cube.days, frame)
         if later is None:
             continue
         now, then = cube.values[[frame, later], :, y, x].astype(np.float64) * float(QUANTUM)
-        numbers["next_change"][row] = then - now
-        if vegetation is not None:
-            numbers["ndvi_change"][row] = vegetation(then) - vegetation(now)
+        found["next_change"][row] = then - now
+        if ndvi is not None:
+            found["ndvi_change"][row] = ndvi(then) - ndvi(now)
         if known is not None:
-            numbers["leaf_area_change"][row] = (
-                known.leaf_area_at(int(cube.days[later]), y, x) - numbers["leaf_area"][row]
+            found["leaf_area_change"][row] = (
+                known.leaf_area_at(int(cube.days[later]), y, x) - found["leaf_area"][row]
             )
-    return Targets(numbers, {"land_cover": np.array(labels, dtype=np.str_)})
+    return found | {"land_cover": np.array(labels, dtype=np.str_)}
 
 
-def _vegetation_index(normalisation: Normalisation) -> Callable[[Array], float] | None:
-    """NDVI of a scaled spectrum, or none where the sensor lacks a band of it."""
+def _ndvi(normalisation: Normalisation) -> Callable[[Array], float] | None:
+    """NDVI of a scaled spectrum, or none where the sensor has no band for it."""
     if not set(NDVI) <= set(normalisation.bands):
         return None
     near, red = (normalisation.bands.index(band) for band in NDVI)

@@ -1,9 +1,9 @@
-"""Probes: what an embedding tells that the centre's spectrum alone does not.
+"""Probes: what an embedding holds that the spectrum of the target pixel alone does not.
 
-They are learnt on the training split and scored on the others, so no cube is both; the strength
-of their penalty is chosen on training sites left out in turn. A probe is linear, so that what it
-finds lies open in the features (Alain and Bengio 2017, arXiv:1610.01644). A few targets are also
-told by the nearest neighbours, which find what lies close together though on no line.
+They are fitted on the training split and scored on the others, so no cube is in both; their
+penalty is chosen by cross-validation over training sites. A probe is linear, so that what it finds
+is explicit in the features (Alain and Bengio 2017, arXiv:1610.01644). A few targets are also
+predicted by nearest neighbours, which find what lies close together without lying on a line.
 """
 
 from __future__ import annotations
@@ -16,18 +16,15 @@ from typing import Any
 
 import numpy as np
 import torch
+from sklearn.decomposition import PCA
+from sklearn.impute import SimpleImputer
 from torch import Tensor
 
 from pipeline_lib.dataset import Draw, SequenceIndex, cube_name, cubes_of, read_split
 from pipeline_lib.errors import UserError
-from pipeline_lib.evaluate.nearest import NEAREST_TARGETS, nearest_scores
-from pipeline_lib.evaluate.probe_scores import Origin, class_scores, number_scores
+from pipeline_lib.evaluate.probe_scores import NEAREST_TARGETS, Origin, target_scores
 from pipeline_lib.evaluate.probe_targets import Array, Targets, Truth, context_targets
-from pipeline_lib.evaluate.reconstruction_errors import (
-    encoder_source,
-    fusion_source,
-    principal_components,
-)
+from pipeline_lib.evaluate.reconstruction_errors import encoder_source, fusion_source
 from pipeline_lib.files import write_json
 from pipeline_lib.models import TrainedEncoder, TrainedFusion, load_encoder, load_fusion
 from pipeline_lib.seeds import generator
@@ -39,7 +36,7 @@ from pipeline_lib.training.terms import centre_of
 FITTED_ON = "training"
 SCORED_ON = ("validation", "test")
 ROUNDS = 8
-"""Samples of one sequence at most, each of another date: small runs have few sequences."""
+"""Maximum number of samples of one sequence, on different dates: small runs have few sequences."""
 BATCH = 256
 
 
@@ -47,21 +44,21 @@ BATCH = 256
 class Probed:
     """Samples that probes are fitted on or scored on.
 
-    Parameters
+    Attributes
     ----------
     spectrum
-        ``(sample, band)``, scaled: the centre pixel in the centre frame, of all sensors side by
+        ``(sample, band)``, scaled: the target pixel in the centre frame, of all sensors side by
         side; NaN where one is absent.
     embedding
-        ``(sample, number)``.
+        ``(sample, dimension)``.
     targets, origin
         Of the same samples.
     latents
-        ``(sample, latent)`` of all sensors side by side, NaN where one is absent; none where the
-        embedding is a latent itself.
-    alone
-        ``(sample, number)``: embeddings with all sensors but the reference left out; none where
-        there are no others.
+        ``(sample, dimension)`` of all sensors side by side, NaN where one is absent; none where
+        the embedding is itself a latent.
+    reference_only
+        ``(sample, dimension)``: embeddings from the reference sensor alone; none where there are
+        no other sensors.
     """
 
     spectrum: Array
@@ -69,41 +66,42 @@ class Probed:
     targets: Targets
     origin: Origin
     latents: Array | None = None
-    alone: Array | None = None
+    reference_only: Array | None = None
 
     def __len__(self) -> int:
         return len(self.spectrum)
 
 
+@dataclass(frozen=True)
+class SiteFacts:
+    """What is known of cubes by their name: site, land cover, and the truth of a simulation."""
+
+    site: Mapping[str, str]
+    land_cover: Mapping[str, str]
+    truth: Mapping[str, Truth]
+
+    @classmethod
+    def read(cls, split_table: Path, truth: Mapping[str, Path]) -> SiteFacts:
+        """Read the split table, and the truth of each cube that has one."""
+        read_split(split_table)
+        with split_table.open(newline="") as handle:
+            site = {row["cube"]: row["site"] for row in csv.DictReader(handle)}
+        known = {cube: Truth.read(path) for cube, path in truth.items()}
+        return cls(site, land_cover_of(split_table), known)
+
+
 def probed_samples(
     trained: TrainedEncoder,
     cubes: Sequence[Path],
+    facts: SiteFacts,
     *,
     rng: np.random.Generator,
     max_samples: int,
-    sites: Mapping[str, str],
-    land_cover: Mapping[str, str],
-    truth: Mapping[str, Truth],
 ) -> Probed:
-    """Spectra, embeddings and targets of random samples of some cubes, no centre twice.
+    """Spectra, latents and targets of random samples of a sensor's cubes, no target pixel and
+    date twice, at most `ROUNDS` of a sequence.
 
-    Parameters
-    ----------
-    trained
-        The encoder.
-    cubes
-        Files of its sensor's cubes.
-    rng, max_samples
-        Draw the samples; at most `ROUNDS` of each sequence.
-    sites
-        Cube -> its site.
-    land_cover, truth
-        As in `context_targets`.
-
-    Raises
-    ------
-    UserError
-        If no sample can be drawn, or as `context_targets`.
+    Raises UserError if no sample can be drawn.
     """
     source = encoder_source(trained, cubes)
     drawn = _distinct(source, trained, rng, max_samples)
@@ -112,36 +110,22 @@ def probed_samples(
         for batch in source.batches(drawn, BATCH):
             spectra.append(centre_of(batch.values).double().numpy())
             embeddings.append(trained.autoencoder.encoder(*batch).double().numpy())
-    told = _told(source.index, drawn, trained, sites, land_cover, truth)
-    return Probed(np.concatenate(spectra), np.concatenate(embeddings), *told)
+    described = _described(source.index, drawn, trained, facts)
+    return Probed(np.concatenate(spectra), np.concatenate(embeddings), *described)
 
 
 def fused_samples(
     trained: TrainedFusion,
     encoders: Mapping[str, TrainedEncoder],
     cubes: Mapping[str, Sequence[Path]],
+    facts: SiteFacts,
     *,
     rng: np.random.Generator,
     max_samples: int,
-    sites: Mapping[str, str],
-    land_cover: Mapping[str, str],
-    truth: Mapping[str, Truth],
 ) -> Probed:
     """Samples of the reference sensor as `probed_samples`, with fused embeddings.
 
-    Parameters
-    ----------
-    trained, encoders
-        The fusion and its encoders, by sensor.
-    cubes
-        Sensor -> files of its cubes.
-    rng, max_samples, sites, land_cover, truth
-        As in `probed_samples`.
-
-    Raises
-    ------
-    UserError
-        As `probed_samples`, or if the encoders are not the fusion's.
+    Raises UserError as `probed_samples`, or if the encoders are not the fusion's.
     """
     trained.check_encoders(encoders)
     source = fusion_source(trained, encoders, cubes)
@@ -151,39 +135,33 @@ def fused_samples(
     spectra, latents, embeddings, alone = [], [], [], []
     with torch.inference_mode():
         for batch in source.batches(drawn, BATCH):
-            found = task.latents(batch)
             centres = {name: centre_of(batch[name]["values"]) for name in task.names}
             spectra.append(_side_by_side(centres, batch))
-            latents.append(_side_by_side(found, batch))
+            latents.append(_side_by_side(task.latents(batch), batch))
             embeddings.append(task.embedding(batch).double().numpy())
-            left = without_any(batch, source.others)
-            alone.append(task.embedding(left).double().numpy())
-    told = _told(source.primary.index, drawn, reference, sites, land_cover, truth)
+            masked = without_any(batch, source.others)
+            alone.append(task.embedding(masked).double().numpy())
+    described = _described(source.primary.index, drawn, reference, facts)
     return Probed(
         np.concatenate(spectra),
         np.concatenate(embeddings),
-        *told,
+        *described,
         latents=np.concatenate(latents),
-        alone=np.concatenate(alone) if source.others else None,
+        reference_only=np.concatenate(alone) if source.others else None,
     )
 
 
-def _side_by_side(numbers: Mapping[str, Tensor], batch: FusionBatch) -> Array:
-    """Numbers of all sensors, NaN where a sensor is absent."""
+def _side_by_side(features: Mapping[str, Tensor], batch: FusionBatch) -> Array:
+    """Features of all sensors, NaN where a sensor is absent."""
     parts = [
         torch.where(batch[name]["present"][:, None], values, torch.nan)
-        for name, values in numbers.items()
+        for name, values in features.items()
     ]
     return np.asarray(torch.cat(parts, dim=1).double())
 
 
-def _told(
-    index: SequenceIndex,
-    drawn: Draw,
-    trained: TrainedEncoder,
-    sites: Mapping[str, str],
-    land_cover: Mapping[str, str],
-    truth: Mapping[str, Truth],
+def _described(
+    index: SequenceIndex, drawn: Draw, trained: TrainedEncoder, facts: SiteFacts
 ) -> tuple[Targets, Origin]:
     """Targets and origin of drawn samples of a sensor."""
     targets = context_targets(
@@ -191,13 +169,13 @@ def _told(
         drawn,
         context=trained.context,
         normalisation=trained.normalisation,
-        land_cover=land_cover,
-        truth=truth,
+        land_cover=facts.land_cover,
+        truth=facts.truth,
     )
     cube = np.array([index.stack[number].name for number in drawn.cube])
     centre = drawn.frames[:, trained.context.frames // 2]
     origin = Origin(
-        site=np.array([sites[name] for name in cube]),
+        site=np.array([facts.site[name] for name in cube]),
         cube=cube,
         position=np.stack([drawn.top, drawn.left, centre], axis=1),
     )
@@ -210,7 +188,7 @@ def _distinct(
     rng: np.random.Generator,
     max_samples: int,
 ) -> Draw:
-    """Samples of different centres, from several draws of each sequence where these are few."""
+    """Samples of different pixels and dates, drawn repeatedly where there are few sequences."""
     parts: list[Draw] = []
     for _ in range(ROUNDS):
         parts.append(source.draw(rng, max_samples, f"probes of {trained.name}"))
@@ -229,86 +207,47 @@ def _distinct(
     return parts[0]
 
 
-def probe(
-    trained: TrainedEncoder,
-    cubes: Mapping[str, Sequence[Path]],
-    *,
-    seed: int,
-    max_samples: int,
-    sites: Mapping[str, str],
-    land_cover: Mapping[str, str],
-    truth: Mapping[str, Truth],
-) -> dict[str, Any]:
-    """Scores of linear probes of an encoder's embeddings, beside those of the spectrum.
+def split_samples(
+    samples: Callable[[str], Probed], cubes: Mapping[str, Sequence[Path]]
+) -> tuple[dict[str, Probed], dict[str, str]]:
+    """Samples of each split, and why a split has none.
 
     Parameters
     ----------
-    trained
-        The encoder.
+    samples
+        Draws the samples of a split.
     cubes
-        Split -> files of the sensor's cubes. The probes are fitted on `FITTED_ON` and scored on
-        each of `SCORED_ON`.
-    seed, max_samples
-        They and the cubes decide which samples of a split are drawn.
-    sites
-        Cube -> its site.
-    land_cover, truth
-        As in `context_targets`.
-
-    Returns
-    -------
-    dict
-        As `probe_scores`, and ``left_out``, splits without samples, and why.
+        Split -> cubes of the (reference) sensor.
 
     Raises
     ------
     UserError
-        If the training split has no sample, or a truth does not fit its cube.
+        If the training split has no sample.
     ValueError
         If a cube is both fitted and scored on.
     """
-
-    def samples(split: str) -> Probed:
-        return probed_samples(
-            trained,
-            cubes.get(split, ()),
-            rng=generator(seed, "probes", split),
-            max_samples=max_samples,
-            sites=sites,
-            land_cover=land_cover,
-            truth=truth,
-        )
-
-    found, left_out = _by_split(samples, cubes)
-    return {**probe_scores(found), "left_out": left_out}
-
-
-def _by_split(
-    samples: Callable[[str], Probed], cubes: Mapping[str, Sequence[Path]]
-) -> tuple[dict[str, Probed], dict[str, str]]:
-    """Samples of each split, and why a split has none."""
     fitted = {cube_name(path) for path in cubes.get(FITTED_ON, ())}
     both = fitted & {cube_name(path) for split in SCORED_ON for path in cubes.get(split, ())}
     if both:
         raise ValueError(f"both fitted and scored on: {', '.join(sorted(both))}")
     found = {FITTED_ON: samples(FITTED_ON)}
-    left_out: dict[str, str] = {}
+    skipped: dict[str, str] = {}
     for split in SCORED_ON:
         if not cubes.get(split):
-            left_out[split] = "it has no cube"
+            skipped[split] = "it has no cube"
             continue
         try:
             found[split] = samples(split)
         except UserError as error:
-            left_out[split] = str(error)
-    return found, left_out
+            skipped[split] = str(error)
+    return found, skipped
 
 
 def probe_scores(samples: Mapping[str, Probed]) -> dict[str, Any]:
     """Scores of probes of embeddings, beside those of the spectrum.
 
     What a change of the embeddings costs, their rounding for example, is the difference between
-    the scores of the samples and of their copies with changed embeddings (`dataclasses.replace`).
+    the scores of the samples and of copies with changed embeddings (`dataclasses.replace`).
 
     Parameters
     ----------
@@ -321,65 +260,64 @@ def probe_scores(samples: Mapping[str, Probed]) -> dict[str, Any]:
         ``fit_samples``; ``features``, set -> how many; ``splits`` -> split -> ``samples`` and
         ``targets`` -> target -> ``metric``, ``scores`` by set of features (none where there is a
         ``reason``), ``samples`` and ``fit_samples`` that have the target, for classes also
-        ``classes`` and ``unseen_classes`` (see `class_score`), for `NEAREST_TARGETS` also
-        ``nearest``, the scores of the nearest neighbours by set of features. The sets:
-        ``spectrum``, the scaled bands of the centre; ``pca_<n>``, as many of their principal
-        components as the embedding has numbers, fitted on the samples of the fit that have all
-        sensors, where these are more and the bands are too; ``latents`` and ``alone``, if known;
-        ``embedding``; ``spectrum+embedding``. What is absent has the mean of the fit.
+        ``classes`` and ``unseen_classes``, for `NEAREST_TARGETS` also ``nearest``, the scores of
+        the nearest neighbours by set of features. The sets: ``spectrum``, the scaled bands of the
+        target pixel; ``pca_<n>``, as many of their principal components as the embedding has
+        dimensions, fitted on the samples of the fit that have all sensors, where these are more
+        and the bands are too; ``latents`` and ``reference_only``, if known; ``embedding``;
+        ``spectrum+embedding``. What is absent has the mean of the fit.
     """
     fit = samples[FITTED_ON]
+    held_out = {split: samples[split] for split in SCORED_ON if split in samples}
     fit_features = _features(fit, fit)
-    splits: dict[str, Any] = {}
-    for split in SCORED_ON:
-        if split not in samples:
-            continue
-        held_out = samples[split]
-        features = _features(fit, held_out)
-        known, asked = fit.targets, held_out.targets
-        targets = {
-            name: number_scores(fit_features, known.numbers[name], fit.origin, features, values)
-            for name, values in asked.numbers.items()
-            if name in known.numbers
-        } | {
-            name: class_scores(fit_features, known.classes[name], fit.origin, features, labels)
-            for name, labels in asked.classes.items()
-        }
-        for name in set(NEAREST_TARGETS) & set(targets):
-            targets[name]["nearest"] = nearest_scores(
-                fit_features, known.of(name), fit.origin, features, asked.of(name)
-            )
-        splits[split] = {"samples": len(held_out), "targets": targets}
+    features = {split: _features(fit, one) for split, one in held_out.items()}
+    scores = {
+        name: target_scores(
+            fit_features,
+            values,
+            fit.origin,
+            {
+                split: (features[split], one.targets[name])
+                for split, one in held_out.items()
+                if name in one.targets
+            },
+            nearest=name in NEAREST_TARGETS,
+        )
+        for name, values in fit.targets.items()
+    }
     return {
         "fit_samples": len(fit),
         "features": {name: values.shape[1] for name, values in fit_features.items()},
-        "splits": splits,
+        "splits": {
+            split: {
+                "samples": len(one),
+                "targets": {name: own[split] for name, own in scores.items() if split in own},
+            }
+            for split, one in held_out.items()
+        },
     }
 
 
 def _features(fit: Probed, held_out: Probed) -> dict[str, Array]:
-    """Sets of features of some samples; what is fitted is fitted on the first ones."""
+    """Sets of features of some samples; imputation and components are fitted on the first."""
     count = fit.embedding.shape[1]
-    spectrum = _filled(fit.spectrum, held_out.spectrum)
+    spectrum = _imputed(fit.spectrum, held_out.spectrum)
     sets = {"spectrum": spectrum}
-    whole = fit.spectrum[np.isfinite(fit.spectrum).all(axis=1)]
-    if count < min(whole.shape):
-        mean, axes = (part.numpy() for part in principal_components(whole))
-        sets[f"pca_{count}"] = (spectrum - mean) @ axes[:count].T
+    complete = fit.spectrum[np.isfinite(fit.spectrum).all(axis=1)]
+    if count < min(complete.shape):
+        sets[f"pca_{count}"] = PCA(count).fit(complete).transform(spectrum)
     if fit.latents is not None and held_out.latents is not None:
-        sets["latents"] = _filled(fit.latents, held_out.latents)
-    if held_out.alone is not None:
-        sets["alone"] = held_out.alone
+        sets["latents"] = _imputed(fit.latents, held_out.latents)
+    if held_out.reference_only is not None:
+        sets["reference_only"] = held_out.reference_only
     sets["embedding"] = held_out.embedding
     sets["spectrum+embedding"] = np.concatenate([spectrum, held_out.embedding], axis=1)
     return sets
 
 
-def _filled(fit: Array, values: Array) -> Array:
+def _imputed(fit: Array, values: Array) -> Array:
     """Values with the fit's mean, or 0 where it has none, in place of NaN."""
-    known = np.isfinite(fit)
-    mean = np.where(known, fit, 0.0).sum(axis=0) / known.sum(axis=0).clip(1)
-    return np.where(np.isfinite(values), values, mean)
+    return SimpleImputer(keep_empty_features=True).fit(fit).transform(values)
 
 
 def probe_encoder(
@@ -392,7 +330,7 @@ def probe_encoder(
     max_samples: int,
     output: Path,
 ) -> None:
-    """Probe a trained encoder's embeddings and write the scores.
+    """Probe a trained encoder's latents and write the scores.
 
     Parameters
     ----------
@@ -404,27 +342,27 @@ def probe_encoder(
         Table with the split, the site and the land cover of each cube.
     truth
         Cube -> file of its site's truth, as a simulated archive has it.
-    seed, max_samples
-        As in `probe`; samples of each split.
+    max_samples
+        Of each split.
     output
-        JSON file: the ``model``, its ``digest``, and what `probe` returns.
+        JSON file: the ``model``, its ``digest``, what `probe_scores` returns, and ``skipped``:
+        splits without samples, and why.
 
     Raises
     ------
     UserError
-        As `probe`, or if a file is broken.
+        If the training split has no sample, or a truth does not fit its cube.
     """
-    trained = load_encoder(model)
-    found = probe(
-        trained,
-        {split: cubes_of(list(cubes), split_table, split) for split in (FITTED_ON, *SCORED_ON)},
-        seed=seed,
-        max_samples=max_samples,
-        sites=_sites_of(split_table),
-        land_cover=land_cover_of(split_table),
-        truth={cube: Truth.read(path) for cube, path in truth.items()},
-    )
-    write_json(output, {"model": trained.name, "digest": trained.digest, **found})
+    trained, facts = load_encoder(model), SiteFacts.read(split_table, truth)
+    own = {split: cubes_of(list(cubes), split_table, split) for split in (FITTED_ON, *SCORED_ON)}
+
+    def samples(split: str) -> Probed:
+        rng = generator(seed, "probes", split)
+        return probed_samples(trained, own[split], facts, rng=rng, max_samples=max_samples)
+
+    found, skipped = split_samples(samples, own)
+    content = {"model": trained.name, "digest": trained.digest}
+    write_json(output, {**content, **probe_scores(found), "skipped": skipped})
 
 
 def probe_fusion(
@@ -440,19 +378,9 @@ def probe_fusion(
 ) -> None:
     """Probe the fused embeddings as `probe_encoder` does a sensor's, and write the scores.
 
-    Parameters
-    ----------
-    fusion, encoders, cubes, split_table, truth, seed, max_samples
-        As in `fused_splits`.
-    output
-        JSON file as of `probe_encoder`.
-
-    Raises
-    ------
-    UserError
-        As `fused_splits`.
+    Arguments are those of `fused_splits`.
     """
-    samples, left_out = fused_splits(
+    samples, skipped = fused_splits(
         fusion=fusion,
         encoders=encoders,
         cubes=cubes,
@@ -462,7 +390,7 @@ def probe_fusion(
         max_samples=max_samples,
     )
     content = {"model": "fusion", "digest": load_fusion(fusion).digest}
-    write_json(output, {**content, **probe_scores(samples), "left_out": left_out})
+    write_json(output, {**content, **probe_scores(samples), "skipped": skipped})
 
 
 def fused_splits(
@@ -475,7 +403,8 @@ def fused_splits(
     seed: int,
     max_samples: int,
 ) -> tuple[dict[str, Probed], dict[str, str]]:
-    """Samples of each split with their fused embeddings, for `probe_scores`.
+    """Samples by split with their fused embeddings, for `probe_scores`; splits without samples,
+    and why.
 
     Parameters
     ----------
@@ -488,11 +417,6 @@ def fused_splits(
     split_table, truth, seed, max_samples
         As in `probe_encoder`.
 
-    Returns
-    -------
-    samples, left_out
-        Split -> samples; split without samples -> why.
-
     Raises
     ------
     UserError
@@ -500,30 +424,15 @@ def fused_splits(
     """
     joined = load_fusion(fusion)
     trained = {name: load_encoder(folder) for name, folder in encoders.items()}
-    sites, land_cover = _sites_of(split_table), land_cover_of(split_table)
-    known = {cube: Truth.read(path) for cube, path in truth.items()}
+    facts = SiteFacts.read(split_table, truth)
     own = {
         split: {name: cubes_of(list(cubes[name]), split_table, split) for name in joined.encoders}
         for split in (FITTED_ON, *SCORED_ON)
     }
 
     def samples(split: str) -> Probed:
-        return fused_samples(
-            joined,
-            trained,
-            own[split],
-            rng=generator(seed, "probes", split),
-            max_samples=max_samples,
-            sites=sites,
-            land_cover=land_cover,
-            truth=known,
-        )
+        rng = generator(seed, "probes", split)
+        return fused_samples(joined, trained, own[split], facts, rng=rng, max_samples=max_samples)
 
     reference = joined.block.reference
-    return _by_split(samples, {split: paths[reference] for split, paths in own.items()})
-
-
-def _sites_of(split_table: Path) -> dict[str, str]:
-    read_split(split_table)
-    with split_table.open(newline="") as handle:
-        return {row["cube"]: row["site"] for row in csv.DictReader(handle)}
+    return split_samples(samples, {split: paths[reference] for split, paths in own.items()})

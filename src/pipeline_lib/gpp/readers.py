@@ -108,22 +108,29 @@ def ridge(examples: Examples, asked: Windowed, rng: np.random.Generator) -> NDAr
 
     A reader without chance: `rng` is not drawn from.
     """
-    from sklearn.model_selection import GroupKFold
+    from sklearn.model_selection import GroupKFold, cross_val_predict
+    from sklearn.pipeline import make_pipeline
+    from sklearn.preprocessing import StandardScaler
     from threadpoolctl import threadpool_limits
 
-    from pipeline_lib.evaluate.probe_scores import ridge_guesses
+    from pipeline_lib.evaluate.probe_scores import RIDGE_PENALTIES, MeanLossRidge
 
-    x, y = summary(examples.inputs), examples.target.astype(np.float64)[:, np.newaxis]
-    folds = GroupKFold(min(MAX_FOLDS, len(np.unique(examples.run))))
+    x, y = summary(examples.inputs), examples.target.astype(np.float64)
+    splitter = GroupKFold(min(MAX_FOLDS, len(np.unique(examples.run))))
+    folds = list(splitter.split(x, groups=examples.run))
+    # One fit of each fold solves all penalties: a column of targets for each.
+    repeated = np.tile(y[:, np.newaxis], len(RIDGE_PENALTIES))
+    candidates = make_pipeline(StandardScaler(), MeanLossRidge(RIDGE_PENALTIES))
     # Sums that several threads share depend in their last digits on how many there are.
     with threadpool_limits(1):
-        errors = sum(
-            ((ridge_guesses(x[learned], y[learned], x[judged]) - y[judged]) ** 2).sum(axis=(1, 2))
-            for learned, judged in folds.split(x, groups=examples.run)
+        errors = ((cross_val_predict(candidates, x, repeated, cv=folds) - repeated) ** 2).sum(
+            axis=0
         )
         # The first of equals is the strongest.
-        guessed: NDArray[np.float64] = ridge_guesses(x, y, summary(asked))[np.argmin(errors), :, 0]
-    return guessed
+        chosen = RIDGE_PENALTIES[np.argmin(errors)]
+        model = make_pipeline(StandardScaler(), MeanLossRidge(chosen)).fit(x, y)
+        predicted: NDArray[np.float64] = model.predict(summary(asked))
+    return predicted
 
 
 def boosting(examples: Examples, asked: Windowed, rng: np.random.Generator) -> NDArray[np.float64]:

@@ -17,7 +17,7 @@ from pipeline_lib.cubes import grid_of
 from pipeline_lib.embed import read_embedding
 from pipeline_lib.evaluate.map_features import Scaling, observe
 from pipeline_lib.evaluate.map_scores import Classes, Mask, Values, boundaries
-from pipeline_lib.evaluate.nearest import NEAREST_TARGETS
+from pipeline_lib.evaluate.probe_scores import NEAREST_TARGETS
 from pipeline_lib.evaluate.probe_targets import Truth
 from pipeline_lib.files import read_json
 from pipeline_lib.report.pca import pca_basis, project_rgb, true_colours

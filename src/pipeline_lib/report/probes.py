@@ -14,8 +14,8 @@ from pipeline_lib.report.style import COLOURS, INK, MUTED, drawing
 from pipeline_lib.report.tables import Table, number
 
 TARGETS = {
-    "surroundings_mean": "neighbourhood: mean",
-    "surroundings_spread": "neighbourhood: spread",
+    "neighbourhood_mean": "neighbourhood: mean",
+    "neighbourhood_std": "neighbourhood: standard deviation",
     "next_change": "spectrum: change to the next date",
     "ndvi_change": "NDVI: change to the next date",
     "leaf_area": "leaf area",
@@ -26,14 +26,14 @@ METRICS = {"r2": "R²", "balanced_accuracy": "balanced accuracy"}
 SETS = {
     "spectrum": "centre spectrum",
     "latents": "latents of all sensors",
-    "alone": "embedding without other sensors",
+    "reference_only": "embedding without other sensors",
     "embedding": "embedding",
     "spectrum+embedding": "spectrum and embedding",
 }
 _SET_COLOURS = {
     "spectrum": COLOURS[0],
     "latents": COLOURS[3],
-    "alone": COLOURS[6],
+    "reference_only": COLOURS[6],
     "embedding": COLOURS[1],
     "spectrum+embedding": COLOURS[2],
 }
@@ -70,7 +70,7 @@ def probe_tables(name: str, evaluation: Mapping[str, Any]) -> tuple[Table, ...]:
     first = shown_split(evaluation)
     sets = list(evaluation["features"])
     tables = []
-    reasons = [(split, "everything", text) for split, text in evaluation["left_out"].items()]
+    reasons = [(split, "everything", text) for split, text in evaluation["skipped"].items()]
     for split in SHOWN:
         targets = evaluation["splits"].get(split, {}).get("targets", {})
         scored = {label: one for label, one in targets.items() if one["reason"] is None}
