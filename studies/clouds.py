@@ -99,7 +99,7 @@ def tally_cube(
     int, int
         Frames, and those among them that lie wholly under thick cloud.
     """
-    found = {source: list(demo.load(cube, brdf=False, clouds=source).frames) for source in SOURCES}
+    found = {source: list(demo.load(cube, brdf=False, clouds=source)) for source in SOURCES}
     cut = simulation.site.within(cube.grid)
     overcast = 0
     for frames in zip(*found.values(), strict=True):

@@ -260,12 +260,12 @@ def views_of(
     demo: Demo, cube: PinnedCube, truth: Truth, simulation: Simulation, table: CanopyTable
 ) -> list[View]:
     """All frames of a cube that the truth knows, in order of time."""
-    plain = {f.time: f for f in demo.load(cube, brdf=False, clouds="none").frames}
+    plain = {f.time: f for f in demo.load(cube, brdf=False, clouds="none")}
     rows = [list(ARCHIVE_BANDS).index(band) for band in BANDS]
     site = simulation.site
     cut = site.within(cube.grid)
     views = []
-    for frame in demo.load(cube, brdf=True, clouds="none").frames:
+    for frame in demo.load(cube, brdf=True, clouds="none"):
         place = truth.place.get(frame.time)
         if place is None or frame.c_factor is None:
             continue

@@ -15,7 +15,7 @@ import yaml
 from numpy.typing import NDArray
 from snakemake.utils import update_config
 
-from pipeline_lib.acquire.frames import Frames
+from pipeline_lib.acquire.frames import Frame
 from pipeline_lib.acquire.reading import AssetReader
 from pipeline_lib.acquire.sentinel2 import load_sentinel2
 from pipeline_lib.config import Catalog, Config, SensorSource, parse
@@ -104,7 +104,7 @@ class Demo:
         lots = generator(self.config.seed, "benchmark", "cubes").permutation(len(self.cubes))
         return [self.cubes[index] for index in sorted(lots[:count].tolist())]
 
-    def load(self, cube: PinnedCube, *, brdf: bool, clouds: str) -> Frames:
+    def load(self, cube: PinnedCube, *, brdf: bool, clouds: str) -> Iterator[Frame]:
         """Read a cube as production does, but keep every frame however cloudy."""
         sensor = self.config.sensors[SENSOR].source()
         changed = {"brdf": brdf, "clouds": clouds, "min_clear": 0.0}

@@ -16,8 +16,8 @@ from pipeline_lib.acquire.retries import (
     LONGEST_WAIT_S,
     Busy,
     Damaged,
-    Lost,
-    Refused,
+    Missing,
+    Rejected,
     check_status,
     seconds_of,
     with_retries,
@@ -55,26 +55,34 @@ def test_a_server_that_stays_busy_is_no_reason_to_record_a_loss() -> None:
 
 def test_refusals_are_signed_again_and_end_as_lost() -> None:
     fresh: list[int] = []
-    action = Failing(Refused("HTTP 403"))
+    action = Failing(Rejected("HTTP 403"))
     more: Any = {"what": "x", "retries": 2, "sleep": lambda _: None}
     assert with_retries(action, refresh=lambda: fresh.append(1), **more) == "done"
     assert fresh == [1]
-    with pytest.raises(Lost, match="refused"):
-        with_retries(Failing(*[Refused("HTTP 403")] * 9), **more)
+    with pytest.raises(Missing, match="rejected"):
+        with_retries(Failing(*[Rejected("HTTP 403")] * 9), **more)
 
 
 def test_what_is_gone_is_not_asked_for_again() -> None:
-    action = Failing(Lost("gone"))
-    with pytest.raises(Lost):
+    action = Failing(Missing("gone"))
+    with pytest.raises(Missing):
         with_retries(action, what="x", retries=5, sleep=lambda _: None)
     assert action.calls == 1
-    with pytest.raises(Lost, match="unreadable"):
+    with pytest.raises(Missing, match="unreadable"):
         with_retries(Failing(*[Damaged("cut")] * 9), what="x", retries=1, sleep=lambda _: None)
 
 
 @pytest.mark.parametrize(
     ("status", "meaning"),
-    [(404, Lost), (410, Lost), (403, Refused), (429, Busy), (503, Busy), (500, Busy), (400, Lost)],
+    [
+        (404, Missing),
+        (410, Missing),
+        (403, Rejected),
+        (429, Busy),
+        (503, Busy),
+        (500, Busy),
+        (400, Missing),
+    ],
 )
 def test_statuses(status: int, meaning: type[Exception]) -> None:
     check_status(200)
@@ -90,17 +98,17 @@ def test_retry_after_is_a_number_or_a_date() -> None:
     assert seconds_of(soon) == pytest.approx(30, abs=2)
 
 
-def test_lost_scenes_are_recorded_or_fatal(tmp_path: Path) -> None:
+def test_missing_scenes_are_recorded_or_fatal(tmp_path: Path) -> None:
     items = [{"id": name, "assets": {}} for name in "abc"]
 
     def load(item: dict[str, Any]) -> str:
         if item["id"] == "b":
-            raise Lost("B02: gone")
+            raise Missing("B02: gone")
         return item["id"].upper()
 
     reader = AssetReader(Catalog(source=str(tmp_path), signing="none"))
-    found = [(i["id"], str(result)) for i, result in reader.each(items, load)]
-    assert found == [("a", "A"), ("b", "B02: gone"), ("c", "C")]
+    assert [(i["id"], result) for i, result in reader.each(items, load)] == [("a", "A"), ("c", "C")]
+    assert reader.missing == ["item b: B02: gone"]
     strict = AssetReader(Catalog(source=str(tmp_path), signing="none", missing_asset="fail"))
     with pytest.raises(UserError, match="item b: B02: gone"):
         list(strict.each(items, load))

@@ -325,7 +325,7 @@ CATALOG_CASES = {
     "catalog: answer cut short, once": Case(lambda w: once(SEARCH, lambda it: it.file(cut=0.5))),
     "catalog: answer cut short": Case(
         lambda w: once(SEARCH, lambda it: it.file(cut=0.5), ALWAYS),
-        error=r"the search for sentinel-2-l2a failed \(Lost: unreadable: not complete JSON\)",
+        error=r"the search for sentinel-2-l2a failed \(Missing: unreadable: not complete JSON\)",
     ),
     "catalog: silent for ever": Case(
         lambda w: once(SEARCH, Answer.silence, ALWAYS),
@@ -333,7 +333,7 @@ CATALOG_CASES = {
     ),
     "catalog: 404": Case(
         lambda w: once("api", status(404), ALWAYS),
-        error=r"the landing page failed \(Lost: gone \(HTTP 404\)\); check that",
+        error=r"the landing page failed \(Missing: gone \(HTTP 404\)\); check that",
     ),
     "catalog: a page that is no STAC": Case(
         lambda w: once("api", a_web_page, ALWAYS),

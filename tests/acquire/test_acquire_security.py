@@ -22,7 +22,7 @@ from pipeline_lib.acquire.angles import parse_angles
 from pipeline_lib.acquire.catalog import baseline_of, license_of
 from pipeline_lib.acquire.items import checked_items, is_remote, read_pinned
 from pipeline_lib.acquire.reading import address_of
-from pipeline_lib.acquire.retries import LARGEST_BYTES, Damaged, Lost, get
+from pipeline_lib.acquire.retries import LARGEST_BYTES, Damaged, Missing, get
 from pipeline_lib.acquire.signing import Signer
 from pipeline_lib.config import Catalog, SensorSource
 from pipeline_lib.cubes import read_cube
@@ -194,7 +194,7 @@ def test_items_of_a_remote_catalog_lead_to_no_file_of_this_machine(start: str, r
     if is_remote(start + rest):
         assert address_of(item, "B02", REMOTE).startswith(("http", "s3://", "gs://", "az://"))
     else:
-        with pytest.raises(Lost, match="not on the network"):
+        with pytest.raises(Missing, match="not on the network"):
             address_of(item, "B02", REMOTE)
 
 
@@ -294,7 +294,7 @@ def test_items_that_are_none_are_refused_in_one_line(wrong: Any, told: str) -> N
 
 
 def test_a_baseline_that_is_no_number_is_refused() -> None:
-    with pytest.raises(UserError, match=r"processing baseline as 'v5'; it must be like 05\.09"):
+    with pytest.raises(UserError, match=r"processing baseline 'v5'; it must be like 05\.09"):
         baseline_of(item(properties={"s2:processing_baseline": "v5"}))
 
 
@@ -311,7 +311,7 @@ def test_what_is_null_counts_as_untold(archive: Archive, tmp_path: Path) -> None
 
 def test_pinned_items_that_were_edited_are_refused(archive: Archive, tmp_path: Path) -> None:
     items = pin(archive, tmp_path / "items.json")
-    for key, value in [("grid", {"epsg": 4326}), ("items", {}), ("request", {}), ("query", 1)]:
+    for key, value in [("grid", {"epsg": 4326}), ("items", 7), ("request", {}), ("query", 1)]:
         changed = json.loads(items.read_text()) | {key: value}
         other = tmp_path / "edited.json"
         other.write_text(json.dumps(changed))
@@ -472,7 +472,7 @@ def test_no_signature_and_no_key_in_anything_that_a_job_leaves(
 def test_a_body_without_end_is_given_up(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setattr("pipeline_lib.acquire.retries.LARGEST_BYTES", 1000)
     (tmp_path / "large").write_bytes(b"x" * 5000)
-    with FileServer(tmp_path) as server, pytest.raises(Lost, match="larger than"):
+    with FileServer(tmp_path) as server, pytest.raises(Missing, match="larger than"):
         get(f"{server.url}/large", timeout_s=5)
 
 

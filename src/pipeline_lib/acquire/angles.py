@@ -20,19 +20,8 @@ FARTHEST_M = 2e7
 """No coordinate in UTM lies beyond, nor do two nodes lie farther apart."""
 
 BANDS = (
-    "B01",
-    "B02",
-    "B03",
-    "B04",
-    "B05",
-    "B06",
-    "B07",
-    "B08",
-    "B8A",
-    "B09",
-    "B10",
-    "B11",
-    "B12",
+    *("B01", "B02", "B03", "B04", "B05", "B06", "B07"),
+    *("B08", "B8A", "B09", "B10", "B11", "B12"),
 )
 BAND_OF_ID = {str(number): band for number, band in enumerate(BANDS)}
 """Band of each ``bandId`` of a granule."""
@@ -42,20 +31,11 @@ BAND_OF_ID = {str(number): band for number, band in enumerate(BANDS)}
 class Angles:
     """Angles on the 5 km nodes of a granule, degrees.
 
-    Attributes
-    ----------
-    epsg
-        Coordinate reference system of the nodes.
-    x, y
-        ``(node_x,)``, ``(node_y,)``, metres. The first node is the granule's upper left
-        corner: the declination of the sun that follows from zenith, azimuth and latitude is
-        constant over real granules to 0.0001 degrees there, and is not half a step away.
-    bands
-        Labels of the first dimension of the view angles.
-    sun_zenith, sun_azimuth
-        ``(node_y, node_x)``
-    view_zenith, view_azimuth
-        ``(band, node_y, node_x)``, NaN where no detector saw the node.
+    ``x``, ``(node_x,)``, and ``y``, ``(node_y,)``, are metres in ``epsg``. The first node is the
+    granule's upper left corner: the declination of the sun that follows from zenith, azimuth and
+    latitude is constant over real granules to 0.0001 degrees there, and is not half a step away.
+    Sun angles are ``(node_y, node_x)``; view angles are ``(band, node_y, node_x)``, NaN where no
+    detector saw the node.
     """
 
     epsg: int
@@ -69,24 +49,15 @@ class Angles:
 
 
 def parse_angles(content: bytes, bands: Sequence[str]) -> Angles:
-    """Read the angle grids of some bands.
+    """Angle grids of some bands from a granule's XML file.
 
     Each band is seen by several detectors, each of which has its own grid; where they overlap,
     their lines of sight are averaged as vectors. Angles cannot be: azimuths wrap at 360 degrees,
     and near the nadir two detectors look at a node from opposite sides.
 
-    Parameters
-    ----------
-    content
-        The XML file.
-    bands
-        Bands to read.
-
-    Raises
-    ------
-    Damaged
-        If the file is truncated, is not granule metadata, lacks a band, is beyond
-        :data:`LARGEST_BYTES`, or declares a document type: entities are never resolved.
+    Raises :class:`Damaged` if the file is truncated, is not granule metadata, has no grids of a
+    band, is beyond :data:`LARGEST_BYTES`, or declares a document type: entities are never
+    resolved.
     """
     from defusedxml import DefusedXmlException
     from defusedxml.ElementTree import fromstring
@@ -126,9 +97,9 @@ def parse_angles(content: bytes, bands: Sequence[str]) -> Angles:
     if min(rows, columns) < 1 or max(rows, columns) > MOST_NODES:
         raise Damaged(f"grids of {rows} x {columns} nodes")
     if not (epsg in UTM_ZONES and abs(left) <= FARTHEST_M and abs(top) <= FARTHEST_M):
-        raise Damaged(f"its place is told as {left:g}, {top:g} in EPSG:{epsg}, not in UTM")
+        raise Damaged(f"its corner is {left:g}, {top:g} in EPSG:{epsg}, not in UTM")
     if not (1 <= column_step <= FARTHEST_M and 1 <= row_step <= FARTHEST_M):
-        raise Damaged(f"its nodes are told to lie {column_step:g} x {row_step:g} m apart")
+        raise Damaged(f"its nodes are {column_step:g} x {row_step:g} m apart")
     return Angles(
         epsg=epsg,
         x=left + column_step * np.arange(columns, dtype=np.float64),

@@ -25,13 +25,7 @@ FOREIGN_STEP_M = 1000.0
 
 
 def check_bands(bands: Sequence[str]) -> None:
-    """Refuse bands that have no BRDF coefficients.
-
-    Raises
-    ------
-    UserError
-        Naming them.
-    """
+    """Raises UserError if a band has no BRDF coefficients."""
     from sen2nbar.axioms import fiso
 
     unknown = [band for band in bands if COEFFICIENTS_OF.get(band, band) not in fiso]
@@ -43,12 +37,9 @@ def check_bands(bands: Sequence[str]) -> None:
 
 
 def c_factor_on_nodes(angles: Angles) -> NDArray[np.float64]:
-    """The c-factor on the nodes of the angles, NaN where no detector saw the node.
+    """The c-factor on the nodes, ``(band, node_y, node_x)``, NaN where no detector saw the node.
 
-    Returns
-    -------
-    array, ``(band, node_y, node_x)``
-        Reflectance times this is the reflectance seen from nadir under the same sun.
+    Reflectance times this is the reflectance seen from nadir under the same sun.
     """
     import xarray as xr
     from sen2nbar.axioms import fiso
@@ -77,12 +68,9 @@ def c_factor_on_nodes(angles: Angles) -> NDArray[np.float64]:
 
 
 def fill_nearest(field: NDArray[np.float64]) -> NDArray[np.float64]:
-    """Fill NaN nodes of each layer ``(..., y, x)`` with the nearest node that has a value.
+    """The field ``(..., y, x)`` with NaN nodes of each layer filled from the nearest node.
 
-    Raises
-    ------
-    Damaged
-        If a layer has no value at all.
+    Raises :class:`Damaged` if a layer has no value at all.
     """
     from scipy.ndimage import distance_transform_edt
 
@@ -100,26 +88,11 @@ def fill_nearest(field: NDArray[np.float64]) -> NDArray[np.float64]:
 
 
 def on_grid(field: NDArray[np.float64], angles: Angles, grid: Grid) -> NDArray[np.float32]:
-    """Interpolate a field on the nodes bilinearly to a pixel grid.
+    """A field on the nodes of ``angles``, interpolated bilinearly to a grid, ``(layer, y, x)``.
 
-    Parameters
-    ----------
-    field
-        ``(layer, node_y, node_x)`` without NaN.
-    angles
-        Whose nodes ``field`` lies on.
-    grid
-        The pixel grid; of another UTM zone, the nodes are projected to it first.
-
-    Returns
-    -------
-    array, ``(layer, y, x)``
-
-    Raises
-    ------
-    Damaged
-        If the grid lies outside the domain of the nodes' reference system, or too few nodes are
-        there to tell where they lie.
+    ``field`` is ``(layer, node_y, node_x)`` without NaN. Nodes of another UTM zone than the
+    grid's are projected to it first. Raises :class:`Damaged` if the grid lies outside the domain
+    of their reference system, or there are too few nodes.
     """
     x, y = angles.x, angles.y
     if angles.epsg != grid.epsg:
@@ -151,7 +124,7 @@ def _projected(
         (there_x - angles.x[0]) / (angles.x[1] - angles.x[0]),
     )
     if not np.isfinite(position).all():
-        raise Damaged(f"its place lies too far away for EPSG:{angles.epsg}")
+        raise Damaged(f"the cube lies too far away for EPSG:{angles.epsg}")
     layers = [map_coordinates(layer, position, order=1, mode="nearest") for layer in field]
     return np.stack(layers), x, y
 

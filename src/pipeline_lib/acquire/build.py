@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from importlib import import_module
-from itertools import chain, islice
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
@@ -29,43 +29,24 @@ def build_cube(
     config_digest: str,
     output: Path,
 ) -> None:
-    """Read the pinned items of a cube and write the cube.
+    """Read the pinned items of a cube and write the cube, a ``.zarr.zip``.
 
     The cube is complete, or its attribute ``missing`` names every scene that is not in it.
+    ``items`` is a file of :func:`pipeline_lib.acquire.pin_items`; ``config_digest``, kept in the
+    cube, is that of the config blocks that it depends on.
 
-    Parameters
-    ----------
-    sensor_name, sensor
-        The sensor and its block.
-    catalog
-        How to read: signing, timeouts, retries, what to do about lost scenes.
-    cube
-        Block of the grid; its context is read around the cube for the cloud model.
-    items
-        File of :func:`pipeline_lib.acquire.pin_items`.
-    config_digest
-        Digest of the config blocks that the cube depends on, kept in the cube.
-    output
-        The cube's ``.zarr.zip``.
-
-    Raises
-    ------
-    UserError
-        If no frame is usable, a server stays silent, or a lost scene is fatal by config.
+    Raises UserError if no frame is usable, a server stays silent, or a scene is missing and the
+    config does not allow that.
     """
     pinned = read_pinned(items)
     request, grid = pinned.request, pinned.grid
+    reader = AssetReader(catalog)
     module, _, function = LOADERS[sensor.loader].function.rpartition(".")
-    found = getattr(import_module(module), function)(
-        sensor=sensor,
-        cube=cube,
-        grid=grid,
-        items=pinned.items,
-        lon=request.lon,
-        reader=AssetReader(catalog),
+    frames: Iterator[Frame] = getattr(import_module(module), function)(
+        sensor=sensor, cube=cube, grid=grid, items=pinned.items, lon=request.lon, reader=reader
     )
-    smooth = sensor.rolling_mean > 1
-    frames = smoothed(found.frames, sensor.rolling_mean) if smooth else found.frames
+    if sensor.rolling_mean > 1:
+        frames = smoothed(frames, sensor.rolling_mean)
     attributes = {
         "sensor": sensor_name,
         "cube": request.cube,
@@ -77,20 +58,24 @@ def build_cube(
     }
 
     def parts() -> Iterator[xr.Dataset]:
-        while part := list(islice(frames, frames_per_part(grid))):
-            # The last part tells of the whole cube what it lacks.
-            missing = {"missing": sorted(found.missing)}
-            yield _part(part, sensor=sensor, grid=grid, attributes=attributes | missing)
+        following = next(frames, None)
+        if following is None:
+            missing = sorted(reader.missing)
+            reason = f" ({len(missing)} missing: {missing[0]} ...)" if missing else ""
+            raise UserError(
+                f"cube {request.cube}, {sensor_name}: none of its {len(pinned.items)} items shows "
+                f"enough of it{reason}; lower the sensor's min_clear, or move the site or its "
+                "period"
+            )
+        while following is not None:
+            part = [following, *islice(frames, frames_per_part(grid) - 1)]
+            # One frame ahead: the last part, whose attributes are the cube's, knows all that is
+            # missing, also after its last frame.
+            following = next(frames, None)
+            complete = attributes | {"missing": sorted(reader.missing)}
+            yield _part(part, sensor=sensor, grid=grid, attributes=complete)
 
-    whole = parts()
-    first = next(whole, None)
-    if first is None:
-        lost = f" ({len(found.missing)} lost: {min(found.missing)} ...)" if found.missing else ""
-        raise UserError(
-            f"cube {request.cube}, {sensor_name}: none of its {len(pinned.items)} items shows "
-            f"enough of it{lost}; lower the sensor's min_clear, or move the site or its period"
-        )
-    write_parts(chain([first], whole), output)
+    write_parts(parts(), output)
 
 
 def _part(
@@ -113,5 +98,5 @@ def _part(
     factors = [frame.c_factor for frame in frames if frame.c_factor is not None]
     if not factors:
         return part
-    told = {"long_name": "mean factor of the correction to nadir view", "units": "1"}
-    return part.assign_coords(c_factor=(("time", "band"), np.stack(factors), told))
+    labels = {"long_name": "mean factor of the correction to nadir view", "units": "1"}
+    return part.assign_coords(c_factor=(("time", "band"), np.stack(factors), labels))

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from pipeline_lib.acquire.items import ADVICE, checked_items, moment_of
-from pipeline_lib.acquire.retries import Busy, Damaged, Failure, Lost, check_status, with_retries
+from pipeline_lib.acquire.retries import Busy, Damaged, Failure, Missing, check_status, with_retries
 from pipeline_lib.config import Catalog, CubeGrid, SensorSource
 from pipeline_lib.cubes import CubeRequest
 from pipeline_lib.errors import UserError, in_a_line
@@ -26,7 +26,7 @@ Bounds = tuple[float, float, float, float]
 PAGE = 250
 """Items asked for at once; Planetary Computer's limit is 1000, its answers are large."""
 MOST_PAGES = 1000
-"""A catalog that needs more for one cube leads from page to page without end."""
+"""A catalog that needs more for one cube links from page to page without end."""
 
 
 def is_url(source: str) -> bool:
@@ -117,7 +117,7 @@ class Api:
         with self._one_line(f"the collection {name}"):
             try:
                 return dict(self._client.get_collection(name).to_dict())
-            except Lost:
+            except Missing:
                 pass
         raise UserError(f"{self.source}: no collection {name}; check the sensor's collection")
 
@@ -150,7 +150,7 @@ def _client(catalog: Catalog) -> Any:
         def read_text(self, source: Any, *arguments: Any, **more: Any) -> str:
             # pystac opens as a file of this machine whatever is no URL.
             if not isinstance(source, Link) and not is_url(str(source)):
-                raise Lost(f"it links to {in_a_line(source)}, which is no address")
+                raise Missing(f"it links to {in_a_line(source)}, which is no address")
             return super().read_text(source, *arguments, **more)
 
         def request(self, *arguments: Any, **more: Any) -> str:
@@ -248,7 +248,7 @@ def _with_paths(item: Item, source: Path) -> Item:
 
 
 def newest_versions(items: Iterable[Item]) -> list[Item]:
-    """Of several versions of one Sentinel-2 acquisition of one tile, keep the newest.
+    """The items without older versions of one Sentinel-2 acquisition of one tile.
 
     The newer processing baseline wins, then the later time of generation. Two granules of a
     tile that a break between data strips has cut are not versions of each other.
@@ -283,10 +283,7 @@ def _version(item: Item) -> tuple[tuple[int, ...], str, str]:
 def baseline_of(item: Item) -> tuple[int, ...]:
     """Processing baseline of a Sentinel-2 item, ``(4, 0)`` for 04.00.
 
-    Raises
-    ------
-    UserError
-        If the item does not tell it, or no number: without it, reflectance may be wrong by 0.1.
+    Raises UserError if there is none: without it, reflectance may be wrong by 0.1.
     """
     properties = item["properties"]
     text = properties.get("s2:processing_baseline") or properties.get("processing:version")
@@ -295,12 +292,12 @@ def baseline_of(item: Item) -> tuple[int, ...]:
         text = ".".join(named.groups()) if named else None
     if text is None:
         raise UserError(
-            f"item {item['id']} does not tell its processing baseline (s2:processing_baseline); "
+            f"item {item['id']} has no processing baseline (s2:processing_baseline); "
             "without it, the offset of its reflectance is unknown"
         )
     if not re.fullmatch(r"\d{1,4}(\.\d{1,4}){0,3}", str(text), re.ASCII):
         raise UserError(
-            f"item {item['id']} tells its processing baseline as {in_a_line(text)!r}; "
+            f"item {item['id']} has the processing baseline {in_a_line(text)!r}; "
             "it must be like 05.09"
         )
     return tuple(int(part) for part in str(text).split("."))

@@ -16,18 +16,8 @@ from pipeline_lib.cubes import CLEAR, CLOUD_SHADOW, NO_DATA, THICK_CLOUD, THIN_C
 from pipeline_lib.errors import UserError
 
 CLOUD_BANDS = (
-    "B01",
-    "B02",
-    "B03",
-    "B04",
-    "B05",
-    "B06",
-    "B07",
-    "B08",
-    "B8A",
-    "B09",
-    "B11",
-    "B12",
+    *("B01", "B02", "B03", "B04", "B05", "B06"),
+    *("B07", "B08", "B8A", "B09", "B11", "B12"),
 )
 """Input of the network, in its order."""
 
@@ -87,12 +77,8 @@ def mask_of_quality(bits: NDArray[np.uint16]) -> NDArray[np.uint8]:
 def verified_model() -> bytes:
     """The network's file in the installed package ``sentle``, which is not imported.
 
-    Its bytes are read once, so that those that are loaded are those that were verified.
-
-    Raises
-    ------
-    UserError
-        If it is absent, or is not the file that was verified.
+    Its bytes are read once, so that those that are loaded are those that were verified. Raises
+    UserError if it is absent, or another file.
     """
     spec = find_spec("sentle")
     if spec is None or spec.origin is None:
@@ -121,18 +107,10 @@ class CloudModel:
         self.network = load(io.BytesIO(verified_model()), map_location=self.device).eval()
 
     def classify(self, reflectance: NDArray[np.float32]) -> NDArray[np.uint8]:
-        """Classify pixels into clear, thick cloud, thin cloud, shadow.
+        """Mask classes, ``(date, y, x)``, of reflectance ``(date, band, y, x)``.
 
-        Parameters
-        ----------
-        reflectance
-            ``(date, band, y, x)``, bands as in :data:`CLOUD_BANDS`, not corrected to nadir.
-            NaN counts as 0, which is what the network was shown beyond the edge of scenes.
-
-        Returns
-        -------
-        array, ``(date, y, x)``
-            Classes of :mod:`pipeline_lib.cubes`.
+        The bands are :data:`CLOUD_BANDS`, not corrected to nadir. NaN counts as 0, which is what
+        the network was shown beyond the edge of scenes.
         """
         import torch
 
@@ -154,7 +132,7 @@ class CloudModel:
 
 
 def without_rim(classes: NDArray[np.uint8]) -> NDArray[np.uint8]:
-    """Replace the outermost pixels of ``(date, y, x)`` by their inner neighbours.
+    """Classes ``(date, y, x)`` whose outermost pixels are replaced by their inner neighbours.
 
     The network calls them clear under the thickest cloud.
     """
@@ -173,6 +151,6 @@ def data_window(present: NDArray[np.bool_]) -> tuple[slice, slice] | None:
 
 
 def pad_to_multiple(array: NDArray[np.float32], multiple: int) -> NDArray[np.float32]:
-    """Repeat the last row and column of ``(..., y, x)`` until both sides are multiples."""
+    """An array ``(..., y, x)`` whose last row and column repeat until both sides are multiples."""
     widths = [(0, 0)] * (array.ndim - 2) + [(0, -side % multiple) for side in array.shape[-2:]]
     return np.ascontiguousarray(np.pad(array, widths, mode="edge"), dtype=np.float32)

@@ -1,10 +1,11 @@
-"""What the loader of a sensor hands over: the frames of a cube, still in memory."""
+"""Observations of a cube as the loader of a sensor yields them."""
 
 from __future__ import annotations
 
 from collections import deque
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
+from datetime import datetime
 from itertools import islice
 from typing import Any
 
@@ -18,20 +19,10 @@ from pipeline_lib.cubes import rolling_mean
 class Frame:
     """One observation of a cube.
 
-    Attributes
-    ----------
-    time
-        UTC.
-    values
-        ``(band, y, x)``, NaN where missing.
-    mask
-        ``(y, x)``, classes of :mod:`pipeline_lib.cubes`.
-    provenance
-        Texts and numbers: items, platform, orbit, angles.
-    c_factor
-        ``(band,)``, mean factor that ``values`` were multiplied with, or None.
-    unfiltered
-        ``(band, y, x)``, ``values`` before the rolling mean, or None where there is none.
+    ``time`` is UTC, ``values`` are ``(band, y, x)`` with NaN where missing, ``mask`` is ``(y, x)``
+    in the classes of :mod:`pipeline_lib.cubes`, ``provenance`` holds items, platform, orbit and
+    angles. ``c_factor``, ``(band,)``, is the mean factor that ``values`` were multiplied with, and
+    ``unfiltered`` are ``values`` before the rolling mean; each is None where there is none.
     """
 
     time: np.datetime64
@@ -42,25 +33,8 @@ class Frame:
     unfiltered: NDArray[np.float32] | None = None
 
 
-@dataclass(frozen=True)
-class Frames:
-    """The frames of a cube as they are loaded, and what the cube lacks.
-
-    Attributes
-    ----------
-    frames
-        Strictly increasing in time; made as they are asked for, so that a large cube is
-        never whole in memory.
-    missing
-        Scenes that the cube should hold and does not, and why; complete after the last frame.
-    """
-
-    frames: Iterator[Frame]
-    missing: list[str]
-
-
 def smoothed(frames: Iterable[Frame], window: int) -> Iterator[Frame]:
-    """Frames with the centred rolling mean over ``window`` of them, of which few are held."""
+    """Frames with the centred rolling mean over ``window`` of them; few are held in memory."""
     half = window // 2
     coming = iter(frames)
     held = deque(islice(coming, half + 1))
@@ -80,6 +54,6 @@ def joined(values: Sequence[Any]) -> str:
     return " ".join(dict.fromkeys(str(value) for value in values))
 
 
-def timestamp(moment: Any) -> np.datetime64:
+def timestamp(moment: datetime) -> np.datetime64:
     """A moment in UTC as numpy counts it."""
     return np.datetime64(moment.replace(tzinfo=None), "ns")

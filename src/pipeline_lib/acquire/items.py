@@ -1,4 +1,4 @@
-"""What is believed of the items of a catalog before anything is done with them."""
+"""Validation of STAC items."""
 
 from __future__ import annotations
 
@@ -13,17 +13,14 @@ from typing import Annotated, Any
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError
 
 from pipeline_lib.cubes import CubeRequest, Grid
-from pipeline_lib.cubes.grid import UTM_ZONES
 from pipeline_lib.errors import UserError, in_a_line
 from pipeline_lib.files import read_json
 from pipeline_lib.signatures import unsigned
 
 YEARS = (1900, 2200)
 """Times beyond are mistakes, and overflow where days are counted."""
-LONGEST_SIDE_PX = 20_000
-"""No cube is larger: areas are at most 50 km a side."""
 REMOTE = ("http://", "https://", "s3://", "gs://", "az://")
-ADVICE = "not STAC as it is used here; choose another catalog.source, or mend this one"
+ADVICE = "not STAC as it is used here; choose another catalog.source, or fix this one"
 AGAIN = "damaged or edited; delete it and run again"
 
 
@@ -36,13 +33,7 @@ def is_remote(href: str) -> bool:
 
 
 def moment_of(text: str) -> datetime:
-    """A time as STAC tells it, UTC.
-
-    Raises
-    ------
-    ValueError
-        If it is none, or lies beyond :data:`YEARS`.
-    """
+    """A STAC datetime in UTC; raises ValueError if it is none, or beyond :data:`YEARS`."""
     moment = datetime.fromisoformat(text)
     if not YEARS[0] <= moment.year <= YEARS[1]:
         raise ValueError(f"the year {moment.year}")
@@ -54,7 +45,7 @@ def _moment(text: str) -> str:
     return text
 
 
-def _shown(text: str) -> str:
+def _printable(text: str) -> str:
     if not text.isprintable():
         raise ValueError("holds control characters")
     return text
@@ -67,10 +58,10 @@ def _box(numbers: list[float]) -> list[float]:
 
 
 Moment = Annotated[str, AfterValidator(_moment)]
-Text = Annotated[str, Field(max_length=1000), AfterValidator(_shown)]
+Text = Annotated[str, Field(max_length=1000), AfterValidator(_printable)]
 Number = Annotated[float, Field(allow_inf_nan=False, ge=-1e9, le=1e9)]
 Coordinate = Annotated[Number, Field(strict=True)]
-"""What is computed with as it stands; other numbers are also told as texts."""
+"""A number that is used as it stands; others may also be written as texts."""
 Whole = Annotated[int, Field(ge=-1, le=10**9)]
 
 
@@ -79,11 +70,11 @@ class _Foreign(BaseModel):
 
 
 class _Asset(_Foreign):
-    href: Annotated[str, Field(max_length=4000), AfterValidator(_shown)]
+    href: Annotated[str, Field(max_length=4000), AfterValidator(_printable)]
 
 
 class _Properties(_Foreign):
-    """What is used of them; whatever is untold is None."""
+    """The properties that are used; whatever is unset is None."""
 
     time: Moment | None = Field(None, alias="datetime")
     start: Moment | None = Field(None, alias="start_datetime")
@@ -112,42 +103,9 @@ class _Item(_Foreign):
     assets: dict[str, _Asset]
 
 
-class _Grid(_Foreign):
-    epsg: int
-    left: Number
-    top: Number
-    resolution: Annotated[Number, Field(gt=0)]
-    height: Annotated[int, Field(ge=1, le=LONGEST_SIDE_PX)]
-    width: Annotated[int, Field(ge=1, le=LONGEST_SIDE_PX)]
-
-
-class _Query(_Foreign):
-    source: str
-
-
-class _File(_Foreign):
-    query: _Query
-    license: str
-    request: dict[str, Any]
-    grid: _Grid
-    items: list[Any]
-
-
 @dataclass(frozen=True)
 class Pinned:
-    """What a file of pinned items holds.
-
-    Attributes
-    ----------
-    source
-        The catalog.
-    license
-        Of the collection.
-    request, grid
-        The cube.
-    items
-        Unsigned, sorted by time.
-    """
+    """A file of pinned items: catalog, licence of the collection, cube, items sorted by time."""
 
     source: str
     license: str
@@ -156,29 +114,16 @@ class Pinned:
     items: list[dict[str, Any]]
 
 
-def checked_items(
-    found: Sequence[Any], where: object, advice: str = ADVICE
-) -> list[dict[str, Any]]:
-    """Items of which everything that is used is what STAC says it is, their addresses unsigned.
+def checked_items(found: Sequence[Any], where: object) -> list[dict[str, Any]]:
+    """Items, parsed from JSON, of which everything that is used is what STAC says it is.
 
-    Pinned items are read long after a signature has expired, and by whoever is given the run.
-
-    Parameters
-    ----------
-    found
-        Parsed JSON.
-    where, advice
-        Catalog or file, and what to do about it, for messages.
-
-    Raises
-    ------
-    UserError
-        If one of them is not.
+    Their addresses are unsigned: pinned items are read long after a signature has expired, and
+    by whoever is given the run. Raises UserError that names ``where`` and the item.
     """
     items: list[dict[str, Any]] = []
     for number, item in enumerate(found):
         name = in_a_line(item.get("id")) if isinstance(item, dict) else f"number {number}"
-        with _told(f"{where}: item {name}", advice):
+        with _in_one_line(f"{where}: item {name}", ADVICE):
             properties = _Item.model_validate(item).properties
             if properties.time is None and properties.start is None:
                 raise ValueError("properties: neither datetime nor start_datetime")
@@ -188,41 +133,34 @@ def checked_items(
     return items
 
 
-def told(item: dict[str, Any], name: str, untold: Any) -> Any:
-    """A property of an item, or ``untold`` where it is absent or null."""
+def property_of(item: dict[str, Any], name: str, default: Any) -> Any:
+    """A property of an item, or ``default`` where it is absent or null."""
     value = item["properties"].get(name)
-    return untold if value is None else value
+    return default if value is None else value
 
 
 @contextmanager
-def _told(what: str, advice: str) -> Iterator[None]:
+def _in_one_line(what: str, advice: str) -> Iterator[None]:
     try:
         yield
     except ValidationError as error:
         wrong = error.errors(include_url=False, include_input=False)[0]
         place = ".".join(str(part) for part in wrong["loc"]) or "content"
-        said = in_a_line(f"{place}: {wrong['msg']}")
-        raise UserError(f"{what}: {said}; {advice}") from error
+        reason = in_a_line(f"{place}: {wrong['msg']}")
+        raise UserError(f"{what}: {reason}; {advice}") from error
     except KeyError as error:
-        raise UserError(f"{what}: lacks {in_a_line(error)}; {advice}") from error
+        raise UserError(f"{what}: {in_a_line(error)} is missing; {advice}") from error
     except (ValueError, TypeError, OverflowError, RecursionError) as error:
         raise UserError(f"{what}: {in_a_line(error)}; {advice}") from error
 
 
 def read_pinned(path: Path) -> Pinned:
-    """Read a file of :func:`pipeline_lib.acquire.pin_items`.
+    """A file of :func:`pipeline_lib.acquire.pin_items`.
 
-    Raises
-    ------
-    UserError
-        If it is absent, or was damaged or edited into something else.
+    Raises UserError if it is absent, or was damaged or edited into something else.
     """
     content = read_json(path)
-    with _told(str(path), AGAIN):
-        file = _File.model_validate(content)
-        if file.grid.epsg not in UTM_ZONES:
-            raise ValueError(f"grid.epsg: {file.grid.epsg} is no UTM zone")
-        request = CubeRequest.from_row(file.request)
-    items = checked_items(file.items, path, AGAIN)
-    grid = Grid(**file.grid.model_dump())
-    return Pinned(file.query.source, file.license, request, grid, items)
+    with _in_one_line(str(path), AGAIN):
+        request, grid = CubeRequest.from_row(content["request"]), Grid(**content["grid"])
+        items, source = list(content["items"]), str(content["query"]["source"])
+        return Pinned(source, str(content["license"]), request, grid, checked_items(items, path))

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
 from itertools import chain
 from typing import Any
 
@@ -13,20 +12,12 @@ from pyproj.exceptions import CRSError
 
 from pipeline_lib.acquire.catalog import Item, start_of
 from pipeline_lib.acquire.clouds import mask_of_quality
-from pipeline_lib.acquire.frames import Frame, Frames, joined, timestamp
-from pipeline_lib.acquire.items import told
-from pipeline_lib.acquire.mosaic import (
-    epsg_of,
-    first_valid,
-    groups,
-    loaded,
-    solar_day,
-    take,
-    take_classes,
-)
+from pipeline_lib.acquire.frames import Frame, joined, timestamp
+from pipeline_lib.acquire.items import property_of
+from pipeline_lib.acquire.mosaic import Scene, epsg_of, groups, loaded, merged, solar_day
 from pipeline_lib.acquire.reading import AssetReader
 from pipeline_lib.acquire.resampling import coarse_grid, nearest, refine
-from pipeline_lib.acquire.retries import Lost
+from pipeline_lib.acquire.retries import Missing
 from pipeline_lib.config import CubeGrid, SensorSource
 from pipeline_lib.cubes import CLEAR, NO_DATA, Grid
 
@@ -39,15 +30,6 @@ QUALITY = "qa_pixel"
 
 STEP_PX = 2**21
 """Pixels of the passes held at once; bounds memory, changes no result."""
-
-
-@dataclass(frozen=True)
-class Scene:
-    """One item on the grid of a cube: reflectance ``(band, y, x)``, mask classes ``(y, x)``."""
-
-    item: Item
-    reflectance: NDArray[np.float32]
-    classes: NDArray[np.uint8]
 
 
 def reflectance_of(numbers: NDArray[np.uint16]) -> NDArray[np.float32]:
@@ -65,17 +47,12 @@ def load_landsat(
     items: Sequence[Item],
     lon: float,
     reader: AssetReader,
-) -> Frames:
-    """Load the frames of a Landsat cube.
+) -> Iterator[Frame]:
+    """The frames of a Landsat cube.
 
     Scenes are read on their own pixels, whose edges lie halfway between those of Sentinel-2,
     and interpolated. The scenes of one path and solar day are merged: a pixel comes whole from
     the first scene that has all its bands; scenes of the cube's own UTM zone come first.
-
-    Raises
-    ------
-    UserError
-        If a server stays silent, or a scene is lost and the config says that this is fatal.
     """
 
     def load(item: Item) -> Scene | None:
@@ -85,28 +62,33 @@ def load_landsat(
         return epsg_of(item) != grid.epsg, item["id"]
 
     passes = groups(items, lambda item: (solar_day(start_of(item), lon), _path(item)), order)
-    missing: list[str] = []
-    parts = loaded(passes, load, reader=reader, grid=grid, step_px=STEP_PX, missing=missing)
-
-    def frames() -> Iterator[Frame]:
-        for scenes in chain.from_iterable(parts):
-            frame = _frame(scenes)
-            if frame is not None and frame.provenance["clear_share"] >= sensor.min_clear:
-                yield frame
-
-    return Frames(frames(), missing)
+    parts = loaded(passes, load, reader=reader, grid=grid, step_px=STEP_PX)
+    for scenes in chain.from_iterable(parts):
+        values, mask, used = merged(scenes)
+        clear_share = float((mask == CLEAR).mean())
+        if used and clear_share >= sensor.min_clear:
+            first = used[0]
+            provenance = {
+                "item": joined([item["id"] for item in used]),
+                "platform": str(property_of(first, "platform", "")),
+                "wrs_path": _path(first),
+                "sun_zenith": 90 - float(property_of(first, "view:sun_elevation", np.nan)),
+                "sun_azimuth": float(property_of(first, "view:sun_azimuth", np.nan)) % 360,
+                "clear_share": clear_share,
+            }
+            yield Frame(timestamp(min(map(start_of, used))), values, mask, provenance)
 
 
 def _path(item: Item) -> int:
-    return int(told(item, "landsat:wrs_path", -1))
+    return int(property_of(item, "landsat:wrs_path", -1))
 
 
 def _own_pixels(item: Item, grid: Grid) -> Grid:
-    """The pixels of a scene around a cube's grid, in the scene's own reference system."""
+    """The scene's own pixels around a cube's grid, in its own coordinate reference system."""
     epsg, transform = epsg_of(item), item["properties"].get("proj:transform")
     if epsg is None or transform is None:
-        raise Lost("the item does not tell its grid (proj:code, proj:transform)")
-    elsewhere = Lost(f"the item's grid (EPSG:{epsg}) does not cover this place")
+        raise Missing("the item has no proj:code or no proj:transform")
+    elsewhere = Missing(f"the item's grid (EPSG:{epsg}) does not cover this place")
     try:
         own = coarse_grid(grid, PIXEL_M, origin=(transform[2], transform[5]), epsg=epsg)
     except (CRSError, OverflowError, ValueError) as error:
@@ -120,7 +102,7 @@ def _own_pixels(item: Item, grid: Grid) -> Grid:
 def _load_scene(
     item: Item, *, sensor: SensorSource, grid: Grid, reader: AssetReader
 ) -> Scene | None:
-    """Read a scene; None if it shows nothing of the cube."""
+    """A scene on the grid; None if it shows nothing of the cube."""
     source = _own_pixels(item, grid)
     masked = sensor.clouds == "qa_pixel"
     keys = [*sensor.bands, *([QUALITY] if masked else [])]
@@ -133,24 +115,3 @@ def _load_scene(
     if not np.isfinite(values).all(axis=0).any():
         return None
     return Scene(item, refine(values, source, grid), nearest(classes, source, grid))
-
-
-def _frame(scenes: Sequence[Scene]) -> Frame | None:
-    """Merge the scenes of a pass; None if no pixel has all bands."""
-    stacked = np.stack([scene.reflectance for scene in scenes])
-    chosen = first_valid(np.asarray(np.isfinite(stacked).all(axis=1)))
-    used = [scene.item for index, scene in enumerate(scenes) if (chosen == index).any()]
-    if not used:
-        return None
-    mask = take_classes([scene.classes for scene in scenes], chosen)
-    first = used[0]
-    provenance = {
-        "item": joined([item["id"] for item in used]),
-        "platform": str(told(first, "platform", "")),
-        "wrs_path": _path(used[0]),
-        "sun_zenith": 90 - float(told(first, "view:sun_elevation", np.nan)),
-        "sun_azimuth": float(told(first, "view:sun_azimuth", np.nan)) % 360,
-        "clear_share": float((mask == CLEAR).mean()),
-    }
-    time = timestamp(min(start_of(item) for item in used))
-    return Frame(time, take(stacked, chosen), mask, provenance)

@@ -1,9 +1,10 @@
-"""Which items make one observation, and which of them a pixel is taken from."""
+"""Which items make one observation, and which of them each pixel is taken from."""
 
 from __future__ import annotations
 
 import re
 from collections.abc import Callable, Hashable, Iterable, Iterator, Sequence
+from dataclasses import dataclass
 from datetime import date, datetime, timedelta
 from typing import Any, TypeVar
 
@@ -12,12 +13,20 @@ from numpy.typing import NDArray
 
 from pipeline_lib.acquire.catalog import Item, start_of
 from pipeline_lib.acquire.reading import AssetReader
-from pipeline_lib.acquire.retries import Lost
 from pipeline_lib.cubes import NO_DATA, Grid
 
 NOTHING = -1
 
-Scene = TypeVar("Scene")
+Loaded = TypeVar("Loaded")
+
+
+@dataclass(frozen=True)
+class Scene:
+    """One item on the grid of a cube: ``values`` ``(band, y, x)``, mask ``classes`` ``(y, x)``."""
+
+    item: Item
+    values: NDArray[np.float32]
+    classes: NDArray[np.uint8]
 
 
 def solar_day(moment: datetime, lon: float) -> date:
@@ -26,11 +35,11 @@ def solar_day(moment: datetime, lon: float) -> date:
 
 
 def epsg_of(item: Item) -> int | None:
-    """EPSG code of an item, from ``proj:code`` or the older ``proj:epsg``; None if untold."""
+    """EPSG code of an item, from ``proj:code`` or the older ``proj:epsg``; None without one."""
     properties = item["properties"]
     code = properties.get("proj:code") or properties.get("proj:epsg")
-    told = re.fullmatch(r"(?:EPSG:)?(\d{1,6})", str(code), re.ASCII | re.I)
-    return int(told[1]) if told else None
+    match = re.fullmatch(r"(?:EPSG:)?(\d{1,6})", str(code), re.ASCII | re.I)
+    return int(match[1]) if match else None
 
 
 def groups(
@@ -38,7 +47,7 @@ def groups(
 ) -> list[list[Item]]:
     """Items with the same key together, each group in ``order``, groups by their first time.
 
-    The result does not depend on the order of ``items``, as long as ``order`` tells them apart.
+    The result does not depend on the order of ``items``, as long as ``order`` has no ties.
     """
     found: dict[Hashable, list[Item]] = {}
     for item in items:
@@ -49,42 +58,23 @@ def groups(
 
 def loaded(
     found: Sequence[Sequence[Item]],
-    load: Callable[[Item], Scene | None],
+    load: Callable[[Item], Loaded | None],
     *,
     reader: AssetReader,
     grid: Grid,
     step_px: int,
-    missing: list[str],
-) -> Iterator[list[list[Scene]]]:
-    """Load the items of groups, some groups at a time.
+) -> Iterator[list[list[Loaded]]]:
+    """The scenes of groups of items, in their order; groups without a scene are left out.
 
-    Parameters
-    ----------
-    found
-        From :func:`groups`.
-    load
-        Makes a scene of an item, or None where it shows nothing of the cube.
-    reader
-        Loads side by side.
-    grid
-        What a scene is read on.
-    step_px
-        Pixels of the groups held at once; bounds memory, changes no result.
-    missing
-        Takes up which items are lost, and why.
-
-    Yields
-    ------
-    The scenes of some groups, in their order; groups without a scene are left out.
+    ``load`` makes a scene of an item on ``grid``, or None where it shows nothing of the cube. At
+    most about ``step_px`` pixels of groups are held at once: it bounds memory, changes no result.
     """
     step = max(reader.catalog.requests, step_px // (grid.height * grid.width))
     for start in range(0, len(found), step):
         part = found[start : start + step]
-        scenes: dict[str, Scene] = {}
+        scenes: dict[str, Loaded] = {}
         for item, scene in reader.each([item for group in part for item in group], load):
-            if isinstance(scene, Lost):
-                missing.append(f"item {item['id']}: {scene}")
-            elif scene is not None:
+            if scene is not None:
                 scenes[item["id"]] = scene
         present = [[scenes[i["id"]] for i in group if i["id"] in scenes] for group in part]
         yield [group for group in present if group]
@@ -97,7 +87,7 @@ def first_valid(valid: NDArray[np.bool_]) -> NDArray[np.int8]:
 
 
 def take(layers: NDArray[np.float32], chosen: NDArray[np.int8]) -> NDArray[np.float32]:
-    """Take each pixel of ``(layer, band, y, x)`` from its chosen layer, NaN where none is."""
+    """Each pixel of ``(layer, band, y, x)`` from its chosen layer, NaN where none is."""
     index = np.maximum(chosen, 0)[None, None]
     taken = np.take_along_axis(layers, index.astype(np.intp), axis=0)[0]
     taken[:, chosen == NOTHING] = np.nan
@@ -107,8 +97,21 @@ def take(layers: NDArray[np.float32], chosen: NDArray[np.int8]) -> NDArray[np.fl
 def take_classes(
     layers: Sequence[NDArray[np.uint8]], chosen: NDArray[np.int8]
 ) -> NDArray[np.uint8]:
-    """Take the class of each pixel, ``(y, x)`` each, from its chosen layer, no data where none."""
+    """The class of each pixel, ``(y, x)`` each, from its chosen layer, no data where none is."""
     index = np.maximum(chosen, 0)[None].astype(np.intp)
     taken = np.take_along_axis(np.stack(layers), index, axis=0)[0]
     taken[chosen == NOTHING] = NO_DATA
     return taken
+
+
+def merged(
+    scenes: Sequence[Scene],
+) -> tuple[NDArray[np.float32], NDArray[np.uint8], list[Item]]:
+    """Values and mask of scenes of one observation, and the items that they come from.
+
+    A pixel comes whole from the first scene that has all its bands.
+    """
+    layers = np.stack([scene.values for scene in scenes])
+    chosen = first_valid(np.asarray(np.isfinite(layers).all(axis=1)))
+    used = [scene.item for index, scene in enumerate(scenes) if (chosen == index).any()]
+    return take(layers, chosen), take_classes([scene.classes for scene in scenes], chosen), used

@@ -19,7 +19,7 @@ from pipeline_lib.acquire.retries import (
     Busy,
     Damaged,
     Failure,
-    Lost,
+    Missing,
     check_status,
     get,
     wait_asked_by,
@@ -57,11 +57,13 @@ def gdal_options(catalog: Catalog) -> dict[str, Any]:
 class AssetReader:
     """Reads assets of items: signs them, retries, and gives up on silent peers.
 
-    Safe to share between threads. Every method raises :class:`Lost` if an asset is absent, gone
-    or unreadable, and UserError if a server stays busy or silent.
+    Safe to share between threads. Reading raises :class:`Missing` if an asset is absent, gone or
+    unreadable, and UserError if a server stays busy or silent. ``missing`` grows by one line for
+    each item that :meth:`each` could not load.
     """
 
     def __init__(self, catalog: Catalog) -> None:
+        self.missing: list[str] = []
         self.catalog = catalog
         self.signer = Signer(catalog)
 
@@ -98,7 +100,7 @@ class AssetReader:
                     return parse(get(hrefs[key], timeout_s=self.catalog.timeout_s))
                 return parse(Path(hrefs[key]).read_bytes())
             except FileNotFoundError:
-                raise Lost(f"{key}: no such file {hrefs[key]}") from None
+                raise Missing(f"{key}: no such file {hrefs[key]}") from None
             except Failure as error:
                 raise error.of(key) from error
 
@@ -125,26 +127,26 @@ class AssetReader:
 
     def each(
         self, items: Sequence[Item], load: Callable[[Item], Result]
-    ) -> Iterator[tuple[Item, Result | Lost]]:
+    ) -> Iterator[tuple[Item, Result]]:
         """Each item and what ``load`` makes of it, in order; ``catalog.requests`` at a time.
 
-        Where the config records missing scenes, the reason takes the result's place; otherwise
-        raises UserError at the first of them.
+        Missing items are left out and described in :attr:`missing`; where the config does not
+        record them, the first raises UserError.
         """
         from rich.console import Console
         from rich.progress import track
 
-        def load_or_lose(item: Item) -> Result | Lost:
+        def load_or_miss(item: Item) -> Result | Missing:
             try:
                 return load(item)
-            except Lost as error:
+            except Missing as error:
                 return error
 
         # A bar on a terminal; nothing in a log file.
         console = Console(stderr=True)
         with ThreadPoolExecutor(self.catalog.requests) as pool:
             results = track(
-                pool.map(load_or_lose, items),
+                pool.map(load_or_miss, items),
                 "reading scenes",
                 total=len(items),
                 console=console,
@@ -152,29 +154,32 @@ class AssetReader:
                 disable=not console.is_terminal,
             )
             for item, result in zip(items, results, strict=True):
-                if isinstance(result, Lost) and self.catalog.missing_asset == "fail":
+                if not isinstance(result, Missing):
+                    yield item, result
+                elif self.catalog.missing_asset == "record":
+                    self.missing.append(f"item {item['id']}: {result}")
+                else:
                     raise UserError(
                         f"item {item['id']}: {result}; set catalog.missing_asset to record to go "
                         "on without it"
                     )
-                yield item, result
 
 
 def address_of(item: Item, key: str, catalog: Catalog) -> str:
     """The unsigned address of an asset.
 
-    Raises :class:`Lost` if the item has no such asset, the address is a folder or a device, or
+    Raises :class:`Missing` if the item has no such asset, the address is a folder or a device, or
     the catalog is remote and the address is a path: what others write must not choose what is
     read on this machine.
     """
     try:
         href = str(item["assets"][key]["href"])
     except KeyError:
-        raise Lost(f"{key}: the item has no such asset") from None
+        raise Missing(f"{key}: the item has no such asset") from None
     if is_url(catalog.source) and not is_remote(href):
-        raise Lost(f"{key}: its address is not on the network, though the catalog is")
+        raise Missing(f"{key}: its address is not on the network, though the catalog is")
     if not is_remote(href) and _is_odd(Path(href)):
-        raise Lost(f"{key}: not a file: {in_a_line(href)}")
+        raise Missing(f"{key}: not a file: {in_a_line(href)}")
     return href
 
 
@@ -239,11 +244,11 @@ class GeoTiffReader:
                 if file.crs is None:
                     raise ReadError(self.url, Damaged("no coordinate reference system"))
                 if file.count != 1:
-                    raise ReadError(self.url, Lost(f"{file.count} bands in one file"))
+                    raise ReadError(self.url, Missing(f"{file.count} bands in one file"))
                 wanted = self.spec.resolutions_xy
                 if not np.allclose(file.res, wanted):
                     size = f"its pixels measure {file.res[0]:g}, not {wanted[0]:g} m"
-                    raise ReadError(self.url, Lost(size))
+                    raise ReadError(self.url, Missing(size))
                 with WarpedVRT(
                     file,
                     sharing=False,
@@ -293,5 +298,5 @@ def meaning_of(error: BaseException, key: str, href: str, *, timeout_s: float) -
     if re.search(r"CURL error|timed out|timeout|too slow|Could not resolve|connect", text, re.I):
         return Busy(f"{key}: no answer")
     if not is_url(href) and re.search(r"No such file|does not exist", text):
-        return Lost(f"{key}: no such file {href}")
+        return Missing(f"{key}: no such file {href}")
     return Damaged(f"{key}: not a readable raster")

@@ -17,19 +17,10 @@ Value = TypeVar("Value", bound=np.generic)
 def bilinear_weights(
     nodes: NDArray[np.float64], targets: NDArray[np.float64]
 ) -> NDArray[np.float32]:
-    """Weights of linear interpolation along one axis; constant beyond the outer nodes.
+    """Weights of linear interpolation along one axis, ``(target, node)``; rows sum to 1.
 
-    Parameters
-    ----------
-    nodes
-        ``(n,)``, evenly spaced, rising or falling.
-    targets
-        ``(m,)``, where values are wanted.
-
-    Returns
-    -------
-    array, ``(m, n)``
-        Rows sum to 1. Along two axes: ``rows @ field @ columns.T``.
+    The nodes are evenly spaced, rising or falling; beyond the outer ones the result is constant.
+    Along two axes: ``rows @ field @ columns.T``.
     """
     weights = np.zeros((len(targets), len(nodes)), dtype=np.float32)
     if len(nodes) == 1:
@@ -51,21 +42,11 @@ def coarse_grid(
     origin: tuple[float, float] = (0.0, 0.0),
     epsg: int | None = None,
 ) -> Grid:
-    """The grid of ``resolution`` around ``grid`` and one pixel more.
+    """The grid of ``resolution`` around ``grid`` and one pixel more, by default in its ``epsg``.
 
-    Pixels of Sentinel-2 of 20 m lie on multiples of 20 m everywhere; those of 60 m do so in
-    the northern hemisphere (elsewhere the nearest one is read, at most 20 m off).
-
-    Parameters
-    ----------
-    grid
-        What is to be covered.
-    resolution
-        Size of the coarse pixels, m.
-    origin
-        Easting and northing of a corner of one of them, m.
-    epsg
-        Their reference system, or None for that of ``grid``.
+    ``origin`` is a corner of one of its pixels, m. Pixels of Sentinel-2 of 20 m lie on multiples
+    of 20 m everywhere; those of 60 m do so in the northern hemisphere (elsewhere the nearest one
+    is read, at most 20 m off).
     """
     bounds = grid.bounds
     if epsg is not None and epsg != grid.epsg:
@@ -81,22 +62,11 @@ def coarse_grid(
 
 
 def refine(values: NDArray[np.float32], source: Grid, target: Grid) -> NDArray[np.float32]:
-    """Interpolate onto a finer grid without inventing data.
+    """Values ``(..., y, x)`` interpolated onto a finer grid within the source.
 
     Bilinear, since a convolution would read the edges of 20 m pixels as texture of the land.
-    Missing pixels take no part, and a target pixel is missing where the source pixel that it
-    lies in is.
-
-    Parameters
-    ----------
-    values
-        ``(..., y, x)`` on ``source``, NaN where missing.
-    source, target
-        Grids, ``target`` within ``source``; of other reference systems at more cost.
-
-    Returns
-    -------
-    array, ``(..., y, x)`` on ``target``
+    Missing pixels (NaN) take no part, and a target pixel is missing where the source pixel that
+    it lies in is. Grids of different reference systems cost more.
     """
     present = np.isfinite(values)
     known = np.where(present, values, np.float32(0))
@@ -117,20 +87,9 @@ def refine(values: NDArray[np.float32], source: Grid, target: Grid) -> NDArray[n
 
 
 def nearest(values: NDArray[Value], source: Grid, target: Grid) -> NDArray[Value]:
-    """The value of the source pixel that each target pixel lies in.
+    """Values ``(..., y, x)`` of the source pixel that each target pixel lies in.
 
-    For names, between which there is nothing to interpolate.
-
-    Parameters
-    ----------
-    values
-        ``(..., y, x)`` on ``source``.
-    source, target
-        Grids, ``target`` within ``source``.
-
-    Returns
-    -------
-    array, ``(..., y, x)`` on ``target``
+    For classes, between which there is nothing to interpolate.
     """
     if source.epsg == target.epsg:
         rows = nearest_index(source.y, target.y)[:, None]

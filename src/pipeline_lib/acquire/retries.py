@@ -30,12 +30,12 @@ class Failure(Exception):
         return type(self)(f"{key}: {self}")
 
 
-class Lost(Failure):
+class Missing(Failure):
     """The data are gone or unreadable, and will be however often they are asked for."""
 
 
-class Refused(Failure):
-    """The server refused the request (403): the signature may have expired."""
+class Rejected(Failure):
+    """The server rejected the request (401, 403): the signature may have expired."""
 
 
 class Damaged(Failure):
@@ -64,19 +64,19 @@ def with_retries(
 ) -> Result:
     """The result of ``action``, repeated ``retries`` times while it fails and there is hope.
 
-    A refused request is repeated at once after ``refresh`` (sign again), the others after the
+    A rejected request is repeated at once after ``refresh`` (sign again), the others after the
     time that the server asks for, or one that doubles.
 
-    Raises :class:`Lost` if the data are gone, or still refused or damaged at the end, and
+    Raises :class:`Missing` if the data are gone, or still rejected or damaged at the end, and
     UserError, naming ``what``, if the server stays busy: that says nothing about the data.
     """
 
     def renew(state: RetryCallState) -> None:
-        if isinstance(_failure(state), Refused):
+        if isinstance(_failure(state), Rejected):
             refresh()
 
     policy = Retrying(
-        retry=retry_if_exception_type((Refused, Damaged, Busy)),
+        retry=retry_if_exception_type((Rejected, Damaged, Busy)),
         stop=stop_after_attempt(retries + 1),
         wait=_wait,
         before_sleep=renew,
@@ -85,10 +85,10 @@ def with_retries(
     )
     try:
         return policy(action)
-    except Refused as error:
-        raise Lost(f"refused: {error}") from error
+    except Rejected as error:
+        raise Missing(f"rejected: {error}") from error
     except Damaged as error:
-        raise Lost(f"unreadable: {error}") from error
+        raise Missing(f"unreadable: {error}") from error
     except Busy as error:
         raise UserError(
             f"{what}: no proper answer after {retries + 1} tries ({error}); "
@@ -102,7 +102,7 @@ def _failure(state: RetryCallState) -> BaseException | None:
 
 def _wait(state: RetryCallState) -> float:
     failure, attempt = _failure(state), state.attempt_number
-    if isinstance(failure, Refused) and attempt == 1:
+    if isinstance(failure, Rejected) and attempt == 1:
         return 0.0
     asked = failure.retry_after if isinstance(failure, Busy) else None
     return min(0.25 * 2.0**attempt if asked is None else asked, LONGEST_WAIT_S)
@@ -113,12 +113,12 @@ def check_status(status: int, retry_after: str | None = None) -> None:
     if status < 400:
         return
     if status in (404, 410):
-        raise Lost(f"gone (HTTP {status})")
+        raise Missing(f"gone (HTTP {status})")
     if status in (401, 403):
-        raise Refused(f"HTTP {status}")
+        raise Rejected(f"HTTP {status}")
     if status in (408, 425, 429) or status >= 500:
         raise Busy(f"HTTP {status}", seconds_of(retry_after))
-    raise Lost(f"HTTP {status}")
+    raise Missing(f"HTTP {status}")
 
 
 def seconds_of(retry_after: str | None) -> float | None:
@@ -138,8 +138,8 @@ def get(url: str, *, timeout_s: float) -> bytes:
     A silence of ``timeout_s`` ends it, and so does a body that takes :data:`LONGEST_BODY` times
     as long: a peer that drips would otherwise never be given up.
 
-    Raises :class:`Lost`, :class:`Refused` or :class:`Busy` by the status; silence, broken
-    connections and short bodies count as busy, a body beyond :data:`LARGEST_BYTES` as lost.
+    Raises :class:`Missing`, :class:`Rejected` or :class:`Busy` by the status; silence, broken
+    connections and short bodies count as busy, a body beyond :data:`LARGEST_BYTES` as missing.
     """
     import requests
     from urllib3.exceptions import HTTPError
@@ -153,7 +153,7 @@ def get(url: str, *, timeout_s: float) -> bytes:
             while part := answer.raw.read1(2**16, decode_content=True):
                 body += part
                 if len(body) > LARGEST_BYTES:
-                    raise Lost(f"larger than {LARGEST_BYTES / 2**20:.0f} MB")
+                    raise Missing(f"larger than {LARGEST_BYTES / 2**20:.0f} MB")
                 if time.monotonic() > deadline:
                     raise Busy("too slow")
             return bytes(body)

@@ -1,4 +1,4 @@
-"""Sentinel-1, radiometrically terrain corrected: from items to smoothed backscatter."""
+"""Sentinel-1, radiometrically terrain corrected: from items to backscatter."""
 
 from __future__ import annotations
 
@@ -10,12 +10,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pipeline_lib.acquire.catalog import Item, start_of
-from pipeline_lib.acquire.frames import Frame, Frames, joined, timestamp
-from pipeline_lib.acquire.items import told
-from pipeline_lib.acquire.mosaic import epsg_of, first_valid, groups, loaded, take
+from pipeline_lib.acquire.frames import Frame, joined, timestamp
+from pipeline_lib.acquire.items import property_of
+from pipeline_lib.acquire.mosaic import Scene, epsg_of, groups, loaded, merged
 from pipeline_lib.acquire.reading import AssetReader
 from pipeline_lib.config import CubeGrid, SensorSource
-from pipeline_lib.cubes import CLEAR, NO_DATA, Grid
+from pipeline_lib.cubes import CLEAR, Grid
 
 STEP_PX = 2**22
 """Pixels of the passes held at once; bounds memory, changes no result."""
@@ -37,54 +37,32 @@ def load_sentinel1(
     items: Sequence[Item],
     lon: float,
     reader: AssetReader,
-) -> Frames:
-    """Load the frames of a Sentinel-1 cube, before the rolling mean.
+) -> Iterator[Frame]:
+    """The frames of a Sentinel-1 cube, before the rolling mean; passes of all orbits.
 
-    Slices of one pass are merged; items of the cube's own UTM zone come first. Passes of all
-    orbits are kept.
-
-    Raises
-    ------
-    UserError
-        If a server stays silent, or a scene is lost and the config says that this is fatal.
+    Slices of one pass are merged; items of the cube's own UTM zone come first.
     """
-    missing: list[str] = []
 
-    def load(item: Item) -> tuple[Item, NDArray[np.float32]] | None:
+    def load(item: Item) -> Scene | None:
         power = power_of(reader.read(item, sensor.bands, grid, np.float32(np.nan)))
-        return (item, power) if np.isfinite(power).any() else None
+        classes = np.full(grid.shape, CLEAR, dtype=np.uint8)
+        return Scene(item, power, classes) if np.isfinite(power).any() else None
 
     def order(item: Item) -> tuple[Any, ...]:
         return epsg_of(item) not in (None, grid.epsg), start_of(item), item["id"]
 
     passes = groups(items, _pass, order)
-    parts = loaded(passes, load, reader=reader, grid=grid, step_px=STEP_PX, missing=missing)
-
-    def frames() -> Iterator[Frame]:
-        for one in chain.from_iterable(parts):
-            frame = _frame(*zip(*one, strict=True))
-            if frame is not None and (frame.mask == CLEAR).mean() >= sensor.min_clear:
-                yield frame
-
-    return Frames(frames(), missing)
-
-
-def _frame(items: Sequence[Item], layers: Sequence[NDArray[np.float32]]) -> Frame | None:
-    """Merge the slices of a pass; None if no pixel has all bands."""
-    stacked = np.stack(layers)
-    chosen = first_valid(np.asarray(np.isfinite(stacked).all(axis=1)))
-    mask = np.where(chosen >= 0, CLEAR, NO_DATA).astype(np.uint8)
-    used = [item for index, item in enumerate(items) if (chosen == index).any()]
-    if not used:
-        return None
-    provenance = {
-        "item": joined([item["id"] for item in used]),
-        "platform": str(told(used[0], "platform", "")),
-        "relative_orbit": int(told(used[0], "sat:relative_orbit", -1)),
-        "orbit_state": str(told(used[0], "sat:orbit_state", "")),
-    }
-    time = timestamp(min(start_of(item) for item in used))
-    return Frame(time, take(stacked, chosen), mask, provenance)
+    parts = loaded(passes, load, reader=reader, grid=grid, step_px=STEP_PX)
+    for scenes in chain.from_iterable(parts):
+        power, mask, used = merged(scenes)
+        if used and (mask == CLEAR).mean() >= sensor.min_clear:
+            provenance = {
+                "item": joined([item["id"] for item in used]),
+                "platform": str(property_of(used[0], "platform", "")),
+                "relative_orbit": int(property_of(used[0], "sat:relative_orbit", -1)),
+                "orbit_state": str(property_of(used[0], "sat:orbit_state", "")),
+            }
+            yield Frame(timestamp(min(map(start_of, used))), power, mask, provenance)
 
 
 def _pass(item: Item) -> Hashable:

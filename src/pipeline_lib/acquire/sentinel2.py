@@ -19,8 +19,8 @@ from pipeline_lib.acquire.brdf import (
 )
 from pipeline_lib.acquire.catalog import Item, baseline_of, start_of
 from pipeline_lib.acquire.clouds import CLOUD_BANDS, CloudModel, mask_of_scene_classes
-from pipeline_lib.acquire.frames import Frame, Frames, joined, timestamp
-from pipeline_lib.acquire.items import told
+from pipeline_lib.acquire.frames import Frame, joined, timestamp
+from pipeline_lib.acquire.items import property_of
 from pipeline_lib.acquire.mosaic import (
     NOTHING,
     epsg_of,
@@ -59,18 +59,9 @@ ANGLES = ("sun_zenith", "sun_azimuth", "view_zenith", "view_azimuth")
 class Scene:
     """One item on the grid of a cube.
 
-    Attributes
-    ----------
-    item
-        Where it comes from.
-    reflectance
-        ``(band, y, x)`` on the padded grid, as observed, NaN where missing.
-    c_factor
-        ``(cube band, y, x)`` on the cube's grid, or None.
-    scene_classes
-        ``(y, x)``, mask classes told by SCL on the cube's grid, or None.
-    angles
-        Mean angles over the cube, degrees.
+    ``reflectance`` is ``(band, y, x)`` on the padded grid, as observed, NaN where missing;
+    ``c_factor``, ``(cube band, y, x)``, and ``scene_classes``, ``(y, x)``, the mask classes of
+    SCL, lie on the cube's grid and may be None. ``angles`` are means over the cube, degrees.
     """
 
     item: Item
@@ -81,19 +72,9 @@ class Scene:
 
 
 def reflectance_of(numbers: NDArray[np.uint16], baseline: tuple[int, ...]) -> NDArray[np.float32]:
-    """Surface reflectance of digital numbers.
+    """Surface reflectance of digital numbers, NaN where they are 0, whatever the file's tag says.
 
-    Parameters
-    ----------
-    numbers
-        Any shape; 0 is no data, whatever the file's tag says.
-    baseline
-        Processing baseline, ``(4, 0)`` for 04.00.
-
-    Returns
-    -------
-    array
-        NaN where there is no data; dark pixels can be negative from baseline 04.00 on.
+    From processing baseline 04.00, ``(4, 0)``, on, dark pixels can be negative.
     """
     offset = BOA_OFFSET if baseline >= OFFSET_SINCE else 0
     values = numbers.astype(np.float32)
@@ -111,29 +92,12 @@ def load_sentinel2(
     items: Sequence[Item],
     lon: float,
     reader: AssetReader,
-) -> Frames:
-    """Load the frames of a Sentinel-2 cube.
+) -> Iterator[Frame]:
+    """The frames of a Sentinel-2 cube whose longitude is ``lon``, degrees.
 
     Each item is corrected on its own, then the items of one solar day are merged: a pixel
     comes whole from the first item that has all its bands; items of the cube's own UTM zone
-    come first, then newer baselines.
-
-    Parameters
-    ----------
-    sensor, cube, grid
-        What to load and where.
-    items
-        Pinned, unsigned items.
-    lon
-        Longitude of the cube, degrees, for the solar day.
-    reader
-        Reads the assets.
-
-    Raises
-    ------
-    UserError
-        If the sensor's bands cannot be loaded, a server stays silent, or a scene is lost and
-        the config says that this is fatal.
+    come first, then newer baselines. Raises UserError if a band has no BRDF coefficients.
     """
     bands = list(sensor.bands)
     if sensor.brdf:
@@ -148,22 +112,16 @@ def load_sentinel2(
         return foreign, tuple(-part for part in baseline_of(item)), item["id"]
 
     days = groups(items, lambda item: solar_day(start_of(item), lon), order)
-    missing: list[str] = []
 
     def load(item: Item) -> Scene:
         return _load_scene(
             item, sensor=sensor, bands=read_bands, grid=grid, padded=padded, reader=reader
         )
 
-    parts = loaded(days, load, reader=reader, grid=padded, step_px=STEP_PX, missing=missing)
-
-    def frames() -> Iterator[Frame]:
-        for part in parts:
-            yield from _frames_of(
-                part, sensor=sensor, read_bands=read_bands, context=context, model=model
-            )
-
-    return Frames(frames(), missing)
+    for part in loaded(days, load, reader=reader, grid=padded, step_px=STEP_PX):
+        yield from _frames_of(
+            part, sensor=sensor, read_bands=read_bands, context=context, model=model
+        )
 
 
 def _load_scene(
@@ -199,8 +157,8 @@ def _load_scene(
 
 def _angles_of_properties(item: Item) -> dict[str, float]:
     return dict.fromkeys(ANGLES, np.nan) | {
-        "sun_zenith": float(told(item, "s2:mean_solar_zenith", np.nan)),
-        "sun_azimuth": float(told(item, "s2:mean_solar_azimuth", np.nan)),
+        "sun_zenith": float(property_of(item, "s2:mean_solar_zenith", np.nan)),
+        "sun_azimuth": float(property_of(item, "s2:mean_solar_azimuth", np.nan)),
     }
 
 
@@ -218,7 +176,7 @@ def _frames_of(
     context: int,
     model: CloudModel | None,
 ) -> list[Frame]:
-    """Merge each day and keep those that show enough."""
+    """The merged days that show enough of the cube."""
     count = len(sensor.bands)
     if not days:
         return []
@@ -272,9 +230,9 @@ def _frame(
     first = used[0].item
     provenance = {
         "item": joined([scene.item["id"] for scene in used]),
-        "platform": joined([told(scene.item, "platform", "") for scene in used]),
-        "relative_orbit": int(told(first, "sat:relative_orbit", -1)),
-        "orbit_state": str(told(first, "sat:orbit_state", "")),
+        "platform": joined([property_of(scene.item, "platform", "") for scene in used]),
+        "relative_orbit": int(property_of(first, "sat:relative_orbit", -1)),
+        "orbit_state": str(property_of(first, "sat:orbit_state", "")),
         "processing_baseline": joined(
             [".".join(f"{part:02d}" for part in baseline_of(scene.item)) for scene in used]
         ),

@@ -2,7 +2,7 @@
 
 Tokens live for 45 minutes at most and a signed address is never refreshed, so pinned items
 stay unsigned. ``planetary_computer`` asks for tokens and keeps them; what it lacks is added
-here: a time limit, one request for a container however many threads start cold, and a refused
+here: a time limit, one request for a container however many threads start cold, and a rejected
 token that is dropped.
 """
 
@@ -14,7 +14,7 @@ from collections.abc import Callable
 from concurrent.futures import Future
 from typing import TypeVar
 
-from pipeline_lib.acquire.retries import Busy, Lost, check_status, with_retries
+from pipeline_lib.acquire.retries import Busy, Missing, check_status, with_retries
 from pipeline_lib.config import Catalog
 from pipeline_lib.errors import UserError
 
@@ -34,7 +34,7 @@ class Signer:
     def sign(self, href: str) -> str:
         """The address with a token that is good now; as it is if it needs none.
 
-        Raises UserError if the token endpoint does not answer, or refuses.
+        Raises UserError if the token endpoint does not answer, or rejects the request.
         """
         if self.catalog.signing == "none" or not BLOB.fullmatch(href):
             return href
@@ -49,18 +49,18 @@ class Signer:
                     what=what,
                     retries=self.catalog.retries,
                 )
-            except Lost as error:
+            except Missing as error:
                 raise UserError(
                     f"{what}: {error}; check catalog.signing and the subscription key"
                 ) from error
 
     def forget(self, signed: str) -> None:
-        """Drop the token of a signed address that was refused, unless a newer one has come."""
+        """Drop the token of a signed address that was rejected, unless a newer one has come."""
         from planetary_computer.sas import TOKEN_CACHE
 
-        _, _, refused = signed.partition("?")
+        _, _, rejected = signed.partition("?")
         with self._lock:
-            for endpoint in [at for at, token in TOKEN_CACHE.items() if token.token == refused]:
+            for endpoint in [at for at, token in TOKEN_CACHE.items() if token.token == rejected]:
                 del TOKEN_CACHE[endpoint]
 
 

@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 
 from pipeline_lib.acquire.catalog import Bounds, Item, is_url, search
 from pipeline_lib.acquire.reading import address_of, gdal_options, meaning_of
-from pipeline_lib.acquire.retries import Lost, with_retries
+from pipeline_lib.acquire.retries import Missing, with_retries
 from pipeline_lib.acquire.signing import Signer
 from pipeline_lib.config import Catalog, Sites
 from pipeline_lib.cubes.opening import open_file
@@ -109,7 +109,7 @@ def _href(item: Item, asset: str, catalog: Catalog) -> str:
         )
     try:
         return address_of(item, asset, catalog)
-    except Lost as error:
+    except Missing as error:
         raise UserError(f"item {item['id']}: {error}; check sites.land_cover") from error
 
 
@@ -147,7 +147,7 @@ def _read_raster(href: str, bounds: Bounds, catalog: Catalog) -> _Part | None:
             retries=catalog.retries if is_url(href) else 0,
             refresh=lambda: signer.forget(signed),
         )
-    except Lost as error:
+    except Missing as error:
         raise UserError(f"land-cover map: {error}; check sites.land_cover") from error
 
 
