@@ -18,6 +18,9 @@ from pipeline_lib.config.vector import read_points
 from pipeline_lib.errors import UserError
 
 
+COLUMNS = ("cube", "site", "land_cover", "lon", "lat", "start", "end")
+
+
 class SiteRow(Period):
     """A row of the table of sites."""
 
@@ -55,7 +58,7 @@ def described(sites: Sites, rows: Sequence[Mapping[str, Any]]) -> Sites:
 
 
 def read_site_table(path: Path) -> list[dict[str, Any]]:
-    """The rows of the user's own table, with the keys of `SiteRow`.
+    """The rows of the user's own table, with the keys `COLUMNS`.
 
     Raises UserError with one line per mistake.
     """
@@ -65,14 +68,15 @@ def read_site_table(path: Path) -> list[dict[str, Any]]:
 @lru_cache(maxsize=1)
 def _read_site_table(path: Path, modified: int) -> list[dict[str, Any]]:
     found = read_points(path)
-    missing = [name for name in SiteRow.model_fields if found and name not in found[0]]
+    missing = [name for name in COLUMNS if found and name not in found[0]]
     if missing or not found:
         raise UserError(f"{path}: {f'missing columns {missing}' if missing else 'has no rows'}")
     rows, mistakes = [], []
     for number, row in enumerate(found, 1):
-        row = {name: row[name] for name in SiteRow.model_fields}
+        row = {name: row[name] for name in COLUMNS}
         try:
-            rows.append(SiteRow.model_validate(row).model_dump(mode="json"))
+            valid = SiteRow.model_validate(row).model_dump(mode="json")
+            rows.append({name: valid[name] for name in COLUMNS})
         except ValidationError as error:
             mistakes += [f"{path}, row {number}: {m}" for m in mistakes_in(error, SiteRow, row)]
     counts = Counter(row["cube"] for row in rows)
@@ -95,7 +99,4 @@ def site_rows(path: Path, cubes: Collection[str]) -> list[dict[str, str]]:
 def _drawn_table(path: Path, modified: int) -> list[dict[str, str]]:
     """Read once for the thousands of jobs that need a row each."""
     with path.open(newline="", encoding="utf-8") as handle:
-        return [
-            {key: row[key] for key in ("cube", "site", "land_cover", "lon", "lat", "start", "end")}
-            for row in csv.DictReader(handle)
-        ]
+        return [{name: row[name] for name in COLUMNS} for row in csv.DictReader(handle)]
