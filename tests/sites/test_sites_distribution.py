@@ -1,17 +1,12 @@
 from __future__ import annotations
 
 import itertools
-import re
 
 import numpy as np
-import pytest
-from hypothesis import given
-from hypothesis import strategies as st
 from pyproj import Geod
 
 from pipeline_lib.config import Periods, Sites, Stratum
 from pipeline_lib.sites import LandCoverMap, distribution, draw_sites
-from pipeline_lib.sites.distribution import nearest_km
 
 SITES = Sites(
     count=8,
@@ -31,16 +26,14 @@ def drawn() -> list[dict[str, object]]:
     return draw_sites(LandCoverMap(codes, lon, lat), SITES, 1)
 
 
-def test_shares_wanted_and_drawn_stand_side_by_side() -> None:
+def test_planned_and_drawn_sites_are_compared() -> None:
     title, head, forest, others, everything, years = distribution(drawn(), SITES).splitlines()
-    assert "Table I" in title
-    assert re.split(r" {2,}", head)[0] == "stratum"
-    assert re.split(r" {2,}", forest)[:5] == ["forest", "30.0%", "2", "2", "25.0%"]
-    assert re.split(r" {2,}", others)[:5] == ["others", "70.0%", "6", "6", "75.0%"]
-    assert re.split(r" {2,}", everything)[:5] == ["all", "100.0%", "8", "8", "100.0%"]
-    # A gap of one year leaves 2019 and 2021 alone.
+    assert "Table I" in title and head.split()[0] == "stratum"
+    assert forest.split()[:5] == ["forest", "30.0%", "2", "2", "25.0%"]
+    assert others.split()[:5] == ["others", "70.0%", "6", "6", "75.0%"]
+    assert everything.split()[:5] == ["all", "100.0%", "8", "8", "100.0%"]
+    # A gap of one year leaves only 2019 and 2021.
     assert years == "Periods per year: 2019: 8, 2021: 8"
-    assert len({len(line) for line in (head, forest, others, everything)}) == 1
 
 
 def test_the_least_distance_of_a_stratum_counts_sites_of_every_stratum() -> None:
@@ -63,22 +56,3 @@ def test_the_least_distance_of_a_stratum_counts_sites_of_every_stratum() -> None
 def test_a_stratum_without_sites_and_a_lonely_site_are_shown() -> None:
     lines = distribution(drawn()[:1], SITES).splitlines()
     assert [line.split()[-1] for line in lines[2:5]] == ["-", "-", "-"]
-
-
-@given(
-    places=st.lists(
-        st.tuples(st.floats(-179, 179), st.floats(-80, 80)), min_size=2, max_size=8, unique=True
-    )
-)
-def test_nearest_is_the_least_of_all_distances(places: list[tuple[float, float]]) -> None:
-    lon, lat = np.array(places).T
-    found = nearest_km(lon, lat)
-    for index in range(len(places)):
-        others = [other for other in range(len(places)) if other != index]
-        metres = Geod(ellps="WGS84").inv(
-            np.full(len(others), lon[index]),
-            np.full(len(others), lat[index]),
-            lon[others],
-            lat[others],
-        )[2]
-        assert found[index] == pytest.approx(min(metres) / 1000)

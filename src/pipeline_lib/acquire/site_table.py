@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import date
@@ -18,33 +17,17 @@ from pipeline_lib.acquire.reading import address_of, gdal_options, meaning_of
 from pipeline_lib.acquire.retries import Missing, with_retries
 from pipeline_lib.acquire.signing import Signer
 from pipeline_lib.config import Catalog, Sites
-from pipeline_lib.cubes.opening import open_file
-from pipeline_lib.errors import UserError, in_a_line
+from pipeline_lib.errors import UserError
 from pipeline_lib.sites import LandCoverMap, distribution, draw_sites, write_site_table
 
 NETCDF_VARIABLE = "lccs_class"
 
 
 def draw_site_table(*, sites: Sites, catalog: Catalog, seed: int, output: Path) -> None:
-    """Draw the sites and their periods; write ``sites.csv`` and ``sites.gpkg``, one row per cube.
+    """Draw the sites and their years; write ``sites.csv`` and ``sites.gpkg``, one row per cube.
 
-    How the sites are distributed is printed, beside the shares that are wanted.
-
-    Parameters
-    ----------
-    sites
-        Block of the drawing; names the map.
-    catalog
-        Where the map's items come from, unless ``sites`` names a file.
-    seed
-        The same seed gives the same table.
-    output
-        The table: ``cube, site, land_cover, lcc_code, lon, lat, start, end``.
-
-    Raises
-    ------
-    UserError
-        If the map cannot be read, or a stratum cannot be filled.
+    The distribution of the sites is printed. Raises UserError if the map cannot be read, or a
+    stratum cannot be filled.
     """
     rows = draw_sites(read_land_cover(sites, catalog), sites, seed)
     write_site_table(rows, output)
@@ -52,12 +35,9 @@ def draw_site_table(*, sites: Sites, catalog: Catalog, seed: int, output: Path) 
 
 
 def read_land_cover(sites: Sites, catalog: Catalog) -> LandCoverMap:
-    """Read the land-cover map within the bounds of the drawing, and nothing beyond.
+    """The land-cover map within the bounds of the sampling.
 
-    Raises
-    ------
-    UserError
-        If the file or the collection cannot be read, or holds no map of all of the bounds.
+    Raises UserError if it cannot be read or does not cover the bounds.
     """
     block = sites.land_cover
     if block.file is None:
@@ -67,26 +47,22 @@ def read_land_cover(sites: Sites, catalog: Catalog) -> LandCoverMap:
         hrefs = [_href(item, block.asset, catalog) for item in items]
     else:
         where = str(block.file)
-        hrefs = [where]
-        if not block.file.exists():
-            raise UserError(f"{where}: no such file; check sites.land_cover.file")
-    if block.file is not None and block.file.suffix in (".nc", ".nc4"):
-        area = _read_netcdf(block.file, sites.bounds)
-    else:
-        # A tile that only touches the bounds is found too, and has no cell within them.
-        parts = [part for href in hrefs if (part := _read_raster(href, sites.bounds, catalog))]
-        if not parts:
-            raise UserError(
-                f"{where}: no land-cover map within {sites.bounds}; "
-                "check sites.land_cover and sites.bounds"
-            )
-        area = _joined(parts, where)
+        netcdf = block.file.suffix in (".nc", ".nc4")
+        hrefs = [f'NETCDF:"{block.file}":{NETCDF_VARIABLE}' if netcdf else where]
+    # A tile that only touches the bounds is found too, and has no cell within them.
+    parts = [part for href in hrefs if (part := _read(href, sites.bounds, catalog))]
+    if not parts:
+        raise UserError(
+            f"{where}: no land-cover map within {sites.bounds}; "
+            "check sites.land_cover and sites.bounds"
+        )
+    area = _joined(parts, where)
     _check_extent(area, sites.bounds, where)
     return area
 
 
 def _check_extent(area: LandCoverMap, bounds: Bounds, where: str) -> None:
-    """Refuse a map that ends within the bounds: sites would be drawn from its part alone."""
+    """Refuse a map that ends within the bounds: sites would be drawn from a part of them."""
     lon, lat = np.sort(area.lon), np.sort(area.lat)
     cell = max(np.diff(lon).max(initial=0), np.diff(lat).max(initial=0))
     edges = np.array([lon[0], lat[0], lon[-1], lat[-1]]) + np.array([-1, -1, 1, 1]) * cell / 2
@@ -121,12 +97,11 @@ class _Part:
     step: float
 
 
-def _read_raster(href: str, bounds: Bounds, catalog: Catalog) -> _Part | None:
+def _read(href: str, bounds: Bounds, catalog: Catalog) -> _Part | None:
     import rasterio
     from rasterio.errors import RasterioError
 
     signer = Signer(catalog)
-
     signed = href
 
     def read() -> _Part | None:
@@ -175,11 +150,10 @@ def _part(file: Any, bounds: Bounds, href: str) -> _Part | None:
     return _Part(codes, left + first_col * step, top - first_row * step, step)
 
 
-def _codes(values: NDArray[Any], where: object) -> NDArray[np.uint8]:
-    if values.dtype.kind not in "iu":
-        raise UserError(f"{where}: holds {values.dtype}, not LCCS codes (whole numbers 0..255)")
-    if values.dtype != np.int8 and values.size and not 0 <= values.min() <= values.max() <= 255:
-        raise UserError(f"{where}: holds {values.min()} to {values.max()}, not LCCS codes (0..255)")
+def _codes(values: NDArray[Any], where: str) -> NDArray[np.uint8]:
+    kind = values.dtype
+    if kind.kind not in "iu" or (kind != np.int8 and not 0 <= values.min() <= values.max() <= 255):
+        raise UserError(f"{where}: contains {kind}, not LCCS codes (0..255)")
     # Old NetCDF files of the map have signed bytes: 210 reads as -46.
     return values.astype(np.uint8)
 
@@ -206,33 +180,3 @@ def _joined(parts: Sequence[_Part], where: str) -> LandCoverMap:
         west + (np.arange(cols) + 0.5) * step,
         north - (np.arange(rows) + 0.5) * step,
     )
-
-
-def _read_netcdf(file: Path, bounds: Bounds) -> LandCoverMap:
-    west, south, east, north = bounds
-    try:
-        with warnings.catch_warnings(), open_file(file, mask_and_scale=False) as content:
-            warnings.simplefilter("ignore")
-            variable = content[NETCDF_VARIABLE]
-            if "time" in variable.dims:
-                variable = variable.isel(time=0)
-            lon, lat = variable["lon"].values, variable["lat"].values
-            columns = np.flatnonzero((lon >= west) & (lon <= east))
-            rows = np.flatnonzero((lat >= south) & (lat <= north))
-            part = variable.transpose("lat", "lon").isel(
-                lat=slice(*_span(rows)), lon=slice(*_span(columns))
-            )
-            codes = part.values
-    except (LookupError, OSError, ValueError, TypeError, RuntimeError) as error:
-        raise UserError(
-            f"{file}: not a land-cover map with {NETCDF_VARIABLE}(lat, lon) ({in_a_line(error)}); "
-            "check sites.land_cover.file"
-        ) from error
-    if codes.size == 0:
-        raise UserError(f"{file}: no cell within {bounds}; check sites.bounds")
-    lon, lat = part["lon"].values.astype(np.float64), part["lat"].values.astype(np.float64)
-    return LandCoverMap(_codes(codes, file), lon, lat)
-
-
-def _span(index: NDArray[np.intp]) -> tuple[int, int]:
-    return (int(index[0]), int(index[-1]) + 1) if len(index) else (0, 0)

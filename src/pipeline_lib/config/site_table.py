@@ -17,7 +17,6 @@ from pipeline_lib.config.messages import mistakes_in
 from pipeline_lib.config.vector import read_points
 from pipeline_lib.errors import UserError
 
-
 COLUMNS = ("cube", "site", "land_cover", "lon", "lat", "start", "end")
 
 

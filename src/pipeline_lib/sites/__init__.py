@@ -1,9 +1,7 @@
-"""Land-cover strata, seeded sampling of sites, and their periods."""
+"""Stratified sampling of sites with a minimum distance, and their years."""
 
 from pipeline_lib.sites.distribution import distribution
-from pipeline_lib.sites.land_cover import LandCoverMap
-from pipeline_lib.sites.periods import draw_periods
-from pipeline_lib.sites.sampling import counts_of, draw_sites
+from pipeline_lib.sites.sampling import LandCoverMap, counts_of, draw_periods, draw_sites
 from pipeline_lib.sites.table import write_site_table
 
 __all__ = [

@@ -1,27 +1,37 @@
-"""Stratified, area-fair drawing of sites that keep their distance."""
+"""Stratified sampling of sites: fair by area, with a minimum distance."""
 
 from __future__ import annotations
 
-import string
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
+from datetime import date
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
-from pipeline_lib.config import Sites, Stratum
+from pipeline_lib.config import Periods, Sites, Stratum
 from pipeline_lib.errors import UserError
 from pipeline_lib.seeds import generator
-from pipeline_lib.sites.land_cover import LandCoverMap
-from pipeline_lib.sites.periods import draw_periods
 
 TAKEN = 0
 """Code of a cell that cannot be drawn: no data, excluded, or too close to a site."""
 
 
 @dataclass(frozen=True)
-class _Place:
+class LandCoverMap:
+    """LCCS codes of the ESA CCI map on a regular grid; 0 is no data.
+
+    ``codes`` is ``(rows, cols)``; ``lon`` ``(cols,)`` and ``lat`` ``(rows,)`` are the cells'
+    centres in degrees, ``lon`` increasing and ``lat`` monotonic.
+    """
+
+    codes: NDArray[np.uint8]
+    lon: NDArray[np.float64]
+    lat: NDArray[np.float64]
+
+
+class _Place(NamedTuple):
     stratum: str
     code: int
     lon: float
@@ -29,50 +39,49 @@ class _Place:
 
 
 def counts_of(strata: Sequence[Stratum], total: int) -> list[int]:
-    """Sites of each stratum by the largest remainder, so that they add up to ``total``."""
+    """Number of sites per stratum by the largest remainder; they add up to ``total``."""
     quotas = np.array([stratum.fraction for stratum in strata]) * total
-    # Shares such as 0.35 * 20 fall a rounding error short of a whole number.
+    # 0.35 * 20 is a rounding error less than a whole number.
     counts = np.floor(quotas + 1e-9).astype(int)
     by_remainder = np.argsort(-(quotas - counts), kind="stable")
     counts[by_remainder[: total - counts.sum()]] += 1
     return [int(count) for count in counts]
 
 
+def draw_periods(periods: Periods, generator: np.random.Generator) -> list[tuple[date, date]]:
+    """First and last days of the years of a site; every admissible choice is equally likely.
+
+    Choosing ``count`` of ``years - (count - 1) * gap`` and then spreading the chosen ones by
+    the gap maps one to one onto the choices that keep the gap.
+    """
+    years = periods.last_year - periods.first_year + 1
+    free = years - (periods.count - 1) * periods.gap_years
+    chosen = np.sort(generator.choice(free, size=periods.count, replace=False))
+    spread = chosen + np.arange(periods.count) * periods.gap_years
+    return [
+        (date(year, 1, 1), date(year, 12, 31))
+        for year in (periods.first_year + int(step) for step in spread)
+    ]
+
+
 def draw_sites(land_cover: LandCoverMap, sites: Sites, seed: int) -> list[dict[str, Any]]:
-    """Draw sites and their periods.
+    """One row per site and period: ``cube, site, land_cover, lcc_code, lon, lat, start, end``.
 
-    Each site is drawn among the cells of its stratum that are still far enough from every
-    site drawn before, with probability proportional to a cell's area. Scarce strata come
-    first: drawn last, they could find all their cells next to sites of a common one.
+    Each site is drawn among the cells of its stratum that keep the distance from all sites drawn
+    before, with probability proportional to a cell's area. Scarce strata are drawn first: drawn
+    last, all their cells could be next to sites of a common one.
 
-    Parameters
-    ----------
-    land_cover
-        The map; its cells are the places a site can have.
-    sites
-        Counts, strata, least distance and periods.
-    seed
-        The same seed gives the same table, on any machine.
-
-    Returns
-    -------
-    list of dict
-        One row per site and period: ``cube, site, land_cover, lcc_code, lon, lat, start, end``.
-
-    Raises
-    ------
-    UserError
-        If a stratum cannot be filled: which one, how many sites are missing, and why.
+    Raises UserError if a stratum cannot be filled.
     """
     places = _draw_places(land_cover, sites, generator(seed, "sites"))
+    cubes = iter(sites.drawn_cubes().items())
     rows = []
     for number, place in enumerate(places):
-        site = f"site-{number:03d}"
-        periods = draw_periods(sites.periods, generator(seed, "periods", number))
-        for letter, (start, end) in zip(_suffixes(len(periods)), periods, strict=True):
+        for start, end in draw_periods(sites.periods, generator(seed, "periods", number)):
+            cube, site = next(cubes)
             rows.append(
                 {
-                    "cube": f"{site}-{letter}",
+                    "cube": cube,
                     "site": site,
                     "land_cover": place.stratum,
                     "lcc_code": place.code,
@@ -85,53 +94,43 @@ def draw_sites(land_cover: LandCoverMap, sites: Sites, seed: int) -> list[dict[s
     return rows
 
 
-def _suffixes(count: int) -> Iterable[str]:
-    if count <= len(string.ascii_lowercase):
-        return string.ascii_lowercase[:count]
-    return [f"p{number:02d}" for number in range(count)]
-
-
 def _draw_places(
     land_cover: LandCoverMap, sites: Sites, generator: np.random.Generator
 ) -> list[_Place]:
     free = _FreeCells(land_cover, sites.land_cover.excluded)
-    wanted = counts_of(sites.strata, sites.count)
+    counts = counts_of(sites.strata, sites.count)
     at_start = [int(free.cells_per_row(stratum).sum()) for stratum in sites.strata]
-    scarcity = [free.area(s) / max(n, 1) for s, n in zip(sites.strata, wanted, strict=True)]
+    scarcity = [free.area(s) / max(n, 1) for s, n in zip(sites.strata, counts, strict=True)]
     places: list[_Place] = []
     problems = []
     for index in np.argsort(scarcity, kind="stable"):
         stratum = sites.strata[index]
-        for drawn in range(wanted[index]):
+        for drawn in range(counts[index]):
             cell = free.draw(stratum, generator)
             if cell is None:
-                problems.append(
-                    _shortage(stratum, wanted[index] - drawn, wanted[index], at_start[index], sites)
-                )
+                missing = f"{counts[index] - drawn} of {counts[index]} sites missing"
+                problems.append(f"stratum {stratum.name!r}: {missing}; {_why(at_start[index])}")
                 break
             row, col = cell
             lon, lat = float(land_cover.lon[col]), float(land_cover.lat[row])
-            code = int(land_cover.codes[row, col])
-            places.append(_Place(stratum.name, code, lon, lat))
+            places.append(_Place(stratum.name, int(land_cover.codes[row, col]), lon, lat))
             free.take(row, col, sites.min_distance_km * 1000)
     if problems:
         raise UserError("sites: " + "; ".join(problems))
     return places
 
 
-def _shortage(stratum: Stratum, missing: int, wanted: int, cells: int, sites: Sites) -> str:
+def _why(cells: int) -> str:
     if cells == 0:
-        why = "the map has no such cell in sites.bounds; widen them or drop the stratum"
-    else:
-        why = (
-            f"none of its {cells} cells is left at least {sites.min_distance_km:g} km from the "
-            "sites drawn before; lower sites.count or sites.min_distance_km, or widen sites.bounds"
-        )
-    return f"stratum {stratum.name!r} lacks {missing} of {wanted} sites: {why}"
+        return "the map has no such cell in sites.bounds: widen them or drop the stratum"
+    return (
+        f"none of its {cells} cells keeps sites.min_distance_km from the other sites: reduce "
+        "sites.count or sites.min_distance_km, or widen sites.bounds"
+    )
 
 
 class _FreeCells:
-    """The cells that may still be drawn, counted per row and code."""
+    """The cells that can still be drawn, counted per row and code."""
 
     def __init__(self, land_cover: LandCoverMap, excluded: Sequence[int]) -> None:
         keep = np.arange(256, dtype=np.uint8)
@@ -156,7 +155,7 @@ class _FreeCells:
         return float((self.cells_per_row(stratum) * np.cos(self.lat)).sum())
 
     def draw(self, stratum: Stratum, generator: np.random.Generator) -> tuple[int, int] | None:
-        """Draw a cell with probability proportional to its area, or None if there is none."""
+        """Row and column of a cell, drawn in proportion to its area; None if there is none."""
         cells = self.cells_per_row(stratum)
         if not cells.any():
             return None
@@ -166,48 +165,42 @@ class _FreeCells:
         columns = np.flatnonzero(self._members(stratum)[self.codes[row]])
         return row, int(columns[generator.integers(len(columns))])
 
-    def _columns_within(
-        self, reach: float, lon: float, lat: NDArray[np.float64]
-    ) -> NDArray[np.intp]:
-        """A generous choice of columns around ``lon``: all of them where that is simpler."""
+    def _columns_within(self, reach: float, lon: float, lat: NDArray[np.float64]) -> slice:
+        """At least the columns within ``reach`` of ``lon``, in radians; all where it is simpler."""
         narrowest = np.cos(np.abs(lat).max() + reach)
         if narrowest <= np.sin(min(reach, np.pi / 2)):
-            return np.arange(len(self.lon))
+            return slice(None)
         half_width = np.arcsin(np.sin(reach) / narrowest) + reach
         if abs(lon) + half_width > np.pi:
-            return np.arange(len(self.lon))
-        return np.flatnonzero(np.abs(self.lon - lon) <= half_width)
+            return slice(None)
+        within = np.flatnonzero(np.abs(self.lon - lon) <= half_width)
+        return slice(within[0], within[-1] + 1)
 
     def take(self, row: int, col: int, distance: float) -> None:
-        """Take a cell and all cells nearer to it than ``distance``, in metres.
+        """Take a cell and all cells within ``distance`` metres.
 
-        The straight line through the Earth is never longer than the geodesic on the
-        ellipsoid (at 50 km it is 13 cm shorter), so cells beyond it in a straight line are
-        far enough on the ellipsoid; and it costs a few products instead of Vincenty's series.
+        The straight line through the Earth is never longer than the geodesic on the ellipsoid (at
+        50 km it is 13 cm shorter), so cells beyond it are far enough; and it is much faster.
         """
         from pyproj import Geod
 
         ellipsoid = Geod(ellps="WGS84")
-        axis, squared_eccentricity = ellipsoid.a, ellipsoid.es
 
-        def place(
-            lon: NDArray[np.float64], lat: NDArray[np.float64]
-        ) -> tuple[NDArray[np.float64], NDArray[np.float64], NDArray[np.float64]]:
-            normal = axis / np.sqrt(1 - squared_eccentricity * np.sin(lat) ** 2)
-            height = normal * (1 - squared_eccentricity) * np.sin(lat)
-            return normal * np.cos(lat) * np.cos(lon), normal * np.cos(lat) * np.sin(lon), height
+        def position(lon: NDArray[np.float64], lat: NDArray[np.float64]) -> list[Any]:
+            """Geocentric coordinates, m."""
+            normal = ellipsoid.a / np.sqrt(1 - ellipsoid.es * np.sin(lat) ** 2)
+            radius, height = normal * np.cos(lat), normal * (1 - ellipsoid.es) * np.sin(lat)
+            return [radius * np.cos(lon), radius * np.sin(lon), height]
 
         # Rows within the distance by the smallest meridional radius of curvature.
-        reach = distance / (axis * (1 - squared_eccentricity))
+        reach = distance / (ellipsoid.a * (1 - ellipsoid.es))
         rows = np.flatnonzero(np.abs(self.lat - self.lat[row]) <= reach)
         window = slice(rows[0], rows[-1] + 1)
-        lat, lon = np.meshgrid(self.lat[window], self.lon, indexing="ij", sparse=True)
-        columns = self._columns_within(reach, self.lon[col], self.lat[window])
-        across = slice(columns[0], columns[-1] + 1)
-        x, y, z = place(lon[:, across], lat)
-        x0, y0, z0 = place(self.lon[col], self.lat[row])
+        across = self._columns_within(reach, self.lon[col], self.lat[window])
+        x, y, z = position(self.lon[None, across], self.lat[window, None])
+        x0, y0, z0 = position(self.lon[col], self.lat[row])
         near = (x - x0) ** 2 + (y - y0) ** 2 + (z - z0) ** 2 < distance**2
-        near[row - window.start, col - across.start] = True
+        near[row - rows[0], col - (across.start or 0)] = True
         block = self.codes[window, across]
         near &= block != TAKEN
         row_of = np.broadcast_to(np.arange(near.shape[0])[:, None], near.shape)[near]
