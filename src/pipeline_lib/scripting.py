@@ -17,7 +17,7 @@ from pipeline_lib.errors import UserError, in_a_line
 from pipeline_lib.signatures import without_signatures
 
 SYSTEM = {errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EMFILE, errno.ENFILE, errno.ENOMEM}
-"""Errors of the machine, whatever a library made of them."""
+"""System errors, which are reported whatever a library makes of them."""
 
 
 def paths_of(named: Mapping[Any, Any]) -> dict[Any, Any]:
@@ -77,7 +77,7 @@ def job(snakemake: Any) -> Iterator[None]:
 
 
 def _reason(error: BaseException) -> str:
-    """The message of an error; the machine's own errors stand before what was made of them."""
+    """The message of an error, or of the system error that caused it."""
     link: BaseException | None = error
     while link is not None:
         if isinstance(link, MemoryError):

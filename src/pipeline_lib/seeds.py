@@ -1,4 +1,4 @@
-"""Random generators for everything that is drawn."""
+"""Random generators of all draws."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Signatures, keys and passwords: what is never shown, logged or kept."""
+"""Signatures, keys and passwords are removed from logs, messages and files."""
 
 from __future__ import annotations
 
@@ -10,19 +10,19 @@ SIGNS = (
     r"(?:sig|signature|[\w-]*token|[\w-]*api[_-]?key|[\w-]*subscription-key|password|"
     r"x-(?:amz|goog)-signature)"
 )
-"""Names of the parameters that sign an address, at Azure, Amazon, Google and others."""
+"""Names of the parameters that sign a URL at Azure, Amazon, Google and others."""
 COMPANIONS = (
     r"(?:se|st|sp|sv|sr|sip|spr|skoid|sktid|skt|ske|sks|skv|x-(?:amz|goog)-[\w-]+|expires|policy|"
     r"key-pair-id|awsaccesskeyid|googleaccessid)"
 )
-"""Names of parameters that stand beside a signature and mean nothing without it."""
+"""Names of parameters that accompany a signature and are useless without it."""
 
 QUERY = re.compile(r"(https?://[^\s'\"?]+)\?[^\s'\"]*", re.I)
-"""A remote address with its query, which is where a signature stands."""
+"""A URL with its query, which contains the signature."""
 ENCODED = re.compile(r"(https?%3A%2F%2F[^\s'\"]*?)%3F[^\s'\"]*", re.I)
-"""The same as a part of another address, as GDAL writes it."""
+"""The same within another URL, as GDAL writes it."""
 PARAMETER = re.compile(rf"([?&;]{SIGNS}=)[^\s'\"&;]+", re.I)
-"""The same where a library tells the address without its host."""
+"""The same, if a library logs the URL without its host."""
 USER = re.compile(r"(https?://)[^\s'\"/@]+@", re.I)
 HEADER = re.compile(
     r"((?:authorization|ocp-apim-subscription-key|x-api-key)['\"]?\s*[:=]\s*['\"]?)"
@@ -30,13 +30,13 @@ HEADER = re.compile(
     re.I,
 )
 KEYS = ("PC_SDK_SUBSCRIPTION_KEY",)
-"""Variables of the environment that hold keys."""
+"""Environment variables with keys."""
 
 ADDRESS = re.compile(r"(\w+://)(?:[^\s'\"/@]+@)?([^\s'\"?#]+)(?:\?([^\s'\"#]*))?")
 
 
 def without_signatures(text: str) -> str:
-    """The text without queries of remote addresses, keys and passwords."""
+    """The text without queries of URLs, keys and passwords."""
     shown = ENCODED.sub(r"\1?...", QUERY.sub(r"\1?...", USER.sub(r"\1", text)))
     shown = HEADER.sub(r"\1...", PARAMETER.sub(r"\1...", shown))
     for key in filter(None, map(os.environ.get, KEYS)):
@@ -45,7 +45,7 @@ def without_signatures(text: str) -> str:
 
 
 def unsigned(content: Any) -> Any:
-    """JSON whose addresses hold no signature, key or password; other queries stay as they are."""
+    """JSON without signatures, keys and passwords in its URLs; other queries are kept."""
     if isinstance(content, dict):
         return {key: unsigned(value) for key, value in content.items()}
     if isinstance(content, list):

@@ -17,8 +17,6 @@ pytestmark = [pytest.mark.workflow, pytest.mark.slow]
 
 CUBE_BYTES = 800_000
 """Size of a cube; while it is packed it takes twice as much."""
-READ_BYTES = 12 * 10 * 64 * 64 * 4
-"""The values of a cube in single precision, which are kept beside it while it is written."""
 
 
 @pytest.fixture
@@ -26,7 +24,7 @@ def disk(tmp_path: Path) -> Iterator[Path]:
     """A small disk in memory, where one can be mounted."""
     place = tmp_path / "disk"
     place.mkdir()
-    size = READ_BYTES + 11 * CUBE_BYTES // 4
+    size = 11 * CUBE_BYTES // 4
     mount = ["mount", "-t", "tmpfs", "-o", f"size={size}", "tmpfs", str(place)]
     if shutil.which("mount") is None or subprocess.run(mount, capture_output=True).returncode:
         pytest.skip("no disk can be mounted here: that takes root")

@@ -141,7 +141,7 @@ def test_each_stratum_is_drawn_fairly_by_area_wherever_its_cells_lie(
         weight = member.sum(axis=1) * np.cos(np.radians(lat))
         expected = weight[lat > 30].sum() / weight.sum()
         found = np.mean([row["lat"] > 30 for row in drawn if row["land_cover"] == name])
-        # Five standard deviations of a share of so many draws.
+        # Five standard deviations of a fraction of so many draws.
         assert abs(found - expected) < 5 * np.sqrt(expected * (1 - expected) / count)
 
 

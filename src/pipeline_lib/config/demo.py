@@ -13,7 +13,7 @@ STEP_PX = 6
 
 
 class Demo(Block):
-    """The simulated archive that stands in for the catalog."""
+    """The simulated archive that replaces the catalog."""
 
     tile_px: int = Field(
         96, ge=48, multiple_of=STEP_PX, description="Side of the simulated scenes, pixels of 10 m"

@@ -16,7 +16,7 @@ from pipeline_lib.config.root import Config
 
 HEADER = (
     "# The paper's configuration; generated from src/pipeline_lib/config.\n"
-    "# Every key is explained in README.md beside this file.\n"
+    "# README.md in this folder explains every key.\n"
 )
 
 

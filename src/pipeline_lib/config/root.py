@@ -168,7 +168,7 @@ def with_defaults(content: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def parse(content: Mapping[str, Any], base: Path = Path()) -> Config:
-    """The checked config of some keys; the defaults stand for the others.
+    """The checked config of a partial one, filled with the defaults.
 
     Relative paths start from ``base``. Raises UserError with one line per mistake, all of them at
     once.

@@ -10,7 +10,7 @@ from pipeline_lib.files import atomic_path, write_csv
 
 
 def write_site_table(rows: Sequence[Mapping[str, Any]], output: Path) -> None:
-    """Write rows as a CSV and, beside it, as a GeoPackage of points for a GIS."""
+    """Write rows as a CSV, and in the same folder as a GeoPackage of points for a GIS."""
     import geopandas
     import pyogrio
 
