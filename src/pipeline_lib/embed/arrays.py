@@ -6,6 +6,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
+from numpy.lib.stride_tricks import sliding_window_view
 from numpy.typing import NDArray
 
 Layers = dict[str, NDArray[np.float32]]
@@ -43,18 +44,10 @@ def tiles(height: int, width: int, side: int) -> list[Tile]:
 
 @dataclass(frozen=True)
 class Crop:
-    """One sensor's frames of a tile and its neighbourhood, as the models take them.
+    """One sensor's frames of a tile and of ``margin`` pixels around it, as the models take them.
 
-    Attributes
-    ----------
-    values
-        ``(time, band, y + 2 margin, x + 2 margin)``, 0..1, exactly 0 where not valid.
-    valid
-        ``(time, y + 2 margin, x + 2 margin)``.
-    days
-        ``(time,)``, calendar day of each frame, counted from 1970, increasing.
-    margin
-        Pixels around the tile on every side.
+    ``values`` ``(time, band, y + 2 margin, x + 2 margin)`` are 0..1, and exactly 0 where ``valid``
+    ``(time, y + 2 margin, x + 2 margin)`` is not; ``days`` ``(time,)`` are counted from 1970.
     """
 
     values: NDArray[np.float32]
@@ -88,15 +81,9 @@ class Crop:
 class Frames:
     """One sensor's frames of a cube, read rectangle by rectangle.
 
-    Attributes
-    ----------
-    times
-        ``(time,)``, increasing. Every frame has a valid pixel somewhere in the cube.
-    shape
-        Rows and columns of the cube.
-    read
-        Gives, of some rows and columns, values scaled to 0..1 ``(time, band, y, x)`` and
-        where these are valid ``(time, y, x)``.
+    ``times`` ``(time,)`` increase, and every frame has a valid pixel somewhere in the cube.
+    ``shape`` is that of the cube in pixels. ``read`` takes rows and columns, and returns values
+    scaled to 0..1 ``(time, band, y, x)`` and where these are valid ``(time, y, x)``.
     """
 
     times: NDArray[np.datetime64]
@@ -127,16 +114,9 @@ def days_of(times: NDArray[np.datetime64]) -> NDArray[np.int64]:
 
 
 def count_valid(valid: NDArray[np.bool_], side: int) -> NDArray[np.int32]:
-    """Number of valid pixels in the ``side`` x ``side`` patch around each pixel.
+    """Number of valid pixels in the ``side`` x ``side`` patch around each pixel, ``(time, y, x)``.
 
-    ``valid`` is ``(time, y + side - 1, x + side - 1)``, the counts are ``(time, y, x)``: integer
-    sums, so that they do not depend on the tile.
+    ``valid`` is ``(time, y + side - 1, x + side - 1)``.
     """
-    sums = np.pad(valid, ((0, 0), (1, 0), (1, 0))).astype(np.int32)
-    sums = sums.cumsum(axis=1, dtype=np.int32).cumsum(axis=2, dtype=np.int32)
-    return (
-        sums[:, side:, side:]
-        - sums[:, :-side, side:]
-        - sums[:, side:, :-side]
-        + sums[:, :-side, :-side]
-    )
+    columns = sliding_window_view(valid, side, axis=1).sum(axis=-1, dtype=np.int32)
+    return sliding_window_view(columns, side, axis=2).sum(axis=-1, dtype=np.int32)

@@ -38,20 +38,18 @@ def embed_cube(
 ) -> None:
     """Embed every pixel and usable date of a cube, resuming where a killed run stopped.
 
-    Tiles are read, computed and written side by side; with a GPU they are computed there.
+    Tiles are read, computed and written side by side; with a GPU they are computed there. Raises
+    UserError if the reference sensor's cube is missing or has no valid pixel, if cubes lie on
+    different grids, or if the fusion was trained with other encoders.
 
     Parameters
     ----------
-    cube
-        Name of the cube.
-    cubes
-        Its file per sensor; any sensor but the reference one may be missing.
+    cube, cubes
+        Name of the cube, and its file per sensor; any but the reference sensor may be missing.
     encoders, fusion
         Folders of the trained encoder per sensor and of the trained fusion.
-    embed
-        Stored type, tiles and batches.
     state
-        Working folder of unfinished exports.
+        Working folder of an unfinished export.
     output
         Folder that receives ``embedding.zarr``, ``item.json`` and, last, ``manifest.json``.
     config_digest
@@ -59,12 +57,6 @@ def embed_cube(
     workers
         Tiles that are computed side by side, each by one core; no value depends on it. A GPU
         takes one at a time.
-
-    Raises
-    ------
-    UserError
-        If the reference sensor's cube is missing or has no valid pixel, if cubes lie on
-        different grids, or if the fusion was trained with other encoders.
     """
     # Torch is loaded here, so that those who only read embeddings do without it.
     import torch

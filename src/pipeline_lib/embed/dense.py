@@ -35,16 +35,9 @@ BATCHES = {"cpu": 1, "cuda": 64}
 class _Paired:
     """One sensor's frames that are paired with the dates of the reference sensor, in a tile.
 
-    Attributes
-    ----------
-    frame
-        ``(date, pixel)``, the sensor's frame that the date is paired with.
-    days
-        ``(date, pixel)``, signed days from the date to that frame.
-    present
-        ``(date, pixel)``, whether the target pixel is embedded and the sensor has a frame for it.
-    latents
-        ``(frame * pixel, dimension)``; zero where no date is paired with the frame.
+    ``frame`` and ``days``, signed from the date to that frame, are ``(date, pixel)``, as is
+    ``present``: whether the target pixel is embedded and the sensor has a frame for it.
+    ``latents`` are ``(frame * pixel, dimension)``, zero where no date is paired with the frame.
     """
 
     frame: NDArray[np.int64]
@@ -62,14 +55,8 @@ def embed_arrays(
 ) -> Layers:
     """Layers of a whole cube in memory, one date per frame of the reference sensor.
 
-    Parameters
-    ----------
-    frames
-        Usable frames by sensor, on one grid; any sensor but the reference may be missing.
-    encoders
-        The trained encoder of every sensor of the fusion.
-    embed
-        Size of tiles and batches; the result depends on neither.
+    Any sensor but the reference may have no ``frames``; all have ``encoders``. The result does
+    not depend on the size of tiles and batches.
     """
     shape = frames[fusion.block.reference].shape
     whole: Layers = {}
@@ -111,8 +98,6 @@ def embed_crops(
     ----------
     crops
         The tile and its neighbourhood by sensor, as `crops_of` gives them.
-    encoders, fusion
-        As in `embed_arrays`.
     batch
         Windows of one step of the temporal head.
 
@@ -132,8 +117,10 @@ def embed_crops(
     targets = reference.target_valid
     batch *= BATCHES[device.type]
     paired = {
-        sensor: _pair(crop, encoders[sensor], reference.days, targets, batch)
-        for sensor, crop in crops.items()
+        sensor: _pair(crops[sensor], encoder, reference.days, targets, batch)
+        if sensor in crops
+        else _absent(encoder, targets)
+        for sensor, encoder in encoders.items()
     }
 
     observed = torch.from_numpy(reference.target_values).to(device).movedim(1, 2).flatten(0, 1)
@@ -141,7 +128,7 @@ def embed_crops(
     embedding = torch.full((targets.size, fusion.block.embedding_dim), torch.nan, device=device)
     error = torch.full((targets.size,), torch.nan, device=device)
     for date, pixel in _batches(targets, FUSED_BATCHES * batch):
-        fused = fusion.fusion.fuse(*_tokens(paired, encoders, date, pixel))
+        fused = fusion.fusion.fuse(*_tokens(paired, date, pixel))
         decoded = trained.autoencoder.decoder.centre(fusion.fusion.split(fused)[name])
         places = torch.from_numpy(date * targets.shape[1] + pixel).to(device)
         deviation = (decoded - observed.index_select(0, places)).abs() * span
@@ -154,8 +141,8 @@ def embed_crops(
         "context_share": share.reshape(shape),
         "reconstruction_error": error.reshape(shape).cpu().numpy(),
         **{
-            days_layer(sensor): _days(paired.get(sensor), targets.shape).reshape(shape)
-            for sensor in encoders
+            days_layer(sensor): np.where(pair.present, pair.days, np.float32(np.nan)).reshape(shape)
+            for sensor, pair in paired.items()
             if sensor != name
         },
     }
@@ -209,34 +196,26 @@ def _pair(
     )
 
 
+def _absent(trained: TrainedEncoder, targets: NDArray[np.bool_]) -> _Paired:
+    """A sensor without a frame."""
+    latents = torch.zeros(targets.shape[1], trained.sensor.latent_dim, device=_device_of(trained))
+    frame, present = np.zeros(targets.shape, np.int64), np.zeros_like(targets)
+    return _Paired(frame, frame.astype(np.float32), present, latents)
+
+
 def _tokens(
-    paired: Mapping[str, _Paired],
-    encoders: Mapping[str, TrainedEncoder],
-    date: NDArray[np.int64],
-    pixel: NDArray[np.int64],
+    paired: Mapping[str, _Paired], date: NDArray[np.int64], pixel: NDArray[np.int64]
 ) -> tuple[dict[str, torch.Tensor], dict[str, torch.Tensor], dict[str, torch.Tensor]]:
     """Latents, days and presence of every sensor of the fusion."""
     latents, days, present = {}, {}, {}
-    for sensor, trained in encoders.items():
-        device = _device_of(trained)
-        pair = paired.get(sensor)
-        if pair is None:
-            latents[sensor] = torch.zeros(len(date), trained.sensor.latent_dim, device=device)
-            days[sensor] = torch.zeros(len(date), device=device)
-            present[sensor] = torch.zeros(len(date), dtype=torch.bool, device=device)
-        else:
-            frame = pair.frame[date, pixel]
-            places = torch.from_numpy(frame * pair.present.shape[1] + pixel)
-            latents[sensor] = pair.latents.index_select(0, places.to(device))
-            days[sensor] = torch.from_numpy(pair.days[date, pixel]).to(device)
-            present[sensor] = torch.from_numpy(pair.present[date, pixel]).to(device)
+    for sensor, pair in paired.items():
+        device = pair.latents.device
+        frame = pair.frame[date, pixel]
+        places = torch.from_numpy(frame * pair.present.shape[1] + pixel)
+        latents[sensor] = pair.latents.index_select(0, places.to(device))
+        days[sensor] = torch.from_numpy(pair.days[date, pixel]).to(device)
+        present[sensor] = torch.from_numpy(pair.present[date, pixel]).to(device)
     return latents, days, present
-
-
-def _days(pair: _Paired | None, shape: tuple[int, ...]) -> NDArray[np.float32]:
-    if pair is None:
-        return np.full(shape, np.nan, np.float32)
-    return np.where(pair.present, pair.days, np.float32(np.nan))
 
 
 def _context_share(crop: Crop, trained: TrainedEncoder) -> NDArray[np.float32]:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import datetime
 import json
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -29,54 +28,24 @@ from pipeline_lib.files import read_json, scratch_folder, write_json
 _INT16_LAST = 32767
 
 
-@dataclass(frozen=True)
-class _Band:
-    """One band of a file: its values ``(y, x)``, NaN where missing, and how they are stored."""
-
-    name: str
-    values: xr.DataArray
-    coding: Coding
-
-    def describe(self) -> dict[str, Any]:
-        """The band as STAC describes it."""
-        return {
-            "name": self.name,
-            "description": self.values.attrs["long_name"],
-            "unit": self.values.attrs["units"],
-            "nodata": no_data(self.coding),
-            "raster:sampling": "area",
-            **({} if self.coding.step is None else {"raster:scale": self.coding.step}),
-        }
-
-
 def write_geotiff(folder: Path, date: datetime.date, output: Path) -> None:
     """Write one date of a product as a Cloud-Optimised GeoTIFF, and its STAC item beside it.
 
     Bands are the features and, after them, the quality layers; they have names, units and,
     where the product is int8, the factors that decode the int16 numbers of the file. Other
     products become float32. Overviews hold every n-th pixel: the mean of two embeddings is
-    the embedding of neither.
+    the embedding of neither. ``folder`` is that of the product, ``date`` a day in UTC.
 
-    Parameters
-    ----------
-    folder
-        Folder of the product.
-    date
-        Calendar day (UTC) of the acquisition.
-    output
-        The GeoTIFF; its item has the same name with the suffix ``.json``.
-
-    Raises
-    ------
-    UserError
-        If the product is unfinished or damaged, or has no embeddings of that date.
+    Raises UserError if the product is unfinished or damaged, or has no embeddings of that date.
     """
     manifest, data = read_manifest(folder), read_embedding(folder, load=False)
     index = find_date(str(folder), manifest, date)
     shown = data.isel(time=index).load()
     time = pd.Timestamp(data["time"].values[index])
-    bands, grid = _bands(shown, manifest["dtype"]), grid_of(shown)
-    stored = bands[0].coding
+    bands, grid = _bands(shown), grid_of(shown)
+    codings = {name: _coding(values, manifest["dtype"]) for name, values in bands.items()}
+    # A GeoTIFF has one type and one no-data value for all bands.
+    stored = next(iter(codings.values()))
     profile = {
         "driver": "COG",
         "height": grid.height,
@@ -97,12 +66,12 @@ def write_geotiff(folder: Path, date: datetime.date, output: Path) -> None:
     with scratch_folder(output) as scratch:
         with rasterio.open(scratch / output.name, "w", **profile) as file:
             file.update_tags(**_tags(data, time))
-            file.descriptions = tuple(band.name for band in bands)
-            file.units = tuple(band.values.attrs["units"] for band in bands)
-            file.scales = tuple(band.coding.step or 1 for band in bands)
-            for number, band in enumerate(bands, 1):
-                file.update_tags(number, long_name=band.values.attrs["long_name"])
-                file.write(band.coding.encode(band.values.values)[0], number)
+            file.descriptions = tuple(bands)
+            file.units = tuple(values.attrs["units"] for values in bands.values())
+            file.scales = tuple(codings[name].step or 1 for name in bands)
+            for number, (name, values) in enumerate(bands.items(), 1):
+                file.update_tags(number, long_name=values.attrs["long_name"])
+                file.write(codings[name].encode(values.values)[0], number)
         (scratch / output.name).replace(output)
     scenes = json.loads(data.attrs.get("source_items", "[]"))
     item = single_date_item(
@@ -110,21 +79,18 @@ def write_geotiff(folder: Path, date: datetime.date, output: Path) -> None:
         product=folder,
         time=time,
         scenes=scenes[index] if scenes else [],
-        bands=[band.describe() for band in bands],
+        bands=[_described(name, bands[name], codings[name]) for name in bands],
         dtype=stored.dtype,
         geotiff=output,
     )
     write_json(output.with_suffix(".json"), item)
 
 
-def _bands(date: xr.Dataset, dtype: str) -> list[_Band]:
-    """Bands of a file; a GeoTIFF has one type and one no-data value for all of them."""
-    features = [
-        _Band(f"feature_{number}", values, _coding(values, dtype))
-        for number, values in zip(date["feature"].values, date["embedding"], strict=True)
-    ]
-    layers = [str(name) for name in date if name != "embedding"]
-    return features + [_Band(name, date[name], _coding(date[name], dtype)) for name in layers]
+def _bands(date: xr.Dataset) -> dict[str, xr.DataArray]:
+    """Bands of a file by name, each ``(y, x)``: the features, then the quality layers."""
+    numbered = zip(date["feature"].values, date["embedding"], strict=True)
+    features = {f"feature_{number}": values for number, values in numbered}
+    return features | {str(name): date[name] for name in date if name != "embedding"}
 
 
 def _coding(values: xr.DataArray, dtype: str) -> Coding:
@@ -150,4 +116,16 @@ def _tags(data: xr.Dataset, time: pd.Timestamp) -> dict[str, str]:
         "TIFFTAG_DATETIME": f"{time:%Y:%m:%d %H:%M:%S}",
         "TIFFTAG_SOFTWARE": str(data.attrs.get("software", "")),
         **{key: str(data.attrs[key]) for key in kept if key in data.attrs},
+    }
+
+
+def _described(name: str, values: xr.DataArray, coding: Coding) -> dict[str, Any]:
+    """A band as STAC describes it."""
+    return {
+        "name": name,
+        "description": values.attrs["long_name"],
+        "unit": values.attrs["units"],
+        "nodata": no_data(coding),
+        "raster:sampling": "area",
+        **({} if coding.step is None else {"raster:scale": coding.step}),
     }

@@ -43,18 +43,9 @@ def embedding_item(
 ) -> dict[str, Any]:
     """The STAC item of a cube's embeddings.
 
-    Parameters
-    ----------
-    cube, grid, layout
-        Name of the cube, where it lies, and how its embeddings are stored.
-    parameters
-        What the inference ran with: digests of model and config, context, dimensions.
-    model
-        Address of the model's folder, relative to the item.
-    sources
-        ``href`` and ``title`` of each source.
-    license_name
-        Licence of the source data: a name, and perhaps an address after it.
+    ``parameters`` are those of the inference: digests of model and config, context, dimensions.
+    The address of the ``model``'s folder is relative to the item. ``sources`` have ``href`` and
+    ``title``. The licence of the source data is a name, and perhaps an address after it.
     """
     times = pd.DatetimeIndex(layout.template["time"].values)
     coding = EMBEDDING_CODINGS[layout.dtype]
@@ -97,27 +88,13 @@ def embedding_item(
     )
     item.add_links([pystac.Link("license", address) for address in addresses])
     stored = {"data_type": coding.dtype, "nodata": no_data(coding)}
-    for key, href, media_type, role, title, fields in (
-        ("embeddings", "embedding.zarr", ZARR, "data", "embeddings and their quality", stored),
-        (
-            "uncertainty",
-            "embedding.zarr/reconstruction_error",
-            ZARR,
-            "uncertainty",
-            "reconstruction error of the centre pixel",
-            {},
-        ),
-        (
-            "manifest",
-            "manifest.json",
-            pystac.MediaType.JSON,
-            "metadata",
-            "number of embeddings of each date, digests, files of the store",
-            {},
-        ),
-    ):
-        asset = pystac.Asset(f"./{href}", title, None, media_type, [role], fields)
-        item.add_asset(key, asset)
+    title, store = "embeddings and their quality", "./embedding.zarr"
+    item.add_asset("embeddings", pystac.Asset(store, title, None, ZARR, ["data"], stored))
+    title, layer = "reconstruction error of the centre pixel", f"{store}/reconstruction_error"
+    item.add_asset("uncertainty", pystac.Asset(layer, title, None, ZARR, ["uncertainty"]))
+    title, media_type = "embeddings of each date, digests, files", pystac.MediaType.JSON
+    manifest = pystac.Asset("./manifest.json", title, None, media_type, ["metadata"])
+    item.add_asset("manifest", manifest)
     return item.to_dict(include_self_link=False, transform_hrefs=False)
 
 
@@ -131,22 +108,10 @@ def single_date_item(
     dtype: str,
     geotiff: Path,
 ) -> dict[str, Any]:
-    """The STAC item of a GeoTIFF of one date: a single acquisition.
+    """The STAC item of a GeoTIFF of one date, a single acquisition, to lie beside the file.
 
-    Parameters
-    ----------
-    parent
-        Item of all dates.
-    product
-        Folder in which that one lies.
-    time
-        Time of the acquisition, UTC.
-    scenes
-        Ids of its scenes; of the parent's links to scenes those are kept.
-    bands, dtype
-        Band objects of the file, and the type of its numbers.
-    geotiff
-        The file; the item is meant to lie beside it.
+    ``parent`` is the item of all dates, in the folder ``product``; of its links to scenes those
+    to ``scenes`` are kept. ``bands`` are the file's band objects, ``dtype`` is their type.
     """
     item = pystac.Item.from_dict(dict(parent), preserve_dict=True)
     stamp = time.floor("s")

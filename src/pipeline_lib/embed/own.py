@@ -17,7 +17,7 @@ from pipeline_lib.config import Embed
 from pipeline_lib.cubes import rolling_mean
 from pipeline_lib.cubes.schema import UNITS, implausible
 from pipeline_lib.embed.arrays import Frames, tiles
-from pipeline_lib.embed.store import layer_attributes
+from pipeline_lib.embed.store import Layout
 from pipeline_lib.errors import UserError, in_a_line
 
 if TYPE_CHECKING:
@@ -37,7 +37,8 @@ def embed_xarray(cubes: Mapping[str, xr.DataArray], models: str | Path) -> xr.Da
 
     Arrays are read twice, tile by tile, so that those opened lazily need not fit in memory; the
     embeddings must: 40 bytes per pixel and date for seven dimensions and two sensors. The workflow
-    writes larger ones to a store (``models`` and ``own_cubes`` of the config).
+    writes larger ones to a store (``models`` and ``own_cubes`` of the config). Raises UserError if
+    the folder holds no models, or if an array is not as described below.
 
     Parameters
     ----------
@@ -59,11 +60,6 @@ def embed_xarray(cubes: Mapping[str, xr.DataArray], models: str | Path) -> xr.Da
         one ``days_to_<sensor>`` per further sensor ``(time, y, x)``, float32, NaN where the
         reference sensor's pixel is missing. Coordinates are those of its array, ``spatial_ref``
         among them where it is there; attributes name the models by their digests.
-
-    Raises
-    ------
-    UserError
-        If the folder holds no models, or if an array is not as described above.
     """
     # Torch is loaded here, so that those who only read embeddings do without it.
     from pipeline_lib.embed.dense import embed_arrays
@@ -90,11 +86,9 @@ def embed_xarray(cubes: Mapping[str, xr.DataArray], models: str | Path) -> xr.Da
     values = embed_arrays(frames=frames, encoders=encoders, fusion=fusion, embed=Embed())
     template = _template(arrays[reference], fusion)
     grid = {"grid_mapping": "spatial_ref"} if "spatial_ref" in template.coords else {}
-    attributes = layer_attributes(
-        reference,
-        UNITS[encoders[reference].sensor.quantity],
-        [name for name in encoders if name != reference],
-    )
+    others = tuple(name for name in encoders if name != reference)
+    units = UNITS[encoders[reference].sensor.quantity]
+    attributes = Layout(template, others, reference, units, "float32", 1).attributes()
     dimensions = {4: ("time", "feature", "y", "x"), 3: ("time", "y", "x")}
     return template.assign(
         {

@@ -41,19 +41,11 @@ log = logging.getLogger(__name__)
 
 @dataclass(frozen=True)
 class Coding:
-    """How values are stored: as they are, or as whole multiples of a step.
+    """How values are stored: as they are, or as whole multiples of a step (CF: scale_factor).
 
-    Attributes
-    ----------
-    dtype
-        Stored type.
-    fill
-        Stored where there is no value; for integers the end of the type's range, which
-        no value is stored as.
-    step
-        Unit of the stored integers (``scale_factor`` of CF); none for floating point.
-    spare_bits
-        Last bits of a float16 that are rounded away: zeros take no room when compressed.
+    ``fill`` stands where there is no value; of an integer type it is the end of the range, which
+    no value is stored as. The last ``spare_bits`` of a float16 are rounded away: zeros take no
+    room when compressed.
     """
 
     dtype: str
@@ -105,51 +97,14 @@ def _rounded(values: NDArray[Any], bits: int) -> NDArray[Any]:
     return ((values.view(np.uint16) + half) & kept).view(np.float16)
 
 
-def layer_attributes(
-    reference: str, units: str, sensors: Iterable[str]
-) -> dict[str, dict[str, str]]:
-    """Long name and units of each layer; ``sensors`` are those besides the reference sensor."""
-    return {
-        "embedding": {"long_name": "embedding of the pixel and its context", "units": "1"},
-        "context_share": {
-            "long_name": f"share of valid {reference} pixels in the context",
-            "units": "1",
-        },
-        "reconstruction_error": {
-            "long_name": (
-                f"mean absolute error over the bands of {reference}, "
-                "decoded from the embedding at the centre pixel"
-            ),
-            "units": units,
-        },
-        **{
-            days_layer(sensor): {
-                "long_name": f"signed time to the paired frame of {sensor}; missing: none",
-                # In the plural, xarray may take it for a duration and not for a number.
-                "units": "day",
-            }
-            for sensor in sensors
-        },
-    }
-
-
 @dataclass(frozen=True)
 class Layout:
     """What a store holds.
 
-    Attributes
-    ----------
-    template
-        Dataset of coordinates (``time``, ``feature``, ``y``, ``x``, ``spatial_ref``) and
-        attributes.
-    sensors
-        Sensors besides the reference one.
-    reference, units
-        Reference sensor and the units of its values.
-    dtype
-        Type of ``embedding``; the quality layers have compact types of their own.
-    tile_px
-        Side of a tile, which is also the side of a shard.
+    ``template`` has the coordinates (``time``, ``feature``, ``y``, ``x``, ``spatial_ref``) and
+    attributes of the store, ``sensors`` are those besides the reference one, whose values are in
+    ``units``. ``dtype`` is that of ``embedding``; quality layers have compact types of their own.
+    A tile, ``tile_px`` on a side, is a shard.
     """
 
     template: xr.Dataset
@@ -190,27 +145,33 @@ class Layout:
 
     def attributes(self) -> dict[str, dict[str, str]]:
         """Long name and units of each layer."""
-        return layer_attributes(self.reference, self.units, self.sensors)
+        share = f"share of valid {self.reference} pixels in the context"
+        error = (
+            f"mean absolute error over the bands of {self.reference}, "
+            "decoded from the embedding at the centre pixel"
+        )
+        described = {
+            "embedding": ("embedding of the pixel and its context", "1"),
+            "context_share": (share, "1"),
+            "reconstruction_error": (error, self.units),
+        }
+        for sensor in self.sensors:
+            days = f"signed time to the paired frame of {sensor}; missing: none"
+            # In the plural, xarray may take the unit for that of a duration.
+            described[days_layer(sensor)] = days, "day"
+        return {
+            name: {"long_name": long_name, "units": units}
+            for name, (long_name, units) in described.items()
+        }
 
 
 class TileStore:
-    """A store that grows in a working folder, tile by tile.
+    """A store that grows in the working folder ``state``, tile by tile.
 
-    Parameters
-    ----------
-    state
-        Working folder.
-    origin
-        Everything the values depend on: digests of model, inputs and settings. An export
-        with other inputs or settings starts anew.
-    layout
-        What the store holds.
-
-    Raises
-    ------
-    UserError
-        If the folder holds an unfinished export of another model: models never mix in one
-        store, and days of work are not thrown away for a slip in the config.
+    ``origin`` holds everything the values depend on: digests of model, inputs and settings. With
+    other inputs or settings the export starts anew. Raises UserError if the folder holds an
+    unfinished export of another model: models never mix in one store, and days of work are not
+    thrown away for a slip in the config.
     """
 
     def __init__(self, state: Path, origin: Mapping[str, Any], layout: Layout) -> None:
@@ -346,28 +307,16 @@ def _damaged(store: Path, files: Mapping[str, int]) -> list[str]:
 
 
 def read_embedding(folder: str | Path, *, load: bool = True) -> xr.Dataset:
-    """Embeddings of a cube and their quality layers.
+    """Embeddings of a cube and their quality layers, from the folder of the product.
 
-    Parameters
-    ----------
-    folder
-        Folder with ``manifest.json`` and ``embedding.zarr``.
-    load
-        Read everything, check its checksums, and compare the number of embeddings of each date
-        with the manifest. Otherwise only presence and size of every file are checked.
+    The layers are ``embedding`` ``(time, feature, y, x)``, ``context_share``,
+    ``reconstruction_error`` and one ``days_to_<sensor>`` per further sensor ``(time, y, x)``;
+    float32 whatever is stored, NaN where there is no embedding.
 
-    Returns
-    -------
-    embedding
-        ``embedding`` ``(time, feature, y, x)``, ``context_share``,
-        ``reconstruction_error`` and one ``days_to_<sensor>`` per further sensor
-        ``(time, y, x)``; float32 whatever is stored, NaN where there is no embedding.
-
-    Raises
-    ------
-    UserError
-        If there is no finished product, if it is damaged, or if store and manifest are of
-        different models.
+    With ``load`` everything is read, checksums are checked, and the number of embeddings of each
+    date is compared with the manifest; without, only presence and size of every file are checked.
+    Raises UserError if there is no finished product, if it is damaged, or if store and manifest
+    are of different models.
     """
     folder = Path(folder)
     manifest = read_manifest(folder)
