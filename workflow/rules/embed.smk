@@ -65,7 +65,7 @@ rule geotiff:
         cube=alternation(embedded_cubes()),
         date=r"\d{4}-\d\d-\d\d",
     resources:
-        mem_mb=retry_memory(2000),
+        mem_mb=retry_memory(lambda w: 1000 + round(150 * megapixels(w.cube))),
         runtime=30,
     params:
         code=code_of("geotiff"),
