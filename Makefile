@@ -7,14 +7,26 @@ STAMP := $(VENV)/.made-from-lock
 CORES ?= all
 DEMO := results/demo
 
-.PHONY: demo test check audit environment generate clean
+.PHONY: demo test test-slow test-avx2 test-all check audit environment generate clean
 
 demo: $(STAMP)
 	$(BIN)/snakemake --cores $(CORES) --configfile config/demo.yaml
 	@echo "The demo is finished. Open $(DEMO)/report.html"
 
+# What a change is tried with: minutes.
 test: $(STAMP)
-	$(BIN)/python -m pytest -n 2 --dist loadgroup -q
+	$(BIN)/python -m pytest -n 2 --dist loadgroup -q -m "not slow"
+
+# Kills, servers, disks, clusters, fuzzing, whole repeated runs.
+test-slow: $(STAMP)
+	$(BIN)/python -m pytest -n 2 --dist loadgroup -q -m slow
+
+# The numerical tests with the instructions of older processors, whose last digits differ.
+test-avx2: $(STAMP)
+	ATEN_CPU_CAPABILITY=avx2 ONEDNN_MAX_CPU_ISA=AVX2 MKL_ENABLE_INSTRUCTIONS=AVX2 \
+	  $(BIN)/python -m pytest -n 2 --dist loadgroup -q -m "not slow" $(addprefix tests/,models training gpp embed evaluate)
+
+test-all: test test-slow test-avx2
 
 check: $(STAMP) audit
 	$(BIN)/ruff format --check .

@@ -26,7 +26,7 @@ NO_ANSWER = re.compile(r"(requests|urllib3)\.exceptions\.|ServiceError|blocking 
 
 
 def known_vulnerabilities(lock: Path, service: str) -> list[dict[str, Any]] | str:
-    """The pinned packages, each with its vulnerabilities; or why nobody told.
+    """The pinned packages, each with its vulnerabilities; or why they are unknown.
 
     Raises
     ------
@@ -64,8 +64,8 @@ def main() -> int:
         return 0
     for package in found:
         for known in package.get("vulns", ()):
-            mended = ", ".join(known["fix_versions"]) or "no version yet"
-            print(f"{package['name']} {package['version']}: {known['id']}, mended in {mended}")
+            fixed = ", ".join(known["fix_versions"]) or "no version yet"
+            print(f"{package['name']} {package['version']}: {known['id']}, fixed in {fixed}")
     affected = sum(bool(package.get("vulns")) for package in found)
     print(f"audit: {len(found)} pinned packages, {affected} with known vulnerabilities")
     return 1 if affected else 0

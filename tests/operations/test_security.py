@@ -265,7 +265,7 @@ def test_the_audit_fails_where_a_pinned_version_is_vulnerable(
     ended = audit(project_root, lock, service)
     assert ended.returncode == 1
     assert ended.stdout.splitlines() == [
-        "zarr 3.1.6: PYSEC-2030-1, mended in 9.9",
+        "zarr 3.1.6: PYSEC-2030-1, fixed in 9.9",
         "audit: 2 pinned packages, 1 with known vulnerabilities",
     ]
     lock.write_text("affine==3.0.1\n")

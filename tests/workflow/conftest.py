@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import fcntl
+import os
+import shutil
 from pathlib import Path
 
 import pytest
@@ -9,9 +12,23 @@ from running import TINY, snakemake
 
 
 @pytest.fixture(scope="session")
-def finished(project_root: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A folder with a finished run."""
-    folder = tmp_path_factory.mktemp("run")
-    shown = snakemake(project_root, folder, "--configfile", str(TINY))
-    assert shown.returncode == 0, shown.stdout[-4000:] + shown.stderr[-8000:]
+def shared_run(project_root: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with a finished run that all processes of the tests share; none changes it."""
+    base = tmp_path_factory.getbasetemp()
+    base = base.parent if "PYTEST_XDIST_WORKER" in os.environ else base
+    folder, log = base / "finished", base / "finished.log"
+    with (base / "finished.lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        if not log.exists():
+            folder.mkdir()
+            shown = snakemake(project_root, folder, "--configfile", str(TINY))
+            text = shown.stdout[-4000:] + shown.stderr[-8000:]
+            log.write_text("" if shown.returncode == 0 else text)
+    assert not log.read_text(), log.read_text()
     return folder
+
+
+@pytest.fixture(scope="module")
+def finished(shared_run: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A copy of the finished run for the tests of one file."""
+    return Path(shutil.copytree(shared_run, tmp_path_factory.mktemp("run") / "copy"))

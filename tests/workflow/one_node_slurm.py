@@ -6,11 +6,15 @@ import os
 import shutil
 import socket
 import subprocess
+import sys
+import tempfile
 import time
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
+ROOT = Path(__file__).parents[2]
+PROFILE = ROOT / "workflow" / "profiles" / "slurm"
 PROGRAMS = ("munged", "slurmctld", "slurmd", "sbatch", "squeue", "scontrol")
 ACCOUNTING = ("slurmdbd", "sacctmgr", "sacct", "mariadbd", "mariadb-install-db")
 CONFIGURED = Path("/etc/slurm")
@@ -100,6 +104,14 @@ partitions:
 """
 
 
+FOR_ACCOUNTING = {
+    "slurm-status-command: squeue": "slurm-status-command: sacct",
+    "slurm-no-account: true\n": "",
+    "# slurm_account: my-account": f"slurm_account: {ACCOUNT}",
+}
+"""What docs/slurm.md says to edit in the profile."""
+
+
 def absent(accounting: bool = False) -> str | None:
     """Why there can be no Slurm (with a database of its jobs) here; None where there can."""
     if os.geteuid() != 0:
@@ -114,16 +126,10 @@ def absent(accounting: bool = False) -> str | None:
 
 @contextmanager
 def one_node_slurm(folder: Path, cpus: int, accounting: bool = False) -> Iterator[None]:
-    """Run Slurm for as long as the block lasts.
+    """Run Slurm for as long as the block lasts, with its state and logs in an empty folder.
 
-    Parameters
-    ----------
-    folder
-        Empty; for the daemons' state and logs. ``partitions.yaml`` in it tells the partitions.
-    cpus
-        Cores that the node has to give.
-    accounting
-        With a database of jobs, in which each belongs to ``ACCOUNT``.
+    ``partitions.yaml`` in it has the partitions. With accounting, jobs are kept in a database, in
+    which each belongs to ``ACCOUNT``.
     """
     for name in ("state", "spool"):
         (folder / name).mkdir()
@@ -238,3 +244,47 @@ def _wait(ready: Callable[[], bool], name: str, folder: Path) -> None:
         time.sleep(0.1)
     said = "\n".join(p.read_text()[-2000:] for p in folder.glob("*.output"))
     raise RuntimeError(f"{name} did not start: {said}")
+
+
+def run_under_slurm(
+    configfile: Path, folder: Path, *targets: str, cpus: int = 2, accounting: bool = False
+) -> float:
+    """Run a config by the profile, in a folder of its own; seconds that it took.
+
+    With accounting, by the profile that is edited for it; ``folder/accounting.txt`` then has the
+    account and state of each job. Raises RuntimeError if Snakemake fails, with the end of its log.
+    """
+    with (
+        tempfile.TemporaryDirectory(prefix="slurm-") as daemons,
+        one_node_slurm(Path(daemons), cpus, accounting),
+    ):
+        profile = (PROFILE / "config.yaml").read_text()
+        for old, new in FOR_ACCOUNTING.items() if accounting else ():
+            assert profile.count(old) == 1, old
+            profile = profile.replace(old, new)
+        (folder / "profile").mkdir()
+        (folder / "profile" / "config.yaml").write_text(profile)
+        command = [
+            "timeout", "--kill-after=10", "5400",
+            sys.executable, "-m", "snakemake", *targets, "--snakefile", str(ROOT / "Snakefile"),
+            "--directory", str(folder), "--configfile", str(configfile),
+            "--profile", str(folder / "profile"),
+            "--slurm-partition-config", f"{daemons}/partitions.yaml", "--cores", str(cpus),
+            # One node on the same disk: nothing is late.
+            "--slurm-init-seconds-before-status-checks", "1", "--latency-wait", "5",
+        ]  # fmt: skip
+        start = time.monotonic()
+        with (folder / "run.log").open("w") as log:
+            status = subprocess.run(
+                command, stdout=log, stderr=subprocess.STDOUT, check=False
+            ).returncode
+        if status != 0:
+            raise RuntimeError((folder / "run.log").read_text()[-6000:])
+        seconds = time.monotonic() - start
+        if accounting:
+            asked = ["sacct", "--allusers", "--allocations", "--noheader", "--parsable2"]
+            shown = subprocess.run(
+                [*asked, "--format=account,state"], capture_output=True, text=True
+            )
+            (folder / "accounting.txt").write_text(shown.stdout)
+        return seconds

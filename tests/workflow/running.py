@@ -1,4 +1,4 @@
-"""How the tests run the real workflow."""
+"""How the tests run the real workflow, and what they compare of it."""
 
 from __future__ import annotations
 
@@ -8,13 +8,10 @@ import sys
 from collections import Counter
 from pathlib import Path
 
-TINY = Path(__file__).with_name("tiny.yaml")
+from pipeline_lib.files import digest_file
 
-PREDICTED = {
-    "gpp_transformer", "gpp_baselines", "gpp_scores", "figure_gpp", "figure_methods",
-    "figure_points", "figure_lengths",
-}  # fmt: skip
-"""Rules of the GPP that follow from the towers' daily series."""
+TINY = Path(__file__).with_name("tiny.yaml")
+NOT_PRODUCTS = ("logs", "benchmarks", "state")
 
 
 def command(root: Path, folder: Path, *arguments: str) -> list[str]:
@@ -30,7 +27,24 @@ def snakemake(root: Path, folder: Path, *arguments: str) -> subprocess.Completed
     )
 
 
-def jobs(shown: str) -> Counter[str]:
+def jobs(text: str) -> Counter[str]:
     """Rule -> number of jobs, from a dry run's table."""
-    table = shown.split("Job stats:")[1].split("total")[0] if "Job stats:" in shown else ""
+    table = text.split("Job stats:")[1].split("total")[0] if "Job stats:" in text else ""
     return Counter({m[1]: int(m[2]) for m in re.finditer(r"^(\w+) +(\d+)$", table, re.MULTILINE)})
+
+
+def products(run: Path) -> dict[str, str]:
+    """Path within a run's folder -> SHA-256, of every product."""
+    files = [path for path in sorted(run.rglob("*")) if path.is_file()]
+    names = {path.relative_to(run).as_posix(): path for path in files}
+    return {
+        name: digest_file(path)
+        for name, path in names.items()
+        if name.split("/")[0] not in NOT_PRODUCTS
+    }
+
+
+def differences(run: Path, other: Path) -> list[str]:
+    """Products that two runs do not share or in which they differ."""
+    mine, theirs = products(run), products(other)
+    return sorted(n for n in mine.keys() | theirs.keys() if mine.get(n) != theirs.get(n))

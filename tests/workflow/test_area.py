@@ -16,7 +16,7 @@ from pipeline_lib.cubes import CLEAR, read_cube
 from pipeline_lib.embed import read_embedding
 from pipeline_lib.files import read_json, write_json
 
-pytestmark = [pytest.mark.workflow, pytest.mark.xdist_group("workflow")]
+pytestmark = pytest.mark.workflow
 
 MEADOW = {"bounds": [11.0, 48.0, 11.004, 48.002], "start": "2021-05-01", "end": "2021-08-31"}
 USE = {
@@ -27,6 +27,7 @@ USE = {
     "cube": {"cloud_context_px": 12},
 }
 ONE_AREA = {"demo_site": 1, "pin_items": 2, "build_cube": 2, "embed_cube": 1, "all": 1}
+FIRST = {"demo_canopy": 1, **ONE_AREA}
 
 
 def written(folder: Path, **changes: object) -> str:
@@ -41,13 +42,13 @@ def used(project_root: Path, finished: Path, tmp_path_factory: pytest.TempPathFa
     config = written(tmp_path_factory.mktemp("use"))
     shown = snakemake(project_root, finished, "embed", "--configfile", config)
     assert shown.returncode == 0, shown.stdout[-4000:] + shown.stderr[-8000:]
-    assert "Nothing is trained: the models are results/tiny/models" in shown.stderr
+    assert "Nothing is trained: the models are those of results/tiny/models" in shown.stderr
     return finished / "results" / "use"
 
 
 @pytest.fixture
-def dry_run(project_root: Path, finished: Path, used: Path, tmp_path: Path):
-    """What a changed config would run again: rule -> number of jobs."""
+def dry_run(project_root: Path, finished: Path, tmp_path: Path):
+    """What a changed config would run: rule -> number of jobs."""
 
     def run(**changes: object) -> Counter[str]:
         config = written(tmp_path, **changes)
@@ -58,6 +59,35 @@ def dry_run(project_root: Path, finished: Path, used: Path, tmp_path: Path):
     return run
 
 
+def test_an_area_makes_its_cubes_and_trains_nothing(dry_run) -> None:
+    assert dry_run() == FIRST
+
+
+def test_own_cubes_are_embedded_with_trained_models(dry_run, tmp_path: Path) -> None:
+    file = tmp_path / "mine.nc"
+    file.touch()
+    block = {"file": str(file), "variable": "reflectance"}
+    own = {"mine": {"site": "mine", "files": {"sentinel-2": block}}}
+    assert dry_run(own_cubes=own, areas={}) == {"ingest_cube": 1, "embed_cube": 1, "all": 1}
+
+
+@pytest.mark.parametrize(
+    ("target", "changes", "message"),
+    [
+        ("report", {}, "No rule to produce report"),
+        ("embed", {"models": "results/nowhere"}, "models: there is no folder results/nowhere"),
+        ("embed", {"areas": {}}, "models: there is nothing to embed with them"),
+    ],
+)
+def test_what_cannot_be_done_with_trained_models_is_an_error(
+    project_root: Path, finished: Path, tmp_path: Path, target: str, changes: dict, message: str
+) -> None:
+    config = written(tmp_path, **changes)
+    shown = snakemake(project_root, finished, target, "--configfile", config, "--dry-run")
+    assert shown.returncode != 0 and message in shown.stdout + shown.stderr
+
+
+@pytest.mark.slow
 def test_an_area_is_embedded_from_end_to_end(finished: Path, used: Path) -> None:
     import rioxarray  # noqa: F401
 
@@ -76,6 +106,7 @@ def test_an_area_is_embedded_from_end_to_end(finished: Path, used: Path) -> None
     assert not {"models", "dataset", "evaluation", "sites.csv"} & {p.name for p in used.iterdir()}
 
 
+@pytest.mark.slow
 def test_the_cube_of_an_area_shows_what_is_there(used: Path) -> None:
     cube = read_cube(used / "cubes" / "sentinel-2" / "meadow.zarr.zip")
     truth = np.load(used / "truth" / "meadow.npz")
@@ -90,49 +121,17 @@ def test_the_cube_of_an_area_shows_what_is_there(used: Path) -> None:
     assert np.median(np.concatenate(differences)) < 0.008
 
 
-def test_an_embedded_area_is_not_embedded_again(dry_run) -> None:
+@pytest.mark.slow
+def test_an_embedded_area_is_made_anew_only_where_it_changes(dry_run, used: Path) -> None:
     assert not dry_run()
-
-
-def test_one_more_area_makes_its_own_cubes_only(dry_run) -> None:
     assert dry_run(areas={"meadow": MEADOW, "wood": MEADOW}) == ONE_AREA
-
-
-def test_another_period_makes_the_area_anew(dry_run) -> None:
     assert dry_run(areas={"meadow": MEADOW | {"end": "2021-09-30"}}) == ONE_AREA
 
 
-def test_other_models_embed_the_same_cubes(dry_run, finished: Path) -> None:
+@pytest.mark.slow
+def test_other_models_embed_the_same_cubes(dry_run, used: Path, finished: Path) -> None:
     other = finished / "results" / "other"
     shutil.copytree(finished / "results" / "tiny" / "models", other)
-    try:
-        path = other / "fusion" / "model.json"
-        write_json(path, read_json(path) | {"digest": "0" * 64})
-        assert dry_run(models="results/other") == {"embed_cube": 1, "all": 1}
-    finally:
-        shutil.rmtree(other)
-
-
-def test_own_cubes_are_embedded_with_trained_models(dry_run, tmp_path: Path) -> None:
-    file = tmp_path / "mine.nc"
-    file.touch()
-    told = {"file": str(file), "variable": "reflectance"}
-    own = {"site": "mine", "files": {"sentinel-2": told}}
-    assert dry_run(own_cubes={"mine": own}) == {"ingest_cube": 1, "embed_cube": 1, "all": 1}
-
-
-@pytest.mark.parametrize(
-    ("target", "changes", "told"),
-    [
-        ("report", {}, "No rule to produce report"),
-        ("embed", {"models": "results/nowhere"}, "models: there is no folder results/nowhere"),
-        ("embed", {"areas": {}}, "models: there is nothing to embed with them"),
-    ],
-)
-def test_what_cannot_be_done_with_models_is_told(
-    project_root: Path, finished: Path, tmp_path: Path, target: str, changes: dict, told: str
-) -> None:
-    config = written(tmp_path, **changes)
-    shown = snakemake(project_root, finished, target, "--configfile", config, "--dry-run")
-    assert shown.returncode != 0 and told in shown.stdout + shown.stderr
-    assert "Traceback" not in shown.stderr
+    path = other / "fusion" / "model.json"
+    write_json(path, read_json(path) | {"digest": "0" * 64})
+    assert dry_run(models="results/other") == {"embed_cube": 1, "all": 1}

@@ -14,7 +14,7 @@ from pipeline_lib.config import Config, parse_before_models, parts_of
 from pipeline_lib.config.check import check
 from pipeline_lib.plan import RATES, Rates, work_of
 
-pytestmark = [pytest.mark.workflow, pytest.mark.xdist_group("workflow")]
+pytestmark = pytest.mark.workflow
 
 USE = {
     "run": "use",
