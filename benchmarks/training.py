@@ -20,7 +20,7 @@ from measure import measured, one_thread, show
 from pipeline_lib.config import SENTINEL_2, Config, Context, Training
 from pipeline_lib.dataset import CubeArrays, Normalisation, SequenceIndex
 from pipeline_lib.models import Autoencoder, Fusion, TrainedEncoder
-from pipeline_lib.training.batches import Batch
+from pipeline_lib.training.data import Batch, SensorBatch, SensorDataset
 from pipeline_lib.training.tasks import EncoderTask, FusionTask
 
 CUBES, FRAMES, SIDE = 4, 60, 90
@@ -71,10 +71,10 @@ def train(kind: str, batch_size: int, repeats: int) -> dict[str, float]:
         task.parameters(), lr=block.learning_rate, weight_decay=block.weight_decay
     )
     index = SequenceIndex(random_cubes(), sequence=sensor.sequence, context=context)
-    rng = np.random.default_rng(1)
+    dataset, rng = SensorDataset("sentinel-2", index), np.random.default_rng(1)
 
     def load() -> Batch:
-        return Batch.of(index.cut(index.draw(rng, batch_size)))
+        return dataset[dataset.draw(rng, batch_size, "benchmark")]
 
     batch = load()
 
@@ -117,16 +117,17 @@ def train_fusion(batch_size: int, repeats: int) -> float:
     latents = {name: sensor.latent_dim for name, sensor in config.sensors.items()}
     task = FusionTask(Fusion(latents, config.fusion), config.fusion, encoders)
     frames, side = context.frames, context.patch_px
-    batch = {
-        name: {
-            "values": torch.rand(batch_size, frames, len(sensor.bands), side, side),
-            "valid": torch.ones(batch_size, frames, side, side, dtype=torch.bool),
-            "days": torch.arange(frames).float().expand(batch_size, -1),
-            "offset": torch.zeros(batch_size),
-            "present": torch.ones(batch_size, dtype=torch.bool),
-        }
+    sensors = {
+        name: SensorBatch(
+            values=torch.rand(batch_size, frames, len(sensor.bands), side, side),
+            valid=torch.ones(batch_size, frames, side, side, dtype=torch.bool),
+            days=torch.arange(frames).float().expand(batch_size, -1),
+            offset=torch.zeros(batch_size),
+            present=torch.ones(batch_size, dtype=torch.bool),
+        )
         for name, sensor in config.sensors.items()
     }
+    batch = Batch(sensors)
     return batch_size / median_seconds(lambda: task(batch)["loss"].mean().backward(), repeats)
 
 

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from pipeline_lib.config import Context
-from pipeline_lib.dataset import CubeArrays, Draw, Normalisation
+from pipeline_lib.dataset import CubeArrays, Normalisation, SampleIndex
 from pipeline_lib.errors import UserError
 from pipeline_lib.evaluate.probe_targets import (
     Targets,
@@ -59,13 +59,17 @@ def one_cube() -> CubeArrays:
     return CubeArrays("a", values, valid, 18000 + np.array([0, 5, 10, 15, 20, 60]))
 
 
-def draw(frame: int, top: int, left: int) -> Draw:
+def draw(frame: int, top: int, left: int) -> SampleIndex:
     """One sample whose middle frame is `frame`."""
     frames = np.array([[frame - 1, frame, frame + 1]])
-    return Draw(np.zeros(1, int), frames, np.ones((1, 3), bool), np.array([top]), np.array([left]))
+    return SampleIndex(
+        np.zeros(1, int), frames, np.ones((1, 3), bool), np.array([top]), np.array([left])
+    )
 
 
-def targets_of(cube: CubeArrays, drawn: Draw, truth: dict[str, Truth] | None = None) -> Targets:
+def targets_of(
+    cube: CubeArrays, drawn: SampleIndex, truth: dict[str, Truth] | None = None
+) -> Targets:
     return context_targets(
         [cube],
         drawn,

@@ -16,9 +16,8 @@ from pipeline_lib.files import write_csv
 from pipeline_lib.models import load_encoder, load_fusion
 from pipeline_lib.report.tables import encoder_tables, fusion_tables
 from pipeline_lib.seeds import generator
-from pipeline_lib.training.fusions import load_fusion_source
+from pipeline_lib.training.data import FusionDataset, SensorDataset
 from pipeline_lib.training.groups import group_metrics, land_cover_of
-from pipeline_lib.training.sources import EncoderSource
 from pipeline_lib.training.tasks import EncoderTask, FusionTask
 from pipeline_lib.training.terms import METRICS
 
@@ -188,10 +187,10 @@ def test_groups_of_a_card_are_those_of_the_evaluation(
     trained = load_encoder(world.root / "models" / "optical")
     task = EncoderTask(trained.autoencoder, trained.sensor, trained.context, trained.normalisation)
     cube = [path for path in world.cubes["optical"] if path.name.startswith("c")]
-    source = EncoderSource.load(cube, trained.sensor, trained.context, trained.normalisation)
-    drawn = source.draw(generator(5, "evaluation"), None, "test")
+    dataset = SensorDataset.of(trained, cube)
+    drawn = dataset.draw(generator(5, "evaluation"), None, "test")
     land_cover = land_cover_of(world.root / "split.csv")
-    found = group_metrics(task, source.batches(drawn, 7), source.index, land_cover)
+    found = group_metrics(task, dataset, drawn, land_cover)
     part = world.encoder(tmp_path / "optical.json")["splits"]["validation"]
     for kind in ("land_cover", "seasons"):
         assert list(found[kind]) == list(part[kind])
@@ -203,12 +202,11 @@ def test_the_groups_of_a_fusion_leave_out_sensors_that_are_absent(world: SimpleN
     trained = {name: load_encoder(world.root / "models" / name) for name in SENSORS}
     joined = load_fusion(world.root / "models" / "fusion")
     cubes = {name: [p for p in world.cubes[name] if p.name[0] in "bc"] for name in SENSORS}
-    source = load_fusion_source(trained, cubes, "optical")
-    drawn = source.primary.draw(generator(5, "evaluation"), None, "test")
+    dataset = FusionDataset.of(trained, cubes, "optical")
+    drawn = dataset.draw(generator(5, "evaluation"), None, "test")
     land_cover = {"b": "with radar", "c": "without"}
     task = FusionTask(joined.fusion, joined.block, trained)
-    batches = source.batches(drawn, 7)
-    classes = group_metrics(task, batches, source.primary.index, land_cover)["land_cover"]
+    classes = group_metrics(task, dataset, drawn, land_cover)["land_cover"]
     assert classes["with radar"]["radar.sam"] > 0
     assert "radar.sam" not in classes["without"] and classes["without"]["radar.samples"] == 0
     assert classes["without"]["optical.sam"] > 0
@@ -287,11 +285,11 @@ def test_half_of_the_dates_of_each_cube_are_hidden_whatever_is_drawn(
 ) -> None:
     trained = {name: load_encoder(world.root / "models" / name) for name in SENSORS}
     cubes = {name: [p for p in world.cubes[name] if p.name[0] in "ab"] for name in SENSORS}
-    source = load_fusion_source(trained, cubes, "optical")
+    dataset = FusionDataset.of(trained, cubes, "optical")
     hidden: dict[tuple[int, int], set[bool]] = {}
     for seed in range(20):
-        drawn = source.primary.draw(generator(seed, "x"), None, "test")
-        found = hidden_dates(drawn, source, 5)
+        drawn = dataset.draw(generator(seed, "x"), None, "test")
+        found = hidden_dates(drawn, dataset, 5)
         for cube, frame, gone in zip(drawn.cube, drawn.frames[:, 1], found, strict=True):
             hidden.setdefault((int(cube), int(frame)), set()).add(bool(gone))
     assert all(len(told) == 1 for told in hidden.values()), "a date is hidden for all its samples"

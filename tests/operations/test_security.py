@@ -16,14 +16,12 @@ from types import SimpleNamespace
 from typing import Any
 
 import pytest
-import torch.distributed as dist
 import yaml
 
 from pipeline_lib.config import Catalog, Config, parse, yaml_files
 from pipeline_lib.errors import UserError, in_a_line
 from pipeline_lib.scripting import job
 from pipeline_lib.signatures import unsigned, without_signatures
-from pipeline_lib.training.processes import run_together
 
 CODE = ("src", "workflow", "benchmarks")
 
@@ -32,14 +30,13 @@ CODE = ("src", "workflow", "benchmarks")
 NEVER = {
     "eval", "exec", "os.system", "os.popen", "yaml.unsafe_load", "yaml.full_load",
     "joblib.load", "pd.read_pickle", "pandas.read_pickle", "shutil.unpack_archive",
-    "pickle.load", "marshal.loads", "dill.loads", "cloudpickle.loads", "tempfile.mktemp",
+    "pickle.load", "pickle.loads", "marshal.loads", "dill.loads", "cloudpickle.loads",
+    "tempfile.mktemp",
     "ElementTree.parse", "ElementTree.fromstring", "etree.parse", "etree.fromstring",
     "xr.open_mfdataset",
 }  # fmt: skip
 METHODS = {"extractall", "extract", "read_pickle"}
 ONLY_IN = {
-    "pickle.loads": {"src/pipeline_lib/training/processes.py"},
-    "pickle.dumps": {"src/pipeline_lib/training/processes.py"},
     "torch.jit.load": {"src/pipeline_lib/acquire/clouds.py"},
     "yaml.load": {"src/pipeline_lib/config/yaml_files.py"},
 }
@@ -92,43 +89,6 @@ def test_nothing_that_runs_what_a_file_holds_is_called(project_root: Path) -> No
 
 
 # Processes
-
-
-def listening() -> list[str]:
-    """Addresses that this process listens on, as the kernel writes them."""
-    inodes = set()
-    for link in Path("/proc/self/fd").iterdir():
-        try:
-            target = str(link.readlink())
-        except OSError:
-            continue
-        inodes.add(target.removeprefix("socket:[").removesuffix("]"))
-    lines = [
-        line.split()
-        for name in ("tcp", "tcp6")
-        for line in Path("/proc/net", name).read_text().splitlines()[1:]
-    ]
-    return [
-        words[1].partition(":")[0] for words in lines if words[3] == "0A" and words[9] in inodes
-    ]
-
-
-def addresses(rank: int) -> list[str]:
-    import torch
-
-    total = torch.ones(1)
-    dist.all_reduce(total)
-    found = listening()
-    dist.barrier()
-    assert total.item() == 2
-    return found
-
-
-@pytest.mark.skipif(not Path("/proc/net/tcp").exists(), reason="needs /proc")
-def test_processes_that_train_together_listen_on_the_loopback_alone() -> None:
-    """What they send each other is unpickled."""
-    found = run_together(2, addresses)
-    assert found and set(found) == {"0100007F"}
 
 
 # Secrets

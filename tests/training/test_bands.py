@@ -7,7 +7,7 @@ from pipeline_lib.cubes import read_cube, write_cube
 from pipeline_lib.embed import embed_cube
 from pipeline_lib.errors import UserError
 from pipeline_lib.models import load_encoder
-from pipeline_lib.training.sources import EncoderSource
+from pipeline_lib.training.data import SensorDataset
 
 REFUSED = r"has the bands B08 B04 B03, but B03 B04 B08 are needed, in this order"
 
@@ -34,7 +34,7 @@ def test_training_refuses_permuted_bands(world, permuted, tmp_path):
 def test_evaluation_refuses_permuted_bands(world, permuted):
     trained = load_encoder(world.root / "models" / "optical")
     with pytest.raises(UserError, match=REFUSED):
-        EncoderSource.load([permuted], trained.sensor, trained.context, trained.normalisation)
+        SensorDataset.of(trained, [permuted])
 
 
 def test_embedding_refuses_permuted_bands(world, permuted, tmp_path):

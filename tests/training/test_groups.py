@@ -9,10 +9,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from pipeline_lib.config import SENTINEL_2, Context
-from pipeline_lib.dataset import Draw, Normalisation
+from pipeline_lib.dataset import Normalisation, SampleIndex
 from pipeline_lib.evaluate.reconstruction_errors import adjacent_pixel, nearest_date
 from pipeline_lib.models.losses import context_weights
-from pipeline_lib.training.batches import Batch
+from pipeline_lib.training.data import Batch, SensorBatch
 from pipeline_lib.training.groups import SEASONS, choose, means, season_of
 from pipeline_lib.training.tasks import EncoderTask
 from pipeline_lib.training.terms import METRICS, Scale, repeated_terms
@@ -57,7 +57,7 @@ def test_each_group_is_stood_for_by_its_first_samples(cubes, count):
     rows, total = np.arange(len(cubes)), len(cubes)
     number, season = np.array(cubes).T
     frames = np.stack([(season + 1) % 4, season, (season + 2) % 4], axis=1)
-    drawn = Draw(number, frames, np.ones_like(frames, bool), rows, rows)
+    drawn = SampleIndex(number, frames, np.ones_like(frames, bool), rows, rows)
     land_cover = {"a": "forest", "b": "urban", "c": "urban", "d": "others"}
     chosen = choose(drawn, SimpleNamespace(stack=stack), land_cover, count)
     count = total if count is None else min(count, total)
@@ -91,13 +91,14 @@ def batch():
     values = rng.random((40, 5, 3, 7, 7), dtype=np.float32) * valid[:, :, None]
     days = np.sort(rng.integers(-60, 60, (40, 5)), axis=1)
     days -= days[:, 2:3]
-    return Batch(*map(torch.from_numpy, (values, valid, days.astype(np.float32))))
+    patches = map(torch.from_numpy, (values, valid, days.astype(np.float32)))
+    return SensorBatch(*patches, torch.zeros(40), torch.ones(40, dtype=torch.bool))
 
 
 def test_the_nearest_date_is_the_closest_valid_one(batch):
     found = nearest_date(batch).numpy()
     none = 0
-    for values, valid, days, guess in zip(*(a.numpy() for a in batch), found, strict=True):
+    for values, valid, days, guess in zip(*(a.numpy() for a in batch.patches), found, strict=True):
         others = [f for f in (0, 1, 3, 4) if valid[f, 3, 3]]
         if not others:
             none += 1
@@ -127,7 +128,7 @@ def test_a_baseline_is_measured_as_a_model_that_gives_its_spectrum_everywhere(ba
         """An autoencoder whose latent is a spectrum, and whose decoder repeats it."""
 
         def encoder(self, values, valid, days):
-            return nearest_date(Batch(values, valid, days))
+            return nearest_date(batch._replace(values=values, valid=valid, days=days))
 
         @property
         def decoder(self):
@@ -139,7 +140,7 @@ def test_a_baseline_is_measured_as_a_model_that_gives_its_spectrum_everywhere(ba
         def neighbourhood(self, latent):
             return torch.stack([latent, torch.zeros_like(latent)], dim=1)
 
-    expected = EncoderTask(Repeating(), SENSOR, CONTEXT, SCALING)(batch)
+    expected = EncoderTask(Repeating(), SENSOR, CONTEXT, SCALING)(Batch({"x": batch}))
     weights = context_weights(CONTEXT, SENSOR.loss)
     found = repeated_terms(spectra, batch, weights, Scale(SCALING), SENSOR)
     assert set(found) == {"loss", *METRICS}

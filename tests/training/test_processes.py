@@ -1,36 +1,218 @@
-"""Several processes train the model that one trains, and end together."""
+"""The loop itself; several processes train the model that one trains, and end together."""
 
 import csv
 import multiprocessing
-import time
-from dataclasses import dataclass
+from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
-import torch.distributed as dist
+import torch.distributed
 
 from pipeline_lib.config import Training
-from pipeline_lib.dataset import Draw
+from pipeline_lib.dataset import SampleIndex, cubes_of
 from pipeline_lib.errors import UserError
 from pipeline_lib.models import load_encoder
 from pipeline_lib.training import loop
-from pipeline_lib.training.batches import Batches
-from pipeline_lib.training.processes import run_together
-from pipeline_lib.training.tasks import CRITERION, Task
+from pipeline_lib.training.data import SampleDataset, SensorDataset
+from pipeline_lib.training.runs import TrainingData
+from pipeline_lib.training.tasks import CRITERION, EncoderTask, Task
 
 ROUNDING = 0.05
 """What several processes give equals what one gives but for rounding, which grows from step to
 step and differs between CPUs. Over a whole run it stays far below what another seed changes: the
 tests allow this part of the spread over seeds."""
 SEEDS = (7, 8, 9)
+DEVICES = pytest.mark.parametrize("devices", [1, pytest.param(2, marks=pytest.mark.slow)])
 
 
 @pytest.fixture(autouse=True)
 def nothing_is_left():
     yield
     assert not multiprocessing.active_children()
-    assert not dist.is_initialized()
+    assert not torch.distributed.is_initialized()
+
+
+class Toy(Task):
+    """Learns to make 1 of each value; a part of it learns nothing."""
+
+    def __init__(self):
+        super().__init__()
+        self.model = torch.nn.ModuleList([torch.nn.Linear(1, 1), torch.nn.Linear(1, 1)])
+
+    def forward(self, batch):
+        loss = (self.model[0](batch)[:, 0] - 1) ** 2
+        return {"loss": loss, CRITERION: loss.detach()}
+
+
+class Values(SampleDataset):
+    """Random values, of which one may be broken."""
+
+    def __init__(self, count=65, broken=None):
+        self.count, self.broken = count, broken
+
+    def draw(self, rng, count, where):
+        zeros = np.zeros((self.count, 1), np.int64)
+        rows = np.arange(self.count)
+        return SampleIndex(rows, zeros, zeros.astype(bool), zeros[:, 0], zeros[:, 0])
+
+    def __getitem__(self, drawn):
+        values = torch.from_numpy(np.random.default_rng(0).random((self.count, 1), np.float32))
+        values[torch.arange(self.count) == self.broken] = torch.inf
+        return values[torch.from_numpy(drawn.cube)]
+
+
+def fit(state, *, task=None, broken=None, **keys):
+    """Train on 65 values in batches of 32: the last one has a single sample."""
+    block = Training(**{"threads": 1, "batch_size": 32} | keys)
+    torch.manual_seed(0)
+    task = task or Toy()
+    datasets = {"training": Values(broken=broken), "validation": Values()}
+    data = TrainingData("toy", 1, block, datasets)
+    return loop.fit(task, data, state=state, identity="toy"), task
+
+
+def checkpoint(state):
+    return torch.load(state / "last.ckpt", weights_only=True)
+
+
+@DEVICES
+def test_a_loss_that_is_not_finite_in_one_process_is_named(tmp_path, devices):
+    """The sample is the sixth one of the second batch, which the second process has."""
+    with pytest.raises(UserError, match=r"^the loss .* in epoch 0, batch 1, sample 5;"):
+        fit(tmp_path / "state", devices=devices, broken=37)
+
+
+@DEVICES
+def test_a_time_limit_ends_all_processes(tmp_path, devices):
+    outcome, _ = fit(tmp_path / "s", devices=devices, max_epochs=10**6, max_minutes=0.3 / 60)
+    assert 1 <= outcome.epochs < 10**6
+
+
+@DEVICES
+def test_a_job_of_a_cluster_trains_as_elsewhere(tmp_path, monkeypatch, devices):
+    """As `srun` describes a job with one task: Lightning would start one of four."""
+    variables = {"JOB_NAME": "train", "NTASKS": "4", "PROCID": "3", "LOCALID": "3", "NODEID": "0"}
+    variables |= {"JOB_ID": "7", "STEP_NODELIST": "node", "NNODES": "1"}
+    for name, value in variables.items():
+        monkeypatch.setenv(f"SLURM_{name}", value)
+    outcome, _ = fit(tmp_path / "state", devices=devices, max_epochs=2)
+    assert outcome.epochs == 2
+
+
+def test_the_learning_rate_warms_up_and_falls_on_plateaus(tmp_path):
+    """Three steps per epoch; a criterion that cannot fall is a plateau from the second one on."""
+    keys = {"learning_rate": 1e-3, "warmup_steps": 9, "plateau_patience": 2, "plateau_factor": 0.5}
+    rates = {}
+    for epochs in (1, 2, 3, 4, 5, 7):
+        task = Toy()
+        task.forward = lambda batch, own=task: {
+            "loss": 0 * own.model[0](batch)[:, 0] + 1,
+            CRITERION: torch.ones(len(batch)),
+        }
+        state = tmp_path / str(epochs)
+        fit(state, task=task, max_epochs=epochs, **keys)
+        rates[epochs] = checkpoint(state)["optimizer_states"][0]["param_groups"][0]["lr"]
+    # Of the step that follows: the fourth of nine, and so on.
+    expected = {1: 4 / 9, 2: 7 / 9, 3: 1, 4: 0.5, 5: 0.5, 7: 0.25}
+    assert rates == pytest.approx({epoch: 1e-3 * rate for epoch, rate in expected.items()})
+
+
+@pytest.mark.parametrize(
+    "end",
+    [{"max_epochs": 2}, {"stop_patience": 1, "learning_rate": 3.0}, {"max_minutes": 1e-6}],
+    ids=["last epoch", "early stop", "time limit"],
+)
+def test_a_training_that_has_ended_is_not_trained_further(tmp_path, monkeypatch, end):
+    first, task = fit(tmp_path / "state", **end)
+    assert first.epochs < Training().max_epochs
+
+    def trained(*_):
+        raise AssertionError("trained")
+
+    monkeypatch.setattr(loop._Module, "training_step", trained)
+    again, other = fit(tmp_path / "state", **end)
+    assert again == first
+    for name, value in task.state_dict().items():
+        assert torch.equal(other.state_dict()[name], value)
+
+
+def test_progress_is_shown_on_a_terminal_and_not_in_a_log(tmp_path, monkeypatch, capsys):
+    fit(tmp_path / "log", max_epochs=1)
+    assert capsys.readouterr() == ("", "")
+    monkeypatch.setattr("sys.stdout.isatty", lambda: True)
+    fit(tmp_path / "terminal", max_epochs=1)
+    shown = capsys.readouterr().out
+    assert "Epoch 0" in shown and CRITERION in shown
+
+
+@pytest.mark.slow
+def test_one_step_in_two_processes_has_the_gradients_of_one(world, tmp_path):
+    """Adam's first moment after the first step; 15 samples make shards of eight and seven."""
+    moments = []
+    for devices in (1, 2):
+        trained = load_encoder(world.root / "models" / "optical")
+        trained.autoencoder.requires_grad_(True)
+        cubes = cubes_of(world.cubes["optical"], world.table, "training")
+        dataset = SensorDataset.of(trained, cubes)
+        changes = {"max_epochs": 1, "max_samples": 15, "batch_size": 15, "devices": devices}
+        data = TrainingData(
+            "x",
+            7,
+            world.training.model_copy(update=changes),
+            {"training": dataset, "validation": dataset},
+        )
+        task = EncoderTask(
+            trained.autoencoder, trained.sensor, trained.context, trained.normalisation
+        )
+        loop.fit(task, data, state=tmp_path / str(devices), identity="x")
+        state = checkpoint(tmp_path / str(devices))["optimizer_states"][0]["state"]
+        moments.append(torch.cat([own["exp_avg"].flatten() for own in state.values()]))
+    one, two = moments
+    torch.testing.assert_close(two, one, rtol=0, atol=1e-5 * float(one.abs().max()))
+
+
+@pytest.mark.slow
+def test_a_part_without_gradient_stays_as_it_was(tmp_path):
+    keys = {"max_epochs": 4, "learning_rate": 0.1, "warmup_steps": 0}
+    (_, one), (_, two) = (
+        fit(tmp_path / str(devices), devices=devices, **keys) for devices in (1, 2)
+    )
+    torch.manual_seed(0)
+    untouched = Toy().model
+    for number, name in ((0, "weight"), (0, "bias"), (1, "weight"), (1, "bias")):
+        mine, theirs = (getattr(task.model[number], name).detach() for task in (one, two))
+        torch.testing.assert_close(theirs, mine, rtol=0, atol=1e-6)
+        same = torch.equal(mine, getattr(untouched[number], name))
+        assert same == (number == 1)
+
+
+class Listening(Toy):
+    """Fails if its process listens on any address but the loopback's."""
+
+    def forward(self, batch):
+        inodes = {
+            str(link.readlink()) for link in Path("/proc/self/fd").iterdir() if link.is_symlink()
+        }
+        lines = [
+            line.split()
+            for name in ("tcp", "tcp6")
+            for line in Path("/proc/net", name).read_text().splitlines()[1:]
+        ]
+        listens = [
+            words[1].partition(":")[0]
+            for words in lines
+            if words[3] == "0A" and f"socket:[{words[9]}]" in inodes
+        ]
+        assert listens and set(listens) == {"0100007F"}, listens
+        return super().forward(batch)
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(not Path("/proc/net/tcp").exists(), reason="needs /proc")
+def test_processes_that_train_together_listen_on_the_loopback_alone(tmp_path):
+    """What they send each other is unpickled."""
+    fit(tmp_path / "state", task=Listening(), devices=2, max_epochs=1)
 
 
 @pytest.fixture(scope="module")
@@ -74,15 +256,7 @@ def assert_differs_by_rounding(folder, seeds):
     assert apart <= ROUNDING * truth.std(dim=0).square().mean().sqrt()
 
 
-def test_two_processes_train_what_one_trains(world, uneven, alone, tmp_path):
-    steps = {int(row["step"]) for row in rows_of(alone[0])}
-    assert steps == {5, 10, 15}, "61 samples in batches of 15"
-    both = uneven.model_copy(update={"devices": 2})
-    world.train("optical", tmp_path / "model", tmp_path / "state", training=both)
-    assert_differs_by_rounding(tmp_path / "model", alone)
-    assert not (tmp_path / "state").exists()
-
-
+@pytest.mark.slow
 @pytest.mark.parametrize("devices", [1, 2])
 def test_killed_and_resumed_with_any_number_of_processes(
     world, uneven, alone, tmp_path, monkeypatch, devices
@@ -97,27 +271,21 @@ def test_killed_and_resumed_with_any_number_of_processes(
             raise Killed
         return original(self, batch, batch_idx)
 
-    # The other process does not die, and finds itself alone.
+    steps = {int(row["step"]) for row in rows_of(alone[0])}
+    assert steps == {5, 10, 15}, "61 samples in batches of 15"
     monkeypatch.setattr(loop._Module, "training_step", dying)
-    monkeypatch.setattr("pipeline_lib.training.processes.GRACE_S", 0.1)
-    both = uneven.model_copy(update={"devices": 2})
     with pytest.raises(Killed):
-        world.train("optical", tmp_path / "model", tmp_path / "state", training=both)
+        world.train("optical", tmp_path / "model", tmp_path / "state", training=uneven)
     monkeypatch.undo()
-    epochs = []
-    monkeypatch.setattr(
-        loop._Keeper,
-        "on_train_epoch_start",
-        lambda self, trainer, module: epochs.append(trainer.current_epoch),
-    )
-    resumed = uneven.model_copy(update={"devices": devices})
-    world.train("optical", tmp_path / "model", tmp_path / "state", training=resumed)
-    assert epochs == [1, 2]
+    both = uneven.model_copy(update={"devices": devices})
+    world.train("optical", tmp_path / "model", tmp_path / "state", training=both)
     assert_differs_by_rounding(tmp_path / "model", alone)
+    assert not (tmp_path / "state").exists()
 
 
+@pytest.mark.slow
 def test_fusion_in_two_processes(world, tmp_path):
-    """After one step: the gradients are the same, and so are the losses of the validation."""
+    """After one step: the losses of the validation are the same."""
     for devices in (1, 2):
         changes = {"max_epochs": 1, "max_samples": 15, "warmup_steps": 0, "devices": devices}
         block = world.fusion.model_copy(
@@ -126,97 +294,3 @@ def test_fusion_in_two_processes(world, tmp_path):
         world.fuse(tmp_path / str(devices), tmp_path / "state", block=block)
     for one, two in zip(rows_of(tmp_path / "1"), rows_of(tmp_path / "2"), strict=True):
         assert float(two["loss"]) == pytest.approx(float(one["loss"]), rel=1e-4)
-
-
-class Toy(Task):
-    """Learns to make 1 of each number; a part of it learns nothing."""
-
-    def __init__(self):
-        super().__init__()
-        self.model = torch.nn.ModuleList([torch.nn.Linear(1, 1), torch.nn.Linear(1, 1)])
-
-    def forward(self, batch):
-        loss = (self.model[0](batch)[:, 0] - 1) ** 2
-        return {"loss": loss, CRITERION: loss.detach()}
-
-
-@dataclass(frozen=True)
-class Numbers:
-    """Batches of 32 random numbers, of which one may be broken."""
-
-    broken: int | None = None
-
-    def __call__(self, epoch):
-        zeros = np.zeros((80, 1), np.int64)
-        drawn = Draw(np.arange(80), zeros, zeros.astype(bool), zeros[:, 0], zeros[:, 0])
-        return Batches(drawn, 32, self.cut, abs)
-
-    def cut(self, drawn):
-        values = torch.from_numpy(np.random.default_rng(0).random((80, 1), np.float32))
-        values[torch.arange(80) == self.broken] = torch.inf
-        return values[torch.from_numpy(drawn.cube)]
-
-
-def fit(state, *, devices, broken=None, **keys):
-    block = Training(devices=devices, threads=1, **keys)
-    torch.manual_seed(0)
-    task = Toy()
-    outcome = loop.fit(
-        task,
-        block=block,
-        train=Numbers(broken),
-        validation=Numbers()(0),
-        state=state,
-        identity="toy",
-    )
-    return outcome, task
-
-
-@pytest.mark.parametrize("devices", [1, 2])
-def test_a_loss_that_is_not_finite_in_one_process_is_named_in_all(tmp_path, devices):
-    """The sample is the sixth one of the second batch, which the second process has."""
-    with pytest.raises(UserError, match="not finite in epoch 0, batch 1, sample 5;"):
-        fit(tmp_path / "state", devices=devices, broken=37)
-
-
-def test_a_time_limit_ends_all_processes(tmp_path):
-    outcome, _ = fit(tmp_path / "state", devices=2, max_epochs=10**6, max_minutes=1 / 60)
-    assert 1 <= outcome.epochs < 10**6
-
-
-def test_a_part_without_gradient_stays_as_it_was(tmp_path):
-    keys = {"max_epochs": 4, "learning_rate": 0.1, "warmup_steps": 0}
-    (_, one), (_, two) = (
-        fit(tmp_path / str(devices), devices=devices, **keys) for devices in (1, 2)
-    )
-    torch.manual_seed(0)
-    untouched = Toy().model
-    for number, name in ((0, "weight"), (0, "bias"), (1, "weight"), (1, "bias")):
-        mine, theirs = (getattr(task.model[number], name).detach() for task in (one, two))
-        torch.testing.assert_close(theirs, mine, rtol=0, atol=1e-6)
-        same = torch.equal(mine, getattr(untouched[number], name))
-        assert same == (number == 1)
-
-
-def failing(rank):
-    if rank == 1:
-        raise ValueError("the second process has failed")
-    dist.all_reduce(torch.zeros(1))
-
-
-def test_the_failure_of_another_process_is_told_at_once():
-    begin = time.monotonic()
-    with pytest.raises(Exception, match="the second process has failed"):
-        run_together(2, failing)
-    assert time.monotonic() - begin < 60
-
-
-@pytest.mark.parametrize("devices", [1, 2])
-def test_a_job_of_a_cluster_trains_as_elsewhere(tmp_path, monkeypatch, devices):
-    """As `srun` tells a job with one task: Lightning would make it the order to be one of four."""
-    told = {"JOB_NAME": "train", "NTASKS": "4", "PROCID": "3"}
-    told |= {"LOCALID": "3", "NODEID": "0", "JOB_ID": "7", "STEP_NODELIST": "node", "NNODES": "1"}
-    for name, value in told.items():
-        monkeypatch.setenv(f"SLURM_{name}", value)
-    outcome, _ = fit(tmp_path / "state", devices=devices, max_epochs=2)
-    assert outcome.epochs == 2

@@ -13,12 +13,10 @@ from pipeline_lib.models import Fusion, load_encoder, load_fusion
 from pipeline_lib.models.losses import neighbourhood
 from pipeline_lib.seeds import generator
 from pipeline_lib.training import loop, train_fusion
-from pipeline_lib.training.fusions import load_fusion_source
-from pipeline_lib.training.initialisation import begin
-from pipeline_lib.training.runs import Draws
-from pipeline_lib.training.sources import GappySource, without
+from pipeline_lib.training.data import Batch, FusionDataset, centre_of
+from pipeline_lib.training.initialisation import initialise
+from pipeline_lib.training.runs import TrainingData
 from pipeline_lib.training.tasks import FusionTask
-from pipeline_lib.training.terms import centre_of
 
 
 @pytest.fixture(scope="module")
@@ -49,20 +47,20 @@ def test_fusion_learns_and_names_its_encoders(world, fused):
 def test_pairs_are_the_closest_dates_and_gaps_are_absent(world):
     encoders = {name: load_encoder(world.root / "models" / name) for name in ("optical", "radar")}
     cubes = {name: cubes_of(world.cubes[name], world.table, "training") for name in encoders}
-    source = load_fusion_source(encoders, cubes, "optical")
-    drawn = source.primary.draw(generator(0, "x"), None, "test")
-    lone = np.array([source.primary.index.stack[c].name == "site-4" for c in drawn.cube])
+    dataset = FusionDataset.of(encoders, cubes, "optical")
+    drawn = dataset.draw(generator(0, "x"), None, "test")
+    lone = np.array([dataset.index.stack[c].name == "site-4" for c in drawn.cube])
     assert lone.any() and not lone.all()
-    (batch,) = source.batches(drawn, len(drawn))
-    radar = batch["radar"]
-    np.testing.assert_array_equal(radar["present"].numpy(), ~lone)
-    assert not radar["valid"][torch.from_numpy(lone)].any()
+    (batch,) = dataset.loader(drawn, len(drawn))
+    radar = batch.sensors["radar"]
+    np.testing.assert_array_equal(radar.present.numpy(), ~lone)
+    assert not radar.valid[torch.from_numpy(lone)].any()
     for row in np.flatnonzero(~lone):
-        cube = source.primary.index.stack[drawn.cube[row]]
-        other = source.others["radar"][source.partners["radar"][drawn.cube[row]]]
+        cube = dataset.index.stack[drawn.cube[row]]
+        other = dataset.others["radar"][dataset.partners["radar"][drawn.cube[row]]]
         gaps = other.days - cube.days[drawn.frames[row, 2]]
-        assert abs(radar["offset"][row]) == np.abs(gaps).min()
-        assert radar["offset"][row] in gaps
+        assert abs(radar.offset[row]) == np.abs(gaps).min()
+        assert radar.offset[row] in gaps
 
 
 def test_metrics_of_a_missing_sensor_are_left_out(world, fused):
@@ -158,25 +156,27 @@ def test_one_seed_gives_one_fusion_also_after_a_kill(world, fused, tmp_path, mon
 def samples_of(world, split="training"):
     encoders = {name: load_encoder(world.root / "models" / name) for name in ("optical", "radar")}
     cubes = {name: cubes_of(world.cubes[name], world.table, split) for name in encoders}
-    return encoders, load_fusion_source(encoders, cubes, "optical")
+    return encoders, FusionDataset.of(encoders, cubes, "optical")
 
 
 def test_the_embedding_is_scaled_and_its_scaling_changes_no_metric(world, fused):
     trained = load_fusion(fused)
-    encoders, source = samples_of(world)
-    drawn = source.draw(generator(7, "fusion"), 4096, "test")
+    encoders, dataset = samples_of(world)
+    drawn = dataset.draw(generator(7, "fusion"), 4096, "test")
     task = FusionTask(trained.fusion, trained.block, encoders).eval()
-    (batch,) = source.batches(drawn, len(drawn))
+    (batch,) = dataset.loader(drawn, len(drawn))
     with torch.inference_mode():
         found = task.embedding(batch)
     torch.testing.assert_close(found.mean(dim=0), torch.zeros(4), atol=1e-4, rtol=0)
-    parts = (found, found[batch["radar"]["present"]])
+    parts = (found, found[batch.sensors["radar"].present])
     deviations = torch.stack([part.std(dim=0, correction=0) for part in parts])
     torch.testing.assert_close(deviations.amax(dim=0), torch.ones(4), atol=1e-4, rtol=0)
     assert (deviations.argmax(dim=0) == 1).any(), "some numbers tell of the radar"
     # The metrics beside the weights are those of before the scaling.
-    _, source = samples_of(world, "validation")
-    batches = Draws("fusion", 7, trained.block.training, {"validation": source}).validation()
+    _, dataset = samples_of(world, "validation")
+    batches = TrainingData(
+        "fusion", 7, trained.block.training, {"validation": dataset}
+    ).validation()
     with torch.inference_mode():
         errors = [task(batch) for batch in batches]
     for name in ("optical.centre_mae", "radar.centre_mae", "optical.context_mae"):
@@ -194,71 +194,74 @@ def test_sensors_are_left_out_of_the_training_and_not_of_the_validation(world, t
 
 
 def test_other_sensors_are_left_out_at_random_the_same_each_time(world):
-    _, source = samples_of(world)
-    gappy = GappySource(source, 0.3)
-    drawn = gappy.draw(generator(3, "x"), None, "test")
-    (gaps,) = gappy.batches(drawn, len(drawn))
-    plain = source.draw(generator(3, "x"), None, "test")
-    (batch,) = source.batches(plain, len(plain))
-    assert all(torch.equal(gaps["optical"][key], value) for key, value in batch["optical"].items())
-    assert torch.equal(gaps["radar"]["values"], batch["radar"]["values"])
-    left_out = batch["radar"]["present"] & ~gaps["radar"]["present"]
-    assert not (gaps["radar"]["present"] & ~batch["radar"]["present"]).any()
-    assert left_out.sum() / batch["radar"]["present"].sum() == pytest.approx(0.3, abs=0.1)
-    parts = [part["radar"]["present"] for part in gappy.batches(drawn, 7)]
-    assert torch.equal(torch.cat(parts), gaps["radar"]["present"])
-    again = gappy.draw(generator(3, "x"), None, "test")
-    assert np.array_equal(again.absent, drawn.absent)
-    assert not np.array_equal(gappy.draw(generator(4, "x"), None, "test").absent, drawn.absent)
-    assert not GappySource(source, 0.0).draw(generator(3, "x"), None, "test").absent.any()
+    _, dataset = samples_of(world)
+    plain = dataset.draw(generator(3, "x"), None, "test")
+    (batch,) = dataset.loader(plain, len(plain))
+    dataset.dropout = 0.3
+    drawn = dataset.draw(generator(3, "x"), None, "test")
+    (gaps,) = dataset.loader(drawn, len(drawn))
+    for part, whole in zip(gaps.sensors["optical"], batch.sensors["optical"], strict=True):
+        assert torch.equal(part, whole)
+    radar, whole = gaps.sensors["radar"], batch.sensors["radar"]
+    assert torch.equal(radar.values, whole.values)
+    assert not (radar.present & ~whole.present).any()
+    left_out = whole.present & ~radar.present
+    assert left_out.sum() / whole.present.sum() == pytest.approx(0.3, abs=0.1)
+    parts = [part.sensors["radar"].present for part in dataset.loader(drawn, 7)]
+    assert torch.equal(torch.cat(parts), radar.present)
+    again = dataset.draw(generator(3, "x"), None, "test")
+    assert np.array_equal(again.dropped, drawn.dropped)
+    other = dataset.draw(generator(4, "x"), None, "test")
+    assert not np.array_equal(other.dropped, drawn.dropped)
 
 
 def test_what_is_left_out_reaches_neither_the_embedding_nor_the_loss(world, fused):
     trained = load_fusion(fused)
-    encoders, source = samples_of(world)
+    encoders, dataset = samples_of(world)
     task = FusionTask(trained.fusion, trained.block, encoders).eval()
-    drawn = source.draw(generator(3, "x"), 40, "test")
-    (batch,) = source.batches(drawn, 40)
-    gone = without(batch, {"radar": torch.ones(40, dtype=torch.bool)})
-    changed = {**gone, "radar": gone["radar"] | {"values": gone["radar"]["values"] + 0.3}}
+    drawn = dataset.draw(generator(3, "x"), 40, "test")
+    (batch,) = dataset.loader(drawn)
+    gone = batch.without_any(["radar"])
+    radar = gone.sensors["radar"]
+    changed = Batch(gone.sensors | {"radar": radar._replace(values=radar.values + 0.3)})
     with torch.inference_mode():
         for name, values in task(gone).items():
             torch.testing.assert_close(task(changed)[name], values, equal_nan=True)
         assert torch.isnan(task(gone)["radar.centre_mae"]).all()
         apart = (task.embedding(gone) - task.embedding(batch)).abs().amax(dim=1)
-    assert (apart[batch["radar"]["present"]] > 1e-3).all()
-    assert (apart[~batch["radar"]["present"]] == 0).all()
+    assert (apart[batch.sensors["radar"].present] > 1e-3).all()
+    assert (apart[~batch.sensors["radar"].present] == 0).all()
 
 
-def beginning(world, **changes):
-    """An untrained task, and the batch of all training samples that it was begun with."""
-    encoders, source = samples_of(world)
+def initialised(world, **changes):
+    """An untrained task, and the batch of all training samples that it was initialised with."""
+    encoders, dataset = samples_of(world)
     block = world.fusion.model_copy(update={"reference": "optical"} | changes)
-    drawn = source.draw(generator(3, "x"), None, "test")
-    (batch,) = source.batches(drawn, len(drawn))
+    drawn = dataset.draw(generator(3, "x"), None, "test")
+    (batch,) = dataset.loader(drawn, len(drawn))
     torch.manual_seed(0)
     latents = {name: encoder.sensor.latent_dim for name, encoder in encoders.items()}
     task = FusionTask(Fusion(latents, block), block, encoders).eval()
-    begin(task, [batch])
+    initialise(task, [batch])
     return task, batch, encoders
 
 
 def test_untrained_the_fusion_gives_back_what_the_encoders_alone_do(world):
     """Four numbers for five."""
-    task, batch, encoders = beginning(world)
+    task, batch, encoders = initialised(world)
     with torch.inference_mode():
         errors, latents = task(batch), task.latents(batch)
         for name, encoder in encoders.items():
-            truth = centre_of(batch[name]["values"])
+            truth = centre_of(batch.sensors[name].values)
             alone = (encoder.autoencoder.decoder.centre(latents[name]) - truth).abs()
-            here = batch[name]["present"]
+            here = batch.sensors[name].present
             assert errors[f"{name}.centre_mae_scaled"][here].mean() < 1.1 * alone[here].mean()
 
 
 def test_a_rare_sensor_weighs_as_much_as_the_others(world):
     """Some of the samples have no radar; its terms count by so much more where it is."""
-    task, batch, _ = beginning(world, joint_weight=0.0)
-    here = batch["radar"]["present"]
+    task, batch, _ = initialised(world, joint_weight=0.0)
+    here = batch.sensors["radar"].present
     torch.testing.assert_close(task.shares, torch.stack([torch.tensor(1.0), here.float().mean()]))
     with torch.inference_mode():
         whole = task(batch)["loss"]
@@ -268,16 +271,18 @@ def test_a_rare_sensor_weighs_as_much_as_the_others(world):
     assert (whole[here] > plain[here]).all()
 
 
-def test_the_beginning_keeps_the_centre_or_the_surroundings_as_the_loss_wants(world):
-    """Of one number, the more the neighbourhood weigh, the less is left of the centre."""
+def test_the_initialisation_keeps_the_centre_or_the_neighbourhood_as_the_loss_weighs_them(world):
+    """Of one dimension: the more the neighbourhood weighs, the less is left of the centre."""
     found = []
     for weight in (0.0, 1000.0):
-        task, batch, encoders = beginning(world, embedding_dim=1, neighbourhood_weight=weight)
+        task, batch, encoders = initialised(world, embedding_dim=1, neighbourhood_weight=weight)
         with torch.inference_mode():
             back = task.model.split(task.embedding(batch))["optical"]
             decoder = encoders["optical"].autoencoder.decoder
-            around, enough = neighbourhood(batch["optical"]["values"], batch["optical"]["valid"])
+            own = batch.sensors["optical"]
+            target = centre_of(own.values)
+            around, enough = neighbourhood(own.values, own.valid)
             missed = (decoder.neighbourhood(back) - around).abs()[enough].mean()
-            centre = (decoder.centre(back) - centre_of(batch["optical"]["values"])).abs().mean()
+            centre = (decoder.centre(back) - target).abs().mean()
         found.append((float(centre), float(missed)))
     assert found[0][0] < found[1][0] and found[0][1] > found[1][1]

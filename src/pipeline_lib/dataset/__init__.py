@@ -8,15 +8,15 @@ from pipeline_lib.dataset.normalisation import (
     fit_normalisation,
     valid_pixels,
 )
-from pipeline_lib.dataset.samples import Draw, Samples, SequenceIndex, cut_patches
+from pipeline_lib.dataset.samples import SampleIndex, Samples, SequenceIndex, cut_patches
 from pipeline_lib.dataset.split import read_split, split_sites, write_split
 from pipeline_lib.dataset.stacks import CubeArrays, load_stack
 from pipeline_lib.dataset.windows import closest_frames, window_frames, window_step
 
 __all__ = [
     "CubeArrays",
-    "Draw",
     "Normalisation",
+    "SampleIndex",
     "Samples",
     "SequenceIndex",
     "check_cube_bands",

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence as Several
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
@@ -15,7 +15,7 @@ TRIES = 16
 
 
 @dataclass(frozen=True)
-class Draw:
+class SampleIndex:
     """Which frames and pixels make up some samples.
 
     Parameters
@@ -28,6 +28,8 @@ class Draw:
         ``(sample, frame)``: False where a window reaches beyond the record.
     top, left
         ``(sample,)``: first row and column of the patch.
+    dropped
+        ``(sample, other sensor)``: sensors left out of a sample in training; None: none is.
     """
 
     cube: NDArray[np.int64]
@@ -35,19 +37,15 @@ class Draw:
     present: NDArray[np.bool_]
     top: NDArray[np.int64]
     left: NDArray[np.int64]
+    dropped: NDArray[np.bool_] | None = None
 
     def __len__(self) -> int:
         return len(self.cube)
 
-    def take(self, index: NDArray[np.int64] | slice) -> Draw:
+    def take(self, rows: NDArray[np.int64] | slice) -> SampleIndex:
         """Some of the samples."""
-        return Draw(
-            self.cube[index],
-            self.frames[index],
-            self.present[index],
-            self.top[index],
-            self.left[index],
-        )
+        parts = {name: part[rows] for name, part in vars(self).items() if part is not None}
+        return replace(self, **parts)
 
 
 @dataclass(frozen=True)
@@ -116,8 +114,8 @@ class SequenceIndex:
         f, y, x = np.nonzero(usable)
         return np.stack([np.full(len(f), number), first[f], top[y], left[x]], axis=1)
 
-    def draw(self, rng: np.random.Generator, count: int | None = None) -> Draw:
-        """Draw one sample from each sequence, in random order.
+    def draw(self, rng: np.random.Generator, count: int | None = None) -> SampleIndex:
+        """SampleIndex one sample from each sequence, in random order.
 
         The middle frame is valid at the centre pixel, and apart from that all choices of frames
         in their order are equally likely. A choice that spans more than
@@ -137,7 +135,7 @@ class SequenceIndex:
         for number in np.unique(self._cube[order]):
             rows = np.flatnonzero(self._cube[order] == number)
             frames[rows], good[rows] = self._draw_frames(int(number), order[rows], rng)
-        drawn = Draw(
+        drawn = SampleIndex(
             self._cube[order],
             frames,
             np.ones(frames.shape, bool),
@@ -172,7 +170,7 @@ class SequenceIndex:
             good[open_] = days[:, -1] - days[:, 0] <= self.sequence.max_span_days
         return frames, good
 
-    def cut(self, drawn: Draw) -> Samples:
+    def cut(self, drawn: SampleIndex) -> Samples:
         """Cut the patches of some samples out of the stack."""
         bands = self.stack[0].values.shape[1]
         return cut_patches(self.stack, drawn, context=self.context, bands=bands)
@@ -199,7 +197,7 @@ def _around(
 
 
 def cut_patches(
-    stack: Several[CubeArrays], drawn: Draw, *, context: Context, bands: int
+    stack: Several[CubeArrays], drawn: SampleIndex, *, context: Context, bands: int
 ) -> Samples:
     """Cut patches of some bands out of a stack; frames that are not present are invalid."""
     size = context.patch_px

@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pipeline_lib.config import Context
-from pipeline_lib.dataset import CubeArrays, Draw, Normalisation
+from pipeline_lib.dataset import CubeArrays, Normalisation, SampleIndex
 from pipeline_lib.dataset.stacks import QUANTUM
 from pipeline_lib.errors import UserError
 
@@ -117,7 +117,7 @@ def next_valid(valid: NDArray[np.bool_], days: NDArray[np.int64], frame: int) ->
 
 def context_targets(
     stack: Sequence[CubeArrays],
-    drawn: Draw,
+    drawn: SampleIndex,
     *,
     context: Context,
     normalisation: Normalisation,

@@ -20,24 +20,22 @@ from sklearn.decomposition import PCA
 from sklearn.impute import SimpleImputer
 from torch import Tensor
 
-from pipeline_lib.dataset import Draw, SequenceIndex, cube_name, cubes_of, read_split
+from pipeline_lib.dataset import SampleIndex, SequenceIndex, cube_name, cubes_of, read_split
 from pipeline_lib.errors import UserError
 from pipeline_lib.evaluate.probe_scores import NEAREST_TARGETS, Origin, target_scores
 from pipeline_lib.evaluate.probe_targets import Array, Targets, Truth, context_targets
-from pipeline_lib.evaluate.reconstruction_errors import encoder_source, fusion_source
+from pipeline_lib.evaluate.reconstruction_errors import fusion_dataset
 from pipeline_lib.files import write_json
 from pipeline_lib.models import TrainedEncoder, TrainedFusion, load_encoder, load_fusion
 from pipeline_lib.seeds import generator
+from pipeline_lib.training.data import Batch, SampleDataset, SensorDataset, centre_of
 from pipeline_lib.training.groups import land_cover_of
-from pipeline_lib.training.sources import EncoderSource, FusionBatch, FusionSource, without_any
 from pipeline_lib.training.tasks import FusionTask
-from pipeline_lib.training.terms import centre_of
 
 FITTED_ON = "training"
 SCORED_ON = ("validation", "test")
 ROUNDS = 8
 """Maximum number of samples of one sequence, on different dates: small runs have few sequences."""
-BATCH = 256
 
 
 @dataclass(frozen=True)
@@ -103,14 +101,15 @@ def probed_samples(
 
     Raises UserError if no sample can be drawn.
     """
-    source = encoder_source(trained, cubes)
-    drawn = _distinct(source, trained, rng, max_samples)
+    dataset = SensorDataset.of(trained, cubes)
+    drawn = _distinct(dataset, trained, rng, max_samples)
     spectra, embeddings = [], []
     with torch.inference_mode():
-        for batch in source.batches(drawn, BATCH):
-            spectra.append(centre_of(batch.values).double().numpy())
-            embeddings.append(trained.autoencoder.encoder(*batch).double().numpy())
-    described = _described(source.index, drawn, trained, facts)
+        for batch in dataset.loader(drawn):
+            own = batch.sensors[trained.name]
+            spectra.append(centre_of(own.values).double().numpy())
+            embeddings.append(trained.autoencoder.encoder(*own.patches).double().numpy())
+    described = _described(dataset.index, drawn, trained, facts)
     return Probed(np.concatenate(spectra), np.concatenate(embeddings), *described)
 
 
@@ -128,40 +127,40 @@ def fused_samples(
     Raises UserError as `probed_samples`, or if the encoders are not the fusion's.
     """
     trained.check_encoders(encoders)
-    source = fusion_source(trained, encoders, cubes)
+    dataset = fusion_dataset(trained, encoders, cubes)
     reference = encoders[trained.block.reference]
-    drawn = _distinct(source, reference, rng, max_samples)
+    drawn = _distinct(dataset, reference, rng, max_samples)
     task = FusionTask(trained.fusion, trained.block, encoders).eval()
     spectra, latents, embeddings, alone = [], [], [], []
     with torch.inference_mode():
-        for batch in source.batches(drawn, BATCH):
-            centres = {name: centre_of(batch[name]["values"]) for name in task.names}
+        for batch in dataset.loader(drawn):
+            centres = {name: centre_of(batch.sensors[name].values) for name in task.names}
             spectra.append(_side_by_side(centres, batch))
             latents.append(_side_by_side(task.latents(batch), batch))
             embeddings.append(task.embedding(batch).double().numpy())
-            masked = without_any(batch, source.others)
+            masked = batch.without_any(dataset.others)
             alone.append(task.embedding(masked).double().numpy())
-    described = _described(source.primary.index, drawn, reference, facts)
+    described = _described(dataset.index, drawn, reference, facts)
     return Probed(
         np.concatenate(spectra),
         np.concatenate(embeddings),
         *described,
         latents=np.concatenate(latents),
-        reference_only=np.concatenate(alone) if source.others else None,
+        reference_only=np.concatenate(alone) if dataset.others else None,
     )
 
 
-def _side_by_side(features: Mapping[str, Tensor], batch: FusionBatch) -> Array:
+def _side_by_side(features: Mapping[str, Tensor], batch: Batch) -> Array:
     """Features of all sensors, NaN where a sensor is absent."""
     parts = [
-        torch.where(batch[name]["present"][:, None], values, torch.nan)
+        torch.where(batch.sensors[name].present[:, None], values, torch.nan)
         for name, values in features.items()
     ]
     return np.asarray(torch.cat(parts, dim=1).double())
 
 
 def _described(
-    index: SequenceIndex, drawn: Draw, trained: TrainedEncoder, facts: SiteFacts
+    index: SequenceIndex, drawn: SampleIndex, trained: TrainedEncoder, facts: SiteFacts
 ) -> tuple[Targets, Origin]:
     """Targets and origin of drawn samples of a sensor."""
     targets = context_targets(
@@ -183,16 +182,16 @@ def _described(
 
 
 def _distinct(
-    source: EncoderSource | FusionSource,
+    dataset: SampleDataset,
     trained: TrainedEncoder,
     rng: np.random.Generator,
     max_samples: int,
-) -> Draw:
+) -> SampleIndex:
     """Samples of different pixels and dates, drawn repeatedly where there are few sequences."""
-    parts: list[Draw] = []
+    parts: list[SampleIndex] = []
     for _ in range(ROUNDS):
-        parts.append(source.draw(rng, max_samples, f"probes of {trained.name}"))
-        drawn = Draw(
+        parts.append(dataset.draw(rng, max_samples, f"probes of {trained.name}"))
+        drawn = SampleIndex(
             *(
                 np.concatenate([getattr(part, name) for part in parts])
                 for name in ("cube", "frames", "present", "top", "left")

@@ -11,15 +11,13 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from pipeline_lib.dataset import Draw
+from pipeline_lib.dataset import SampleIndex
 from pipeline_lib.models import TrainedEncoder, TrainedFusion
 from pipeline_lib.seeds import generator
-from pipeline_lib.training.batches import Batch
-from pipeline_lib.training.fusions import load_fusion_source
-from pipeline_lib.training.groups import BATCH, Chosen, Errors, Rows, choose, means, measure
-from pipeline_lib.training.sources import EncoderSource, FusionBatch, FusionSource, without_any
+from pipeline_lib.training.data import Batch, FusionDataset, SensorBatch, SensorDataset, centre_of
+from pipeline_lib.training.groups import Chosen, Errors, Rows, choose, means, measure
 from pipeline_lib.training.tasks import CRITERION, EncoderTask, FusionTask
-from pipeline_lib.training.terms import METRICS, centre_of, repeated_terms
+from pipeline_lib.training.terms import METRICS, repeated_terms
 
 Spectra = NDArray[np.float64]
 Evaluation = dict[str, Any]
@@ -77,18 +75,22 @@ def encoder_evaluation(
     UserError
         If no sample can be drawn.
     """
-    source = encoder_source(trained, cubes)
-    drawn = source.draw(generator(seed, "evaluation"), None, f"evaluation of {trained.name}")
-    chosen = choose(drawn, source.index, land_cover, max_samples)
+    dataset = SensorDataset.of(trained, cubes)
+    drawn = dataset.draw(generator(seed, "evaluation"), None, f"evaluation of {trained.name}")
+    chosen = choose(drawn, dataset.index, land_cover, max_samples)
     task = _task(trained)
     mean, axes = principal_components(spectra)
 
-    def repeated(spectrum: Callable[[Batch], Tensor]) -> Callable[[Batch], dict[str, Tensor]]:
-        return lambda batch: repeated_terms(
-            spectrum(batch), batch, task.weights, task.scale, task.sensor
-        )
+    def repeated(
+        spectrum: Callable[[SensorBatch], Tensor],
+    ) -> Callable[[Batch], dict[str, Tensor]]:
+        def terms(batch: Batch) -> dict[str, Tensor]:
+            own = batch.sensors[trained.name]
+            return repeated_terms(spectrum(own), own, task.weights, task.scale, task.sensor)
 
-    def projected(count: int) -> Callable[[Batch], Tensor]:
+        return terms
+
+    def projected(count: int) -> Callable[[SensorBatch], Tensor]:
         return lambda batch: _project(centre_of(batch.values), mean, axes[:count])
 
     methods: dict[str, Callable[[Batch], dict[str, Tensor]]] = {
@@ -97,7 +99,7 @@ def encoder_evaluation(
         "adjacent_pixel": repeated(adjacent_pixel),
         **{f"pca_{count}": repeated(projected(count)) for count in components},
     }
-    return _summary(measure(source.batches(chosen.drawn, BATCH), methods), chosen, means)
+    return _summary(measure(dataset.loader(chosen.drawn), methods), chosen, means)
 
 
 def centre_spectra(
@@ -110,10 +112,10 @@ def centre_spectra(
     UserError
         If no sample can be drawn.
     """
-    source = encoder_source(trained, cubes)
+    dataset = SensorDataset.of(trained, cubes)
     rng = generator(seed, "evaluation")
-    drawn = source.draw(rng, max_samples, f"principal components of {trained.name}")
-    return source.spectra(drawn).double().numpy()
+    drawn = dataset.draw(rng, max_samples, f"principal components of {trained.name}")
+    return dataset.spectra(drawn).double().numpy()
 
 
 def fusion_evaluation(
@@ -160,13 +162,13 @@ def fusion_evaluation(
     """
     trained.check_encoders(encoders)
     own = {name: encoders[name] for name in trained.encoders}
-    source = fusion_source(trained, own, cubes)
+    dataset = fusion_dataset(trained, own, cubes)
     where = "evaluation of the fusion"
-    drawn = source.primary.draw(generator(seed, "evaluation"), None, where)
-    chosen = choose(drawn, source.primary.index, land_cover, max_samples)
+    drawn = dataset.draw(generator(seed, "evaluation"), None, where)
+    chosen = choose(drawn, dataset.index, land_cover, max_samples)
     tasks = {name: _task(encoder) for name, encoder in own.items()}
     model = FusionTask(trained.fusion, trained.block, own).eval()
-    methods: dict[str, Callable[[FusionBatch], dict[str, Tensor]]] = {
+    methods: dict[str, Callable[[Batch], dict[str, Tensor]]] = {
         "model": model,
         "encoder_alone": lambda batch: _alone(tasks, batch),
     }
@@ -174,15 +176,15 @@ def fusion_evaluation(
     if count < spectra.shape[1] and count <= len(spectra):
         mean, axes = principal_components(spectra)
         methods[f"pca_{count}"] = lambda batch: _joint(tasks, batch, mean, axes[:count])
-    several = _left_out(source)
+    several = _left_out(dataset)
     gaps = {label: _without(model, names) for label, names in several.items()}
-    errors = measure(source.batches(chosen.drawn, BATCH), methods | gaps)
+    errors = measure(dataset.loader(chosen.drawn), methods | gaps)
     missed = {label: errors.pop(label) for label in gaps}
 
     def average(found: Errors, rows: Rows) -> dict[str, dict[str, float]]:
         return _by_sensor(means(found, rows), own)
 
-    hidden = hidden_dates(chosen.drawn, source, seed)
+    hidden = hidden_dates(chosen.drawn, dataset, seed)
     absence = {}
     for label, names in several.items():
         present = [np.isfinite(errors["model"][f"{name}.{CRITERION}"]) for name in names]
@@ -193,14 +195,14 @@ def fusion_evaluation(
     return {**_summary(errors, chosen, average), "absence": absence}
 
 
-def _left_out(source: FusionSource) -> dict[str, tuple[str, ...]]:
+def _left_out(dataset: FusionDataset) -> dict[str, tuple[str, ...]]:
     """What is left out in turn: each sensor but the reference, and all of these if several."""
-    found: dict[str, tuple[str, ...]] = {name: (name,) for name in source.others}
+    found: dict[str, tuple[str, ...]] = {name: (name,) for name in dataset.others}
     return found if len(found) < 2 else {**found, " + ".join(found): tuple(found)}
 
 
-def _without(model: FusionTask, names: Sequence[str]) -> Callable[[FusionBatch], dict[str, Tensor]]:
-    return lambda batch: model(without_any(batch, names))
+def _without(model: FusionTask, names: Sequence[str]) -> Callable[[Batch], dict[str, Tensor]]:
+    return lambda batch: model(batch.without_any(names))
 
 
 def _absences(
@@ -212,9 +214,9 @@ def _absences(
     return dict(zip(ABSENCES, cases, strict=True))
 
 
-def hidden_dates(drawn: Draw, source: FusionSource, seed: int) -> NDArray[np.bool_]:
+def hidden_dates(drawn: SampleIndex, dataset: FusionDataset, seed: int) -> NDArray[np.bool_]:
     """Whether samples lie on the half of their cube's dates that other sensors are left out of."""
-    stack = source.primary.index.stack
+    stack = dataset.index.stack
     centre = drawn.frames[:, drawn.frames.shape[1] // 2]
     found = np.zeros(len(drawn), bool)
     for number in np.unique(drawn.cube):
@@ -240,17 +242,17 @@ def joint_spectra(
     UserError
         If no sample can be drawn.
     """
-    source = fusion_source(trained, encoders, cubes)
+    dataset = fusion_dataset(trained, encoders, cubes)
     where = "principal components of all sensors"
-    drawn = source.primary.draw(generator(seed, "evaluation"), max_samples, where)
+    drawn = dataset.draw(generator(seed, "evaluation"), max_samples, where)
     found = []
-    for batch in source.batches(drawn, BATCH):
+    for batch in dataset.loader(drawn):
         stacked, everywhere = _stacked(batch, list(trained.encoders))
         found.append(stacked[everywhere].double().numpy())
     return np.concatenate(found)
 
 
-def nearest_date(batch: Batch) -> Tensor:
+def nearest_date(batch: SensorBatch) -> Tensor:
     """Spectra ``(B, C)`` of the centre pixel in the valid frame closest in time to the centre's.
 
     NaN where the pixel is valid in no other frame.
@@ -264,7 +266,7 @@ def nearest_date(batch: Batch) -> Tensor:
     return spectra.masked_fill(~here.any(dim=1)[:, None], torch.nan)
 
 
-def adjacent_pixel(batch: Batch) -> Tensor:
+def adjacent_pixel(batch: SensorBatch) -> Tensor:
     """Spectra ``(B, C)`` of a valid direct neighbour in the centre's frame; NaN without one."""
     frame, middle = batch.values.shape[1] // 2, batch.values.shape[-1] // 2
     spectra = torch.full_like(batch.values[:, frame, :, middle, middle], torch.nan)
@@ -275,19 +277,14 @@ def adjacent_pixel(batch: Batch) -> Tensor:
     return spectra
 
 
-def encoder_source(trained: TrainedEncoder, cubes: Iterable[Path]) -> EncoderSource:
-    """Samples of some cubes, as an encoder wants them, in memory."""
-    return EncoderSource.load(sorted(cubes), trained.sensor, trained.context, trained.normalisation)
-
-
-def fusion_source(
+def fusion_dataset(
     trained: TrainedFusion,
     encoders: Mapping[str, TrainedEncoder],
     cubes: Mapping[str, Sequence[Path]],
-) -> FusionSource:
+) -> FusionDataset:
     """Samples of some cubes of all sensors of a fusion, in memory."""
     own = {name: encoders[name] for name in trained.encoders}
-    return load_fusion_source(
+    return FusionDataset.of(
         own, {name: sorted(cubes[name]) for name in own}, trained.block.reference
     )
 
@@ -343,15 +340,15 @@ def _project(spectra: Tensor, mean: Tensor, axes: Tensor) -> Tensor:
     return (mean + apart @ axes.T @ axes).float()
 
 
-def _alone(tasks: Mapping[str, EncoderTask], batch: FusionBatch) -> dict[str, Tensor]:
+def _alone(tasks: Mapping[str, EncoderTask], batch: Batch) -> dict[str, Tensor]:
     """Errors of each sensor's own autoencoder, NaN where the sensor is absent."""
     terms: dict[str, Tensor] = {}
     for sensor, task in tasks.items():
-        own = batch[sensor]
-        here = own["present"]
+        own = batch.sensors[sensor]
+        here = own.present
         found: dict[str, Tensor] = {}
         if here.any():
-            found = task(Batch(own["values"][here], own["valid"][here], own["days"][here]))
+            found = task(Batch({sensor: own.take(here)}))
         for metric in ("loss", *METRICS):
             terms[f"{sensor}.{metric}"] = values = torch.full((len(here),), torch.nan)
             if found:
@@ -360,22 +357,22 @@ def _alone(tasks: Mapping[str, EncoderTask], batch: FusionBatch) -> dict[str, Te
 
 
 def _joint(
-    tasks: Mapping[str, EncoderTask], batch: FusionBatch, mean: Tensor, axes: Tensor
+    tasks: Mapping[str, EncoderTask], batch: Batch, mean: Tensor, axes: Tensor
 ) -> dict[str, Tensor]:
     """Errors of principal components of all sensors' centres, NaN where one is absent."""
     stacked, everywhere = _stacked(batch, list(tasks))
     guess = _project(stacked, mean, axes).masked_fill(~everywhere[:, None], torch.nan)
-    sizes = [batch[sensor]["values"].shape[2] for sensor in tasks]
+    sizes = [batch.sensors[sensor].values.shape[2] for sensor in tasks]
     terms: dict[str, Tensor] = {}
     for (sensor, task), part in zip(tasks.items(), torch.split(guess, sizes, dim=1), strict=True):
-        own = Batch(*(batch[sensor][field] for field in Batch._fields))
+        own = batch.sensors[sensor]
         found = repeated_terms(part, own, task.weights, task.scale, task.sensor)
         terms |= {f"{sensor}.{metric}": values for metric, values in found.items()}
     return terms
 
 
-def _stacked(batch: FusionBatch, sensors: Sequence[str]) -> tuple[Tensor, Tensor]:
+def _stacked(batch: Batch, sensors: Sequence[str]) -> tuple[Tensor, Tensor]:
     """Centre spectra of all sensors side by side ``(B, C)``, and where all are present ``(B,)``."""
-    centres = [centre_of(batch[sensor]["values"]) for sensor in sensors]
-    present = [batch[sensor]["present"] for sensor in sensors]
+    centres = [centre_of(batch.sensors[sensor].values) for sensor in sensors]
+    present = [batch.sensors[sensor].present for sensor in sensors]
     return torch.cat(centres, dim=1), torch.stack(present).all(dim=0)

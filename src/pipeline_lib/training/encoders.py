@@ -5,7 +5,6 @@ from __future__ import annotations
 from functools import partial
 from pathlib import Path
 
-import torch
 from torch import Tensor
 
 from pipeline_lib.config import Context, Sensor, Training
@@ -13,12 +12,18 @@ from pipeline_lib.dataset import Normalisation
 from pipeline_lib.errors import UserError
 from pipeline_lib.models import Autoencoder, save_encoder
 from pipeline_lib.seeds import generator
-from pipeline_lib.training.runs import CUBES, Draws, splits_of, train_and_save, weights_seed
-from pipeline_lib.training.sources import EncoderSource, data_digest
+from pipeline_lib.training.data import SensorDataset, data_digest
+from pipeline_lib.training.runs import (
+    CUBES,
+    TrainingData,
+    initial_weights,
+    splits_of,
+    train_and_save,
+)
 from pipeline_lib.training.tasks import EncoderTask
 
 SPECTRA = 8192
-"""Spectra, at most, that principal components are taken of: they move no more beyond it."""
+"""Spectra, at most, that principal components are taken of: beyond it they hardly change."""
 
 
 def train_encoder(
@@ -39,8 +44,6 @@ def train_encoder(
 
     Parameters
     ----------
-    sensor_name, sensor, context, training
-        What is trained, and how.
     seed
         Seed of the weights and of all draws.
     cubes
@@ -64,22 +67,22 @@ def train_encoder(
     chosen = splits_of(cubes, split_table, sensor_name)
     scaling = Normalisation.read(normalisation)
     scaling.check_bands(sensor.bands, str(normalisation))
-    sources = {
-        split: EncoderSource.load(paths, sensor, context, scaling, state / CUBES / split)
+    datasets = {
+        split: SensorDataset.load(
+            sensor_name, paths, sensor, context, scaling, state / CUBES / split
+        )
         for split, paths in chosen.items()
     }
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(weights_seed(seed, sensor_name))
+    with initial_weights(seed, sensor_name):
         autoencoder = Autoencoder(sensor, context)
     if sensor.encoder.components:
-        autoencoder.initialise(_spectra(sources["training"], sensor_name, sensor, seed))
-    task = EncoderTask(autoencoder, sensor, context, scaling)
+        spectra = _spectra(datasets["training"], sensor.encoder.components, seed)
+        autoencoder.initialise(spectra)
     train_and_save(
-        task,
-        Draws(sensor_name, seed, training, sources),
+        EncoderTask(autoencoder, sensor, context, scaling),
+        TrainingData(sensor_name, seed, training, datasets),
         chosen=chosen,
         split_table=split_table,
-        held_out=sources["validation"].index,
         identity={
             "sensor": sensor.model_dump(mode="json"),
             "context": context.model_dump(mode="json"),
@@ -101,13 +104,13 @@ def train_encoder(
     )
 
 
-def _spectra(source: EncoderSource, name: str, sensor: Sensor, seed: int) -> Tensor:
-    """Spectra that the first numbers of the latent are the principal components of."""
-    what = f"principal components of {name}"
-    drawn = source.draw(generator(seed, what), SPECTRA, what)
-    if len(drawn) <= sensor.encoder.components:
+def _spectra(dataset: SensorDataset, components: int, seed: int) -> Tensor:
+    """Spectra whose principal components become the first dimensions of the latent."""
+    what = f"principal components of {dataset.name}"
+    drawn = dataset.draw(generator(seed, what), SPECTRA, what)
+    if len(drawn) <= components:
         raise UserError(
-            f"sensors.{name}.encoder.components: {len(drawn)} training samples do not suffice for "
-            f"{sensor.encoder.components} components; add cubes or lower it"
+            f"sensors.{dataset.name}.encoder.components: {len(drawn)} training samples do not "
+            f"suffice for {components} components; add cubes or lower it"
         )
-    return source.spectra(drawn)
+    return dataset.spectra(drawn)

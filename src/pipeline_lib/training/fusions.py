@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -11,22 +12,28 @@ import torch
 
 from pipeline_lib.config import Context
 from pipeline_lib.config import Fusion as FusionBlock
-from pipeline_lib.dataset import cubes_of, load_stack
+from pipeline_lib.dataset import cubes_of
 from pipeline_lib.errors import UserError
 from pipeline_lib.files import digest_of
 from pipeline_lib.models import Fusion, TrainedEncoder, load_encoder, save_fusion
 from pipeline_lib.seeds import generator
-from pipeline_lib.training.initialisation import Inputs, begin
-from pipeline_lib.training.loop import threads
-from pipeline_lib.training.runs import CUBES, Draws, splits_of, train_and_save, weights_seed
-from pipeline_lib.training.sources import PART, FusionSource, GappySource, data_digest
+from pipeline_lib.training.data import FusionDataset, data_digest
+from pipeline_lib.training.initialisation import Inputs, initialise
+from pipeline_lib.training.runs import (
+    CUBES,
+    TrainingData,
+    initial_weights,
+    splits_of,
+    threads,
+    train_and_save,
+)
 from pipeline_lib.training.tasks import FusionTask
 
 NAME = "fusion"
 SAMPLES = 4096
-"""Training samples, at most, that the beginning is fitted on and the embedding is scaled by."""
+"""Training samples, at most, that the fusion is initialised and the embedding scaled on."""
 LEAST_DEVIATION = 1e-6
-"""Standard deviation under which a number of the embedding is constant but for rounding."""
+"""Standard deviation below which a dimension of the embedding is constant but for rounding."""
 
 
 def train_fusion(
@@ -45,7 +52,7 @@ def train_fusion(
 
     Samples are those of the reference sensor; each other sensor joins with the window around
     its frame closest in time, in the cube of the same name. A sensor without such a cube, or
-    without a valid centre pixel in that frame, is absent from the sample.
+    without a valid target pixel in that frame, is absent from the sample.
 
     Parameters
     ----------
@@ -74,26 +81,26 @@ def train_fusion(
         split: {name: cubes_of(list(cubes[name]), split_table, split) for name in trained}
         for split in chosen
     }
-    sources = {
-        split: load_fusion_source(trained, paths, fusion.reference, state / CUBES / split)
+    dropout = {"training": fusion.sensor_dropout, "validation": 0.0}
+    datasets = {
+        split: FusionDataset.of(
+            trained, paths, fusion.reference, state / CUBES / split, dropout[split]
+        )
         for split, paths in used.items()
     }
     data = [data_digest(used[split][name]) for name in trained for split in chosen]
     latents = {name: encoder.sensor.latent_dim for name, encoder in trained.items()}
     digests = {name: encoder.digest for name, encoder in trained.items()}
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(weights_seed(seed, NAME))
+    with initial_weights(seed, NAME):
         task = FusionTask(Fusion(latents, fusion), fusion, trained)
-    drawn = sources["training"].draw(generator(seed, NAME), SAMPLES, f"training of {NAME}")
+    drawn = datasets["training"].draw(generator(seed, NAME), SAMPLES, f"training of {NAME}")
     with threads(fusion.training.threads):
-        inputs = begin(task, sources["training"].batches(drawn, PART))
-    gappy = GappySource(sources["training"], fusion.sensor_dropout)
+        inputs = initialise(task, datasets["training"].loader(replace(drawn, dropped=None)))
     train_and_save(
         task,
-        Draws(NAME, seed, fusion.training, {**sources, "training": gappy}),
+        TrainingData(NAME, seed, fusion.training, datasets),
         chosen=chosen,
         split_table=split_table,
-        held_out=sources["validation"].primary.index,
         identity={
             "fusion": fusion.model_dump(mode="json", exclude={"training"}),
             "encoders": digests,
@@ -116,44 +123,24 @@ def train_fusion(
 def _scale_and_save(
     output: Path, *, task: FusionTask, inputs: Iterable[Inputs], **about: Any
 ) -> None:
-    """Scale the embedding's numbers by some samples, and save.
+    """Scale the dimensions of the embedding by some samples, and save.
 
     Their means become 0, and their variances 1: that of all samples or of those that have all
-    sensors, whichever is larger. A number that tells of a rare sensor hardly varies where that is
-    absent.
+    sensors, whichever is larger. A dimension that follows a rare sensor hardly varies where that
+    is absent.
     """
-    parts, whole = [], []
+    parts, complete = [], []
     with threads(task.block.training.threads), torch.inference_mode():
         for latents, days, present in inputs:
             parts.append(task.model.fuse(latents, days, present).double())
-            whole.append(torch.stack(list(present.values())).all(dim=0))
-    found, complete = torch.cat(parts), torch.cat(whole)
-    deviation = found.std(dim=0, correction=0)
-    if complete.any():
-        deviation = torch.maximum(deviation, found[complete].std(dim=0, correction=0))
-    task.model.scale(found.mean(dim=0), torch.where(deviation > LEAST_DEVIATION, deviation, 1.0))
+            complete.append(torch.stack(list(present.values())).all(dim=0))
+    embedding, rows = torch.cat(parts), torch.cat(complete)
+    deviation = embedding.std(dim=0, correction=0)
+    if rows.any():
+        deviation = torch.maximum(deviation, embedding[rows].std(dim=0, correction=0))
+    deviation = torch.where(deviation > LEAST_DEVIATION, deviation, 1.0)
+    task.model.scale(embedding.mean(dim=0), deviation)
     save_fusion(output, fusion=task.model, **about)
-
-
-def load_fusion_source(
-    encoders: Mapping[str, TrainedEncoder],
-    cubes: Mapping[str, list[Path]],
-    reference: str,
-    folder: Path | None = None,
-) -> FusionSource:
-    """Read the cubes of all sensors, scaled as the encoders want them.
-
-    They are read into memory, or into a folder of each sensor in ``folder`` (see `load_stack`).
-    """
-    return FusionSource(
-        {
-            name: load_stack(cubes[name], encoder.normalisation, folder and folder / name)
-            for name, encoder in encoders.items()
-        },
-        sensors={name: encoder.sensor for name, encoder in encoders.items()},
-        reference=reference,
-        context=encoders[reference].context,
-    )
 
 
 def _encoder(folder: Path, context: Context) -> TrainedEncoder:

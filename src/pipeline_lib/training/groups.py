@@ -5,20 +5,18 @@ from __future__ import annotations
 import csv
 import math
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, TypeVar
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from pipeline_lib.dataset import Draw, SequenceIndex, read_split
-from pipeline_lib.training.batches import Batches
+from pipeline_lib.dataset import SampleIndex, SequenceIndex, read_split
+from pipeline_lib.training.data import Batch, SampleDataset
 from pipeline_lib.training.tasks import CRITERION, Task
 
-BATCH = 256
 CARD_SAMPLES = 2048
 """Samples at most that a model card's results by group are taken from: one CPU reads them in
 seconds, and a class that holds a twentieth of them still has a hundred."""
@@ -31,7 +29,6 @@ Errors = dict[str, NDArray[np.float64]]
 """Metric -> ``(sample,)``, NaN where it does not apply."""
 Groups = dict[str, dict[str, dict[str, float]]]
 """``land_cover`` and ``seasons`` -> group -> metric -> mean."""
-BatchType = TypeVar("BatchType")
 
 
 @dataclass(frozen=True)
@@ -48,7 +45,7 @@ class Chosen:
         ``land_cover`` and ``seasons`` -> group -> rows of ``drawn`` that stand for it.
     """
 
-    drawn: Draw
+    drawn: SampleIndex
     whole: Rows
     groups: dict[str, dict[str, Rows]]
 
@@ -60,36 +57,21 @@ def season_of(days: NDArray[np.int64]) -> NDArray[np.str_]:
 
 
 def land_cover_of(split_table: Path) -> dict[str, str]:
-    """Land-cover class of each cube, from the file of `dataset.write_split`.
-
-    Raises
-    ------
-    UserError
-        If the file is absent or is not such a table.
-    """
+    """Land-cover class of each cube, from the file of `dataset.write_split`."""
     read_split(split_table)
     with Path(split_table).open(newline="") as handle:
         return {row["cube"]: row["land_cover"] for row in csv.DictReader(handle)}
 
 
 def choose(
-    drawn: Draw, index: SequenceIndex, land_cover: Mapping[str, str], count: int | None
+    drawn: SampleIndex, index: SequenceIndex, land_cover: Mapping[str, str], count: int | None
 ) -> Chosen:
     """Choose from samples in random order those that stand for all, each class and each season.
 
-    The first ``count`` stand for all. A class is stood for by its samples among these; where
-    they are fewer than an equal share of ``count``, by the first ones of the class up to that
-    share; so is a season. Rare groups thus get numbers worth reading, and none of the means is
-    biased towards another kind of group.
-
-    Parameters
-    ----------
-    drawn, index
-        The samples, in random order, and the index they were drawn from.
-    land_cover
-        Cube -> class.
-    count
-        None: all stand for all.
+    The first ``count`` stand for all (None: all do). A class is represented by its samples among
+    these; where they are fewer than an equal share of ``count``, by the first ones of the class up
+    to that share; a season likewise. So rare groups get means worth reading, and none of the means
+    is biased towards another kind of group. ``land_cover`` is the class of each cube.
     """
     count = len(drawn) if count is None else min(count, len(drawn))
     classes, seasons = _labels(drawn, index, land_cover)
@@ -111,18 +93,9 @@ def choose(
 
 @torch.inference_mode()
 def measure(
-    batches: Iterable[BatchType],
-    methods: Mapping[str, Callable[[BatchType], dict[str, Tensor]]],
+    batches: Iterable[Batch], methods: Mapping[str, Callable[[Batch], dict[str, Tensor]]]
 ) -> dict[str, Errors]:
-    """Errors of each method, sample by sample.
-
-    Parameters
-    ----------
-    batches
-        The samples.
-    methods
-        Name -> what gives the errors ``(B,)`` of a batch, by metric.
-    """
+    """Errors of each method, sample by sample; a method returns errors ``(B,)`` by metric."""
     parts: dict[str, list[dict[str, Tensor]]] = {name: [] for name in methods}
     for batch in batches:
         for name, method in methods.items():
@@ -136,7 +109,7 @@ def measure(
 def means(errors: Errors, rows: Rows) -> dict[str, float]:
     """Means over the samples that a metric applies to, NaN where there is none.
 
-    Wherever a name ends with that of the criterion, ``samples`` in its place is their number.
+    Beside each name that ends with the criterion's there is ``samples``, their number.
     """
     found: dict[str, float] = {}
     counts: dict[str, int] = {}
@@ -149,31 +122,17 @@ def means(errors: Errors, rows: Rows) -> dict[str, float]:
 
 
 def group_metrics(
-    task: Task, batches: Batches[Any], index: SequenceIndex, land_cover: Mapping[str, str]
+    task: Task, dataset: SampleDataset, drawn: SampleIndex, land_cover: Mapping[str, str]
 ) -> Groups:
     """Metrics of a model by land-cover class and by season, for its card.
 
-    Parameters
-    ----------
-    task
-        With the weights to be measured, on the CPU.
-    batches
-        Of samples in random order; the first `CARD_SAMPLES` of them are measured.
-    index
-        That they were drawn from.
-    land_cover
-        Cube -> class.
-
-    Returns
-    -------
-    dict
-        ``land_cover`` -> class -> metric -> mean, and ``seasons`` likewise; a metric that
-        applies to no sample of a group is left out.
+    The first `CARD_SAMPLES` of the drawn samples, which are in random order, are measured on the
+    CPU. A metric that applies to no sample of a group is left out. ``land_cover`` is the class of
+    each cube.
     """
-    first = replace(batches, drawn=batches.drawn.take(slice(CARD_SAMPLES)))
-    chosen = choose(first.drawn, index, land_cover, None)
+    chosen = choose(drawn.take(slice(CARD_SAMPLES)), dataset.index, land_cover, None)
     # Not the call of the module, which may be compiled for another device.
-    errors = measure(first, {"model": task.eval().forward})["model"]
+    errors = measure(dataset.loader(chosen.drawn), {"model": task.eval().forward})["model"]
     return {
         kind: {name: _finite(means(errors, rows)) for name, rows in found.items()}
         for kind, found in chosen.groups.items()
@@ -188,7 +147,7 @@ def _first(labels: Sequence[str], names: Sequence[str], count: int) -> dict[str,
 
 
 def _labels(
-    drawn: Draw, index: SequenceIndex, land_cover: Mapping[str, str]
+    drawn: SampleIndex, index: SequenceIndex, land_cover: Mapping[str, str]
 ) -> tuple[list[str], list[str]]:
     """Class and season of samples."""
     middle = drawn.frames.shape[1] // 2

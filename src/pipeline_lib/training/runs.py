@@ -2,90 +2,79 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from shutil import rmtree
-from typing import Any, Generic, Protocol, TypeVar
+from typing import Any
 from zlib import crc32
 
-import numpy as np
+import torch
+from torch.utils.data import DataLoader
 
 from pipeline_lib.config import Training
-from pipeline_lib.dataset import Draw, SequenceIndex, cubes_of
+from pipeline_lib.dataset import SampleIndex, cubes_of
 from pipeline_lib.errors import UserError
 from pipeline_lib.files import digest_of
 from pipeline_lib.seeds import generator
-from pipeline_lib.training.batches import VALIDATION_SHARE, Batches
+from pipeline_lib.training.data import Batch, SampleDataset
 from pipeline_lib.training.groups import group_metrics, land_cover_of
-from pipeline_lib.training.loop import fit, threads
 from pipeline_lib.training.tasks import Task
 
 CUBES = "cubes"
 PROGRESS = "progress"
 
-BatchType = TypeVar("BatchType")
-
-
-class Source(Protocol[BatchType]):
-    """Samples of a split."""
-
-    def draw(self, rng: np.random.Generator, count: int | None, where: str) -> Draw:
-        """Draw samples, at most ``count``."""
-
-    def batches(self, drawn: Draw, size: int) -> Batches[BatchType]:
-        """Batches of drawn samples."""
+VALIDATION_SHARE = 0.25
+"""Validation samples at most, as a share of the samples of an epoch: an epoch's validation
+shall not take longer than a tenth of its training."""
 
 
 @dataclass(frozen=True)
-class Draws(Generic[BatchType]):
-    """The batches of a training, which depend on nothing but the seed and the epoch.
+class TrainingData:
+    """The loaders of a training, which depend on nothing but the seed and the epoch's number.
 
-    So a resumed training equals an uninterrupted one, and each of several processes draws the
-    same.
+    So a resumed training equals an uninterrupted one, and all ranks draw the same samples.
 
     Parameters
     ----------
     name
         What is trained.
-    seed
-        Of all draws.
-    block
-        Number of samples of an epoch and of a batch.
-    sources
+    datasets
         ``training`` and ``validation``.
     """
 
     name: str
     seed: int
     block: Training
-    sources: Mapping[str, Source[BatchType]]
+    datasets: Mapping[str, SampleDataset]
 
-    def training(self, epoch: int) -> Batches[BatchType]:
-        """Batches of an epoch."""
+    def training(self, epoch: int, rank: int = 0, world: int = 1) -> DataLoader[Batch]:
+        """Batches of an epoch, drawn anew in each, or one rank's shards of them."""
         rng = generator(self.seed, f"{self.name} training", epoch)
-        return self._batches("training", rng, self.block.max_samples)
+        dataset = self.datasets["training"]
+        drawn = dataset.draw(rng, self.block.max_samples, f"training of {self.name}")
+        return dataset.loader(drawn, self.block.batch_size, rank, world)
 
-    def validation(self) -> Batches[BatchType]:
-        """Batches that every epoch is validated on."""
+    def validation(self, rank: int = 0, world: int = 1) -> DataLoader[Batch]:
+        """Batches that every epoch is validated on, or one rank's shards of them."""
+        dataset, drawn = self.datasets["validation"], self.validation_samples()
+        return dataset.loader(drawn, self.block.batch_size, rank, world)
+
+    def validation_samples(self) -> SampleIndex:
+        """Samples that every epoch is validated on."""
         most = self.block.max_samples
         count = None if most is None else max(1, round(most * VALIDATION_SHARE))
-        return self._batches("validation", generator(self.seed, f"{self.name} validation"), count)
-
-    def _batches(
-        self, split: str, rng: np.random.Generator, count: int | None
-    ) -> Batches[BatchType]:
-        drawn = self.sources[split].draw(rng, count, f"{split} of {self.name}")
-        return self.sources[split].batches(drawn, self.block.batch_size)
+        rng = generator(self.seed, f"{self.name} validation")
+        return self.datasets["validation"].draw(rng, count, f"validation of {self.name}")
 
 
 def train_and_save(
     task: Task,
-    draws: Draws[Any],
+    data: TrainingData,
     *,
     chosen: Mapping[str, list[Path]],
     split_table: Path,
-    held_out: SequenceIndex,
     identity: Mapping[str, Any],
     data_digest: str,
     config_digest: str,
@@ -96,14 +85,12 @@ def train_and_save(
 
     Parameters
     ----------
-    task, draws
+    task, data
         What learns, and from which samples.
     chosen
-        Files of each split; the model's description tells their number.
+        Files of each split; their number goes into the model's description.
     split_table
         File of `dataset.write_split`.
-    held_out
-        Index that the samples of the validation are drawn from.
     identity
         What else the result depends on.
     data_digest, config_digest
@@ -113,25 +100,26 @@ def train_and_save(
     save
         Takes ``metrics``, ``groups``, ``training`` and ``curves``; see `models.save_encoder`.
     """
-    validation = draws.validation()
+    from pipeline_lib.training.loop import fit
+
     outcome = fit(
         task,
-        block=draws.block,
-        train=draws.training,
-        validation=validation,
+        data,
         state=state / PROGRESS,
         identity=digest_of(
             {
                 **identity,
                 # A training may go on with another number of devices.
-                "training": draws.block.model_dump(mode="json", exclude={"devices"}),
-                "seed": draws.seed,
+                "training": data.block.model_dump(mode="json", exclude={"devices"}),
+                "seed": data.seed,
                 "data": data_digest,
             }
         ),
     )
-    with threads(draws.block.threads):
-        groups = group_metrics(task, validation, held_out, land_cover_of(split_table))
+    with threads(data.block.threads):
+        groups = group_metrics(
+            task, data.datasets["validation"], data.validation_samples(), land_cover_of(split_table)
+        )
     save(
         metrics=outcome.metrics,
         groups=groups,
@@ -139,23 +127,25 @@ def train_and_save(
             "cubes": {split: len(paths) for split, paths in chosen.items()},
             "data_digest": data_digest,
             "config_digest": config_digest,
-            "seed": draws.seed,
+            "seed": data.seed,
             "epochs": outcome.epochs,
             "best_epoch": outcome.best_epoch,
         },
         curves=outcome.curves,
     )
-    rmtree(state)
+    remove_state(state)
+
+
+def remove_state(state: Path) -> None:
+    """Remove the state of a finished training; killed meanwhile, it is whole or gone."""
+    removed = state.with_name(f".removed-{state.name}")
+    rmtree(removed, ignore_errors=True)
+    state.rename(removed)
+    rmtree(removed)
 
 
 def splits_of(cubes: list[Path], split_table: Path, what: str) -> dict[str, list[Path]]:
-    """Training and validation files.
-
-    Raises
-    ------
-    UserError
-        If one of them is empty.
-    """
+    """Training and validation files; raises UserError if there are none of one of them."""
     chosen = {name: cubes_of(cubes, split_table, name) for name in ("training", "validation")}
     for name, paths in chosen.items():
         if not paths:
@@ -163,6 +153,20 @@ def splits_of(cubes: list[Path], split_table: Path, what: str) -> dict[str, list
     return chosen
 
 
-def weights_seed(seed: int, name: str) -> int:
-    """Seed of a model's first weights, another one for each name."""
-    return (seed << 32) ^ crc32(name.encode())
+@contextmanager
+def initial_weights(seed: int, name: str) -> Iterator[None]:
+    """Let torch draw the first weights of a model from a seed of its name, for a while."""
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed((seed << 32) ^ crc32(name.encode()))
+        yield
+
+
+@contextmanager
+def threads(count: int) -> Iterator[None]:
+    """Let torch compute with a number of threads, for a while."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(count)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)

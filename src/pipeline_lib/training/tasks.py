@@ -13,11 +13,10 @@ from pipeline_lib.config import Fusion as FusionBlock
 from pipeline_lib.dataset import Normalisation
 from pipeline_lib.models import Autoencoder, Fusion, TrainedEncoder
 from pipeline_lib.models.losses import context_weights, spectral_angle
-from pipeline_lib.training.batches import Batch
+from pipeline_lib.training.data import Batch, centre_of
 from pipeline_lib.training.terms import (
     METRICS,
     Scale,
-    centre_of,
     encoder_loss,
     reconstruction_terms,
 )
@@ -26,12 +25,11 @@ CRITERION = "centre_mae_scaled"
 
 
 class Task(nn.Module):
-    """A module that learns, with the loss and metrics of what it makes of a batch.
+    """Loss and metrics of a model on a batch.
 
-    ``criterion`` is the metric whose least validation value tells the best weights.
-
-    Called on a batch it gives ``loss``, `CRITERION` and metrics, each ``(B,)``; a metric is NaN
-    for a sample that it does not apply to.
+    Called on a batch it returns ``loss``, `CRITERION` and metrics, each ``(B,)``; a metric is NaN
+    for a sample that it does not apply to. The best weights are those with the lowest validation
+    mean of ``criterion``.
     """
 
     model: nn.Module
@@ -41,13 +39,8 @@ class Task(nn.Module):
 class EncoderTask(Task):
     """Reconstruction by one autoencoder.
 
-    The best weights are those of the least error at the centre, as in the paper; where
-    components tell the centre, which training then hardly moves, those of the least loss.
-
-    Parameters
-    ----------
-    autoencoder, sensor, context, normalisation
-        The model, its config blocks and the scaling of its inputs.
+    The best weights are those of the lowest error at the target pixel, as in the paper; where
+    principal components already fix most of that, those of the lowest loss.
     """
 
     model: Autoencoder
@@ -68,13 +61,14 @@ class EncoderTask(Task):
         self.register_buffer("weights", context_weights(context, sensor.loss), persistent=False)
 
     def forward(self, batch: Batch) -> dict[str, Tensor]:
-        """``loss`` and metrics, each ``(B,)``."""
-        latent = self.model.encoder(*batch)
+        """``loss`` and metrics, each ``(B,)``, of a batch of one sensor."""
+        (own,) = batch.sensors.values()
+        latent = self.model.encoder(*own.patches)
         decoder = self.model.decoder
         terms = reconstruction_terms(
-            decoder(latent, batch.days),
+            decoder(latent, own.days),
             decoder.neighbourhood(latent),
-            batch,
+            own,
             self.weights,
             self.scale,
         )
@@ -84,19 +78,19 @@ class EncoderTask(Task):
 class FusionTask(Task):
     """Reconstruction of all sensors from one fused embedding; only the fusion learns.
 
-    The loss of a sample is the sum of: each present sensor's own loss, where the centre weighs
-    more by ``centre_weights`` and the neighbourhood by ``neighbourhood_weight``, over the share of
-    samples that have the sensor; and, times ``joint_weight``, ``1 - SSIM`` plus spectral angle
-    over the scaled bands of all present sensors together.
+    The loss of a sample is the sum of: each present sensor's own loss, where the target pixel
+    weighs more by ``centre_weights`` and the neighbourhood by ``neighbourhood_weight``, over the
+    share of samples that have the sensor; and, times ``joint_weight``, ``1 - SSIM`` plus spectral
+    angle over the scaled bands of all present sensors together.
 
     A sensor's own loss is the paper's weighted MAE and spectral angle, in the proportions that
-    its encoder was trained with. The neighbourhood weigh more since an embedding has fewer
-    numbers than the latents have together: what tells least of the loss is given up first, and
-    that would be the context. A sensor that few samples have would be given up next; by its share
-    it weighs as much as the others.
+    its encoder was trained with. The neighbourhood weighs more because an embedding has fewer
+    dimensions than the latents have together: what contributes least to the loss is given up
+    first, and that would be the context. A sensor that few samples have would be given up next;
+    divided by its share it weighs as much as the others.
 
-    The best weights are those of the least loss: at the centre alone the beginning
-    (`beginnings.begin`), which gives the context up, can hardly be outdone.
+    The best weights are those of the lowest loss: at the target pixel alone the initialisation
+    (`initialisation.initialise`), which gives the context up, can hardly be improved on.
 
     Parameters
     ----------
@@ -136,33 +130,24 @@ class FusionTask(Task):
             self.register_buffer(f"weights_{number}", weights, persistent=False)
 
     @torch.no_grad()
-    def latents(self, batch: Mapping[str, Mapping[str, Tensor]]) -> dict[str, Tensor]:
-        """Sensor -> ``(B, latent)`` of a batch as for `forward`; of absent sensors anything."""
+    def latents(self, batch: Batch) -> dict[str, Tensor]:
+        """Sensor -> ``(B, latent)``; of absent sensors anything."""
         return {
-            name: cast(Autoencoder, model).encoder(*_patches(batch[name]))
+            name: cast(Autoencoder, model).encoder(*batch.sensors[name].patches)
             for name, model in zip(self.names, self.frozen, strict=True)
         }
 
-    def embedding(self, batch: Mapping[str, Mapping[str, Tensor]]) -> Tensor:
-        """``(B, features)`` of a batch as for `forward`."""
+    def embedding(self, batch: Batch) -> Tensor:
+        """``(B, embedding)``."""
         return self.model.fuse(
             self.latents(batch),
-            {name: batch[name]["offset"] for name in self.names},
-            {name: batch[name]["present"] for name in self.names},
+            {name: batch.sensors[name].offset for name in self.names},
+            {name: batch.sensors[name].present for name in self.names},
         )
 
-    def forward(self, batch: Mapping[str, Mapping[str, Tensor]]) -> dict[str, Tensor]:
-        """``loss``, the criterion and each sensor's metrics, each ``(B,)``, NaN where absent.
-
-        Parameters
-        ----------
-        batch
-            Sensor -> ``values``, ``valid``, ``days`` as in `Batch`, and ``offset`` ``(B,)`` and
-            ``present`` ``(B,)`` as in `Fusion.fuse`.
-        """
-        patches = {name: _patches(batch[name]) for name in self.names}
+    def forward(self, batch: Batch) -> dict[str, Tensor]:
+        """``loss``, the criterion and each sensor's metrics, each ``(B,)``, NaN where absent."""
         frozen = [cast(Autoencoder, model) for model in self.frozen]
-        present = {name: batch[name]["present"] for name in self.names}
         embedding = self.embedding(batch)
         back = self.model.split(embedding)
         loss = torch.zeros(len(embedding), device=embedding.device)
@@ -172,11 +157,12 @@ class FusionTask(Task):
         for number, (name, model, scale) in enumerate(
             zip(self.names, frozen, self.scales, strict=True)
         ):
-            here = present[name]
-            prediction = model.decoder(back[name], patches[name].days).float()
+            own = batch.sensors[name]
+            here = own.present
+            prediction = model.decoder(back[name], own.days).float()
             # An absent sensor has no valid pixel: its terms are computed on a whole patch of
             # zeros, so that they and their gradients are finite, and then left out.
-            whole = patches[name]._replace(valid=patches[name].valid | ~here[:, None, None, None])
+            whole = own._replace(valid=own.valid | ~here[:, None, None, None])
             terms = reconstruction_terms(
                 prediction,
                 model.decoder.neighbourhood(back[name]),
@@ -184,8 +170,8 @@ class FusionTask(Task):
                 getattr(self, f"weights_{number}"),
                 cast(Scale, scale),
             )
-            own = encoder_loss(terms, self.sensors[name]) / self.shares[number]
-            loss = loss + torch.where(here, own, 0.0)
+            weighed = encoder_loss(terms, self.sensors[name]) / self.shares[number]
+            loss = loss + torch.where(here, weighed, 0.0)
             criterion = criterion + torch.where(here, terms[CRITERION], 0.0)
             for metric in METRICS:
                 metrics[f"{name}.{metric}"] = torch.where(here, terms[metric].detach(), torch.nan)
@@ -201,13 +187,9 @@ class FusionTask(Task):
 
 
 def _fused(name: str, sensor: Sensor, block: FusionBlock) -> Sensor:
-    """A sensor whose loss weighs its terms as the fusion wants them."""
+    """A sensor whose loss weighs its terms as the fusion needs them."""
     changes = {
         "centre": sensor.loss.centre * block.centre_weights.get(name, 1.0),
         "neighbourhood": sensor.loss.neighbourhood * block.neighbourhood_weight,
     }
     return sensor.model_copy(update={"loss": sensor.loss.model_copy(update=changes)})
-
-
-def _patches(batch: Mapping[str, Tensor]) -> Batch:
-    return Batch(*(batch[field] for field in Batch._fields))

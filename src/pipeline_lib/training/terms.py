@@ -1,4 +1,4 @@
-"""Loss and metrics of a reconstruction, one number per sample."""
+"""Loss and metrics of a reconstruction, one value per sample."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from pipeline_lib.models.losses import (
     structural_similarity,
     weighted_mae,
 )
-from pipeline_lib.training.batches import Batch
+from pipeline_lib.training.data import SensorBatch, centre_of
 
 METRICS = ("centre_mae", "centre_mae_scaled", "context_mae", "sam", "ssim_loss")
 
@@ -35,16 +35,10 @@ class Scale(torch.nn.Module):
         return self.lower + scaled * self.extent
 
 
-def centre_of(patches: Tensor) -> Tensor:
-    """Middle pixel ``(B, C)`` of the middle frame of ``(B, T, C, P, P)``."""
-    middle = patches.shape[-1] // 2
-    return patches[:, patches.shape[1] // 2, :, middle, middle]
-
-
 def reconstruction_terms(
-    prediction: Tensor, moments: Tensor, batch: Batch, weights: Tensor, scale: Scale
+    prediction: Tensor, moments: Tensor, batch: SensorBatch, weights: Tensor, scale: Scale
 ) -> dict[str, Tensor]:
-    """Loss terms and metrics of one sensor's reconstruction.
+    """Loss terms and metrics of one sensor's reconstruction, each ``(B,)``.
 
     Parameters
     ----------
@@ -60,10 +54,10 @@ def reconstruction_terms(
     Returns
     -------
     dict
-        Each ``(B,)``: ``weighted_mae``, ``centre_mae_scaled`` and ``surroundings_mae`` (scaled; 0
-        for a sample without enough neighbourhood), ``sam`` (radians, in physical units at the
-        centre) and ``ssim_loss`` carry gradients; ``centre_mae`` and ``context_mae`` (physical,
-        the latter over all valid pixels alike) do not. Further ``ssim_bands`` ``(B, C)``.
+        ``weighted_mae``, ``centre_mae_scaled`` and ``neighbourhood_mae`` (scaled; 0 for a sample
+        without enough neighbourhood), ``sam`` (radians, in physical units at the target pixel) and
+        ``ssim_loss`` carry gradients; ``centre_mae`` and ``context_mae`` (physical, the latter
+        over all valid pixels alike) do not. Further ``ssim_bands`` ``(B, C)``.
     """
     # In bf16 the local variances of SSIM would drown in rounding.
     with torch.autocast(prediction.device.type, enabled=False):
@@ -75,7 +69,7 @@ def reconstruction_terms(
         terms = {
             "weighted_mae": weighted_mae(prediction, batch.values, batch.valid, weights),
             "centre_mae_scaled": (centre - truth).abs().mean(dim=1),
-            "surroundings_mae": torch.where(enough, missed, 0.0),
+            "neighbourhood_mae": torch.where(enough, missed, 0.0),
             "sam": spectral_angle(scale(centre), scale(truth)),
             "ssim_loss": 1 - similarity.mean(dim=1),
             "ssim_bands": similarity,
@@ -95,7 +89,7 @@ def encoder_loss(terms: dict[str, Tensor], sensor: Sensor) -> Tensor:
     weights = {
         "weighted_mae": block.mae,
         "centre_mae_scaled": block.centre,
-        "surroundings_mae": block.neighbourhood,
+        "neighbourhood_mae": block.neighbourhood,
         "ssim_loss": block.ssim,
         "sam": block.sam,
     }
@@ -104,23 +98,12 @@ def encoder_loss(terms: dict[str, Tensor], sensor: Sensor) -> Tensor:
 
 
 def repeated_terms(
-    spectra: Tensor, batch: Batch, weights: Tensor, scale: Scale, sensor: Sensor
+    spectra: Tensor, batch: SensorBatch, weights: Tensor, scale: Scale, sensor: Sensor
 ) -> dict[str, Tensor]:
-    """Loss and metrics of a reconstruction that is one spectrum at every pixel of every frame.
+    """Loss and `METRICS`, each ``(B,)``, of one spectrum at every pixel of every frame.
 
-    Parameters
-    ----------
-    spectra
-        ``(B, C)``, scaled; NaN where there is none, which makes all numbers of the sample NaN.
-    batch, weights, scale
-        As in `reconstruction_terms`.
-    sensor
-        Weighs the loss.
-
-    Returns
-    -------
-    dict
-        ``loss`` and `METRICS`, each ``(B,)``.
+    The spectra are ``(B, C)``, scaled; NaN where there is none, which makes every metric of the
+    sample NaN. For the rest see `reconstruction_terms`; the sensor weighs the loss.
     """
     everywhere = spectra[:, None, :, None, None].expand_as(batch.values)
     moments = torch.stack([spectra, torch.zeros_like(spectra)], dim=1)

@@ -1,0 +1,338 @@
+"""Datasets of one or several sensors, their loaders, and what identifies the data."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+from torch.utils.data import DataLoader, Dataset, Sampler
+
+from pipeline_lib.config import Context, Sensor
+from pipeline_lib.dataset import (
+    CubeArrays,
+    Normalisation,
+    SampleIndex,
+    Samples,
+    SequenceIndex,
+    closest_frames,
+    cube_name,
+    cut_patches,
+    load_stack,
+    window_frames,
+    window_step,
+)
+from pipeline_lib.dataset.stacks import QUANTUM
+from pipeline_lib.errors import UserError
+from pipeline_lib.files import digest_file, digest_of
+from pipeline_lib.models import TrainedEncoder
+
+MEASURED = 256
+"""Samples per batch where nothing is learned from them."""
+
+
+def data_digest(paths: Sequence[Path], *tables: Path) -> str:
+    """Digest of cubes, by name, and of tables that belong to them."""
+    cubes = {cube_name(path): digest_file(path) for path in paths}
+    return digest_of({"cubes": cubes, "tables": [digest_file(path) for path in tables]})
+
+
+class SensorBatch(NamedTuple):
+    """Samples of one sensor.
+
+    Parameters
+    ----------
+    values
+        ``(B, T, C, P, P)``, scaled to 0..1.
+    valid
+        ``(B, T, P, P)``, bool; False everywhere where the sensor is absent.
+    days
+        ``(B, T)``: days since the sensor's centre frame.
+    offset
+        ``(B,)``: days from the reference sensor's centre frame to this sensor's.
+    present
+        ``(B,)``, bool: whether the centre pixel of the centre frame is valid.
+    """
+
+    values: Tensor
+    valid: Tensor
+    days: Tensor
+    offset: Tensor
+    present: Tensor
+
+    @classmethod
+    def of(
+        cls,
+        samples: Samples,
+        offset: NDArray[np.float32] | None = None,
+        present: NDArray[np.bool_] | None = None,
+    ) -> SensorBatch:
+        """The tensors of samples, scaled; without further arrays they are the reference's."""
+        count = len(samples.values)
+        return cls(
+            torch.from_numpy(samples.values).float() * float(QUANTUM),
+            torch.from_numpy(samples.valid),
+            torch.from_numpy(samples.days),
+            torch.zeros(count) if offset is None else torch.from_numpy(offset),
+            torch.ones(count, dtype=torch.bool) if present is None else torch.from_numpy(present),
+        )
+
+    @property
+    def patches(self) -> tuple[Tensor, Tensor, Tensor]:
+        """What an encoder takes: values, validity and days."""
+        return self.values, self.valid, self.days
+
+    def take(self, rows: Tensor) -> SensorBatch:
+        """Some of the samples."""
+        return SensorBatch(*(part[rows] for part in self))
+
+
+class Batch(NamedTuple):
+    """The same samples as several sensors, or one, see them."""
+
+    sensors: dict[str, SensorBatch]
+
+    def without(self, absent: Mapping[str, Tensor]) -> Batch:
+        """The batch with sensors left out: sensor -> ``(B,)``, bool."""
+        changed = {
+            name: self.sensors[name]._replace(present=self.sensors[name].present & ~rows)
+            for name, rows in absent.items()
+        }
+        return Batch(self.sensors | changed)
+
+    def without_any(self, names: Iterable[str]) -> Batch:
+        """The batch with sensors left out of all its samples."""
+        return self.without({name: torch.tensor(True) for name in names})
+
+
+class ShardSampler(Sampler[SampleIndex]):
+    """Drawn samples batch by batch, or of each batch the shard of one of several ranks.
+
+    A rank that has no sample in a small last batch gets its first one, which does not count: all
+    ranks take every step together.
+    """
+
+    def __init__(self, drawn: SampleIndex, size: int, rank: int = 0, world: int = 1) -> None:
+        self.drawn, self.size, self.rank, self.world = drawn, size, rank, world
+
+    def __len__(self) -> int:
+        return -(-len(self.drawn) // self.size)
+
+    def __iter__(self) -> Iterator[SampleIndex]:
+        for number in range(len(self)):
+            batch = self.drawn.take(slice(number * self.size, (number + 1) * self.size))
+            shard = slice(self.rank, None, self.world) if self.counts(number)[0] else slice(1)
+            yield batch.take(shard)
+
+    def counts(self, number: int) -> tuple[int, int]:
+        """Samples of a batch that count in the shard, and samples of the whole batch."""
+        total = min(self.size, len(self.drawn) - number * self.size)
+        return len(range(self.rank, total, self.world)), total
+
+
+class SampleDataset(Dataset[Batch]):
+    """Samples drawn from sequences, and cut batch by batch: its items are batches.
+
+    Attributes
+    ----------
+    index
+        Sequences that the samples are drawn from.
+    """
+
+    index: SequenceIndex
+
+    def draw(self, rng: np.random.Generator, count: int | None, where: str) -> SampleIndex:
+        """Samples in random order, at most ``count``.
+
+        Raises UserError if no sample can be drawn.
+        """
+        drawn = self.index.draw(rng, count)
+        if len(drawn) == 0:
+            names = ", ".join(cube.name for cube in self.index.stack) or "no cube"
+            raise UserError(
+                f"{where}: no sample can be drawn from {names}: too few frames, too small, too "
+                "cloudy, or spanning more than sequence.max_span_days"
+            )
+        return drawn
+
+    def __getitem__(self, drawn: SampleIndex) -> Batch:
+        raise NotImplementedError
+
+    def loader(
+        self, drawn: SampleIndex, size: int = MEASURED, rank: int = 0, world: int = 1
+    ) -> DataLoader[Batch]:
+        """Batches of drawn samples, cut in a process of its own where a GPU waits for them."""
+        return DataLoader(
+            self,
+            batch_size=None,
+            sampler=ShardSampler(drawn, size, rank, world),
+            num_workers=1 if torch.cuda.is_available() else 0,
+        )
+
+
+class SensorDataset(SampleDataset):
+    """Samples of one sensor."""
+
+    def __init__(self, name: str, index: SequenceIndex) -> None:
+        self.name, self.index = name, index
+
+    @classmethod
+    def load(
+        cls,
+        name: str,
+        cubes: Sequence[Path],
+        sensor: Sensor,
+        context: Context,
+        normalisation: Normalisation,
+        folder: Path | None = None,
+    ) -> SensorDataset:
+        """Samples of some cubes, read into memory or a folder (see `load_stack`)."""
+        stack = load_stack(cubes, normalisation, folder)
+        return cls(name, SequenceIndex(stack, sequence=sensor.sequence, context=context))
+
+    @classmethod
+    def of(cls, trained: TrainedEncoder, cubes: Iterable[Path]) -> SensorDataset:
+        """Samples of some cubes, in memory, as a trained encoder takes them."""
+        return cls.load(
+            trained.name, sorted(cubes), trained.sensor, trained.context, trained.normalisation
+        )
+
+    def __getitem__(self, drawn: SampleIndex) -> Batch:
+        return Batch({self.name: SensorBatch.of(self.index.cut(drawn))})
+
+    def spectra(self, drawn: SampleIndex) -> Tensor:
+        """Scaled spectra ``(sample, band)`` of the target pixels of drawn samples."""
+        batches = (batch.sensors[self.name].values for batch in self.loader(drawn))
+        return torch.cat([centre_of(values) for values in batches])
+
+
+class FusionDataset(SampleDataset):
+    """Samples of the reference sensor, each paired with the other sensors' closest windows.
+
+    Parameters
+    ----------
+    stacks
+        Sensor -> cubes. Cubes of one name show the same pixels.
+    sensors
+        Their config blocks.
+    reference
+        Sensor whose samples are drawn.
+    context
+        Size of a sample.
+    dropout
+        Probability that a sensor other than the reference is left out of a drawn sample.
+
+    Raises
+    ------
+    UserError
+        If two sensors' cubes of one name have different grids.
+    """
+
+    def __init__(
+        self,
+        stacks: Mapping[str, Sequence[CubeArrays]],
+        *,
+        sensors: Mapping[str, Sensor],
+        reference: str,
+        context: Context,
+        dropout: float = 0.0,
+    ) -> None:
+        self.reference, self.context, self.dropout = reference, context, dropout
+        self.index = SequenceIndex(
+            stacks[reference], sequence=sensors[reference].sequence, context=context
+        )
+        self.others = {name: list(stack) for name, stack in stacks.items() if name != reference}
+        self.steps = {
+            name: window_step(sensors[name].sequence.frames, context.frames) for name in self.others
+        }
+        self.bands = {name: len(sensors[name].bands) for name in self.others}
+        self.partners: dict[str, NDArray[np.int64]] = {}
+        for name, stack in self.others.items():
+            numbers = {cube.name: number for number, cube in enumerate(stack)}
+            partners = [numbers.get(cube.name, -1) for cube in self.index.stack]
+            self.partners[name] = np.array(partners, np.int64)
+            for cube, partner in zip(self.index.stack, partners, strict=True):
+                if partner >= 0 and stack[partner].valid.shape[1:] != cube.valid.shape[1:]:
+                    raise UserError(
+                        f"cube {cube.name}: {reference} and {name} have different grids; build "
+                        "them on one grid"
+                    )
+
+    @classmethod
+    def of(
+        cls,
+        encoders: Mapping[str, TrainedEncoder],
+        cubes: Mapping[str, Sequence[Path]],
+        reference: str,
+        folder: Path | None = None,
+        dropout: float = 0.0,
+    ) -> FusionDataset:
+        """Samples of some cubes of all sensors, as trained encoders take them.
+
+        The cubes are read into memory, or into a folder of each sensor in ``folder`` (see
+        `load_stack`).
+        """
+        stacks = {
+            name: load_stack(cubes[name], own.normalisation, folder and folder / name)
+            for name, own in encoders.items()
+        }
+        sensors = {name: own.sensor for name, own in encoders.items()}
+        context = encoders[reference].context
+        return cls(stacks, sensors=sensors, reference=reference, context=context, dropout=dropout)
+
+    def draw(self, rng: np.random.Generator, count: int | None, where: str) -> SampleIndex:
+        """Samples of the reference sensor, and which other sensors are left out of each."""
+        drawn = super().draw(rng, count, where)
+        if not self.dropout:
+            return drawn
+        return replace(drawn, dropped=rng.random((len(drawn), len(self.others))) < self.dropout)
+
+    def __getitem__(self, drawn: SampleIndex) -> Batch:
+        sensors = {self.reference: SensorBatch.of(self.index.cut(drawn))}
+        batch = Batch(sensors | {name: self._partner(name, drawn) for name in self.others})
+        if drawn.dropped is None:
+            return batch
+        dropped = torch.from_numpy(drawn.dropped).T
+        return batch.without(dict(zip(self.others, dropped, strict=True)))
+
+    def _partner(self, name: str, drawn: SampleIndex) -> SensorBatch:
+        """Windows of another sensor; all invalid where it has no cube of the sample's name."""
+        stack, size, frames = self.others[name], self.context.patch_px, self.context.frames
+        middle, side = frames // 2, size // 2
+        partner = self.partners[name][drawn.cube]
+        rows = np.flatnonzero(partner >= 0)
+        window = np.zeros((len(rows), frames), np.int64)
+        shown = np.zeros((len(rows), frames), bool)
+        offset = np.zeros(len(drawn), np.float32)
+        for number, row in enumerate(rows):
+            cube = stack[partner[row]]
+            day = self.index.stack[drawn.cube[row]].days[drawn.frames[row, middle]]
+            pixel = cube.valid[:, drawn.top[row] + side, drawn.left[row] + side]
+            (centre,), _ = closest_frames(cube.days, int(day), pixel[:, None])
+            window[number], shown[number] = window_frames(
+                len(cube.days), int(centre), frames, self.steps[name]
+            )
+            offset[row] = cube.days[centre] - day
+        cut = cut_patches(
+            stack,
+            SampleIndex(partner[rows], window, shown, drawn.top[rows], drawn.left[rows]),
+            context=self.context,
+            bands=self.bands[name],
+        )
+        values = np.zeros((len(drawn), *cut.values.shape[1:]), np.uint16)
+        valid = np.zeros((len(drawn), *cut.valid.shape[1:]), bool)
+        days = np.zeros((len(drawn), frames), np.float32)
+        values[rows], valid[rows], days[rows] = cut.values, cut.valid, cut.days
+        present = valid[:, middle, side, side].copy()
+        return SensorBatch.of(Samples(values, valid, days), offset, present)
+
+
+def centre_of(patches: Tensor) -> Tensor:
+    """Target pixel ``(B, C)``, the middle of the middle frame, of ``(B, T, C, P, P)``."""
+    middle = patches.shape[-1] // 2
+    return patches[:, patches.shape[1] // 2, :, middle, middle]
