@@ -262,6 +262,45 @@ def split_rows():
     ]
 
 
+def sensors_with(cube):
+    return [sensor for sensor in C.sensors if cube in cubes_of(sensor)]
+
+
+def tiles_at_once(cube):
+    """Tiles of a cube that may be computed side by side, one per core."""
+    return max(1, min(8, round(1e6 * megapixels(cube) / C.embed.tile_px**2)))
+
+
+def embedding_memory(threads):
+    """Memory of a job that embeds a cube, MB."""
+    return 4000 + 2000 * threads
+
+
+# Which dates become GeoTIFFs does not change the embeddings.
+GEOTIFFS = C.embed.model_dump(
+    mode="json", include={"geotiff_dates", "geotiff_tolerance_days"}
+)
+
+
+def geotiffs(wildcards):
+    """The GeoTIFFs that the config asks for: of each cube's own dates, by their names."""
+    if not C.embed.geotiff_dates:
+        return []
+    with open(checkpoints.closest_dates.get().output[0], newline="") as handle:
+        return sorted(
+            {
+                out(f"embeddings/{row['cube']}/geotiff/{row['closest']}.tif")
+                for row in csv.DictReader(handle)
+                if row["close_enough"] == "True"
+            }
+        )
+
+
+def truth_of_cubes():
+    """What the simulated archive knows of the cubes' sites. Nothing is learnt from it."""
+    return {cube: out(f"truth/{site_of(cube)}.npz") for cube in SITE_CUBES if C.demo}
+
+
 def largest_memory(wildcards):
     """Rule -> memory that its largest job asks for at first, MB."""
     largest = max(embedded_cubes(), key=megapixels, default=None)

@@ -1,26 +1,6 @@
 # Dense embeddings of every pixel and cloud-free date.
 
 
-def sensors_with(cube):
-    return [sensor for sensor in C.sensors if cube in cubes_of(sensor)]
-
-
-def tiles_at_once(cube):
-    """Tiles of a cube that may be computed side by side, one per core."""
-    return max(1, min(8, round(1e6 * megapixels(cube) / C.embed.tile_px**2)))
-
-
-def embedding_memory(threads):
-    """Memory of a job that embeds a cube, MB."""
-    return 4000 + 2000 * threads
-
-
-# Which dates become GeoTIFFs does not change the embeddings.
-GEOTIFFS = C.embed.model_dump(
-    mode="json", include={"geotiff_dates", "geotiff_tolerance_days"}
-)
-
-
 rule embed_cube:
     input:
         trained_models,
@@ -94,17 +74,3 @@ checkpoint closest_dates:
         "Dates of the GeoTIFFs"
     script:
         f"{SCRIPTS}/closest_dates.py"
-
-
-def geotiffs(wildcards):
-    """The GeoTIFFs that the config asks for: of each cube's own dates, by their names."""
-    if not C.embed.geotiff_dates:
-        return []
-    with open(checkpoints.closest_dates.get().output[0], newline="") as handle:
-        return sorted(
-            {
-                out(f"embeddings/{row['cube']}/geotiff/{row['closest']}.tif")
-                for row in csv.DictReader(handle)
-                if row["close_enough"] == "True"
-            }
-        )

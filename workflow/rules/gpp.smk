@@ -2,6 +2,7 @@
 
 from pipeline_lib.gpp.methods import baselines, has_indices, regressed_inputs
 
+
 def tower_files(folder):
     return {tower: out(f"gpp/{folder}/{tower}.csv") for tower in TOWERS}
 

@@ -87,11 +87,6 @@ rule evaluate_encoder:
         f"{SCRIPTS}/evaluate_encoder.py"
 
 
-def truth_of_cubes():
-    """What the simulated archive knows of the cubes' sites. Nothing is learnt from it."""
-    return {cube: out(f"truth/{site_of(cube)}.npz") for cube in SITE_CUBES if C.demo}
-
-
 rule probe_encoder:
     input:
         cubes=lambda w: [cube_file(w.sensor, cube) for cube in learning_cubes(w.sensor)],
