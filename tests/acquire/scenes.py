@@ -10,17 +10,14 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import xarray as xr
 
-from pipeline_lib.config import Catalog, CubeGrid
-from pipeline_lib.cubes import CubeRequest, grid_at
+from pipeline_lib.acquire import build_cube, pin_items
+from pipeline_lib.acquire.angles import BANDS
+from pipeline_lib.config import Catalog, CubeGrid, SensorSource
+from pipeline_lib.cubes import CubeRequest, grid_at, read_cube
 
 LON, LAT = 11.02, 46.01
-BAND_ID = {
-    name: number
-    for number, name in enumerate(
-        ["B01", "B02", "B03", "B04", "B05", "B06", "B07", "B08", "B8A", "B09", "B10", "B11", "B12"]
-    )
-}
 NATIVE = {"B01": 60, "B09": 60, "B02": 10, "B03": 10, "B04": 10, "B08": 10}
 
 
@@ -51,7 +48,7 @@ def granule_metadata(
     ones = np.ones((nodes, nodes))
     sun_grid = grid_xml("Sun_Angles_Grid", np.stack([sun[0] + east, sun[1] * ones]))
     views = ""
-    for band, number in BAND_ID.items():
+    for number, band in enumerate(BANDS):
         if band == "B10":
             continue
         for detector in (6, 7):
@@ -81,19 +78,10 @@ def write_raster(
     from rasterio.transform import from_origin
 
     path.parent.mkdir(parents=True, exist_ok=True)
-    height, width = values.shape
-    with rasterio.open(
-        path,
-        "w",
-        driver="GTiff",
-        height=height,
-        width=width,
-        count=1,
-        dtype=values.dtype,
-        crs=f"EPSG:{epsg}",
-        transform=from_origin(left, top, step, step),
-        nodata=nodata,
-    ) as file:
+    profile = {"height": values.shape[0], "width": values.shape[1], "count": 1, "nodata": nodata}
+    profile |= {"dtype": values.dtype, "crs": f"EPSG:{epsg}"}
+    profile["transform"] = from_origin(left, top, step, step)
+    with rasterio.open(path, "w", driver="GTiff", **profile) as file:
         file.write(values, 1)
 
 
@@ -117,6 +105,33 @@ class Archive:
         days = date.fromisoformat(start), date.fromisoformat(end)
         return CubeRequest("site-000-a", "site-000", "grassland", LON, LAT, *days)
 
+    def pin(self, sensor: SensorSource, output: Path, **catalog: Any) -> Path:
+        """The file of the items pinned for the site's cube."""
+        pin_items(
+            request=self.request(),
+            sensor=sensor,
+            cube=self.cube,
+            catalog=self.catalog.model_copy(update=catalog),
+            output=output,
+        )
+        return output
+
+    def build(
+        self, sensor: SensorSource, folder: Path, *, items: Path | None = None, **catalog: Any
+    ) -> xr.Dataset:
+        """The site's cube, built in ``folder`` of its pinned items or of others."""
+        output = folder / "cube.zarr.zip"
+        build_cube(
+            sensor_name="some-sensor",
+            sensor=sensor,
+            catalog=self.catalog.model_copy(update=catalog),
+            cube=self.cube,
+            items=items or self.pin(sensor, folder / "pins.json"),
+            config_digest="digest",
+            output=output,
+        )
+        return read_cube(output)
+
     def optical(
         self,
         time: str,
@@ -139,7 +154,7 @@ class Archive:
         size = grid.width + 2 * margin_px
         name = f"{platform[-2:]}_{time[:19].replace(':', '')}_{tile}_{baseline}{generated}"
         assets = {}
-        for band in [*BAND_ID, "SCL"]:
+        for band in [*BANDS, "SCL"]:
             if band == "B10":
                 continue
             step = NATIVE.get(band, 20)

@@ -4,58 +4,40 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pytest
 import xarray as xr
+from scenes import Archive
 
-from pipeline_lib.acquire import build_cube, pin_items
 from pipeline_lib.acquire.clouds import (
-    CLOUD_BANDS,
     CloudModel,
     data_window,
     mask_of_scene_classes,
     pad_to_multiple,
 )
-from pipeline_lib.config import SENTINEL_1, SENTINEL_2, Sensor
-from pipeline_lib.cubes import CLEAR, NO_DATA, THICK_CLOUD, read_cube
+from pipeline_lib.config import SENTINEL_1, SENTINEL_2
+from pipeline_lib.cubes import CLEAR, NO_DATA, THICK_CLOUD
 from pipeline_lib.errors import UserError
 
 PLAIN = SENTINEL_2.model_copy(update={"brdf": False, "clouds": "none"})
 SCL = SENTINEL_2.model_copy(update={"brdf": False, "clouds": "scl"})
+NADIR = SCL.model_copy(update={"brdf": True})
 DAY = "2021-06-01T10:10:00Z"
 
 
-@pytest.fixture
-def cube_of(archive: Any, tmp_path: Path) -> Callable[..., xr.Dataset]:
-    def build(sensor: Sensor, **catalog: Any) -> xr.Dataset:
-        pins, output = tmp_path / "pins.json", tmp_path / "cube.zarr.zip"
-        settings = archive.catalog.model_copy(update=catalog)
-        pin_items(
-            request=archive.request(),
-            sensor=sensor,
-            cube=archive.cube,
-            catalog=settings,
-            output=pins,
-        )
-        build_cube(
-            sensor_name="some-sensor",
-            sensor=sensor,
-            catalog=settings,
-            cube=archive.cube,
-            items=pins,
-            config_digest="digest",
-            output=output,
-        )
-        return read_cube(output)
+CubeOf = Callable[..., xr.Dataset]
 
-    return build
+
+@pytest.fixture
+def cube_of(archive: Archive, tmp_path: Path) -> CubeOf:
+    return partial(archive.build, folder=tmp_path)
 
 
 def test_numbers_become_reflectance_pixel_by_pixel(
-    archive: Any, cube_of: Callable[..., xr.Dataset], textured: Callable[..., np.ndarray]
+    archive: Archive, cube_of: CubeOf, textured: Callable[..., np.ndarray]
 ) -> None:
     archive.optical(DAY, {"B02": textured, "B11": textured}, margin_px=6)
     cube = cube_of(PLAIN)
@@ -75,7 +57,7 @@ def test_numbers_become_reflectance_pixel_by_pixel(
 
 @pytest.mark.parametrize("nodata", [0, None])
 def test_no_data_stays_missing_with_and_without_a_tag(
-    archive: Any, cube_of: Callable[..., xr.Dataset], nodata: int | None
+    archive: Archive, cube_of: CubeOf, nodata: int | None
 ) -> None:
     def west_missing(count: int, step: int) -> np.ndarray:
         numbers = np.full((count, count), 3000, np.uint16)
@@ -94,9 +76,7 @@ def test_no_data_stays_missing_with_and_without_a_tag(
     assert float(cube["clear_share"][0]) == 0.5
 
 
-def test_offsets_follow_each_items_baseline(
-    archive: Any, cube_of: Callable[..., xr.Dataset]
-) -> None:
+def test_offsets_follow_each_items_baseline(archive: Archive, cube_of: CubeOf) -> None:
     archive.optical("2021-06-01T10:10:00Z", 2000, baseline="03.01")
     archive.optical("2021-06-06T10:10:00Z", 3000, baseline="04.00")
     values = cube_of(PLAIN)["reflectance"].values
@@ -104,7 +84,7 @@ def test_offsets_follow_each_items_baseline(
 
 
 def test_correction_multiplies_by_the_c_factor_and_is_kept(
-    archive: Any, cube_of: Callable[..., xr.Dataset]
+    archive: Archive, cube_of: CubeOf
 ) -> None:
     archive.optical(DAY, 3000)
     corrected = cube_of(PLAIN.model_copy(update={"brdf": True}))
@@ -119,9 +99,7 @@ def test_correction_multiplies_by_the_c_factor_and_is_kept(
     assert "c_factor" not in plain
 
 
-def test_tiles_of_one_day_are_merged_and_days_are_not(
-    archive: Any, cube_of: Callable[..., xr.Dataset]
-) -> None:
+def test_tiles_of_one_day_are_merged_and_days_are_not(archive: Archive, cube_of: CubeOf) -> None:
     half = {
         band: lambda count, step: np.where(
             np.arange(count) * step < (36 + 12) * 10, np.uint16(2000), np.uint16(0)
@@ -140,9 +118,7 @@ def test_tiles_of_one_day_are_merged_and_days_are_not(
     assert str(cube["processing_baseline"].values[0]) == "05.10 05.09"
 
 
-def test_dates_without_clear_sight_are_dropped(
-    archive: Any, cube_of: Callable[..., xr.Dataset]
-) -> None:
+def test_dates_without_clear_sight_are_dropped(archive: Archive, cube_of: CubeOf) -> None:
     archive.optical("2021-06-01T10:10:00Z", scl=9)
     archive.optical("2021-06-06T10:10:00Z", scl=4)
     cube = cube_of(SCL)
@@ -152,7 +128,7 @@ def test_dates_without_clear_sight_are_dropped(
 
 
 def test_a_cube_that_shows_nothing_is_an_error(
-    archive: Any, cube_of: Callable[..., xr.Dataset], tmp_path: Path
+    archive: Archive, cube_of: CubeOf, tmp_path: Path
 ) -> None:
     archive.optical(DAY, scl=9)
     with pytest.raises(UserError, match="site-000-a, some-sensor: none of its 1 items"):
@@ -162,7 +138,7 @@ def test_a_cube_that_shows_nothing_is_an_error(
 
 @pytest.mark.parametrize("damage", ["absent", "cut", "xml"])
 def test_a_lost_scene_is_named_in_the_cube_or_fatal(
-    archive: Any, cube_of: Callable[..., xr.Dataset], damage: str
+    archive: Archive, cube_of: CubeOf, damage: str
 ) -> None:
     sensor = PLAIN.model_copy(update={"brdf": True})
     whole = archive.optical("2021-06-01T10:10:00Z", 3000)
@@ -183,24 +159,24 @@ def test_a_lost_scene_is_named_in_the_cube_or_fatal(
 
 
 def test_the_result_depends_neither_on_order_nor_on_threads(
-    archive: Any,
-    cube_of: Callable[..., xr.Dataset],
+    archive: Archive,
+    cube_of: CubeOf,
     textured: Callable[..., np.ndarray],
     tmp_path: Path,
 ) -> None:
     for day in range(1, 6):
         archive.optical(f"2021-06-0{day}T10:10:00Z", {"B03": textured})
-    cube_of(SENTINEL_2, requests=1)
+    cube_of(NADIR, requests=1)
     first = (tmp_path / "cube.zarr.zip").read_bytes()
     items = archive.folder / "items" / "all.json"
     content = json.loads(items.read_text())
     content["features"].reverse()
     items.write_text(json.dumps(content))
-    cube_of(SENTINEL_2, requests=5)
+    cube_of(NADIR, requests=5)
     assert (tmp_path / "cube.zarr.zip").read_bytes() == first
 
 
-def test_radar_frames(archive: Any, cube_of: Callable[..., xr.Dataset]) -> None:
+def test_radar_frames(archive: Archive, cube_of: CubeOf) -> None:
     grid = archive.grid
     north = np.arange(grid.height)[:, None] < 10
     upper = np.broadcast_to(np.where(north, 0.2, -32768), grid.shape)
@@ -227,18 +203,9 @@ def test_scene_classes() -> None:
     assert found.tolist() == [4, 4, 0, 3, 0, 0, 0, 0, 1, 1, 2, 0]
 
 
-def spectrum(level: dict[str, float]) -> np.ndarray:
-    return np.array([level[band] for band in CLOUD_BANDS], dtype=np.float32)
-
-
-VEGETATION = dict(
-    zip(
-        CLOUD_BANDS,
-        [0.02, 0.03, 0.05, 0.03, 0.08, 0.2, 0.28, 0.3, 0.32, 0.33, 0.18, 0.09],
-        strict=True,
-    )
-)
-CLOUD = dict.fromkeys(CLOUD_BANDS, 0.4) | {"B11": 0.25, "B12": 0.2, "B09": 0.3}
+VEGETATION = np.float32([0.02, 0.03, 0.05, 0.03, 0.08, 0.2, 0.28, 0.3, 0.32, 0.33, 0.18, 0.09])
+CLOUD = np.float32([*[0.4] * 9, 0.3, 0.25, 0.2])
+"""Spectra in the order of CLOUD_BANDS."""
 
 
 def test_the_cloud_model_finds_a_cloud_over_a_meadow() -> None:
@@ -246,9 +213,7 @@ def test_the_cloud_model_finds_a_cloud_over_a_meadow() -> None:
     row, column = np.mgrid[:150, :145]
     distance = np.hypot(row - 60, column - 80)
     cover = np.clip((50 - distance) / 30, 0, 1).astype(np.float32)
-    scene = (
-        spectrum(VEGETATION)[:, None, None] * (1 - cover) + spectrum(CLOUD)[:, None, None] * cover
-    )
+    scene = VEGETATION[:, None, None] * (1 - cover) + CLOUD[:, None, None] * cover
     scene = scene * (1 + 0.03 * generator.standard_normal(scene.shape).astype(np.float32))
     classes = CloudModel().classify(scene[None])[0]
     assert classes.shape == (150, 145)
@@ -258,7 +223,7 @@ def test_the_cloud_model_finds_a_cloud_over_a_meadow() -> None:
 
 def test_context_beyond_the_scene_is_not_shown_to_the_model() -> None:
     generator = np.random.default_rng(1)
-    scene = spectrum(VEGETATION)[None, :, None, None] * np.ones((1, 1, 40, 40), np.float32)
+    scene = VEGETATION[None, :, None, None] * np.ones((1, 1, 40, 40), np.float32)
     scene *= 1 + 0.05 * generator.standard_normal(scene.shape).astype(np.float32)
     padded = np.pad(scene, ((0, 0), (0, 0), (17, 9), (5, 30)), constant_values=np.nan)
     model = CloudModel()

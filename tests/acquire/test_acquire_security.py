@@ -17,7 +17,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from scenes import Archive, granule_metadata
 
-from pipeline_lib.acquire import build_cube, clouds, pin_items, search
+from pipeline_lib.acquire import clouds, search
 from pipeline_lib.acquire.angles import parse_angles
 from pipeline_lib.acquire.catalog import baseline_of, license_of
 from pipeline_lib.acquire.items import checked_items, is_remote, read_pinned
@@ -25,7 +25,6 @@ from pipeline_lib.acquire.reading import address_of
 from pipeline_lib.acquire.retries import LARGEST_BYTES, Damaged, Missing, get
 from pipeline_lib.acquire.signing import Signer
 from pipeline_lib.config import Catalog, SensorSource
-from pipeline_lib.cubes import read_cube
 from pipeline_lib.errors import UserError
 from pipeline_lib.scripting import job
 
@@ -43,34 +42,16 @@ SENSOR = SensorSource(
 
 
 @pytest.fixture
-def archive(tmp_path: Path) -> Archive:
-    made = Archive(tmp_path / "archive")
-    made.folder.mkdir()
-    made.optical(DAY)
-    return made
+def archive(archive: Archive) -> Archive:
+    archive.optical(DAY)
+    return archive
 
 
-def pin(archive: Archive, output: Path) -> Path:
-    pin_items(
-        request=archive.request(),
-        sensor=SENSOR,
-        cube=archive.cube,
-        catalog=archive.catalog,
-        output=output,
-    )
-    return output
-
-
-def build(archive: Archive, catalog: Catalog, items: Path, output: Path) -> None:
-    build_cube(
-        sensor_name="sentinel-2",
-        sensor=SENSOR,
-        catalog=catalog,
-        cube=archive.cube,
-        items=items,
-        config_digest="0",
-        output=output,
-    )
+def edit_item(archive: Archive, **changes: Any) -> None:
+    file = archive.folder / "items" / "all.json"
+    content = json.loads(file.read_text())
+    content["features"][0] |= changes
+    file.write_text(json.dumps(content))
 
 
 # XML
@@ -105,15 +86,10 @@ def test_entities_are_refused_and_never_resolved(declared: str, used: str) -> No
     assert time.monotonic() - begin < 2
 
 
-def test_a_cube_tells_in_one_line_that_a_granule_declares_entities(tmp_path: Path) -> None:
-    archive = Archive(tmp_path / "archive")
-    archive.folder.mkdir()
-    archive.optical(DAY, xml=with_document_type(laughs(10), "&l9;"))
-    archive.optical("2021-06-11T10:20:31Z")
-    output = tmp_path / "cube.zarr.zip"
-    build(archive, archive.catalog, pin(archive, tmp_path / "items.json"), output)
-    (told,) = json.loads(read_cube(output).attrs["missing"])
-    assert "granule-metadata: declares a document type" in told and "\n" not in told
+def test_a_cube_names_a_granule_that_declares_entities(archive: Archive, tmp_path: Path) -> None:
+    archive.optical("2021-06-11T10:20:31Z", xml=with_document_type(laughs(10), "&l9;"))
+    (missing,) = json.loads(archive.build(SENSOR, tmp_path).attrs["missing"])
+    assert "granule-metadata: declares a document type" in missing and "\n" not in missing
 
 
 @pytest.mark.parametrize(
@@ -164,28 +140,9 @@ def test_a_cloud_model_with_a_changed_byte_is_not_loaded(
 # Addresses
 
 REMOTE = Catalog(source="https://stac.example.org/v1", signing="none", retries=0)
-STARTS = [
-    "",
-    "/",
-    "file://",
-    "file:///",
-    "/vsicurl/",
-    "/vsizip/",
-    "vrt://",
-    "\\\\host\\",
-    "../",
-    "C:\\",
-]
-STARTS += [
-    "zip+file://",
-    "zip+https://",
-    "NETCDF:",
-    " https://",
-    "HTTPS://",
-    "h\nttps://",
-    "ftp://",
-]
-STARTS += ["<VRTDataset>", "{", "/vsistdin/", "data:"]
+STARTS = ["", "/", "file://", "/vsicurl/", "/vsizip/", "vrt://", "\\\\host\\", "../", "C:\\", "{"]
+STARTS += ["zip+https://", "NETCDF:", " https://", "HTTPS://", "h\nttps://", "ftp://", "data:"]
+STARTS += ["<VRTDataset>", "/vsistdin/"]
 
 
 @given(st.sampled_from(STARTS), st.text(max_size=30))
@@ -202,15 +159,14 @@ def test_a_remote_catalog_can_not_make_us_read_a_local_scene(
     archive: Archive, tmp_path: Path
 ) -> None:
     """The same files are read where the catalog is the folder, and not where it is an API."""
-    items = pin(archive, tmp_path / "items.json")
-    build(archive, archive.catalog, items, tmp_path / "local.zarr.zip")
-    with pytest.raises(UserError, match="none of its 1 items") as caught:
-        build(archive, REMOTE, items, tmp_path / "remote.zarr.zip")
-    assert "its address is not on the network, though the catalog is" in str(caught.value)
+    items = archive.pin(SENSOR, tmp_path / "items.json")
+    archive.build(SENSOR, tmp_path, items=items)
+    with pytest.raises(UserError, match="its address is not on the network, though the catalog"):
+        archive.build(SENSOR, tmp_path, items=items, source=REMOTE.source)
 
 
 def test_a_remote_raster_can_not_lead_to_a_local_one(archive: Archive, tmp_path: Path) -> None:
-    items = pin(archive, tmp_path / "items.json")
+    items = archive.pin(SENSOR, tmp_path / "items.json")
     (scene,) = archive.folder.glob("assets/*")
     secret = shutil.copy(scene / "B04.tif", tmp_path / "secret.tif")
     (scene / "B04.tif").write_text(
@@ -219,43 +175,32 @@ def test_a_remote_raster_can_not_lead_to_a_local_one(archive: Archive, tmp_path:
         "</SimpleSource></VRTRasterBand></VRTDataset>"
     )
     with FileServer(archive.folder) as server:
-        text = items.read_text().replace(f"{archive.folder}/", f"{server.url}/")
-        items.write_text(text)
-        catalog = Catalog(source=server.url, signing="none", retries=0, timeout_s=5)
+        items.write_text(items.read_text().replace(f"{archive.folder}/", f"{server.url}/"))
         with pytest.raises(UserError, match=r"none of its 1 items .*B04: not a"):
-            build(archive, catalog, items, tmp_path / "cube.zarr.zip")
+            archive.build(SENSOR, tmp_path, items=items, source=server.url, retries=0, timeout_s=5)
 
 
-@pytest.mark.parametrize("place", ["/dev/zero", "/dev/stdin", "/", "x" * 300])
+@pytest.mark.parametrize("place", ["/dev/zero", "/", "x" * 300])
 def test_a_device_or_folder_is_not_read_as_a_scene(
     archive: Archive, tmp_path: Path, place: str
 ) -> None:
-    items = pin(archive, tmp_path / "items.json")
+    items = archive.pin(SENSOR, tmp_path / "items.json")
     content = json.loads(items.read_text())
     content["items"][0]["assets"]["granule-metadata"]["href"] = place
     items.write_text(json.dumps(content))
-    begin = time.monotonic()
     with pytest.raises(UserError, match="granule-metadata: not a file"):
-        build(archive, archive.catalog, items, tmp_path / "cube.zarr.zip")
-    assert time.monotonic() - begin < 20
+        archive.build(SENSOR, tmp_path, items=items)
 
 
-NAMES = ["../../outside", "/outside", "a/../../outside", "..", "a" * 300, "a b", "ä", "%2e%2e/x"]
-
-
-@pytest.mark.parametrize("name", NAMES)
-def test_an_identifier_is_told_and_never_a_path(
-    archive: Archive, tmp_path: Path, name: str
-) -> None:
-    file = archive.folder / "items" / "all.json"
-    content = json.loads(file.read_text())
-    content["features"][0]["id"] = name
-    file.write_text(json.dumps(content))
+@pytest.mark.parametrize("name", ["../../outside", "/outside", "..", "a" * 300, "%2e%2e/ä"])
+def test_an_identifier_is_never_a_path(archive: Archive, tmp_path: Path, name: str) -> None:
+    edit_item(archive, id=name)
     before = set(tmp_path.rglob("*"))
-    output = tmp_path / "cube.zarr.zip"
-    build(archive, archive.catalog, pin(archive, tmp_path / "items.json"), output)
-    assert read_cube(output)["item"].values.tolist() == [name]
-    assert set(tmp_path.rglob("*")) - before == {tmp_path / "items.json", output}
+    assert archive.build(SENSOR, tmp_path)["item"].values.tolist() == [name]
+    assert {path.name for path in set(tmp_path.rglob("*")) - before} == {
+        "pins.json",
+        "cube.zarr.zip",
+    }
 
 
 def item(**changes: Any) -> dict[str, Any]:
@@ -298,25 +243,19 @@ def test_a_baseline_that_is_no_number_is_refused() -> None:
         baseline_of(item(properties={"s2:processing_baseline": "v5"}))
 
 
-def test_what_is_null_counts_as_untold(archive: Archive, tmp_path: Path) -> None:
-    file = archive.folder / "items" / "all.json"
-    content = json.loads(file.read_text())
-    properties = content["features"][0]["properties"]
-    properties |= dict.fromkeys(["platform", "sat:relative_orbit", "sat:orbit_state", "proj:code"])
-    file.write_text(json.dumps(content))
-    output = tmp_path / "cube.zarr.zip"
-    build(archive, archive.catalog, pin(archive, tmp_path / "items.json"), output)
-    assert read_cube(output)["relative_orbit"].values.tolist() == [-1]
+def test_what_is_null_counts_as_unset(archive: Archive, tmp_path: Path) -> None:
+    null = dict.fromkeys(["platform", "sat:relative_orbit", "sat:orbit_state", "proj:code"])
+    edit_item(archive, properties=archive.items[0]["properties"] | null)
+    assert archive.build(SENSOR, tmp_path)["relative_orbit"].values.tolist() == [-1]
 
 
-def test_pinned_items_that_were_edited_are_refused(archive: Archive, tmp_path: Path) -> None:
-    items = pin(archive, tmp_path / "items.json")
+def test_pinned_items_that_were_edited_are_rejected(archive: Archive, tmp_path: Path) -> None:
+    items = archive.pin(SENSOR, tmp_path / "items.json")
+    content = json.loads(items.read_text())
     for key, value in [("grid", {"epsg": 4326}), ("items", 7), ("request", {}), ("query", 1)]:
-        changed = json.loads(items.read_text()) | {key: value}
-        other = tmp_path / "edited.json"
-        other.write_text(json.dumps(changed))
+        items.write_text(json.dumps(content | {key: value}))
         with pytest.raises(UserError, match="damaged or edited; delete it and run again"):
-            read_pinned(other)
+            read_pinned(items)
 
 
 def test_an_api_that_leads_to_a_file_or_never_ends_is_refused(
@@ -375,21 +314,14 @@ def test_an_api_that_is_none_is_refused_in_one_line(
         assert "\n" not in str(caught.value)
 
 
-NESTED: list[Any] = []
-for _ in range(600):
-    NESTED = [NESTED]
-
-
-@pytest.mark.parametrize(
-    "links", [7, None, "none", [7], [{"rel": "license"}], [{"rel": "license", "href": NESTED}]]
-)
+@pytest.mark.parametrize("links", [7, None, [7], [{"rel": "license"}]])
 def test_a_collection_whose_links_are_none_still_has_its_licence(
     archive: Archive, links: object
 ) -> None:
     path = archive.folder / "collections" / "sentinel-2-l2a.json"
     path.parent.mkdir()
     path.write_text(json.dumps({"license": "proprietary", "links": links}))
-    assert license_of(archive.catalog, "sentinel-2-l2a").strip() == "proprietary"
+    assert license_of(archive.catalog, "sentinel-2-l2a") == "proprietary"
 
 
 # Keys and signatures
@@ -404,20 +336,16 @@ def everything_below(folder: Path) -> bytes:
 def test_a_catalog_whose_addresses_are_signed_is_pinned_unsigned(
     archive: Archive, tmp_path: Path
 ) -> None:
-    file = archive.folder / "items" / "all.json"
-    content = json.loads(file.read_text())
-    feature = content["features"][0]
-    for asset in feature["assets"].values():
-        asset["href"] = f"https://{BLOB_HOST}/assets/{asset['href']}{SIGNED}"
-    feature["assets"]["preview"] = {"href": f"https://x.org/map?item=a&api_key={KEY}&z=1"}
-    feature["links"] = [{"rel": "self", "href": f"https://me:{KEY}@x.org/a"}]
-    file.write_text(json.dumps(content))
-    pinned = json.loads(pin(archive, tmp_path / "out" / "items.json").read_text())
-    assert b"cret" not in everything_below(tmp_path / "out")
-    assert KEY.encode() not in everything_below(tmp_path / "out")
-    (told,) = pinned["items"]
-    assert told["assets"]["preview"]["href"] == "https://x.org/map?item=a&z=1"
-    assert told["assets"]["B02"]["href"].endswith("/B02.tif")
+    signed = f"https://{BLOB_HOST}/assets/{{}}{SIGNED}"
+    assets = {k: {"href": signed.format(a["href"])} for k, a in archive.items[0]["assets"].items()}
+    assets["preview"] = {"href": f"https://x.org/map?item=a&api_key={KEY}&z=1"}
+    links = [{"rel": "self", "href": f"https://me:{KEY}@x.org/a"}]
+    edit_item(archive, assets=assets, links=links)
+    text = archive.pin(SENSOR, tmp_path / "items.json").read_text()
+    assert "cret" not in text and KEY not in text
+    (pinned,) = json.loads(text)["items"]
+    assert pinned["assets"]["preview"]["href"] == "https://x.org/map?item=a&z=1"
+    assert pinned["assets"]["B02"]["href"].endswith("/B02.tif")
 
 
 FAULTS: dict[str, Callable[[Answer], None] | None] = {
@@ -450,15 +378,15 @@ def test_no_signature_and_no_key_in_anything_that_a_job_leaves(
         server.needs_token = True
         if (answer := FAULTS[fault]) is not None:
             server.faults = [Fault("2021-05-11.*(B04|xml)", answer)]
-        items = pin(archive, run / "items.json")
-        text = items.read_text().replace(f"{archive.folder}/", f"http://{BLOB_HOST}/")
-        items.write_text(text)
-        catalog = Catalog(source=server.url, timeout_s=1, retries=1, requests=2)
+        run.mkdir()
+        items = archive.pin(SENSOR, run / "items.json")
+        items.write_text(items.read_text().replace(f"{archive.folder}/", f"http://{BLOB_HOST}/"))
         output = [str(run / "cube.zarr.zip")]
         rule = SimpleNamespace(log=[str(run / "rule.log")], output=output, rule="build_cube")
+        more = {"source": server.url, "signing": "planetary-computer", "timeout_s": 1}
         try:
             with job(rule):
-                build(archive, catalog, items, run / "cube.zarr.zip")
+                archive.build(SENSOR, run, items=items, retries=1, **more)
         except SystemExit:
             assert fault == "busy"
         assert any(TOKEN_PATH in request for request in server.requests)

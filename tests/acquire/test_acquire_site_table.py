@@ -144,7 +144,7 @@ def test_a_map_that_leaves_part_of_the_bounds_out_is_refused(whole: Path, tmp_pa
     ("answer", "told"),
     [
         (lambda answer: answer.status(404), r"NE\.tif: gone \(HTTP 404\)"),
-        (lambda answer: answer.status(403), r"refused: .*NE\.tif: HTTP 403"),
+        (lambda answer: answer.status(403), r"rejected: .*NE\.tif: HTTP 403"),
         (lambda answer: answer.status(503), r"no proper answer after 2 tries .*NE\.tif: HTTP 503"),
         (lambda answer: answer.silence(), r"no proper answer after 2 tries .*NE\.tif: no answer"),
         (lambda answer: answer.file(cut=0.5), r"unreadable: .*NE\.tif: not a readable raster"),
