@@ -28,8 +28,8 @@ from simulated import (
     PinnedCube,
     Simulation,
     Truth,
+    another_truth,
     demo_arguments,
-    with_progress,
 )
 
 from pipeline_lib.acquire.clouds import CLOUD_BANDS, CloudModel, mask_of_scene_classes
@@ -76,9 +76,8 @@ class Tally:
 
     def add(self, truth: Mask, called: Mask) -> None:
         """Add pixels."""
-        self.confusion += np.bincount(truth.astype(np.intp) * 4 + called, minlength=16).reshape(
-            4, 4
-        )
+        pairs = truth.astype(np.intp) * 4 + called
+        self.confusion += np.bincount(pairs, minlength=16).reshape(4, 4)
 
     def add_bin(
         self, name: str, where: NDArray[np.bool_], called: Mask, own: int, added: NDArray[Any]
@@ -94,15 +93,12 @@ def tally_cube(
 ) -> tuple[int, int]:
     """Add the frames of a cube to the tallies of both masks.
 
-    Returns
-    -------
-    int, int
-        Frames, and those among them that lie wholly under thick cloud.
+    Returns the numbers of frames and of those that lie wholly under thick cloud.
     """
-    found = {source: list(demo.load(cube, brdf=False, clouds=source)) for source in SOURCES}
+    loaded = {source: list(demo.load(cube, brdf=False, clouds=source)) for source in SOURCES}
     cut = simulation.site.within(cube.grid)
     overcast = 0
-    for frames in zip(*found.values(), strict=True):
+    for frames in zip(*loaded.values(), strict=True):
         time = frames[0].time
         clouds = simulation.clouds(time)
         classes = clouds.classes[cut]
@@ -114,10 +110,7 @@ def tally_cube(
         else:
             expected = truth.classes[place]
         if not np.array_equal(classes, expected):
-            raise UserError(
-                f"{demo.run}: simulating {simulation.site.name} again gives other clouds; name "
-                "the config and the version that the run was made with"
-            )
+            raise another_truth(demo, simulation.site.name)
         thickness, veil, shade = (a[cut] for a in (clouds.thickness, clouds.cirrus, clouds.shade))
         added = np.zeros(classes.shape)
         if place is not None:
@@ -130,15 +123,10 @@ def tally_cube(
         for source, frame in zip(SOURCES, frames, strict=True):
             tally = tallies[source]
             tally.add(classes[judged], frame.mask[judged])
+            thin_veil = thin & (thickness <= THIN_FROM)
             kinds = (
-                (
-                    "cloud of thickness",
-                    thin & (thickness > THIN_FROM),
-                    thickness,
-                    CLOUD_BINS,
-                    THIN_CLOUD,
-                ),
-                ("veil of thickness", thin & (thickness <= THIN_FROM), veil, VEIL_BINS, THIN_CLOUD),
+                ("cloud of thickness", thin & ~thin_veil, thickness, CLOUD_BINS, THIN_CLOUD),
+                ("veil of thickness", thin_veil, veil, VEIL_BINS, THIN_CLOUD),
                 ("shade", shadow, shade, SHADE_BINS, CLOUD_SHADOW),
             )
             for name, where, depth, edges, own in kinds:
@@ -149,8 +137,8 @@ def tally_cube(
             # Whether the network sees a veil depends on what else its window shows.
             company = (clouds.classes == THICK_CLOUD).mean() > COMPANY
             label = "veil beside thick cloud" if company else "veil without thick cloud"
-            tally.add_bin(label, thin & (thickness <= THIN_FROM), frame.mask, THIN_CLOUD, added)
-    return len(found["scl"]), overcast
+            tally.add_bin(label, thin_veil, frame.mask, THIN_CLOUD, added)
+    return len(loaded["scl"]), overcast
 
 
 def class_rows(tallies: dict[str, Tally]) -> list[dict[str, Any]]:
@@ -192,16 +180,6 @@ def binary_rows(tallies: dict[str, Tally]) -> list[dict[str, Any]]:
     return rows
 
 
-def confusion_rows(tallies: dict[str, Tally]) -> list[dict[str, Any]]:
-    """Pixels by true class (rows) and called class (columns)."""
-    return [
-        {"mask": source, "truth": CLASSES[own]}
-        | {f"called_{name}": int(tally.confusion[own, called]) for called, name in CLASSES.items()}
-        for source, tally in tallies.items()
-        for own in CLASSES
-    ]
-
-
 def thickness_rows(tallies: dict[str, Tally]) -> list[dict[str, Any]]:
     """What was found of thin clouds, veils and shadows, by how thick or deep they are."""
     rows = []
@@ -230,11 +208,7 @@ def measure_archive(demo: Demo, count: int) -> tuple[dict[str, Tally], int, int]
     """Compare the masks of the run's cubes with the truth."""
     tallies = {source: Tally() for source in SOURCES}
     frames = overcast = 0
-    site = ""
-    for cube in with_progress(demo.chosen(count)):
-        if cube.request.site != site:
-            site = cube.request.site
-            truth, simulation = demo.truth(site), demo.simulation(site)
+    for cube, truth, simulation in demo.with_truth(count):
         more, hidden = tally_cube(demo, cube, truth, simulation, tallies)
         frames += more
         overcast += hidden
@@ -438,7 +412,6 @@ def main() -> None:
         "classes": class_rows(tallies),
         "binary": binary_rows(tallies),
         "thickness": thickness_rows(tallies),
-        "confusion": confusion_rows(tallies),
     }
     if arguments.figure:
         file = arguments.figure

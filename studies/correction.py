@@ -12,7 +12,7 @@ import sys
 import warnings
 from collections import defaultdict
 from collections.abc import Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
@@ -22,7 +22,7 @@ from defusedxml.ElementTree import fromstring
 from matplotlib.axes import Axes
 from measure import show
 from numpy.typing import NDArray
-from simulated import Demo, PinnedCube, Simulation, Truth, demo_arguments, with_progress
+from simulated import Demo, PinnedCube, Simulation, Truth, another_truth, demo_arguments
 
 from pipeline_lib.acquire.angles import BANDS as BAND_IDS
 from pipeline_lib.acquire.angles import parse_angles
@@ -97,18 +97,18 @@ def read_granule(path: Path) -> Granule:
 
 def detector_grids(content: bytes) -> tuple[Field, Field]:
     """Zenith and azimuth of each detector, ``(detector, band, node_y, node_x)``, degrees."""
-    found: dict[str, list[list[Field]]] = defaultdict(list)
+    grids: dict[str, list[list[Field]]] = defaultdict(list)
     for grid in fromstring(content).iter("Viewing_Incidence_Angles_Grids"):
         rows = [
             [row.text.split() for row in grid.iterfind(f"{angle}/Values_List/VALUES")]
             for angle in ("Zenith", "Azimuth")
         ]
-        found[BAND_IDS[int(grid.get("bandId"))]].append([np.array(r, dtype=float) for r in rows])
-    most = max(len(found[band]) for band in BANDS)
-    shape = found[BANDS[0]][0][0].shape
+        grids[BAND_IDS[int(grid.get("bandId"))]].append([np.array(r, dtype=float) for r in rows])
+    most = max(len(grids[band]) for band in BANDS)
+    shape = grids[BANDS[0]][0][0].shape
     stacked = np.full((2, most, len(BANDS), *shape), np.nan)
     for place, band in enumerate(BANDS):
-        for detector, pair in enumerate(found[band]):
+        for detector, pair in enumerate(grids[band]):
             stacked[:, detector, place] = pair
     return stacked[0], stacked[1]
 
@@ -173,63 +173,36 @@ def granule_row(granule: Granule) -> dict[str, Any]:
     }
 
 
-@dataclass
 class Sums:
-    """Sums over pixels, per band, from which errors follow."""
+    """Per band: the number of pixels, and sums of some fields over them."""
 
-    count: Field = field(default_factory=lambda: np.zeros(len(BANDS)))
-    squares: dict[str, Field] = field(
-        default_factory=lambda: defaultdict(lambda: np.zeros(len(BANDS)))
-    )
-
-    def add(self, errors: dict[str, Field], valid: NDArray[np.bool_]) -> None:
-        """Add errors ``(band, y, x)`` of the pixels in ``valid`` ``(y, x)``."""
-        self.count += valid.sum()
-        for name, values in errors.items():
-            self.squares[name] += (values[:, valid] ** 2).sum(axis=1)
-
-    def rmse(self, name: str) -> Field:
-        """Root mean square of one kind of error, ``(band,)``."""
-        return np.sqrt(self.squares[name] / self.count)
-
-
-@dataclass
-class Views:
-    """Sums over pixels seen from one side, per band: of reflectance and of what it should be."""
-
-    count: int = 0
-    totals: dict[str, Field] = field(
-        default_factory=lambda: defaultdict(lambda: np.zeros(len(BANDS)))
-    )
+    def __init__(self) -> None:
+        self.count = 0
+        self.totals: dict[str, Field] = defaultdict(lambda: np.zeros(len(BANDS)))
 
     def add(self, fields: dict[str, Field], valid: NDArray[np.bool_]) -> None:
-        """Add fields ``(band, y, x)`` of the pixels in ``valid`` ``(y, x)``."""
+        """Add fields ``(band, y, x)`` at the pixels in ``valid`` ``(y, x)``."""
         self.count += int(valid.sum())
         for name, values in fields.items():
             self.totals[name] += values[:, valid].sum(axis=1)
 
     def mean(self, name: str) -> Field:
-        """Mean of one field, ``(band,)``."""
+        """Mean of a field, ``(band,)``."""
         return self.totals[name] / self.count
 
+    def rmse(self, name: str) -> Field:
+        """Square root of the mean of a field of squares, ``(band,)``."""
+        return np.sqrt(self.mean(name))
 
-@dataclass
+
 class Archive:
-    """All that is summed up over the archive."""
+    """Sums over the archive: squared errors and reflectances of groups of pixels."""
 
-    fine: Sums = field(default_factory=Sums)
-    untouched: Sums = field(default_factory=Sums)
-    coarse: Sums = field(default_factory=Sums)
-    coarse_untouched: Sums = field(default_factory=Sums)
-    sides: dict[str, Views] = field(default_factory=lambda: {EAST: Views(), WEST: Views()})
-    by_side: dict[str, Sums] = field(default_factory=lambda: {EAST: Sums(), WEST: Sums()})
-    by_angle: dict[str, Sums] = field(default_factory=lambda: defaultdict(Sums))
-    pairs: dict[str, Field] = field(
-        default_factory=lambda: defaultdict(lambda: np.zeros(len(BANDS)))
-    )
-    pair_pixels: int = 0
-    pair_count: int = 0
-    frames: int = 0
+    def __init__(self) -> None:
+        self.errors: dict[str, Sums] = defaultdict(Sums)
+        self.sides: dict[str, Sums] = defaultdict(Sums)
+        self.pairs = Sums()
+        self.frames = self.pair_count = 0
 
 
 @dataclass(frozen=True)
@@ -237,10 +210,10 @@ class View:
     """A frame beside the truth, ``(band, y, x)`` each.
 
     ``clear`` pixels are clear by the truth, which allows a veil of optical thickness 0.12 and a
-    shade that takes half of the sun; ``untouched`` ones have neither. ``before`` and ``after``
-    are the loader's; ``nadir`` is true; ``seen`` is what the sensor would have seen of the
-    ground without cloud, haze, noise and resampling, ``seen_after`` that times the c-factor,
-    ``resampled`` that through pixels of the band's own size.
+    shade that takes half of the sun; ``untouched`` ones have neither. ``before`` and ``after`` are
+    the loader's; ``nadir`` is true; ``seen`` is the ground from the sensor's side without cloud,
+    haze, noise and resampling, ``seen_after`` that times the c-factor, ``resampled`` that through
+    pixels of the band's own size.
     """
 
     time: np.datetime64
@@ -276,10 +249,7 @@ def views_of(
         true = truth.nadir[place]
         again = np.rint(nadir[rows][:, *cut] * 10000) * np.float32(1e-4)
         if np.abs(again - true).max() > 1.5e-4:
-            raise UserError(
-                f"{demo.run}: simulating {site.name} again gives another truth; name the config "
-                "and the version that the run was made with"
-            )
+            raise another_truth(demo, site.name)
         clouds = simulation.clouds(frame.time)
         overcast = (clouds.thickness > 0) | (clouds.cirrus > 0) | (clouds.shade > UNSHADED)
         present = np.isfinite(frame.values).all(axis=0)
@@ -310,14 +280,8 @@ def through_coarse_pixels(
 
     Bands of 20 m are averaged to their own pixels and interpolated; the others are cut out.
     """
-    coarse = Grid(
-        window.epsg,
-        window.left,
-        window.top,
-        2 * window.resolution,
-        window.height // 2,
-        window.width // 2,
-    )
+    half = window.height // 2, window.width // 2
+    coarse = Grid(window.epsg, window.left, window.top, 2 * window.resolution, *half)
     smooth = refine(block_mean(values, 2), coarse, target)
     row = round((window.top - target.top) / window.resolution)
     column = round((target.left - window.left) / window.resolution)
@@ -327,7 +291,7 @@ def through_coarse_pixels(
 
 
 def add_views(archive: Archive, views: Sequence[View]) -> None:
-    """Sum up the frames of one cube."""
+    """Add the frames of one cube."""
     for view in views:
         archive.frames += 1
         if not view.clear.any():
@@ -340,39 +304,26 @@ def add_views(archive: Archive, views: Sequence[View]) -> None:
             "floor": view.before - view.seen,
             "resampling": view.resampled - view.seen,
         }
-        archive.fine.add(errors, view.clear)
-        archive.by_side[view.side].add(errors, view.clear)
-        archive.by_angle[f"{view.side}, {angle_bin(view.zenith)}"].add(errors, view.clear)
-        archive.untouched.add(errors, view.untouched)
-        averaged = {name: blocks(value) for name, value in errors.items()}
-        for sums, pixels in (
-            (archive.coarse, view.clear),
-            (archive.coarse_untouched, view.untouched),
-        ):
-            sums.add(averaged, blocks(pixels[None].astype(float))[0] == 1)
-        archive.sides[view.side].add(
-            {
-                "seen": view.seen,
-                "seen_after": view.seen_after,
-                "nadir": view.nadir,
-                "before": view.before,
-                "after": view.after,
-            },
-            view.clear,
-        )
+        squares = {name: values**2 for name, values in errors.items()}
+        for group in ("clear", f"{view.side}, {angle_class(view.zenith)}"):
+            archive.errors[group].add(squares, view.clear)
+        archive.errors["untouched"].add(squares, view.untouched)
+        averaged = {name: blocks(values) ** 2 for name, values in errors.items()}
+        whole = blocks(view.untouched[None].astype(float))[0] == 1
+        archive.errors["untouched, 20 m"].add(averaged, whole)
+        fields = {name: getattr(view, name) for name in ("seen", "seen_after", "nadir")}
+        archive.sides[view.side].add(fields, view.clear)
     for one, other in pairwise(views):
         both = one.clear & other.clear
         apart = (other.time - one.time) / np.timedelta64(1, "D")
         if one.side == other.side or apart > PAIR_DAYS or not both.any():
             continue
         archive.pair_count += 1
-        archive.pair_pixels += int(both.sum())
-        for name in ("before", "after", "seen", "seen_after", "nadir"):
-            difference = np.abs(getattr(one, name) - getattr(other, name))
-            archive.pairs[name] += difference[:, both].sum(axis=1)
+        names = "before", "after", "seen", "seen_after", "nadir"
+        archive.pairs.add({n: np.abs(getattr(one, n) - getattr(other, n)) for n in names}, both)
 
 
-def angle_bin(zenith: float) -> str:
+def angle_class(zenith: float) -> str:
     """Name of the class of view angles."""
     return "0-4 deg" if zenith < 4 else "4-8 deg" if zenith < 8 else "8-12 deg"
 
@@ -384,86 +335,53 @@ def blocks(values: Field) -> Field:
 
 
 def band_rows(archive: Archive) -> list[dict[str, Any]]:
-    """Error of the cube's 10 m pixels that are clear, per band, and what it is made of."""
-    sums = archive.fine
+    """RMSE of clear 10 m pixels per band, and its parts."""
+    sums = archive.errors["clear"]
     rows = []
     for index, band in enumerate(BANDS):
-        error = {name: sums.rmse(name)[index] for name in sums.squares}
-        rows.append(
-            rounded(
-                {
-                    "band": band,
-                    "rmse_before": error["before"],
-                    "rmse_after": error["after"],
-                    "ratio": error["after"] / error["before"],
-                    "floor": error["floor"],
-                    "resampling": error["resampling"],
-                    "view_before": error["view_before"],
-                    "view_after": error["view_after"],
-                    "view_ratio": error["view_after"] / error["view_before"],
-                }
-            )
-        )
+        row = {name: sums.rmse(name)[index] for name in sums.totals}
+        row["ratio"] = row["after"] / row["before"]
+        row["view_ratio"] = row["view_after"] / row["view_before"]
+        rows.append(rounded({"band": band} | row))
     return rows
 
 
 def native_rows(archive: Archive) -> list[dict[str, Any]]:
-    """Error at each band's own pixel size, of clear pixels and of those that nothing touched."""
+    """RMSE at each band's own pixel size, of pixels without cloud, veil and shade."""
     rows = []
     for index, band in enumerate(BANDS):
         fine = NATIVE_M[band] == 10
-        row: dict[str, Any] = {"band": band, "pixel_m": int(NATIVE_M[band])}
-        for name, sums in (
-            ("clear", archive.fine if fine else archive.coarse),
-            ("untouched", archive.untouched if fine else archive.coarse_untouched),
-        ):
-            before, after, floor = (sums.rmse(n)[index] for n in ("before", "after", "floor"))
-            row |= {
-                f"{name}_before": before,
-                f"{name}_after": after,
-                f"{name}_ratio": after / before,
-                f"{name}_floor": floor,
-            }
-        rows.append(rounded(row))
+        sums = archive.errors["untouched" if fine else "untouched, 20 m"]
+        row = {name: sums.rmse(name)[index] for name in ("before", "after", "floor")}
+        row["ratio"] = row["after"] / row["before"]
+        rows.append(rounded({"band": band, "pixel_m": int(NATIVE_M[band])} | row))
     return rows
 
 
 def side_rows(archive: Archive) -> list[dict[str, Any]]:
-    """Per band: what the factor is, what it should be, and how far the two sides lie apart."""
+    """Per band: the factor of each side, the right one, and differences between the sides."""
     rows = []
     for index, band in enumerate(BANDS):
         row: dict[str, Any] = {"band": band}
-        for side, views in archive.sides.items():
-            if not views.count:
-                continue
-            seen = views.mean("seen")[index]
-            row[f"factor_{side}"] = views.mean("seen_after")[index] / seen
-            row[f"true_factor_{side}"] = views.mean("nadir")[index] / seen
-            errors = archive.by_side[side]
-            row[f"ratio_{side}"] = (errors.rmse("after") / errors.rmse("before"))[index]
-        if archive.pair_pixels:
-            for name, total in archive.pairs.items():
-                row[f"pair_{name}"] = total[index] / archive.pair_pixels
+        for side, sums in archive.sides.items():
+            seen = sums.mean("seen")[index]
+            row[f"factor_{side}"] = sums.mean("seen_after")[index] / seen
+            row[f"true_factor_{side}"] = sums.mean("nadir")[index] / seen
+        for name in archive.pairs.totals:
+            row[f"pair_{name}"] = archive.pairs.mean(name)[index]
         rows.append(rounded(row))
     return rows
 
 
 def angle_rows(archive: Archive) -> list[dict[str, Any]]:
-    """Mean over bands of the ratio of errors, by side and view angle."""
+    """Mean RMSE of the bands, by side and view angle."""
     rows = []
-    for name in sorted(archive.by_angle):
-        sums = archive.by_angle[name]
-        rows.append(
-            rounded(
-                {
-                    "view": name,
-                    "pixels": int(sums.count[0]),
-                    "view_before": float(sums.rmse("view_before").mean()),
-                    "view_after": float(sums.rmse("view_after").mean()),
-                    "bands_better": int((sums.rmse("view_after") < sums.rmse("view_before")).sum()),
-                }
-            )
-        )
+    for name in sorted(name for name in archive.errors if "deg" in name):
+        sums = archive.errors[name]
+        before, after = sums.rmse("view_before"), sums.rmse("view_after")
+        row = {"view": name, "pixels": sums.count, "bands_better": int((after < before).sum())}
+        means = {"view_before": float(before.mean()), "view_after": float(after.mean())}
+        rows.append(rounded(row | means))
     return rows
 
 
@@ -479,11 +397,7 @@ def measure_archive(demo: Demo, count: int) -> Archive:
     """Sum up the cubes of the run."""
     table = CanopyTable.read(demo.run / "archive" / "canopy.npz")
     archive = Archive()
-    site = ""
-    for cube in with_progress(demo.chosen(count)):
-        if cube.request.site != site:
-            site = cube.request.site
-            truth, simulation = demo.truth(site), demo.simulation(site)
+    for cube, truth, simulation in demo.with_truth(count):
         add_views(archive, views_of(demo, cube, truth, simulation, table))
     return archive
 
@@ -497,17 +411,15 @@ def draw(
 ) -> None:
     """Draw errors per band, the distance of the two sides, and the difference from sen2nbar."""
     observed, corrected = ("as observed", COLOURS[1]), ("corrected", COLOURS[0])
-    floor, change = (
-        ("without any view effect", COLOURS[2]),
-        ("true change of the ground", COLOURS[2]),
-    )
+    floor = "without any view effect", COLOURS[2]
+    change = "true change of the ground", COLOURS[2]
     error = "RMSE to true nadir reflectance"
     with drawing(output, width=9.6, height=7.0) as figure:
         upper, lower = figure.subplots(2, 2)
         draw_bars(
             upper[0],
             native,
-            {"untouched_before": observed, "untouched_after": corrected, "untouched_floor": floor},
+            {"before": observed, "after": corrected, "floor": floor},
             title="Pixels free of cloud and shade, at 10 or 20 m",
             label=error,
         )
@@ -518,7 +430,7 @@ def draw(
             title="View effect alone: no haze, noise, resampling",
             label=error,
         )
-        if archive_has_pairs(sides):
+        if "pair_nadir" in sides[0]:
             draw_bars(
                 lower[0],
                 sides,
@@ -527,11 +439,6 @@ def draw(
                 label="mean |east - west| of reflectance",
             )
         draw_granules(lower[1], granules)
-
-
-def archive_has_pairs(sides: Sequence[dict[str, Any]]) -> bool:
-    """Whether any two views of opposite sides could be compared."""
-    return "pair_nadir" in sides[0]
 
 
 def draw_bars(
@@ -608,10 +515,10 @@ def main() -> None:
         "granules": [rounded(granule_row(granule)) for granule in granules],
         "cubes": [cube.request.cube for cube in demo.chosen(arguments.cubes)],
         "frames": archive.frames,
-        "clear_pixels": int(archive.fine.count[0]),
-        "untouched_pixels": int(archive.untouched.count[0]),
+        "clear_pixels": archive.errors["clear"].count,
+        "untouched_pixels": archive.errors["untouched"].count,
         "pairs": archive.pair_count,
-        "pair_pixels": archive.pair_pixels,
+        "pair_pixels": archive.pairs.count,
         "bands": bands,
         "own_pixel_size": native,
         "sides": sides,

@@ -76,7 +76,7 @@ def run(pixels: int, dates: int) -> tuple[dict[str, Any], dict[int, NDArray[np.f
 
 
 def draw(maps: dict[int, NDArray[np.float32]], path: Path) -> None:
-    """Maps of the differences, with the borders of the tiles."""
+    """Draw maps of the differences, with the borders of the tiles."""
     pixels = len(next(iter(maps.values())))
     with drawing(path, width=7.2, height=3.6) as figure:
         axes = figure.subplots(1, len(maps), sharey=True)

@@ -1,4 +1,4 @@
-"""What a finished demo run knows: cubes by the production loader, and the truth beside them."""
+"""A finished demo run: its cubes read by the pipeline's loader, and the truth beside them."""
 
 from __future__ import annotations
 
@@ -44,14 +44,8 @@ class PinnedCube:
 class Truth:
     """The truth of a site on its cube's grid.
 
-    Attributes
-    ----------
-    place
-        Acquisition time -> index.
-    nadir
-        ``(time, band, y, x)``, reflectance seen from nadir.
-    classes
-        ``(time, y, x)``, classes of :mod:`pipeline_lib.cubes`.
+    ``place`` is the index of each acquisition time; ``nadir`` the reflectance seen from nadir,
+    ``(time, band, y, x)``; ``classes`` those of :mod:`pipeline_lib.cubes`, ``(time, y, x)``.
     """
 
     place: dict[np.datetime64, int]
@@ -60,16 +54,9 @@ class Truth:
 
 
 class Demo:
-    """A finished demo run.
+    """A finished demo run, the config that it was made with, and the bands of interest.
 
-    Parameters
-    ----------
-    run
-        Its folder; asset addresses are relative to the folder that it was made in, the project's.
-    config
-        The config that it was made with.
-    bands
-        Bands of the truth that are wanted.
+    Addresses of assets are relative to the folder that the run was made in.
     """
 
     def __init__(self, run: Path, config: Path, bands: Sequence[str]) -> None:
@@ -90,12 +77,12 @@ class Demo:
     @cached_property
     def cubes(self) -> list[PinnedCube]:
         """All cubes of the run, in order of their names."""
-        found = []
+        cubes = []
         for path in sorted((self.run / "items" / SENSOR).glob("*.json")):
             pinned = read_json(path)
             request = CubeRequest.from_row(pinned["request"])
-            found.append(PinnedCube(request, Grid(**pinned["grid"]), pinned["items"]))
-        return found
+            cubes.append(PinnedCube(request, Grid(**pinned["grid"]), pinned["items"]))
+        return cubes
 
     def chosen(self, count: int) -> list[PinnedCube]:
         """A seeded choice of ``count`` cubes; all of them where ``count`` is 0."""
@@ -129,6 +116,16 @@ class Demo:
                 nadir=content["nadir_reflectance"][:, rows] * np.float32(1e-4),
                 classes=content["cloud_class"],
             )
+
+    def with_truth(self, count: int) -> Iterator[tuple[PinnedCube, Truth, Simulation]]:
+        """The chosen cubes, each with the truth and the simulator of its site."""
+        site, chosen = "", self.chosen(count)
+        for number, cube in enumerate(chosen, 1):
+            print(f"{number}/{len(chosen)} {cube.request.cube}", file=sys.stderr, flush=True)
+            if cube.request.site != site:
+                site = cube.request.site
+                truth, simulation = self.truth(site), self.simulation(site)
+            yield cube, truth, simulation
 
     def simulation(self, site: str) -> Simulation:
         """The simulator of a site, as it was when the archive was written."""
@@ -185,8 +182,9 @@ def demo_arguments(description: str) -> argparse.ArgumentParser:
     return parser
 
 
-def with_progress(cubes: Sequence[PinnedCube]) -> Iterator[PinnedCube]:
-    """Name each cube on the error stream as it is begun."""
-    for number, cube in enumerate(cubes, 1):
-        print(f"{number}/{len(cubes)} {cube.request.cube}", file=sys.stderr, flush=True)
-        yield cube
+def another_truth(demo: Demo, site: str) -> UserError:
+    """The error where a site that is simulated again differs from the run's truth."""
+    return UserError(
+        f"{demo.run}: simulating {site} again gives another truth; use the config and the version "
+        "that the run was made with"
+    )

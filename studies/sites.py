@@ -117,13 +117,12 @@ def main() -> None:
     rows, read_seconds, draw_seconds = job.result
     places = {row["site"]: row for row in rows}.values()
     drawn = Counter(place["land_cover"] for place in places)
+    others = {code for code in shares if code not in block.land_cover.excluded}
     strata = [
         {
             "stratum": stratum.name,
-            "share_of_map": round(sum(shares.get(code, 0.0) for code in stratum.codes), 4)
-            if stratum.codes
-            else round(sum(s for c, s in shares.items() if c not in block.land_cover.excluded), 4),
-            "share_wanted": stratum.share,
+            "share_of_map": round(sum(shares.get(c, 0.0) for c in stratum.codes or others), 4),
+            "share_wanted": stratum.fraction,
             "share_drawn": round(drawn[stratum.name] / len(places), 4),
             "sites_wanted": wanted,
             "sites_drawn": drawn[stratum.name],
