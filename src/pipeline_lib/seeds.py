@@ -8,14 +8,9 @@ import numpy as np
 
 
 def generator(seed: int, *names: str | int) -> np.random.Generator:
-    """Generator that depends on the seed and on what is drawn, never on the order of drawing.
+    """A generator that depends on the seed and on what is drawn, not on the order of draws.
 
-    Parameters
-    ----------
-    seed
-        Seed of the run.
-    names
-        What is drawn: a purpose, a cube, an epoch and so on.
+    ``names`` say what is drawn: a purpose, a cube, an epoch and so on.
     """
     keys = [crc32(name.encode()) if isinstance(name, str) else name for name in names]
     return np.random.default_rng([seed, *keys])

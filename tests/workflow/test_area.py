@@ -75,7 +75,7 @@ def test_own_cubes_are_embedded_with_trained_models(dry_run, tmp_path: Path) -> 
     ("target", "changes", "message"),
     [
         ("report", {}, "No rule to produce report"),
-        ("embed", {"models": "results/nowhere"}, "models: there is no folder results/nowhere"),
+        ("embed", {"models": "results/nowhere"}, "models: folder not found: results/nowhere"),
         ("embed", {"areas": {}}, "models: there is nothing to embed with them"),
     ],
 )

@@ -99,4 +99,4 @@ def test_a_run_is_planned_before_its_models_are_trained(project_root: Path, plac
     assert "# Plan of the run use" in again.stdout and "Planning the run" not in again.stderr
     refused = snakemake(project_root, place, "embed", "--dry-run", *given)
     assert refused.returncode != 0
-    assert "models: there is no folder results/paper/models" in refused.stdout + refused.stderr
+    assert "models: folder not found: results/paper/models" in refused.stdout + refused.stderr

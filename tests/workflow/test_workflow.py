@@ -98,18 +98,17 @@ def test_one_sensor_is_retrained_without_the_other(dry_run) -> None:
     assert not rerun["build_cube"] and not rerun["fit_normalisation"]
 
 
-def test_the_period_of_one_site_reruns_its_own_cubes(dry_run, finished: Path) -> None:
-    table = finished / "results" / "tiny" / "sites.csv"
-    before = table.read_text()
-    rows = before.splitlines()
+def test_an_edited_row_of_an_own_table_reruns_its_own_cubes(
+    finished: Path, tmp_path: Path, dry_run
+) -> None:
+    rows = (finished / "results" / "tiny" / "sites.csv").read_text().splitlines()
     year = int(re.search(r",(\d{4})-", rows[1])[1])
     rows[1] = rows[1].replace(str(year), str(2018 if year == 2017 else 2017))
+    table = tmp_path / "mine.csv"
     table.write_text("\n".join(rows) + "\n")
-    try:
-        rerun = dry_run()
-    finally:
-        table.write_text(before)
+    rerun = dry_run(sites__file=str(table))
     assert rerun["demo_site"] == 1 and rerun["pin_items"] == 2 and rerun["build_cube"] == 2
+    assert rerun["site_table"] == 1
     assert not {"sample_sites", "demo_tower", "gpp_targets"} & set(rerun)
 
 

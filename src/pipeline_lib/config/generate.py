@@ -1,4 +1,4 @@
-"""Files that are generated from the config blocks: defaults, JSON schema, table of keys."""
+"""Generate the defaults file, the JSON schema and the table of keys from the config blocks."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ HEADER = (
 
 
 def defaults_yaml() -> str:
-    """The defaults file: the paper's configuration with a comment on every block."""
+    """The paper's configuration, with a comment on every block."""
     content = Config().model_dump(mode="json")
     lines = [HEADER.rstrip(), ""]
     for name, field in Config.model_fields.items():
@@ -32,7 +32,7 @@ def defaults_yaml() -> str:
 
 
 class _Dumper(yaml.SafeDumper):
-    """Short lists of plain values stay on one line."""
+    """Writes lists of plain values on one line."""
 
     def represent_sequence(self, tag: str, sequence: Any, flow_style: bool | None = None) -> Any:
         plain = all(not isinstance(item, list | dict) for item in sequence)
@@ -71,10 +71,7 @@ def _default(field: FieldInfo, inner: type[BaseModel] | None) -> str:
 
 
 def generated_files(root: Path) -> dict[Path, str]:
-    """Every generated file below the project's root, with the content it should have.
-
-    The table stands between two marks in ``config/README.md``; the text around it is kept.
-    """
+    """Path and content of every generated file; of ``config/README.md`` only the table changes."""
     readme = root / "config" / "README.md"
     begin, end = "<!-- keys: begin -->\n", "<!-- keys: end -->"
     text = readme.read_text()

@@ -108,7 +108,7 @@ class Config(Block):
         """Names of cubes must differ, wherever the cubes come from."""
         names = [("own_cubes", cube) for cube in self.own_cubes]
         for area, block in self.areas.items():
-            names += [(f"areas.{area}", part) for part in {area, *block.parts(area)}]
+            names += [(f"areas.{area}", part) for part in (area, *block.parts(area))]
         if self.gpp is not None and (self.demo is not None or self.gpp.fluxnet is not None):
             names += [("gpp.towers", tower.name) for tower in self.gpp.towers]
         if self.sites is not None and (self.sites.file is None or folder is not None):

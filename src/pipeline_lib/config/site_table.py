@@ -7,7 +7,6 @@ from collections import Counter
 from collections.abc import Collection, Mapping, Sequence
 from functools import lru_cache
 from pathlib import Path
-from typing import Any
 
 from pydantic import Field, ValidationError
 
@@ -37,11 +36,11 @@ def site_cubes(sites: Sites, folder: Path = Path()) -> dict[str, str]:
     return {row["cube"]: row["site"] for row in read_site_table(folder / sites.file)}
 
 
-def described(sites: Sites, rows: Sequence[Mapping[str, Any]]) -> Sites:
+def described(sites: Sites, rows: Sequence[Mapping[str, str]]) -> Sites:
     """The block with the number, the strata and the extent of the user's sites."""
     place = {row["site"]: row for row in rows}
     classes = Counter(row["land_cover"] for row in place.values())
-    lon, lat = [row["lon"] for row in rows], [row["lat"] for row in rows]
+    lon, lat = ([float(row[key]) for row in rows] for key in ("lon", "lat"))
     update = {
         "count": len(place),
         "strata": tuple(
@@ -56,8 +55,8 @@ def described(sites: Sites, rows: Sequence[Mapping[str, Any]]) -> Sites:
     return sites.model_copy(update=update)
 
 
-def read_site_table(path: Path) -> list[dict[str, Any]]:
-    """The rows of the user's own table, with the keys `COLUMNS`.
+def read_site_table(path: Path) -> list[dict[str, str]]:
+    """The rows of the user's own table, as the text that a drawn table has.
 
     Raises UserError with one line per mistake.
     """
@@ -65,7 +64,7 @@ def read_site_table(path: Path) -> list[dict[str, Any]]:
 
 
 @lru_cache(maxsize=1)
-def _read_site_table(path: Path, modified: int) -> list[dict[str, Any]]:
+def _read_site_table(path: Path, modified: int) -> list[dict[str, str]]:
     found = read_points(path)
     missing = [name for name in COLUMNS if found and name not in found[0]]
     if missing or not found:
@@ -74,8 +73,8 @@ def _read_site_table(path: Path, modified: int) -> list[dict[str, Any]]:
     for number, row in enumerate(found, 1):
         row = {name: row[name] for name in COLUMNS}
         try:
-            valid = SiteRow.model_validate(row).model_dump(mode="json")
-            rows.append({name: valid[name] for name in COLUMNS})
+            valid = SiteRow.model_validate(row)
+            rows.append({name: str(getattr(valid, name)) for name in COLUMNS})
         except ValidationError as error:
             mistakes += [f"{path}, row {number}: {m}" for m in mistakes_in(error, SiteRow, row)]
     counts = Counter(row["cube"] for row in rows)

@@ -84,7 +84,7 @@ def _kinds(config: Config, areas: Mapping[str, Area]) -> Iterator[_Kind]:
     if config.sites and config.sites.file:
         for row in read_site_table(config.sites.file):
             years = years_between(*(date.fromisoformat(row[day]) for day in ("start", "end")))
-            yield _Kind(1, side, side, row["lat"], years, learned=True)
+            yield _Kind(1, side, side, float(row["lat"]), years, learned=True)
     elif config.sites:
         count, (_, south, _, north) = config.sites.count, config.sites.bounds
         count *= config.sites.periods.count
