@@ -9,9 +9,8 @@ import pytest
 import xarray as xr
 from products import contents
 
-from pipeline_lib.config import Embed
 from pipeline_lib.cubes import CLEAR, grid_of, make_cube, read_cube, write_cube
-from pipeline_lib.embed import read_embedding, same_model
+from pipeline_lib.embed import read_embedding
 from pipeline_lib.embed.store import TileStore
 from pipeline_lib.errors import UserError
 
@@ -69,16 +68,6 @@ def test_the_item_is_a_stac_item_of_the_same_place(field: SimpleNamespace, produ
         assert (product / item.assets[name].href).exists()
 
 
-def test_float16_is_the_rounded_float32(field: SimpleNamespace, product: Path) -> None:
-    output = product.with_name("half")
-    field.embed(output, block=Embed(dtype="float16", tile_px=10, batch_size=100))
-    half, single = read_embedding(output), read_embedding(product)
-    np.testing.assert_array_equal(
-        half["embedding"].values,
-        single["embedding"].values.astype(np.float16).astype(np.float32),
-    )
-
-
 @pytest.mark.parametrize("finished", [0, 4])
 def test_a_killed_export_resumes_and_ends_alike(
     field: SimpleNamespace,
@@ -117,21 +106,6 @@ def test_a_killed_export_resumes_and_ends_alike(
     assert contents(output) == contents(product)
     # The first tile was overwritten after it had been recorded, which is noticed.
     assert len(again) == 9 - finished + (finished > 0)
-
-
-def test_a_killed_export_of_another_model_is_not_resumed(
-    field: SimpleNamespace, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    state = tmp_path / "state"
-    other = field.write_models(tmp_path / "models", seed=2)
-    with monkeypatch.context() as patch:
-        patch.setattr(TileStore, "finish", lambda *_: None)
-        field.embed(tmp_path / "out", state=state, models=other)
-    with pytest.raises(UserError, match=r"unfinished export of another model .* delete"):
-        field.embed(tmp_path / "out", state=state)
-    field.embed(tmp_path / "out", state=state, models=other)
-    field.embed(tmp_path / "fresh", models=other)
-    same_model({name: read_embedding(tmp_path / name) for name in ("out", "fresh")})
 
 
 def test_a_fusion_of_other_encoders_is_refused(field: SimpleNamespace, tmp_path: Path) -> None:
