@@ -21,11 +21,8 @@ from typing import Any
 
 LOOPBACK = "127.0.0.1"
 START_LIMIT_S = 60
-STOP_LIMIT_S = 20
-STATEMENT_LIMIT_S = 60
-
 SERVER_USER = "postgres"
-"""Who runs the server where the tests run as root, whom PostgreSQL refuses."""
+"""Who runs the server where the tests run as root, whom PostgreSQL rejects."""
 
 
 def reason_to_skip() -> str | None:
@@ -74,7 +71,7 @@ class Database:
     @property
     def address(self) -> str:
         """What psycopg connects to."""
-        limit = f"connect_timeout=5 options='-c statement_timeout={STATEMENT_LIMIT_S}s'"
+        limit = "connect_timeout=5 options='-c statement_timeout=60s'"
         return f"host={LOOPBACK} port={self.port} user=postgres dbname={self.name} {limit}"
 
     def load(self, collections: Iterable[dict[str, Any]], items: Iterable[dict[str, Any]]) -> None:
@@ -103,21 +100,11 @@ def postgresql() -> Iterator[int]:
     data, log = folder / "data", folder / "server.log"
     create = [programs / "initdb", "-D", data, "-U", "postgres", "-A", "trust"]
     create += ["-E", "UTF8", "--locale=C", "--no-sync"]
-    settings = {
-        "port": port,
-        "listen_addresses": LOOPBACK,
-        "unix_socket_directories": folder,
-        "max_connections": 20,
-        # What is lost in a crash is made anew by the next run.
-        "fsync": "off",
-        "synchronous_commit": "off",
-        "full_page_writes": "off",
-        "jit": "off",
-        "timezone": "UTC",
-    }
-    serve = [programs / "postgres", "-D", data]
-    for key, value in settings.items():
-        serve += ["-c", f"{key}={value}"]
+    serve = [programs / "postgres", "-D", data, "-p", str(port), "-h", LOOPBACK, "-k", folder]
+    # What is lost in a crash is made anew by the next run.
+    for off in ("fsync", "synchronous_commit", "full_page_writes", "jit"):
+        serve += ["-c", f"{off}=off"]
+    serve += ["-c", "timezone=UTC", "-c", "max_connections=20"]
     try:
         done = subprocess.run(
             create, cwd=folder, capture_output=True, text=True, timeout=START_LIMIT_S, **as_user
@@ -158,15 +145,7 @@ def _accepts(port: int) -> Callable[[], bool]:
 
 @dataclass(frozen=True)
 class StacApi:
-    """A STAC API that runs.
-
-    Attributes
-    ----------
-    url
-        Its address.
-    log
-        What the server tells: one line per request.
-    """
+    """A STAC API that runs: its address, and its log with one line per request."""
 
     url: str
     log: Path
@@ -230,7 +209,7 @@ def _running(
         # PostgreSQL's fast shutdown; what Ctrl-C is to uvicorn.
         process.send_signal(signal.SIGINT)
         try:
-            process.wait(STOP_LIMIT_S)
+            process.wait(20)
         except subprocess.TimeoutExpired:
             process.kill()
             process.wait()
