@@ -15,15 +15,15 @@ from pipeline_lib.config import Config
 ROOT = Path(__file__).parents[1]
 PAGES = [
     *(ROOT / name for name in ("README.md", "CONTRIBUTING.md", "CHANGELOG.md")),
-    *(ROOT / folder / "README.md" for folder in ("config", "benchmarks")),
+    *(ROOT / folder / "README.md" for folder in ("config", "benchmarks", "studies")),
     *sorted((ROOT / "docs").glob("*.md")),
 ]
 FENCE = re.compile(r"^ *```(\w*)\n(.*?)^ *```$", re.MULTILINE | re.DOTALL)
 LINK = re.compile(r"\[[^\]]*\]\(([^)\s]+)\)")
 HEADING = re.compile(r"^#+ +(.+?) *$", re.MULTILINE)
-NAMED = re.compile(r"`((?:config|docs|src|workflow|envs|tests|benchmarks)/[\w./*-]+)`")
+NAMED = re.compile(r"`((?:config|docs|src|workflow|envs|tests|benchmarks|studies)/[\w./*-]+)`")
 """A path of the repository in backticks."""
-COMMANDED = re.compile(r"(?:config|tests|benchmarks|workflow|envs)/[\w./-]+\.(?:ya?ml|py|csv)")
+COMMANDED = re.compile(r"(?:config|tests|benchmarks|studies|workflow|envs)/[\w./-]+\.(?:ya?ml|py|csv)")
 """A file of the repository in a command."""
 
 

@@ -21,7 +21,7 @@ from pipeline_lib.errors import UserError, in_a_line
 from pipeline_lib.scripting import job
 from pipeline_lib.signatures import unsigned, without_signatures
 
-CODE = ("src", "workflow", "benchmarks")
+CODE = ("src", "workflow", "benchmarks", "studies")
 
 # Calls
 
