@@ -23,7 +23,8 @@ LINK = re.compile(r"\[[^\]]*\]\(([^)\s]+)\)")
 HEADING = re.compile(r"^#+ +(.+?) *$", re.MULTILINE)
 NAMED = re.compile(r"`((?:config|docs|src|workflow|envs|tests|benchmarks|studies)/[\w./*-]+)`")
 """A path of the repository in backticks."""
-COMMANDED = re.compile(r"(?:config|tests|benchmarks|studies|workflow|envs)/[\w./-]+\.(?:ya?ml|py|csv)")
+FOLDERS = "config|tests|benchmarks|studies|workflow|envs"
+COMMANDED = re.compile(rf"(?:{FOLDERS})/[\w./-]+\.(?:ya?ml|py|csv)")
 """A file of the repository in a command."""
 
 
