@@ -7,7 +7,10 @@ import pandas as pd
 
 from pipeline_lib.config import Gpp, Regressor
 from pipeline_lib.files import write_csv
+from pipeline_lib.gpp.baselines import predict_baselines
+from pipeline_lib.gpp.fits import predict_transformers
 from pipeline_lib.gpp.observed import day_numbers
+from pipeline_lib.gpp.scores import score_gpp
 from pipeline_lib.gpp.targets import describe_site, read_targets
 
 SMALL = Regressor(
@@ -20,7 +23,11 @@ SMALL = Regressor(
     max_epochs=12,
     seeds=2,
 )
+QUICK = {"regressor": {"max_epochs": 1, "seeds": 1}}
+"""Changes of the config for fits that need not be good."""
+WEATHER = {"fluxes": {"weather": ("TA_F",)}}
 TOWERS = {"XX-Dbf": "DBF", "XX-Enf": "ENF", "XX-Gra": "GRA"}
+SENSORS = ["sentinel-2"]
 
 
 def gpp_of(**changes):
@@ -30,8 +37,8 @@ def gpp_of(**changes):
             for name, kind in TOWERS.items()
         ],
         "period": {"start": "2018-01-01", "end": "2020-12-31"},
-        "fluxes": {"weather": ("TA_F",)},
-        "windows": {"length_days": 30, "other_lengths_days": (60,)},
+        "fluxes": {},
+        "windows": {"length_days": 30, "other_lengths_days": ()},
         "regressor": SMALL.model_dump(),
     }
     for block, keys in changes.items():
@@ -39,8 +46,23 @@ def gpp_of(**changes):
     return Gpp.model_validate(settings)
 
 
-ALONE = {"windows": {"other_lengths_days": ()}, "fluxes": {"weather": ()}}
-"""Changes that leave one length of a window, and no weather."""
+def arguments(folder, gpp, seed=1):
+    return {"folder": folder, "sensors": SENSORS, "windowing": gpp.windows, "seed": seed}
+
+
+def regress(folder, gpp, state=None, processes=1):
+    """Run the transformer's job."""
+    state = state or folder / "state"
+    predict_transformers(
+        **arguments(folder, gpp), regressor=gpp.regressor, state=state, processes=processes
+    )
+
+
+def evaluate(folder, gpp, processes=1):
+    """Run all jobs that follow the series."""
+    regress(folder, gpp, processes=processes)
+    predict_baselines(**arguments(folder, gpp), fits=gpp.regressor.seeds)
+    score_gpp(**arguments(folder, gpp))
 
 
 def with_sources(table, *, every=5, context=20):
@@ -56,7 +78,16 @@ def with_sources(table, *, every=5, context=20):
     return table
 
 
-def write_tower(folder, number, name, gpp, *, bad_share=0.1):
+def write_towers(folder, gpp, **bad):
+    """Targets, series and the table of `TOWERS`, with fractions of bad days by vegetation."""
+    for number, tower in enumerate(gpp.towers):
+        share = bad.get(tower.vegetation.capitalize(), 0.1)
+        write_tower(folder, number, tower.name, gpp, bad_share=share)
+    write_sites(folder, gpp)
+    return folder
+
+
+def write_tower(folder, number, name, gpp, *, bad_share):
     rng = np.random.default_rng(number)
     days = pd.date_range(gpp.period.start, gpp.period.end, name="date")
     season = 0.5 - 0.5 * np.cos(2 * np.pi * (days.dayofyear - 20 + 15 * number) / 365.25)
@@ -76,36 +107,25 @@ def write_tower(folder, number, name, gpp, *, bad_share=0.1):
         targets[column] = weather
     targets.loc[rng.random(len(days)) < bad_share, "quality"] = 0.2
     targets["kept"] = (targets["quality"] >= 0.7) & (targets["gpp"] >= 0)
-    paths = {}
-    tables = {
+    for kind, table in {
         "targets": targets,
-        "embedding": with_sources(embedding),
-        "sentinel-2": with_sources(bands, context=0),
-    }
-    for kind, table in tables.items():
-        paths[kind] = folder / f"{kind}-{name}.csv"
-        table.to_csv(paths[kind])
-    return paths
+        "series/embedding": with_sources(embedding),
+        "series/sentinel-2": with_sources(bands, context=0),
+    }.items():
+        (folder / kind).mkdir(parents=True, exist_ok=True)
+        table.to_csv(folder / kind / f"{name}.csv")
 
 
-def write_towers(folder, gpp, **bad):
-    """Files of `TOWERS`: targets by tower, and series by source and tower."""
-    folder.mkdir(parents=True, exist_ok=True)
-    paths = {
-        name: write_tower(folder, number, name, gpp, bad_share=bad.get(name[-3:], 0.1))
-        for number, name in enumerate(TOWERS)
-    }
-    by_kind = {
-        kind: {name: found[kind] for name, found in paths.items()}
-        for kind in ("targets", "embedding", "sentinel-2")
-    }
-    sites = folder / "sites.csv"
-    write_sites(sites, by_kind["targets"], gpp)
-    return {"sites": sites, "targets": by_kind.pop("targets"), "series": by_kind}
+def write_sites(folder, gpp):
+    rows = []
+    for tower in gpp.towers:
+        targets = read_targets(folder / "targets" / f"{tower.name}.csv")
+        place = {"site": tower.name, "lon": tower.lon, "lat": tower.lat}
+        about = {"vegetation": tower.vegetation} | describe_site(targets, gpp.fluxes)
+        rows.append(place | about)
+    write_csv(folder / "sites.csv", rows)
 
 
-def write_sites(path, targets, gpp):
-    places = [t.model_dump(include={"lon", "lat", "vegetation"}) for t in gpp.towers]
-    abouts = [describe_site(read_targets(targets[t.name]), gpp.fluxes) for t in gpp.towers]
-    names = [{"site": tower.name} for tower in gpp.towers]
-    write_csv(path, [a | b | c for a, b, c in zip(names, places, abouts, strict=True)])
+def edit(path, change):
+    """Change the table of a CSV file in place."""
+    change(pd.read_csv(path, parse_dates=["date"])).to_csv(path, index=False)

@@ -322,11 +322,8 @@ def test_the_site_table_tells_who_is_used_and_why_not(tmp_path):
         if name == "XX-Old":
             days["GPP_NT_VUT_REF"] = -9999
         save(folder, days, NAME.replace("XX-Abc", name))
-    shown = write_all_targets(
-        gpp=gpp_of(2017, 2017, towers=towers, fluxnet=folder),
-        outputs={name: tmp_path / f"{name}.csv" for name in quality},
-        sites=tmp_path / "sites.csv",
-    )
+    gpp = gpp_of(2017, 2017, towers=towers, fluxnet=folder)
+    shown = write_all_targets(gpp=gpp, folder=tmp_path)
     table = pd.read_csv(tmp_path / "sites.csv", index_col="site")
     assert table["used"].tolist() == [True, False, False]
     assert table.loc["XX-Bad", "reason"] == "50% good days, not more than 60%"

@@ -27,6 +27,7 @@ from pipeline_lib.gpp.observed import (
     image_range,
     observed_bands,
     observed_embeddings,
+    vegetation_indices,
     weighted_pixels,
 )
 from pipeline_lib.gpp.series import (
@@ -177,17 +178,17 @@ def test_series_of_a_cube(tmp_path, monkeypatch):
     values[3] = np.nan
     data = dataset(dates + pd.Timedelta(hours=10), values)
     monkeypatch.setattr(pipeline_lib.embed, "read_embedding", lambda folder: data)
-    output = tmp_path / "s" / "XX-Abc.csv"
+    folder = tmp_path / "s"
     told = {
         **BLOCKS,
-        "embedding": tmp_path,
+        "embeddings": {"XX-Abc": tmp_path},
         "reference": "sentinel-2",
         "cubes": {},
         "sensors": {"sentinel-2": SENTINEL_2},
         "context": Context(frames=3),
     }
-    write_series(tower=TOWER, output=output, **told)
-    table = read_series(output)
+    write_series(towers=[TOWER], folder=folder, **told)
+    table = read_series(folder / "XX-Abc.csv")
     assert features_of(table) == NAMES
     assert len(table) == 366
     assert table.index[table["observed"]].strftime("%m-%d").tolist() == ["01-05", "01-15", "03-20"]
@@ -202,8 +203,8 @@ def test_series_of_a_cube(tmp_path, monkeypatch):
     assert row.tolist() == [*day_numbers(dates[[1, 2]]), *day_numbers(dates[[0, -1]])]
     far = TOWER.model_copy(update={"lat": 50.0})
     with pytest.raises(UserError, match=r"XX-Abc: the tower at .* outside its cube"):
-        write_series(tower=far, output=tmp_path / "far.csv", **told)
-    assert not (tmp_path / "far.csv").exists()
+        write_series(towers=[far], folder=tmp_path / "far", **told)
+    assert not (tmp_path / "far").exists()
 
 
 def test_pixels_of_much_seen_context_count_more():
@@ -315,9 +316,9 @@ def test_series_of_bands(tmp_path):
     )
     write_cube(cube, tmp_path / "cube.zarr.zip")
     stored = cube["reflectance"].values
-    told = {"tower": TOWER, **BLOCKS, "cube": tmp_path / "cube.zarr.zip", "rolling_mean": 3}
-    write_bands(**told, output=tmp_path / "bands.csv")
-    table = read_series(tmp_path / "bands.csv")
+    cubes = {"XX-Abc": tmp_path / "cube.zarr.zip"}
+    write_bands(towers=[TOWER], **BLOCKS, cubes=cubes, rolling_mean=3, folder=tmp_path)
+    table = read_series(tmp_path / "XX-Abc.csv")
     assert features_of(table) == [*bands, "NIRv", "kNDVI"]
     inside = footprint_weights(GRID, tower=TOWER, radius=50) > 0
     near = stored[0][:, inside].astype(float)
@@ -328,7 +329,22 @@ def test_series_of_bands(tmp_path):
     # Joined across the masked date, and made by a rolling mean over three frames.
     row = table.loc["2020-05-05", list(SOURCES)].astype(int)
     assert row.tolist() == day_numbers(dates[[0, 2, 0, 3]]).tolist()
+    far = TOWER.model_copy(update={"lat": 50.0})
     with pytest.raises(UserError, match="XX-Abc: the tower"):
-        write_bands(
-            **told | {"tower": TOWER.model_copy(update={"lat": 50.0})}, output=tmp_path / "far.csv"
-        )
+        write_bands(towers=[far], **BLOCKS, cubes=cubes, rolling_mean=3, folder=tmp_path)
+
+
+REFLECTANCE = st.floats(0.01, 0.9)
+
+
+@given(REFLECTANCE, REFLECTANCE)
+def test_indices_equal_their_formulas(red, near):
+    found = vegetation_indices(red=np.array([red]), near_infrared=np.array([near]))
+    ndvi = (near - red) / (near + red)
+    np.testing.assert_allclose(found["NIRv"], ndvi * near, rtol=1e-9, atol=1e-12)
+    np.testing.assert_allclose(found["kNDVI"], np.tanh(ndvi**2), rtol=1e-9, atol=1e-12)
+
+
+def test_missing_reflectance_gives_missing_indices():
+    found = vegetation_indices(red=np.array([np.nan, 0.0]), near_infrared=np.array([0.3, 0.0]))
+    assert all(np.isnan(values).all() for values in found.values())

@@ -1,9 +1,11 @@
 import numpy as np
 import pandas as pd
 import pytest
-from hypothesis import given, settings
+from hypothesis import given, reject, settings
 from hypothesis import strategies as st
 
+from pipeline_lib.config import Windowing
+from pipeline_lib.errors import UserError
 from pipeline_lib.gpp.observed import day_numbers
 from pipeline_lib.gpp.windows import cut_windows, hold_out, runs
 
@@ -35,13 +37,7 @@ def days_of(site="A", *, seed=0, every=5, context=0):
 
 
 def cut(table, window=90, stride=10, validation=(2020,)):
-    return cut_windows(
-        table,
-        columns=["embedding:e0"],
-        window_days=window,
-        stride_days=stride,
-        validation_years=validation,
-    )
+    return cut_windows(table, Windowing(stride_days=stride, validation_years=validation), window)
 
 
 def test_windows_hold_the_days_up_to_their_last():
@@ -68,11 +64,11 @@ def test_windows_of_two_sites_do_not_mix():
 def test_those_on_the_stride_whose_last_day_is_kept_may_be_learned_from():
     table = days_of()
     windows = cut(table)
-    learned = windows.last[windows.learnable]
+    learned = windows.last[windows.trainable]
     assert ((learned - 89) % 10 == 0).all()
     assert table["kept"].to_numpy()[learned].all()
     on_stride = (windows.last - 89) % 10 == 0
-    assert (windows.learnable == on_stride & table["kept"].to_numpy()[windows.last]).all()
+    assert (windows.trainable == on_stride & table["kept"].to_numpy()[windows.last]).all()
 
 
 def test_only_whole_windows_are_cut():
@@ -84,7 +80,8 @@ def test_only_whole_windows_are_cut():
 
 
 def test_a_period_shorter_than_a_window_has_none():
-    assert len(cut(days_of().iloc[:89])) == 0
+    with pytest.raises(UserError, match="no window of 90 days"):
+        cut(days_of().iloc[-89:])
 
 
 @settings(deadline=None, max_examples=30)
@@ -97,7 +94,10 @@ def test_a_period_shorter_than_a_window_has_none():
 def test_no_window_touches_both_parts(seed, window, context, validation):
     """What a part is made from changes nothing in the other, whatever the windows."""
     table = days_of(seed=seed, context=context)
-    windows = cut(table, window=window, validation=tuple(validation))
+    try:
+        windows = cut(table, window=window, validation=tuple(validation))
+    except UserError:
+        reject()
     of_year = {year: (table["date"].dt.year == year).to_numpy() for year in range(2017, 2021)}
     in_validation = np.any([of_year[year] for year in validation], axis=0)
     offset = NUMBERS[0]
@@ -128,7 +128,7 @@ def test_images_of_the_validation_year_end_the_training():
 def test_runs_of_neighbours_are_held_out_together():
     table = pd.concat([days_of(s, seed=i) for i, s in enumerate("ABC")], ignore_index=True)
     windows = cut(table)
-    windows = windows.take(windows.learnable)
+    windows = windows.take(windows.trainable)
     site = table["site"].to_numpy(str)[windows.last]
     run = runs(windows, site, 10)
     assert run[0] == 0 and (np.diff(run) >= 0).all()

@@ -67,12 +67,12 @@ def test_nothing_is_done_twice(dry_run) -> None:
 
 
 def test_the_window_of_gpp_reruns_the_regression_alone(dry_run) -> None:
-    rerun = set(dry_run(gpp__window_days=45))
+    rerun = set(dry_run(gpp__windows__length_days=45))
     assert {"gpp_scores", "report"} <= rerun
     assert not rerun & (ACQUIRED | TRAINED | {"embed_cube", "gpp_targets", "gpp_series"})
 
 
-def test_a_footprint_that_is_edited_averages_its_own_tower_anew(dry_run, tmp_path: Path) -> None:
+def test_an_edited_footprint_averages_the_towers_anew(dry_run, tmp_path: Path) -> None:
     raster = tmp_path / "footprint.tif"
     raster.touch()
     towers = yaml.safe_load(TINY.read_text())["gpp"]["towers"]

@@ -114,8 +114,6 @@ def alternation(names):
 wildcard_constraints:
     sensor=alternation(C.sensors),
     model=alternation(TRAINED),
-    inputs=r"[A-Za-z+]+",
-    days=r"\d+",
     site=alternation([*SITES, *AREAS]),
     tower=alternation(TOWERS),
 
@@ -230,6 +228,26 @@ def source_of(sensor):
 def learner_of(sensor):
     """The keys of a sensor that decide its autoencoder."""
     return C.sensors[sensor].model_dump(mode="json", exclude={"rgb"})
+
+
+def flux_files():
+    """The files that hold the fluxes of the towers."""
+    if C.demo:
+        return expand(f"{FLUXNET}/{TOWER_FILE}", tower=TOWERS)
+    return sorted(str(p) for tower in TOWERS for p in Path(FLUXNET).rglob(f"*{tower}*"))
+
+
+def flux_towers():
+    """The part of the config that the measured GPP depends on."""
+    block = C.gpp.model_copy(update={"fluxnet": FLUXNET})
+    towers = {"__all__": {"name", "lon", "lat", "vegetation"}}
+    kept = {"fluxnet": True, "towers": towers, "period": True, "fluxes": True}
+    return block.model_dump(mode="json", include=kept)
+
+
+def per_tower(pattern):
+    """A file of each tower, from a pattern below the folder of the GPP comparison."""
+    return [out(f"gpp/{pattern}").replace("{tower}", tower) for tower in TOWERS]
 
 
 # Timeouts and the like steer the transport, not the result: they reach the scripts through the

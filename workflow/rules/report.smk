@@ -100,9 +100,10 @@ rule figure_curves:
 
 rule figure_gpp:
     input:
-        predictions=out("gpp/predictions.csv"),
-        sites=out("gpp/sites.csv"),
-        targets=list(tower_files("targets").values()),
+        out("gpp/metrics.json"),
+        out("gpp/predictions.csv"),
+        out("gpp/sites.csv"),
+        per_tower("targets/{tower}.csv"),
     output:
         out("figures/gpp.png"),
     log:
@@ -113,8 +114,7 @@ rule figure_gpp:
         mem_mb=retry_memory(1000),
         runtime=10,
     params:
-        validation_years=C.gpp and C.gpp.windows.validation_years,
-        targets=tower_files("targets"),
+        folder=out("gpp"),
         code=code_of("figure_gpp"),
     message:
         "Drawing GPP by day and site"
@@ -124,8 +124,9 @@ rule figure_gpp:
 
 rule figure_towers:
     input:
-        series=list(tower_files("series/embedding").values()),
-        targets=list(tower_files("targets").values()),
+        out("gpp/sites.csv"),
+        per_tower("series/embedding/{tower}.csv"),
+        per_tower("targets/{tower}.csv"),
     output:
         out("figures/towers.png"),
     log:
@@ -136,8 +137,7 @@ rule figure_towers:
         mem_mb=retry_memory(1000),
         runtime=10,
     params:
-        series=tower_files("series/embedding"),
-        targets=tower_files("targets"),
+        folder=out("gpp"),
         code=code_of("figure_towers"),
     message:
         "Drawing the embeddings around the towers"
@@ -158,6 +158,7 @@ rule figure_methods:
         mem_mb=retry_memory(1000),
         runtime=10,
     params:
+        folder=out("gpp"),
         code=code_of("figure_methods"),
     message:
         "Drawing the error of every method"
@@ -167,8 +168,9 @@ rule figure_methods:
 
 rule figure_points:
     input:
-        predictions=out("gpp/predictions.csv"),
-        methods=list(gpp_methods().values()) if TOWERS else [],
+        out("gpp/metrics.json"),
+        out("gpp/predictions.csv"),
+        list(GPP_PREDICTIONS) if TOWERS else [],
     output:
         out("figures/points.png"),
     log:
@@ -179,7 +181,7 @@ rule figure_points:
         mem_mb=retry_memory(1000),
         runtime=10,
     params:
-        methods=gpp_methods() if TOWERS else {},
+        folder=out("gpp"),
         code=code_of("figure_points"),
     message:
         "Drawing predicted against observed GPP"
@@ -200,9 +202,10 @@ rule figure_lengths:
         mem_mb=retry_memory(1000),
         runtime=10,
     params:
+        folder=out("gpp"),
         code=code_of("figure_lengths"),
     message:
-        "Drawing the error by length of the window"
+        "Drawing the error by window length"
     script:
         f"{SCRIPTS}/figure_lengths.py"
 

@@ -1,4 +1,4 @@
-"""Draw the error by length of the window."""
+"""Draw the error by window length."""
 
 from pathlib import Path
 
@@ -6,4 +6,4 @@ from pipeline_lib.gpp.figures import plot_lengths
 from pipeline_lib.scripting import job
 
 with job(snakemake):
-    plot_lengths(metrics=Path(snakemake.input[0]), output=Path(snakemake.output[0]))
+    plot_lengths(folder=Path(snakemake.params.folder), output=Path(snakemake.output[0]))

@@ -6,4 +6,4 @@ from pipeline_lib.gpp.figures import plot_methods
 from pipeline_lib.scripting import job
 
 with job(snakemake):
-    plot_methods(metrics=Path(snakemake.input[0]), output=Path(snakemake.output[0]))
+    plot_methods(folder=Path(snakemake.params.folder), output=Path(snakemake.output[0]))

@@ -1,21 +1,16 @@
-"""Score what GPP is predicted from."""
+"""Score the predictions of GPP."""
 
 from pathlib import Path
 
 from pipeline_lib.config import Windowing
-from pipeline_lib.gpp.evaluation import score_gpp
-from pipeline_lib.scripting import job, paths_of
+from pipeline_lib.gpp.scores import score_gpp
+from pipeline_lib.scripting import job
 
 with job(snakemake):
     params = snakemake.params
     score_gpp(
+        folder=Path(params.folder),
+        sensors=params.sensors,
         windowing=Windowing.model_validate(params.windows),
         seed=params.seed,
-        sites=Path(snakemake.input.sites),
-        targets=paths_of(params.targets),
-        series=paths_of(params.series),
-        methods=paths_of(params.methods),
-        lengths=paths_of(params.lengths),
-        metrics=Path(snakemake.output.metrics),
-        predictions=Path(snakemake.output.predictions),
     )

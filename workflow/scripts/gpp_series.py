@@ -1,4 +1,4 @@
-"""Average the embeddings around one tower, day by day."""
+"""Average the embeddings around every tower, day by day."""
 
 from pathlib import Path
 
@@ -9,13 +9,13 @@ from pipeline_lib.scripting import job, paths_of
 with job(snakemake):
     params = snakemake.params
     write_series(
-        tower=Tower.model_validate(params.tower),
+        towers=[Tower.model_validate(block) for block in params.towers],
         period=Period.model_validate(params.period),
         series=DailySeries.model_validate(params.series),
-        embedding=Path(params.embedding),
+        embeddings=paths_of(params.embeddings),
         reference=params.reference,
         cubes=paths_of(params.cubes),
         sensors={name: Sensor.model_validate(block) for name, block in params.sensors.items()},
         context=Context.model_validate(params.context),
-        output=Path(snakemake.output[0]),
+        folder=Path(params.folder),
     )

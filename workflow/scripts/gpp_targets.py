@@ -4,12 +4,11 @@ from pathlib import Path
 
 from pipeline_lib.config import FluxTowers
 from pipeline_lib.gpp.targets import write_all_targets
-from pipeline_lib.scripting import job, paths_of
+from pipeline_lib.scripting import job
 
 with job(snakemake):
     table = write_all_targets(
         gpp=FluxTowers.model_validate(snakemake.params.gpp),
-        outputs=paths_of(snakemake.params.targets),
-        sites=Path(snakemake.output.sites),
+        folder=Path(snakemake.params.folder),
     )
     print(table)

@@ -1,13 +1,14 @@
-"""What the comparison with GPP found, as sentences and tables, from ``gpp/metrics.json``."""
+"""Sentences and tables of the GPP comparison, from ``gpp/metrics.json``."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
+from statistics import mean, stdev
 from typing import Any
 
+from pipeline_lib.gpp.methods import LEAVE_ONE_SITE_OUT, TEMPORAL_HOLDOUT
 from pipeline_lib.report.tables import Table, number
 
-BY_YEAR, LEFT_OUT = "by_year", "left_out"
 UNITS = "g C m⁻² d⁻¹"
 _NONE = "–"
 _AGREEMENT = {
@@ -18,6 +19,10 @@ _AGREEMENT = {
     "bias": f"bias, {UNITS}",
 }
 _GROUPS = {"per_vegetation": "vegetation type", "per_site": "site"}
+_DAYS = {
+    TEMPORAL_HOLDOUT: "the validation years (temporal holdout)",
+    LEAVE_ONE_SITE_OUT: "left-out sites (leave-one-site-out)",
+}
 
 Metrics = Mapping[str, Any]
 
@@ -31,86 +36,81 @@ def _has_weather(about: Mapping[str, Any]) -> bool:
     return "weather" in about["inputs"]
 
 
-def _scored(metrics: Metrics, design: str, *, weather: bool) -> dict[str, Mapping[str, Any]]:
-    """Method -> what is known of it and its scores in a design, of those that have any."""
-    found: dict[str, Mapping[str, Any]] = {}
+def _scored(metrics: Metrics, scheme: str, *, weather: bool) -> dict[str, Mapping[str, Any]]:
+    """Method -> its entry and its scores under a scheme, of those that have any."""
+    scored: dict[str, Mapping[str, Any]] = {}
     for name, about in metrics["methods"].items():
-        scores = about[design]["validation"] if design == BY_YEAR else about[design]
+        scores = about[scheme]["validation"] if scheme == TEMPORAL_HOLDOUT else about[scheme]
         if _has_weather(about) == weather and scores["overall"]["rmse"] is not None:
-            found[name] = {**about, "scores": scores}
-    return found
+            scored[name] = {**about, "scores": scores}
+    return scored
 
 
-def verdict(metrics: Metrics, design: str) -> tuple[str, ...]:
-    """Whether the embeddings beat what they were made from, and what does better than they.
+def verdict(metrics: Metrics, scheme: str) -> tuple[str, ...]:
+    """Whether embeddings beat the bands they were made from, and which method is the best.
 
-    Parameters
-    ----------
-    metrics
-        ``gpp/metrics.json``.
-    design
-        ``by_year`` or ``left_out``.
+    ``scheme`` is ``temporal_holdout`` or ``leave_one_site_out``.
     """
-    found = _scored(metrics, design, weather=False)
-    difference = metrics["difference"].get(design)
+    scored = _scored(metrics, scheme, weather=False)
+    difference = metrics["difference"].get(scheme)
     if difference is None:
-        return ("There is nothing to score: another site, or longer series, are needed.",)
-    own, rival = (found[metrics["difference"][key]] for key in ("of", "from"))
+        return ("No day can be scored: more sites or longer series are needed.",)
+    own, baseline = (scored[metrics["difference"][key]] for key in ("method", "baseline"))
     low, high = difference["low"], difference["high"]
-    if max(one["scores"]["overall"]["r2"] or 0 for one in (own, rival)) <= 0:
-        judged = "neither tells more than the mean of the observed GPP"
+    if max(one["scores"]["overall"]["r2"] or 0 for one in (own, baseline)) <= 0:
+        judged = "neither is better than the mean of the observed GPP"
     elif high < 0:
         judged = "the embeddings beat the bands that they were made from"
     elif low > 0:
         judged = "the embeddings do not reach the bands that they were made from"
     else:
-        judged = "that may be chance"
+        judged = "this may be chance"
     first = (
-        f"By the paper's regressor, embeddings give {_told(own)}, the bands of all sensors "
-        f"{_told(rival)}. The difference of the RMSE is {_signed(difference['rmse'])} {UNITS}, "
-        f"between {_signed(low)} and {_signed(high)} in 90 % of resamplings of the fits and of the "
-        f"months of each site: {judged}."
+        f"With the paper's regressor, embeddings have {_error(own)}, the bands of all sensors "
+        f"{_error(baseline)}. The difference in RMSE is {_signed(difference['rmse'])} {UNITS}, "
+        f"with a 90 % interval of {_signed(low)} to {_signed(high)} (bootstrap over fits and over "
+        f"the months of each site): {judged}."
     )
-    error = {name: one["scores"]["overall"]["rmse"] for name, one in found.items()}
+    error = {name: one["scores"]["overall"]["rmse"] for name, one in scored.items()}
     best = min(error, key=lambda name: error[name])
     second = (
-        f"Of all methods without weather, {' by '.join(found[best]['words'])} has the smallest "
-        f"error, {_told(found[best])}."
-        if best != metrics["difference"]["of"]
+        f"Of all methods without weather, {' by '.join(scored[best]['label'])} has the smallest "
+        f"error, {_error(scored[best])}."
+        if best != metrics["difference"]["method"]
         else "No other method without weather has a smaller error."
     )
     return first, second
 
 
-def _told(one: Mapping[str, Any]) -> str:
+def _error(one: Mapping[str, Any]) -> str:
     scores = one["scores"]["overall"]
-    return f"an RMSE of {number(scores['rmse'])} {UNITS} (R² {_signed(scores['r2'], 2)})"
+    return f"an RMSE of {number(scores['rmse'])} {UNITS} (R² {_signed(scores['r2'])})"
 
 
-def _signed(value: float | None, digits: int = 2) -> str:
-    return _NONE if value is None else f"{value:.{digits}f}".replace("-", "−")
+def _signed(value: float | None) -> str:
+    return _NONE if value is None else f"{value:.2f}".replace("-", "−")
 
 
 def look_ahead(metrics: Metrics) -> str:
-    """How far the inputs look ahead of the day whose GPP they tell."""
-    told = metrics["look_ahead_days"]
-    own = told["embedding"]
-    others = [days for source, days in told.items() if source != "embedding" and days is not None]
+    """How far the inputs look ahead of the day whose GPP is predicted."""
+    days = metrics["look_ahead_days"]
+    own = days["embedding"]
+    others = [ahead for source, ahead in days.items() if source != "embedding" and ahead]
     if own is None or not others:
         return ""
     return (
-        "None of this is a forecast: the context of an embedding reaches to images "
-        f"{number(own)} days later (median), where interpolated bands know the next image alone, "
-        f"up to {number(max(others))} days later. That is part of what the comparison compares."
+        "These are no forecasts: the context of an embedding reaches to images "
+        f"{number(own)} days later (median), while interpolated bands use only the next image, "
+        f"up to {number(max(others))} days later. The comparison includes this difference."
     )
 
 
 def site_table(metrics: Metrics) -> Table:
     """The towers, their days, and whether they are used."""
     return Table(
-        caption="Towers, their days in the period, and whether they are used. Good: measured, of "
-        "enough quality; kept: good, and GPP not negative; the share is that of the good days "
-        "among those measured.",
+        caption="Towers, their days in the period, and whether they are used. Good: measured with "
+        "sufficient quality; kept: good, and GPP not negative; good fraction: of the measured "
+        "days.",
         columns=(
             "site",
             "vegetation",
@@ -120,7 +120,7 @@ def site_table(metrics: Metrics) -> Table:
             "days measured",
             "good",
             "kept",
-            "good share",
+            "good fraction",
             f"mean GPP, {UNITS}",
             f"maximum, {UNITS}",
         ),
@@ -131,9 +131,7 @@ def site_table(metrics: Metrics) -> Table:
                 "yes" if about["used"] else about["reason"],
                 f"{about['lon']:.4f}",
                 f"{about['lat']:.4f}",
-                number(about["measured"]),
-                number(about["good"]),
-                number(about["kept"]),
+                *(number(about[key]) for key in ("measured", "good", "kept")),
                 f"{100 * about['good_share']:.0f} %",
                 number(about["mean_gpp"]),
                 number(about["max_gpp"]),
@@ -144,38 +142,32 @@ def site_table(metrics: Metrics) -> Table:
     )
 
 
-def method_tables(metrics: Metrics, design: str, *, weather: bool = False) -> tuple[Table, ...]:
-    """Agreement of the methods in a design: of all sites, and by group.
-
-    Parameters
-    ----------
-    metrics
-        ``gpp/metrics.json``.
-    design
-        ``by_year`` (the validation years) or ``left_out``.
-    weather
-        The methods that are given weather, or those that are not.
-    """
-    found = _scored(metrics, design, weather=weather)
-    days = "the validation years" if design == BY_YEAR else "sites that were left out"
-    dates = _dated(metrics["dates"]["validation" if design == BY_YEAR else LEFT_OUT])
+def method_tables(metrics: Metrics, scheme: str, *, weather: bool = False) -> tuple[Table, ...]:
+    """Agreement of the methods with or without weather under a scheme: overall, and by group."""
+    scored = _scored(metrics, scheme, weather=weather)
+    if not scored:
+        return ()
+    dates = _dated(metrics["dates"]["validation" if scheme == TEMPORAL_HOLDOUT else scheme])
     overall = Table(
-        caption=f"Daily GPP on {days}, all sites{dates}. Agreement of the mean over the fits, and "
-        "the standard deviation of the RMSE over single fits.",
-        columns=("inputs", "reader", *_AGREEMENT.values(), "RMSE over fits", "fits"),
+        caption=f"Daily GPP of {_DAYS[scheme]}, all sites{dates}. Agreement of the mean over the "
+        "fits; mean and standard deviation of the RMSE of single fits.",
+        columns=("inputs", "regressor", *_AGREEMENT.values(), "RMSE of fits", "fits"),
         rows=tuple(
-            (*one["words"], *_agreement(one["scores"]["overall"]), *_over_fits(one["scores"]))
-            for one in found.values()
+            (*one["label"], *_agreement(one["scores"]["overall"]), *_over_fits(one["scores"]))
+            for one in scored.values()
         ),
         words=2,
     )
-    if not found:
-        return ()
     groups = tuple(
         Table(
-            caption=f"Daily GPP on {days}, by {label}.",
-            columns=(label, "inputs", "reader", *_AGREEMENT.values()),
-            rows=tuple(_by_group(found, kind)),
+            caption=f"Daily GPP of {_DAYS[scheme]}, by {label}.",
+            columns=(label, "inputs", "regressor", *_AGREEMENT.values()),
+            rows=tuple(
+                (group, *one["label"], *_agreement(one["scores"][kind][group]))
+                for group in sorted({g for one in scored.values() for g in one["scores"][kind]})
+                for one in scored.values()
+                if group in one["scores"][kind]
+            ),
             words=3,
             folded=True,
         )
@@ -188,79 +180,69 @@ def _dated(dates: Sequence[str] | None) -> str:
     return "" if dates is None else f", {dates[0]} to {dates[1]}"
 
 
+def _agreement(values: Mapping[str, Any]) -> tuple[str, ...]:
+    return tuple(number(values.get(key)) for key in _AGREEMENT)
+
+
 def _over_fits(scores: Mapping[str, Any]) -> tuple[str, str]:
     errors = [fit["rmse"] for fit in scores["by_fit"]]
     if len(errors) < 2:
         return _NONE, number(len(errors))
-    mean = sum(errors) / len(errors)
-    variance = sum((error - mean) ** 2 for error in errors) / (len(errors) - 1)
-    return f"{number(mean)} ± {number(variance**0.5, 2)}", number(len(errors))
-
-
-def _by_group(found: Mapping[str, Mapping[str, Any]], kind: str) -> Iterator[tuple[str, ...]]:
-    groups = sorted({name for one in found.values() for name in one["scores"][kind]})
-    for group in groups:
-        for one in found.values():
-            if group in one["scores"][kind]:
-                yield group, *one["words"], *_agreement(one["scores"][kind][group])
+    return f"{number(mean(errors))} ± {number(stdev(errors), 2)}", number(len(errors))
 
 
 def length_table(metrics: Metrics) -> Table:
     """Agreement by length of the window, on the days that all lengths predict."""
     dates = {
-        _dated(one["dates"]) for found in metrics["lengths"].values() for one in found.values()
+        _dated(one["dates"]) for lengths in metrics["lengths"].values() for one in lengths.values()
     }
     return Table(
-        caption="Daily GPP on the validation years by length of the window, on the days that all "
+        caption="Daily GPP of the validation years by length of the window, on the days that all "
         f"lengths predict{''.join(dates)}.",
-        columns=("inputs", "window, days", *_AGREEMENT.values(), "RMSE over fits", "fits"),
+        columns=("inputs", "window, days", *_AGREEMENT.values(), "RMSE of fits", "fits"),
         rows=tuple(
             (inputs, days, *_agreement(scores["overall"]), *_over_fits(scores))
-            for inputs, found in metrics["lengths"].items()
-            for days, scores in found.items()
+            for inputs, lengths in metrics["lengths"].items()
+            for days, scores in lengths.items()
         ),
         words=1,
     )
 
 
 def paper_table(metrics: Metrics) -> Table:
-    """The paper's regressor here, by year, beside what the paper reports of it."""
-    own = metrics["methods"][metrics["difference"]["of"]][BY_YEAR]
-    dates = metrics["dates"]["validation"]
+    """The paper's regressor in this run beside the paper's own figures, temporal holdout."""
+    own = metrics["methods"][metrics["difference"]["method"]][TEMPORAL_HOLDOUT]
+    paper = metrics["paper"]
     return Table(
-        caption="The paper's regressor on embeddings, by year: this run beside the paper (nine "
-        f"towers, 2017 to 2019 and 2020). Validation days of this run{_dated(dates)}. RMSE in "
-        f"{UNITS}; NRMSE here: RMSE / (maximum - minimum "
-        "of the observed). The paper does not define its own; its numbers imply ranges of 34 and "
-        "46, where nine towers of FLUXNET2015 reach at most 11 to 27.",
+        caption="The paper's regressor on embeddings, temporal holdout: this run beside the paper "
+        "(nine towers, 2017 to 2019 and 2020). Validation days of this run"
+        f"{_dated(metrics['dates']['validation'])}. RMSE in {UNITS}; NRMSE here: RMSE / (maximum "
+        "- minimum of the observed). The paper does not define its own; its figures imply ranges "
+        "of 34 and 46, while nine towers of FLUXNET2015 reach at most 11 to 27.",
         columns=("years", "RMSE", "RMSE of the paper", "NRMSE", "NRMSE of the paper"),
         rows=tuple(
             (
-                split,
-                number(own[split]["overall"]["rmse"]),
-                number(metrics["paper"][split]["rmse"]),
-                number(own[split]["overall"]["nrmse"]),
-                number(metrics["paper"][split]["nrmse"]),
+                part,
+                number(own[part]["overall"]["rmse"]),
+                number(paper[part]["rmse"]),
+                number(own[part]["overall"]["nrmse"]),
+                number(paper[part]["nrmse"]),
             )
-            for split in ("training", "validation")
+            for part in ("training", "validation")
         ),
     )
 
 
 def training_table(metrics: Metrics) -> Table:
-    """What the methods reach on the years they learned from."""
+    """Agreement of the methods on the training years."""
     return Table(
-        caption="The same on the training years; every tenth or so of these days was learned from, "
-        "as the stride of the windows has it.",
-        columns=("inputs", "reader", *_AGREEMENT.values()),
+        caption="The same for the training years; the methods were fitted to the days on the "
+        "stride of the windows, about every tenth.",
+        columns=("inputs", "regressor", *_AGREEMENT.values()),
         rows=tuple(
-            (*one["words"], *_agreement(one[BY_YEAR]["training"]["overall"]))
+            (*one["label"], *_agreement(one[TEMPORAL_HOLDOUT]["training"]["overall"]))
             for one in metrics["methods"].values()
         ),
         words=2,
         folded=True,
     )
-
-
-def _agreement(values: Mapping[str, Any]) -> tuple[str, ...]:
-    return tuple(number(values.get(key)) for key in _AGREEMENT)

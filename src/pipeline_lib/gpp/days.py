@@ -1,4 +1,4 @@
-"""One table of all towers' days: GPP, what every source tells, and what that was made from."""
+"""One table of all towers' days: GPP, all inputs, and what these were made from."""
 
 from __future__ import annotations
 
@@ -15,91 +15,52 @@ from pipeline_lib.gpp.series import SOURCES, features_of, read_series
 from pipeline_lib.gpp.targets import MEASURED, read_sites, read_targets
 
 
-def columns_of(table: pd.DataFrame, inputs: str) -> list[str]:
-    """Columns of a table of days that belong to some inputs, in order.
-
-    Parameters
-    ----------
-    table
-        As `read_days` returns it.
-    inputs
-        A name of `methods.INPUTS`, or several joined by ``+``.
-    """
-    features = [name for name in table.columns if ":" in name]
-    return [name for part in inputs.split("+") for name in features if _belongs(name, part)]
-
-
-def _belongs(column: str, inputs: str) -> bool:
-    source, _, name = column.partition(":")
-    if inputs in (NIRV, KNDVI):
-        return name == inputs
-    if inputs == BANDS:
-        return source not in (EMBEDDING, YEARLY, SEASON, WEATHER) and name not in (NIRV, KNDVI)
-    return source == inputs
-
-
 def read_days(
-    *,
-    sites: Path,
-    targets: Mapping[str, Path],
-    series: Mapping[str, Mapping[str, Path]],
-    validation_years: Sequence[int],
+    folder: Path, *, sensors: Sequence[str], validation_years: Sequence[int]
 ) -> pd.DataFrame:
     """Read every day of every tower that is used.
 
     Parameters
     ----------
-    sites
-        Table of towers, see `read_sites`.
-    targets
-        Tower -> file written by `write_targets`.
-    series
-        ``embedding``, and every sensor -> tower -> file of its series.
+    folder
+        Holds ``sites.csv``, ``targets/<tower>.csv``, ``series/embedding/<tower>.csv`` and
+        ``series/<sensor>/<tower>.csv``.
 
     Returns
     -------
     DataFrame
         A row per site and day of the period, ordered: ``site``, ``vegetation``, ``date``,
-        ``gpp`` (g C m-2 d-1), ``kept``; features as ``<source>:<name>``; and the sources
-        `SOURCES` of all of them together.
+        ``gpp`` (g C m-2 d-1), ``kept``; features as ``<source>:<name>``; and the `SOURCES` of all
+        of them together.
 
-    Raises
-    ------
-    UserError
-        If no tower is selected.
+    Raises UserError if no tower is used.
     """
-    used = read_sites(sites).query("used").sort_index()
+    used = read_sites(folder / "sites.csv").query("used").sort_index()
     if used.empty:
         raise UserError(
-            f"gpp: no tower has enough good days in the period, see {sites}; "
+            f"gpp: no tower has enough good days in the period, see {folder / 'sites.csv'}; "
             "change gpp.period, gpp.fluxes.min_quality or gpp.fluxes.min_good_days"
         )
-    return pd.concat(
-        [
-            _days_of(
-                str(site),
-                vegetation,
-                read_targets(targets[str(site)]),
-                {source: read_series(files[str(site)]) for source, files in series.items()},
-                validation_years,
-            )
-            for site, vegetation in used["vegetation"].items()
-        ],
-        ignore_index=True,
-    )
+    tables = []
+    for site, vegetation in used["vegetation"].items():
+        series = {
+            source: read_series(folder / "series" / source / f"{site}.csv")
+            for source in (EMBEDDING, *sensors)
+        }
+        table = _days_of(read_targets(folder / "targets" / f"{site}.csv"), series, validation_years)
+        table.insert(0, "site", str(site))
+        table.insert(1, "vegetation", vegetation)
+        tables.append(table.reset_index(names="date"))
+    return pd.concat(tables, ignore_index=True)
 
 
 def _days_of(
-    site: str,
-    vegetation: str,
-    targets: pd.DataFrame,
-    series: Mapping[str, pd.DataFrame],
-    validation_years: Sequence[int],
+    targets: pd.DataFrame, series: Mapping[str, pd.DataFrame], validation_years: Sequence[int]
 ) -> pd.DataFrame:
-    """The days of one site."""
+    """The days of one site, by date."""
     for source, one in series.items():
         if not one.index.equals(targets.index):
-            raise ValueError(f"{site}: {source} and targets are of different days")
+            raise ValueError(f"{source} and targets have different days")
     parts = [one[features_of(one)].add_prefix(f"{source}:") for source, one in series.items()]
     parts.append(_yearly(series[EMBEDDING], validation_years))
     parts.append(targets.drop(columns=list(MEASURED)).add_prefix(f"{WEATHER}:"))
@@ -109,18 +70,16 @@ def _days_of(
     parts.append(pd.DataFrame(season, index=day))
     table = pd.concat([targets[["gpp", "kept"]], *parts], axis=1)
     for name in SOURCES:
-        told = np.stack([one[name].to_numpy() for one in series.values()])
-        table[name] = told.min(axis=0) if name.startswith("from") else told.max(axis=0)
-    table.insert(0, "site", site)
-    table.insert(1, "vegetation", vegetation)
-    return table.reset_index(names="date")
+        days = np.stack([one[name].to_numpy() for one in series.values()])
+        table[name] = days.min(axis=0) if name.startswith("from") else days.max(axis=0)
+    return table
 
 
 def _yearly(embeddings: pd.DataFrame, validation_years: Sequence[int]) -> pd.DataFrame:
-    """Mean embedding of each calendar year, on all its days: what a yearly product would tell.
+    """Mean embedding of each calendar year, on all its days, as a yearly product would give it.
 
-    Of observed days. Those of training years that know an image of a validation year are left
-    out, and so that all years are means of the same season, so are the same days of all years.
+    Of observed days. Those of training years that know an image of a validation year are not
+    used, and so that all years are means of the same season, nor are the same days of all years.
     A year without any other day has the mean of the training years.
     """
     names = features_of(embeddings)
@@ -140,3 +99,21 @@ def _yearly(embeddings: pd.DataFrame, validation_years: Sequence[int]) -> pd.Dat
     usual = embeddings.loc[used & training, names].mean()
     yearly = mean.reindex(years).fillna(usual).set_axis(embeddings.index)
     return yearly.add_prefix(f"{YEARLY}:")
+
+
+def columns_of(table: pd.DataFrame, inputs: str) -> list[str]:
+    """Columns of a table of days that belong to some inputs, in order.
+
+    ``inputs`` is a name of `methods.INPUTS`, or several joined by ``+``.
+    """
+    features = [name for name in table.columns if ":" in name]
+    return [name for part in inputs.split("+") for name in features if _belongs(name, part)]
+
+
+def _belongs(column: str, inputs: str) -> bool:
+    source, _, name = column.partition(":")
+    if inputs in (NIRV, KNDVI):
+        return name == inputs
+    if inputs == BANDS:
+        return source not in (EMBEDDING, YEARLY, SEASON, WEATHER) and name not in (NIRV, KNDVI)
+    return source == inputs

@@ -12,44 +12,46 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from pipeline_lib.files import read_json
-from pipeline_lib.gpp.experiments import BY_YEAR, LEFT_OUT, read_predictions
-from pipeline_lib.gpp.methods import CLIMATOLOGY, INPUTS, PAPERS, READERS, RIVAL, told_method
+from pipeline_lib.gpp.crossval import read_predictions
+from pipeline_lib.gpp.methods import (
+    BANDS,
+    CLIMATOLOGY,
+    EMBEDDING,
+    INPUTS,
+    LEAVE_ONE_SITE_OUT,
+    REGRESSORS,
+    SCHEMES,
+    TEMPORAL_HOLDOUT,
+    TRANSFORMER,
+    Experiment,
+    label_of,
+)
 from pipeline_lib.gpp.metrics import agreement
 from pipeline_lib.gpp.series import SPREAD, features_of, read_series
 from pipeline_lib.gpp.targets import read_sites, read_targets
 from pipeline_lib.gpp.windows import VALIDATION
 from pipeline_lib.report.style import COLOURS, INK, MUTED, drawing
 
-OBSERVED, PREDICTED, LEFT = "0.62", COLOURS[0], COLOURS[4]
+OBSERVED, PREDICTED, LEFT_OUT = "0.62", COLOURS[0], COLOURS[4]
 GPP_LABEL = "GPP (g C m$^{-2}$ d$^{-1}$)"
 RMSE_LABEL = "RMSE (g C m$^{-2}$ d$^{-1}$)"
 SHOWN_SHARE = (0.01, 0.99)
 """Quantiles of a tower's embeddings between which its panel is sure to reach."""
-READER_COLOURS = dict(zip([*READERS, CLIMATOLOGY], (*COLOURS[:3], MUTED), strict=True))
-DESIGN_TITLES = {BY_YEAR: "years not seen", LEFT_OUT: "sites not seen"}
+METHOD_COLOURS = dict(zip([*REGRESSORS, CLIMATOLOGY], (*COLOURS[:3], MUTED), strict=True))
+SCHEME_TITLES = {
+    TEMPORAL_HOLDOUT: "temporal holdout",
+    LEAVE_ONE_SITE_OUT: "leave-one-site-out",
+}
 
 
-def plot_days(
-    *,
-    predictions: Path,
-    sites: Path,
-    targets: Mapping[str, Path],
-    validation_years: Sequence[int],
-    output: Path,
-) -> None:
+def plot_days(*, folder: Path, output: Path) -> None:
     """Draw a panel per site: kept days, predictions, validation years shaded (Fig. 7 of the paper).
 
-    Parameters
-    ----------
-    predictions
-        CSV written by ``score_gpp``.
-    sites, targets
-        The table of towers, and tower -> file written by ``write_targets``.
-    output
-        PNG.
+    ``folder`` is that of `score_gpp`, for all figures; ``output`` a PNG.
     """
-    predicted = pd.read_csv(predictions, parse_dates=["date"])
-    towers = read_sites(sites).sort_values(["vegetation", "site"])
+    years = read_json(folder / "metrics.json")["validation_years"]
+    predicted = pd.read_csv(folder / "predictions.csv", parse_dates=["date"])
+    towers = read_sites(folder / "sites.csv").sort_values(["vegetation", "site"])
     columns = min(3, len(towers))
     rows = -(-len(towers) // columns)
     with drawing(output, width=4.6 * columns, height=2.5 * rows + 0.9) as figure:
@@ -57,7 +59,8 @@ def plot_days(
         for panel, (site, about) in zip(panels.flat, towers.iterrows(), strict=False):
             panel.set_title(f"{site} ({about['vegetation']})", loc="left")
             own = predicted[predicted["site"] == site]
-            _draw_days(panel, about, own, read_targets(targets[str(site)]), validation_years)
+            targets = read_targets(folder / "targets" / f"{site}.csv")
+            _draw_days(panel, about, own, targets, years)
         for panel in panels.flat[len(towers) :]:
             panel.set_axis_off()
         for panel in panels[:, 0]:
@@ -93,21 +96,23 @@ def _draw_days(
         _note(panel, "no window" if about["used"] else f"not used: {about['reason']}")
         return
     line = predicted.set_index("date").reindex(targets.index)
-    if line["spread"].notna().any():
+    mean, std = line[TEMPORAL_HOLDOUT], line[f"{TEMPORAL_HOLDOUT}_std"]
+    if std.notna().any():
         panel.fill_between(
             line.index,
-            line["predicted"] - line["spread"],
-            line["predicted"] + line["spread"],
+            mean - std,
+            mean + std,
             color=PREDICTED,
             alpha=0.25,
             lw=0,
-            label="spread over fits",
+            label="standard deviation over fits",
         )
-    if line["left_out"].notna().any():
-        panel.plot(line.index, line["left_out"], color=LEFT, lw=0.8, label="site left out")
-    panel.plot(line.index, line["predicted"], color=PREDICTED, lw=1.2, label="by year")
+    left_out = line[LEAVE_ONE_SITE_OUT]
+    if left_out.notna().any():
+        panel.plot(line.index, left_out, color=LEFT_OUT, lw=0.8, label="leave-one-site-out")
+    panel.plot(line.index, mean, color=PREDICTED, lw=1.2, label="temporal holdout")
     scored = predicted[(predicted["part"] == VALIDATION) & predicted["observed"].notna()]
-    _note(panel, _summary(agreement(scored["observed"], scored["predicted"])))
+    _note(panel, _summary(agreement(scored["observed"], scored[TEMPORAL_HOLDOUT])))
 
 
 def _summary(scores: Mapping[str, float | int | None]) -> str:
@@ -143,40 +148,31 @@ def _legend(figure: Figure, panels: Iterable[Any], *, markerscale: float = 1) ->
     )
 
 
-def plot_series(*, series: Mapping[str, Path], targets: Mapping[str, Path], output: Path) -> None:
-    """Draw the daily embeddings around each tower, above its GPP.
-
-    Parameters
-    ----------
-    series
-        Tower -> file written by ``write_series``, in the order of the panels.
-    sites, targets
-        The table of towers, and tower -> file written by ``write_targets``.
-    output
-        PNG.
-    """
-    with drawing(output, width=11, height=1.9 * len(series) + 0.7) as figure:
-        panels = figure.subplots(len(series), 1, sharex=True, squeeze=False)[:, 0]
-        for panel, (tower, path) in zip(panels, series.items(), strict=True):
-            table = read_series(path)
+def plot_series(*, folder: Path, output: Path) -> None:
+    """Draw the daily embeddings around each tower, above its GPP."""
+    towers = read_sites(folder / "sites.csv").index
+    with drawing(output, width=11, height=1.9 * len(towers) + 0.7) as figure:
+        panels = figure.subplots(len(towers), 1, sharex=True, squeeze=False)[:, 0]
+        for panel, tower in zip(panels, towers, strict=True):
+            table = read_series(folder / "series" / EMBEDDING / f"{tower}.csv")
             for index, name in enumerate(features_of(table)):
                 colour = COLOURS[index % len(COLOURS)]
                 mean, spread = table[name], table[f"{name}{SPREAD}"]
-                panel.plot(table.index, mean, color=colour, lw=0.9, label=f"number {index + 1}")
+                panel.plot(table.index, mean, color=colour, lw=0.9, label=f"dimension {index + 1}")
                 panel.fill_between(
                     table.index, mean - spread, mean + spread, color=colour, alpha=0.15, lw=0
                 )
                 seen = table["observed"]
                 panel.plot(table.index[seen], mean[seen], ".", ms=3.5, color=colour, mew=0)
             # A few dates of snow or missed cloud would flatten all others.
-            told = table[features_of(table)].to_numpy()
-            if np.isfinite(told).any():
-                low, high = np.nanquantile(told, SHOWN_SHARE)
+            values = table[features_of(table)].to_numpy()
+            if np.isfinite(values).any():
+                low, high = np.nanquantile(values, SHOWN_SHARE)
                 panel.set_ylim(low - 0.2 * (high - low), high + 0.2 * (high - low))
             panel.set_title(tower, loc="left")
             panel.set_ylabel("embedding (1)")
             own = panel.twinx()
-            kept = read_targets(targets[tower]).query("kept")["gpp"]
+            kept = read_targets(folder / "targets" / f"{tower}.csv").query("kept")["gpp"]
             own.plot(kept.index, kept, ".", ms=2.5, color="0.8", mew=0, label="GPP")
             own.set_ylabel(GPP_LABEL, color=MUTED)
             own.spines["right"].set_visible(True)
@@ -185,26 +181,21 @@ def plot_series(*, series: Mapping[str, Path], targets: Mapping[str, Path], outp
         _legend(figure, [*panels, own], markerscale=4)
 
 
-def plot_methods(*, metrics: Path, output: Path) -> None:
-    """Draw the error of every method without weather, in both designs, by vegetation type.
-
-    Parameters
-    ----------
-    metrics
-        JSON written by ``score_gpp``.
-    output
-        PNG.
-    """
-    told = read_json(metrics)
-    methods = [name for name in told["methods"] if "weather" not in name]
-    methods.sort(key=_order)
+def plot_methods(*, folder: Path, output: Path) -> None:
+    """Draw the error of every method without weather, by scheme and vegetation type."""
+    methods = {
+        name: about
+        for name, about in read_json(folder / "metrics.json")["methods"].items()
+        if "weather" not in name
+    }
+    methods = dict(sorted(methods.items(), key=lambda item: _order(item[0])))
     scores = {
-        BY_YEAR: {name: told["methods"][name][BY_YEAR][VALIDATION] for name in methods},
-        LEFT_OUT: {name: told["methods"][name][LEFT_OUT] for name in methods},
+        TEMPORAL_HOLDOUT: {n: one[TEMPORAL_HOLDOUT][VALIDATION] for n, one in methods.items()},
+        LEAVE_ONE_SITE_OUT: {n: one[LEAVE_ONE_SITE_OUT] for n, one in methods.items()},
     }
     scores = {
-        design: found
-        for design, found in scores.items()
+        scheme: found
+        for scheme, found in scores.items()
         if any(one["overall"]["n"] for one in found.values())
     }
     types = sorted(
@@ -224,13 +215,13 @@ def plot_methods(*, metrics: Path, output: Path) -> None:
             squeeze=False,
             width_ratios=[1.4, *[1] * len(types)],
         )
-        for row, (design, found) in zip(grid, scores.items(), strict=True):
+        for row, (scheme, found) in zip(grid, scores.items(), strict=True):
             for panel, group in zip(row, [None, *types], strict=True):
                 _draw_methods(panel, found, group)
                 title = "all sites" if group is None else group
-                whole = f"{DESIGN_TITLES[design]}: {title}" if group is None else title
+                whole = f"{SCHEME_TITLES[scheme]}: {title}" if group is None else title
                 panel.set_title(whole, loc="left")
-        labels = [", ".join(told_method(method)) for method in methods]
+        labels = [", ".join(about["label"]) for about in methods.values()]
         grid[0, 0].set_yticks(range(len(methods)), labels)
         grid[0, 0].invert_yaxis()
         for panel in grid[-1]:
@@ -239,62 +230,58 @@ def plot_methods(*, metrics: Path, output: Path) -> None:
 
 
 def _order(method: str) -> tuple[int, int]:
-    """Methods of one reader together, the climatology last."""
-    inputs, _, reader = method.rpartition("-")
+    """Methods of one regressor together, the climatology last."""
+    inputs, _, regressor = method.rpartition("-")
     if not inputs:
-        return len(READERS), 0
-    return list(READERS).index(reader), list(INPUTS).index(inputs.partition("+")[0])
+        return len(REGRESSORS), 0
+    return list(REGRESSORS).index(regressor), list(INPUTS).index(inputs.partition("+")[0])
 
 
 def _draw_methods(panel: Axes, scores: Mapping[str, Mapping[str, Any]], group: str | None) -> None:
     for place, (method, one) in enumerate(scores.items()):
-        reader = method.rpartition("-")[2]
-        told = one["overall"] if group is None else one["per_vegetation"].get(group)
-        if not told or told["rmse"] is None:
+        regressor = method.rpartition("-")[2]
+        shown = one["overall"] if group is None else one["per_vegetation"].get(group)
+        if not shown or shown["rmse"] is None:
             continue
-        colour = READER_COLOURS[reader]
-        panel.plot(told["rmse"], place, "o", color=colour, ms=6, label=READERS.get(reader, reader))
+        label = REGRESSORS.get(regressor, regressor)
+        panel.plot(shown["rmse"], place, "o", color=METHOD_COLOURS[regressor], ms=6, label=label)
         if group is None and len(one["by_fit"]) > 1:
             fits = [fit["rmse"] for fit in one["by_fit"]]
             panel.plot(fits, [place] * len(fits), "|", color=INK, ms=8, label="single fits")
         if method == CLIMATOLOGY:
-            panel.axvline(told["rmse"], color=MUTED, lw=0.8, ls=":")
+            panel.axvline(shown["rmse"], color=MUTED, lw=0.8, ls=":")
     panel.grid(axis="x")
 
 
-def plot_points(*, methods: Mapping[str, Path], predictions: Path, output: Path) -> None:
-    """Draw predicted against observed GPP of the scored days: the paper's method, its rival.
-
-    Parameters
-    ----------
-    methods
-        Method -> its predictions; the paper's, its rival and the climatology are drawn.
-    predictions
-        CSV written by ``score_gpp``.
-    output
-        PNG.
-    """
-    days = pd.read_csv(predictions, parse_dates=["date"])
-    days = days[days["observed"].notna()]
-    shown = (PAPERS, RIVAL, CLIMATOLOGY)
+def plot_points(*, folder: Path, output: Path) -> None:
+    """Draw predicted against observed GPP of the scored days, by scheme and method."""
+    metrics = read_json(folder / "metrics.json")
+    days = pd.read_csv(folder / "predictions.csv", parse_dates=["date"])
+    days = days.loc[days["observed"].notna(), ["site", "date", "vegetation", "observed"]]
+    shown = [
+        Experiment(EMBEDDING, TRANSFORMER, metrics["window_days"]),
+        Experiment(BANDS, TRANSFORMER, metrics["window_days"]),
+        Experiment("", CLIMATOLOGY, metrics["window_days"]),
+    ]
     types = sorted(days["vegetation"].unique())
     colours = dict(zip(types, COLOURS * len(types), strict=False))
     top = float(days["observed"].max())
     with drawing(output, width=9, height=6.4) as figure:
         grid = figure.subplots(2, len(shown), sharex=True, sharey=True)
-        for column, method in zip(grid.T, shown, strict=True):
-            own = days.merge(read_predictions(methods[method]), on=["site", "date"])
-            for panel, design in zip(column, (BY_YEAR, LEFT_OUT), strict=True):
-                scored = own[own["part_x"] == VALIDATION] if design == BY_YEAR else own
-                guess = scored.filter(regex=rf"^{design}_\d+$").mean(axis=1)
-                scored = scored.assign(guess=guess)[guess.notna()]
+        for column, experiment in zip(grid.T, shown, strict=True):
+            own = days.merge(read_predictions(folder / experiment.file), on=["site", "date"])
+            for panel, scheme in zip(column, SCHEMES, strict=True):
+                temporal = scheme == TEMPORAL_HOLDOUT
+                scored = own[own["part"] == VALIDATION] if temporal else own
+                mean = scored.filter(regex=rf"^{scheme}_\d+$").mean(axis=1)
+                scored = scored.assign(predicted=mean)[mean.notna()]
                 for kind in types:
                     one = scored[scored["vegetation"] == kind]
                     panel.plot(
                         one["observed"],
-                        one["guess"],
+                        one["predicted"],
                         ".",
-                        ms=2.5 if design == BY_YEAR else 1.5,
+                        ms=2.5 if temporal else 1.5,
                         mew=0,
                         color=colours[kind],
                         alpha=0.6,
@@ -303,8 +290,10 @@ def plot_points(*, methods: Mapping[str, Path], predictions: Path, output: Path)
                     )
                 panel.plot([0, top], [0, top], color=INK, lw=0.8)
                 panel.set_aspect("equal")
-                panel.set_title(f"{', '.join(told_method(method))}\n{DESIGN_TITLES[design]}")
-                _note(panel, _agreement_text(agreement(scored["observed"], scored["guess"])))
+                panel.set_title(
+                    f"{', '.join(label_of(experiment.method))}\n{SCHEME_TITLES[scheme]}"
+                )
+                _note(panel, _agreement_text(agreement(scored["observed"], scored["predicted"])))
         for panel in grid[-1]:
             panel.set_xlabel(f"observed {GPP_LABEL}")
         for panel in grid[:, 0]:
@@ -322,17 +311,9 @@ def _agreement_text(scores: Mapping[str, float | int | None]) -> str:
     return text.replace("-", "−")
 
 
-def plot_lengths(*, metrics: Path, output: Path) -> None:
-    """Draw the error by length of the window.
-
-    Parameters
-    ----------
-    metrics
-        JSON written by ``score_gpp``.
-    output
-        PNG.
-    """
-    lengths = read_json(metrics)["lengths"]
+def plot_lengths(*, folder: Path, output: Path) -> None:
+    """Draw the error by length of the window."""
+    lengths = read_json(folder / "metrics.json")["lengths"]
     with drawing(output, width=5.5, height=3.2) as figure:
         panel = figure.subplots()
         for (inputs, found), colour in zip(lengths.items(), COLOURS, strict=False):

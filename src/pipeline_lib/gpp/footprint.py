@@ -18,26 +18,11 @@ Weights = NDArray[np.float64]
 
 
 def footprint_weights(grid: Grid, *, tower: Tower, radius: float) -> Weights:
-    """Weights of the pixels around a tower, of sum 1.
+    """Weights of the pixels around a tower, ``(y, x)``, of sum 1.
 
-    Parameters
-    ----------
-    grid
-        Grid of the tower's cubes.
-    tower
-        Its place, and the raster of its footprint if there is one.
-    radius
-        Without a raster: radius of the pixels that weigh the same, m.
-
-    Returns
-    -------
-    ndarray, ``(y, x)``
-
-    Raises
-    ------
-    UserError
-        If the tower lies outside the grid, or the raster cannot be read, has no weight within
-        the grid, or a negative one.
+    Those of the tower's footprint raster if it has one; otherwise all pixels within ``radius``, m,
+    weigh the same. Raises UserError if the tower lies outside the grid, or the raster cannot be
+    read, has no weight within the grid, or a negative one.
     """
     inside = _within(grid, lon=tower.lon, lat=tower.lat, radius=radius)
     weights = inside.astype(np.float64) if tower.footprint is None else _raster(grid, tower)
@@ -45,14 +30,14 @@ def footprint_weights(grid: Grid, *, tower: Tower, radius: float) -> Weights:
 
 
 def _within(grid: Grid, *, lon: float, lat: float, radius: float) -> NDArray[np.bool_]:
-    """Pixels whose centres lie within a radius of a place; the closest one always does."""
+    """Pixels whose centres lie within a radius of a point; the closest one always does."""
     from pyproj import Transformer
 
     east, north = Transformer.from_crs(4326, grid.epsg, always_xy=True).transform(lon, lat)
     west, south, right, top = grid.bounds
     if not (west <= east <= right and south <= north <= top):
         raise UserError(
-            f"the tower at {lon:g} E, {lat:g} N lies outside its cube; mend its coordinates"
+            f"the tower at {lon:g} E, {lat:g} N lies outside its cube; check its coordinates"
         )
     distance = np.hypot(grid.x[np.newaxis, :] - east, grid.y[:, np.newaxis] - north)
     return np.asarray(distance <= max(radius, float(distance.min())))
@@ -76,7 +61,7 @@ def _raster(grid: Grid, tower: Tower) -> Weights:
     fine = crs.is_projected and abs(cells.a) < abs(grid.x[1] - grid.x[0])
     weights = np.zeros(grid.shape)
     reproject(
-        # Where the raster says nothing, no flux comes from: a margin of that counts in means.
+        # Outside the raster the flux is zero: a margin of zeros makes that count in means.
         np.pad(np.nan_to_num(read, nan=0.0), MARGIN_CELLS),
         weights,
         src_transform=cells * cells.translation(-MARGIN_CELLS, -MARGIN_CELLS),
@@ -86,7 +71,7 @@ def _raster(grid: Grid, tower: Tower) -> Weights:
         resampling=Resampling.average if fine else Resampling.bilinear,
     )
     if weights.min() < 0:
-        raise UserError(f"{path}: has a negative weight; a footprint's are shares of the flux")
+        raise UserError(f"{path}: has negative weights; a footprint's are fractions of the flux")
     if weights.sum() == 0:
-        raise UserError(f"{path}: has no weight within the tower's cube; is its place right?")
+        raise UserError(f"{path}: has no weight within the tower's cube; check where it lies")
     return weights

@@ -14,11 +14,11 @@ from pipeline_lib.config import Context, Sensor
 from pipeline_lib.cubes.schema import days_layer
 from pipeline_lib.dataset import valid_pixels, window_step
 from pipeline_lib.gpp.footprint import Weights
-from pipeline_lib.gpp.indices import vegetation_indices
-from pipeline_lib.gpp.methods import INDEX_BANDS, has_indices
+from pipeline_lib.gpp.methods import INDEX_BANDS, KNDVI, NIRV, has_indices
 
 Days = NDArray[np.int64]
 """Days since 1970-01-01."""
+Values = NDArray[np.float64]
 
 
 @dataclass(frozen=True)
@@ -33,23 +33,23 @@ class Observed:
         ``(date, feature)``: weighted mean and standard deviation over the footprint, NaN where
         no pixel of it is valid.
     weight
-        ``(date,)``: share of the footprint that the mean stands for.
+        ``(date,)``: fraction of the footprint that the mean stands for.
     from_image, to_image
         ``(date,)``: days of the first and last image that the values were made from.
     """
 
     day: Days
-    mean: NDArray[np.float64]
-    spread: NDArray[np.float64]
-    weight: NDArray[np.float64]
+    mean: Values
+    spread: Values
+    weight: Values
     from_image: Days
     to_image: Days
 
 
 def weighted_pixels(
     values: NDArray[np.floating], weights: NDArray[np.floating]
-) -> tuple[NDArray[np.float64], NDArray[np.float64], NDArray[np.float64]]:
-    """Weighted mean and standard deviation over pixels, date by date.
+) -> tuple[Values, Values, Values]:
+    """Weighted mean and standard deviation over pixels, date by date, and the sum of weights.
 
     Parameters
     ----------
@@ -76,14 +76,10 @@ def weighted_pixels(
 
 
 def image_range(days: Days, either_side: int) -> tuple[Days, Days]:
-    """Days of the first and last frame that take part in what is told of each frame.
+    """Days of the first and last frame that contribute to each frame's values.
 
-    Parameters
-    ----------
-    days
-        Of the record's frames, increasing, ``(frame,)``.
-    either_side
-        Frames before and after one that take part.
+    ``days`` are those of the frames, increasing; ``either_side`` frames before and after one
+    contribute to it.
     """
     place = np.arange(len(days))
     first = np.maximum(place - either_side, 0)
@@ -107,7 +103,7 @@ def observed_embeddings(
     either_side: int,
     others: Mapping[str, tuple[Days, int]],
 ) -> Observed:
-    """Embeddings within a footprint, pixels weighing by footprint and share of seen context.
+    """Embeddings within a footprint, pixels weighted by footprint and available context.
 
     Parameters
     ----------
@@ -117,7 +113,7 @@ def observed_embeddings(
     weights
         Of the pixels, ``(y, x)``, of sum 1.
     either_side
-        Frames of the reference sensor that an embedding may see before and after its own.
+        Frames of the reference sensor before and after its own that an embedding may see.
     others
         Every other sensor -> days of its usable frames, and as many frames of its own.
     """
@@ -155,21 +151,10 @@ def _box(weights: Weights) -> tuple[slice, slice]:
 def observed_bands(
     cube: xr.Dataset, *, weights: Weights, rolling_mean: int
 ) -> tuple[Observed, list[str]]:
-    """Bands of a sensor within a footprint, and indices of vegetation where it has their bands.
+    """Bands of a cube within a footprint, and their names.
 
-    Parameters
-    ----------
-    cube
-        A sensor's cube, as `read_cube` returns it.
-    weights
-        Of the pixels, ``(y, x)``, of sum 1.
-    rolling_mean
-        Frames of the rolling mean that the cube was made with.
-
-    Returns
-    -------
-    observed, names
-        In units of the sensor, and 1 for the indices, which are those of single pixels averaged.
+    Vegetation indices are added where the sensor has their bands; they are those of single
+    pixels, averaged. ``rolling_mean`` is the number of frames that the cube was averaged over.
     """
     rows, columns = _box(weights)
     near = cube.isel(y=rows, x=columns).transpose("time", "band", "y", "x", ...)
@@ -179,24 +164,43 @@ def observed_bands(
     parts = [values]
     if has_indices(names):
         red, infrared = (values[:, names.index(band)] for band in INDEX_BANDS)
-        found = vegetation_indices(red=red, near_infrared=infrared)
-        # Apart, since a pixel that is black in both bands has them, and no index.
-        parts += [index[:, np.newaxis] for index in found.values()]
-        names += list(found)
+        indices = vegetation_indices(red=red, near_infrared=infrared)
+        # Averaged separately, since a pixel that is black in both bands has no index.
+        parts += [index[:, np.newaxis] for index in indices.values()]
+        names += list(indices)
     near_weights = weights[rows, columns].ravel()
     inside = np.broadcast_to(near_weights, (len(values), len(near_weights)))
-    told = [weighted_pixels(part.reshape(*part.shape[:2], -1), inside) for part in parts]
+    averaged = [weighted_pixels(part.reshape(*part.shape[:2], -1), inside) for part in parts]
     days = day_numbers(near["time"].values)
     return Observed(
         days,
-        np.concatenate([mean for mean, _, _ in told], axis=1),
-        np.concatenate([spread for _, spread, _ in told], axis=1),
-        told[0][2],
+        np.concatenate([mean for mean, _, _ in averaged], axis=1),
+        np.concatenate([spread for _, spread, _ in averaged], axis=1),
+        averaged[0][2],
         *image_range(days, rolling_mean // 2),
     ), names
 
 
+def vegetation_indices(*, red: Values, near_infrared: Values) -> dict[str, Values]:
+    """NIRv and kNDVI of reflectances, by name.
+
+    NIRv = NDVI * near infrared (Badgley et al. 2017, doi 10.1126/sciadv.1602244); kNDVI with a
+    radial basis function of width (near infrared + red) / 2, which equals tanh(NDVI ** 2)
+    (Camps-Valls et al. 2021, doi 10.1126/sciadv.abc7447). Both by spyndex.
+    """
+    import spyndex
+
+    with np.errstate(divide="ignore", invalid="ignore"):
+        kernel = spyndex.computeKernel(
+            "RBF", {"a": near_infrared, "b": red, "sigma": (near_infrared + red) / 2}
+        )
+        indices = spyndex.computeIndex(
+            [NIRV, KNDVI], {"N": near_infrared, "R": red, "kNN": 1.0, "kNR": kernel}
+        )
+    return {name: np.asarray(values) for name, values in zip((NIRV, KNDVI), indices, strict=True)}
+
+
 def frames_either_side(sensor: Sensor, context: Context) -> int:
-    """Frames of a cube before and after a date that its latent is made from."""
+    """Frames of a cube before and after a date that contribute to its latent."""
     step = window_step(sensor.sequence.frames, context.frames)
     return step * (context.frames // 2) + sensor.rolling_mean // 2

@@ -1,12 +1,12 @@
-"""Daily series around a flux tower: of its embeddings, and of each sensor's own bands.
+"""Daily series around flux towers: of the embeddings, and of each sensor's own bands.
 
-A series tells of every day what the footprint shows, and from which days and which images this
-was made, so that a split by year can keep its two parts apart.
+A series holds for every day what the footprint shows, and from which days and which images this
+was made, so that training and validation years can be kept apart.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -21,6 +21,7 @@ from pipeline_lib.gpp.footprint import footprint_weights
 from pipeline_lib.gpp.observed import (
     Days,
     Observed,
+    Values,
     day_numbers,
     frames_either_side,
     observed_bands,
@@ -33,21 +34,192 @@ SOURCES = ("from_day", "to_day", "from_image", "to_image")
 day of an image that those were made from, the context of an embedding included."""
 
 
-def interpolate_daily(
+def write_series(
     *,
-    observed_days: NDArray[np.integer],
-    values: NDArray[np.float64],
-    days: NDArray[np.integer],
-    max_gap: int,
-) -> NDArray[np.float64]:
+    towers: Sequence[Tower],
+    period: Period,
+    series: DailySeries,
+    embeddings: Mapping[str, Path],
+    reference: str,
+    cubes: Mapping[str, Mapping[str, Path]],
+    sensors: Mapping[str, Sensor],
+    context: Context,
+    folder: Path,
+) -> None:
+    """Write the daily series of embeddings around each tower, as CSV ``<tower>.csv``.
+
+    Parameters
+    ----------
+    embeddings
+        Tower -> folder of its exported embeddings, which have the dates of the sensor
+        ``reference``.
+    cubes
+        Other sensor -> tower -> its cube.
+    sensors, context
+        Those of the embeddings' models: how many frames an embedding sees.
+
+    Raises UserError if a product cannot be read, or a tower lies outside it.
+    """
+    from pipeline_lib.embed import read_embedding
+
+    for tower in towers:
+        try:
+            dataset = read_embedding(embeddings[tower.name])
+            weights = footprint_weights(
+                grid_of(dataset), tower=tower, radius=series.footprint_radius_m
+            )
+        except UserError as error:
+            raise UserError(f"{tower.name}: {error}") from error
+        others = {
+            name: (_usable_days(paths[tower.name]), frames_either_side(sensors[name], context))
+            for name, paths in cubes.items()
+        }
+        either_side = frames_either_side(sensors[reference], context)
+        observed = observed_embeddings(
+            dataset, weights=weights, either_side=either_side, others=others
+        )
+        names = [f"e{index}" for index in range(dataset.sizes["feature"])]
+        table = daily_series(observed, names=names, period=period, series=series)
+        _write(table, folder / f"{tower.name}.csv")
+
+
+def _usable_days(path: Path) -> Days:
+    cube = read_cube(path, load=False)
+    return day_numbers(cube["time"].values[clear_counts(cube, path) > 0])
+
+
+def write_bands(
+    *,
+    towers: Sequence[Tower],
+    period: Period,
+    series: DailySeries,
+    cubes: Mapping[str, Path],
+    rolling_mean: int,
+    folder: Path,
+) -> None:
+    """Write the daily series of a sensor's bands around each tower, as CSV ``<tower>.csv``.
+
+    ``cubes`` are the sensor's, by tower, averaged over ``rolling_mean`` frames. Raises UserError
+    if a cube cannot be read, or a tower lies outside it.
+    """
+    for tower in towers:
+        try:
+            cube = read_cube(cubes[tower.name])
+            weights = footprint_weights(
+                grid_of(cube), tower=tower, radius=series.footprint_radius_m
+            )
+        except UserError as error:
+            raise UserError(f"{tower.name}: {error}") from error
+        observed, names = observed_bands(cube, weights=weights, rolling_mean=rolling_mean)
+        table = daily_series(observed, names=names, period=period, series=series)
+        _write(table, folder / f"{tower.name}.csv")
+
+
+def _write(table: pd.DataFrame, output: Path) -> None:
+    with atomic_path(output) as partial:
+        table.to_csv(partial, lineterminator="\n", date_format="%Y-%m-%d", float_format="%.6g")
+
+
+def read_series(path: Path) -> pd.DataFrame:
+    """Read a series, as `daily_series` returns it.
+
+    Raises UserError if the file was damaged or edited into something else.
+    """
+    kinds = {"observed": bool, **dict.fromkeys(SOURCES, np.int64)}
+    try:
+        table = pd.read_csv(path, parse_dates=["date"], index_col="date")
+        return table.astype({name: kinds.get(name, np.float64) for name in table.columns})
+    except (ValueError, KeyError, TypeError, OverflowError) as error:
+        raise UserError(
+            f"{path}: damaged or edited ({in_a_line(error)}); delete it and run again"
+        ) from error
+
+
+def features_of(series: pd.DataFrame) -> list[str]:
+    """Names of the features of a series."""
+    others = {"observed", *SOURCES}
+    return [name for name in series.columns if name not in others and not name.endswith(SPREAD)]
+
+
+def daily_series(
+    observed: Observed, *, names: list[str], period: Period, series: DailySeries
+) -> pd.DataFrame:
+    """A series of the features of these names for every day of the period, by ``date``.
+
+    Its columns are the features, their spreads (``<name>_spread``, never smoothed), whether the
+    day was ``observed``, and `SOURCES` (days since 1970; those of the day itself where nothing is
+    known). Observations outside the period are not used, so that a series knows nothing beyond
+    it. Several observations of one day are averaged by their weight.
+    """
+    calendar = pd.date_range(period.start, period.end, name="date")
+    days = day_numbers(calendar)
+    one = _one_per_day(observed, days)
+    count = len(names)
+    daily = interpolate_daily(
+        observed_days=one.day,
+        values=np.concatenate([one.mean, one.spread], axis=1),
+        days=days,
+        max_gap=series.max_gap_days,
+    )
+    sources = dict(zip(SOURCES, (days, days, days, days), strict=True))
+    known = _known(daily)
+    if known.any():
+        left, right, _ = _neighbours(one.day, days)
+        made_from = (
+            one.day[left],
+            one.day[right],
+            np.minimum(one.from_image[left], one.from_image[right]),
+            np.maximum(one.to_image[left], one.to_image[right]),
+        )
+        sources = {
+            name: np.where(known, source, days)
+            for name, source in zip(SOURCES, made_from, strict=True)
+        }
+    values = daily[:, :count]
+    if series.smoothing is not None:
+        values = smooth_daily(values, series.smoothing)
+        sources = _widened(sources, known, series.smoothing.window_days - 1)
+    spreads = [f"{name}{SPREAD}" for name in names]
+    table = pd.DataFrame(
+        np.concatenate([values, daily[:, count:]], axis=1), index=calendar, columns=names + spreads
+    )
+    table["observed"] = np.isin(days, one.day)
+    return table.assign(**sources)
+
+
+def _one_per_day(observed: Observed, days: Days) -> Observed:
+    """The observations within some days, those of one day averaged."""
+    used = (observed.weight > 0) & np.isin(observed.day, days)
+    day, row = np.unique(observed.day[used], return_inverse=True)
+    share = observed.weight[used] / np.bincount(row, observed.weight[used])[row]
+
+    def averaged(values: Values) -> Values:
+        total = np.zeros((len(day), values.shape[1]))
+        np.add.at(total, row, share[:, np.newaxis] * values[used])
+        return total
+
+    first, last = np.full(len(day), np.iinfo(np.int64).max), np.full(len(day), -1)
+    np.minimum.at(first, row, observed.from_image[used])
+    np.maximum.at(last, row, observed.to_image[used])
+    return Observed(
+        day=day,
+        mean=averaged(observed.mean),
+        spread=averaged(observed.spread),
+        weight=np.bincount(row, observed.weight[used], minlength=len(day)).astype(np.float64),
+        from_image=first,
+        to_image=last,
+    )
+
+
+def interpolate_daily(
+    *, observed_days: NDArray[np.integer], values: Values, days: NDArray[np.integer], max_gap: int
+) -> Values:
     """Interpolate linearly between observations, never beyond the first or the last.
 
     Parameters
     ----------
-    observed_days
-        Days of the observations, strictly increasing, ``(n,)``.
-    values
-        Observations, ``(n, feature)``.
+    observed_days, values
+        Days of the observations, strictly increasing, ``(n,)``, and their values ``(n, feature)``.
     days
         Days to interpolate to, ``(m,)``.
     max_gap
@@ -83,18 +255,11 @@ def _neighbours(
     return left, np.where(between, right, left), between
 
 
-def smooth_daily(values: NDArray[np.float64], smoothing: Smoothing) -> NDArray[np.float64]:
-    """Smooth a daily series by local polynomials, within each run of known days.
+def smooth_daily(values: Values, smoothing: Smoothing) -> Values:
+    """Smooth a daily series ``(day, feature)`` by local polynomials, within runs of known days.
 
     Savitzky and Golay 1964, doi 10.1021/ac60214a047; at the ends of a run the polynomial of its
     first or last days is taken. Runs shorter than the polynomial's window stay as they are.
-
-    Parameters
-    ----------
-    values
-        ``(day, feature)``, NaN in all features where nothing is known.
-    smoothing
-        Window and order.
     """
     from scipy.signal import savgol_filter
 
@@ -105,97 +270,6 @@ def smooth_daily(values: NDArray[np.float64], smoothing: Smoothing) -> NDArray[n
                 values[start:stop], smoothing.window_days, smoothing.order, axis=0
             )
     return smooth
-
-
-def _known(values: NDArray[np.float64]) -> NDArray[np.bool_]:
-    return np.asarray(np.isfinite(values).all(axis=1))
-
-
-def _runs(known: NDArray[np.bool_]) -> list[tuple[int, int]]:
-    """First and last-plus-one index of each run of true elements."""
-    edges = np.flatnonzero(np.diff(np.concatenate([[False], known, [False]]).astype(np.int8)))
-    return list(zip(edges[::2].tolist(), edges[1::2].tolist(), strict=True))
-
-
-def daily_series(
-    observed: Observed, *, names: list[str], period: Period, series: DailySeries
-) -> pd.DataFrame:
-    """A series for every day of the period.
-
-    Parameters
-    ----------
-    observed
-        What the footprint shows on the dates of the images.
-    names
-        Of the features.
-    period, series
-        The days, and how gaps are filled and smoothed.
-
-    Returns
-    -------
-    DataFrame
-        By ``date``: the features, their spreads (``<name>_spread``, never smoothed), whether the
-        day was ``observed``, and `SOURCES` (days since 1970; those of the day itself where
-        nothing is known). Observations outside the period are not used, so that a series knows
-        nothing beyond it. Several observations of one day are averaged by their weight.
-    """
-    calendar = pd.date_range(period.start, period.end, name="date")
-    days = day_numbers(calendar)
-    one = _one_per_day(observed, days)
-    count = len(names)
-    daily = interpolate_daily(
-        observed_days=one.day,
-        values=np.concatenate([one.mean, one.spread], axis=1),
-        days=days,
-        max_gap=series.max_gap_days,
-    )
-    sources = dict(zip(SOURCES, (days, days, days, days), strict=True))
-    known = _known(daily)
-    if known.any():
-        left, right, _ = _neighbours(one.day, days)
-        found = (
-            one.day[left],
-            one.day[right],
-            np.minimum(one.from_image[left], one.from_image[right]),
-            np.maximum(one.to_image[left], one.to_image[right]),
-        )
-        sources = {
-            name: np.where(known, source, days) for name, source in zip(SOURCES, found, strict=True)
-        }
-    values = daily[:, :count]
-    if series.smoothing is not None:
-        values = smooth_daily(values, series.smoothing)
-        sources = _widened(sources, known, series.smoothing.window_days - 1)
-    spreads = [f"{name}{SPREAD}" for name in names]
-    table = pd.DataFrame(
-        np.concatenate([values, daily[:, count:]], axis=1), index=calendar, columns=names + spreads
-    )
-    table["observed"] = np.isin(days, one.day)
-    return table.assign(**sources)
-
-
-def _one_per_day(observed: Observed, days: Days) -> Observed:
-    """The observations within some days, those of one day averaged."""
-    used = (observed.weight > 0) & np.isin(observed.day, days)
-    day, row = np.unique(observed.day[used], return_inverse=True)
-    share = observed.weight[used] / np.bincount(row, observed.weight[used])[row]
-
-    def averaged(values: NDArray[np.float64]) -> NDArray[np.float64]:
-        total = np.zeros((len(day), values.shape[1]))
-        np.add.at(total, row, share[:, np.newaxis] * values[used])
-        return total
-
-    first, last = np.full(len(day), np.iinfo(np.int64).max), np.full(len(day), -1)
-    np.minimum.at(first, row, observed.from_image[used])
-    np.maximum.at(last, row, observed.to_image[used])
-    return Observed(
-        day=day,
-        mean=averaged(observed.mean),
-        spread=averaged(observed.spread),
-        weight=np.bincount(row, observed.weight[used], minlength=len(day)).astype(np.float64),
-        from_image=first,
-        to_image=last,
-    )
 
 
 def _widened(sources: dict[str, Days], known: NDArray[np.bool_], reach: int) -> dict[str, Days]:
@@ -210,126 +284,11 @@ def _widened(sources: dict[str, Days], known: NDArray[np.bool_], reach: int) -> 
     return wide
 
 
-def write_series(
-    *,
-    tower: Tower,
-    period: Period,
-    series: DailySeries,
-    embedding: Path,
-    reference: str,
-    cubes: Mapping[str, Path],
-    sensors: Mapping[str, Sensor],
-    context: Context,
-    output: Path,
-) -> None:
-    """Write a tower's daily series of embeddings.
-
-    Parameters
-    ----------
-    tower, period, series
-        The tower, the days, and how its series is made.
-    embedding
-        Folder of the tower's exported embeddings.
-    reference
-        Sensor whose dates they have.
-    cubes
-        Other sensor -> its cube of the tower.
-    sensors, context
-        What the embeddings were learned by: how many frames one of them sees.
-    output
-        CSV, as `read_series` reads it.
-
-    Raises
-    ------
-    UserError
-        If the embeddings or a cube cannot be read, or the tower lies outside them.
-    """
-    from pipeline_lib.embed import read_embedding
-
-    try:
-        dataset = read_embedding(embedding)
-        observed = observed_embeddings(
-            dataset,
-            weights=footprint_weights(
-                grid_of(dataset), tower=tower, radius=series.footprint_radius_m
-            ),
-            either_side=frames_either_side(sensors[reference], context),
-            others={
-                name: (_usable_days(path), frames_either_side(sensors[name], context))
-                for name, path in cubes.items()
-            },
-        )
-    except UserError as error:
-        raise UserError(f"{tower.name}: {error}") from error
-    names = [f"e{index}" for index in range(dataset.sizes["feature"])]
-    _write(daily_series(observed, names=names, period=period, series=series), output)
+def _known(values: Values) -> NDArray[np.bool_]:
+    return np.asarray(np.isfinite(values).all(axis=1))
 
 
-def _usable_days(path: Path) -> Days:
-    cube = read_cube(path, load=False)
-    return day_numbers(cube["time"].values[clear_counts(cube, path) > 0])
-
-
-def write_bands(
-    *,
-    tower: Tower,
-    period: Period,
-    series: DailySeries,
-    cube: Path,
-    rolling_mean: int,
-    output: Path,
-) -> None:
-    """Write a tower's daily series of a sensor's own bands.
-
-    Parameters
-    ----------
-    tower, period, series
-        As in `write_series`.
-    cube
-        The sensor's cube of the tower.
-    rolling_mean
-        Frames of the rolling mean that it was made with.
-    output
-        CSV, as `read_series` reads it.
-
-    Raises
-    ------
-    UserError
-        If the cube cannot be read, or the tower lies outside it.
-    """
-    try:
-        read = read_cube(cube)
-        weights = footprint_weights(grid_of(read), tower=tower, radius=series.footprint_radius_m)
-    except UserError as error:
-        raise UserError(f"{tower.name}: {error}") from error
-    observed, names = observed_bands(read, weights=weights, rolling_mean=rolling_mean)
-    _write(daily_series(observed, names=names, period=period, series=series), output)
-
-
-def _write(table: pd.DataFrame, output: Path) -> None:
-    with atomic_path(output) as partial:
-        table.to_csv(partial, lineterminator="\n", date_format="%Y-%m-%d", float_format="%.6g")
-
-
-def read_series(path: Path) -> pd.DataFrame:
-    """Read a series that `write_series` or `write_bands` wrote, as `daily_series` returns it.
-
-    Raises
-    ------
-    UserError
-        If the file was damaged or edited into something else.
-    """
-    kinds = {"observed": bool, **dict.fromkeys(SOURCES, np.int64)}
-    try:
-        table = pd.read_csv(path, parse_dates=["date"], index_col="date")
-        return table.astype({name: kinds.get(name, np.float64) for name in table.columns})
-    except (ValueError, KeyError, TypeError, OverflowError) as error:
-        raise UserError(
-            f"{path}: damaged or edited ({in_a_line(error)}); delete it and run again"
-        ) from error
-
-
-def features_of(series: pd.DataFrame) -> list[str]:
-    """Names of the features of a series."""
-    told = {"observed", *SOURCES}
-    return [name for name in series.columns if name not in told and not name.endswith(SPREAD)]
+def _runs(known: NDArray[np.bool_]) -> list[tuple[int, int]]:
+    """First and last-plus-one index of each run of true elements."""
+    edges = np.flatnonzero(np.diff(np.concatenate([[False], known, [False]]).astype(np.int8)))
+    return list(zip(edges[::2].tolist(), edges[1::2].tolist(), strict=True))

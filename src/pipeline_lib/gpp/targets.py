@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import io
-from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -19,28 +18,21 @@ MEASURED = ("gpp", "quality", "kept")
 """Columns of a table of targets; what else it holds is weather."""
 
 
-def write_all_targets(*, gpp: FluxTowers, outputs: Mapping[str, Path], sites: Path) -> str:
-    """Write the targets of every tower, and the table of towers; the latter also as text.
+def write_all_targets(*, gpp: FluxTowers, folder: Path) -> str:
+    """Write ``targets/<tower>.csv`` of every tower, and their table ``sites.csv``.
 
-    Parameters
-    ----------
-    gpp
-        The towers, the folder of their files, and the selection of days and towers.
-    outputs
-        Tower -> CSV, see `write_targets`.
-    sites
-        CSV: ``site``, ``lon``, ``lat``, ``vegetation``, and what `describe_site` returns.
+    The table holds ``site``, ``lon``, ``lat``, ``vegetation``, and what `describe_site` returns;
+    it is also returned as text.
     """
     if gpp.fluxnet is None:
         raise ValueError("no folder of daily FLUXNET files")
     rows = []
     for tower in gpp.towers:
-        output = outputs[tower.name]
+        output = folder / "targets" / f"{tower.name}.csv"
         write_targets(tower=tower, gpp=gpp, fluxnet=gpp.fluxnet, output=output)
-        about = describe_site(read_targets(output), gpp.fluxes)
         place = {"lon": tower.lon, "lat": tower.lat, "vegetation": tower.vegetation}
-        rows.append({"site": tower.name} | place | about)
-    write_csv(sites, rows)
+        rows.append({"site": tower.name} | place | describe_site(read_targets(output), gpp.fluxes))
+    write_csv(folder / "sites.csv", rows)
     return pd.DataFrame(rows).to_string(index=False, float_format="%.4g")
 
 

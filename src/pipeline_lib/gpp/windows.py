@@ -1,11 +1,11 @@
 """Windows of days with the GPP of their last day, and their split by year.
 
-Nothing that learns knows anything of a validation year: a training window, the days that its
-first and last days are interpolated from, and every image that all of these were made from, the
-context of the embeddings included, lie outside the validation years. (The encoders themselves
-were trained on other places, in all years.) A validation window and the days that it is
-interpolated from lie within them, so the first ``days`` days of such a year are no targets; its
-embeddings may know images of other years. A window that is neither belongs to no part.
+Nothing of a validation year reaches the training: a training window, the days that its first and
+last days are interpolated from, and every image that all of these were made from, the context of
+the embeddings included, lie outside the validation years. (The encoders themselves were trained
+on other sites, in all years.) A validation window and the days that it is interpolated from lie
+within them, so the first ``days`` days of such a year are no targets; its embeddings may know
+images of other years. A window that is neither belongs to no part.
 """
 
 from __future__ import annotations
@@ -20,6 +20,8 @@ import pandas as pd
 from numpy.lib.stride_tricks import sliding_window_view
 from numpy.typing import NDArray
 
+from pipeline_lib.config import Windowing
+from pipeline_lib.errors import UserError
 from pipeline_lib.gpp.observed import years_of
 
 TRAINING, VALIDATION, SPANNING = "training", "validation", "spanning"
@@ -37,14 +39,14 @@ class Windows:
         ``(window,)``, row of the table that a window ends on, increasing.
     part
         ``(window,)``, ``training``, ``validation`` or ``spanning``.
-    learnable
-        ``(window,)``, whether it may be learned from: on the stride, its last day's GPP kept.
+    trainable
+        ``(window,)``, whether it may be trained on: on the stride, its last day's GPP kept.
     """
 
     days: int
     last: NDArray[np.int64]
     part: NDArray[np.str_]
-    learnable: NDArray[np.bool_]
+    trainable: NDArray[np.bool_]
 
     def __len__(self) -> int:
         return len(self.last)
@@ -59,45 +61,41 @@ class Windows:
         return values[self.last[:, np.newaxis] + np.arange(1 - self.days, 1)]
 
 
-def cut_windows(
-    table: pd.DataFrame,
-    *,
-    columns: Sequence[str],
-    window_days: int,
-    stride_days: int,
-    validation_years: Sequence[int],
-) -> Windows:
-    """Cut a window for every day that has one.
+def cut_windows(table: pd.DataFrame, windowing: Windowing, days: int) -> Windows:
+    """Cut a window of this many days for every day of a table, see `read_days`, that has one.
 
-    Parameters
-    ----------
-    table
-        As `read_days` returns it.
-    columns
-        Features that no day of a window may lack.
-    window_days
-        Length of a window.
-    stride_days
-        Days between two windows that may be learned from; the first one begins on the first day
-        of the period.
-    validation_years
-        Of the split.
+    No input of any method lacks a day of it, so that all methods are compared on the same
+    windows. The stride starts on the first day of the period. Raises UserError if there is no
+    validation window.
     """
-    found = [np.zeros(0, np.int64)]
-    site = table["site"].to_numpy(str)
-    whole = np.isfinite(table[list(columns)].to_numpy(np.float64)).all(axis=1)
+    features = [name for name in table.columns if ":" in name]
+    last_rows = [np.zeros(0, np.int64)]
+    whole = np.isfinite(table[features].to_numpy(np.float64)).all(axis=1)
     on_stride = np.zeros(len(table), dtype=bool)
-    for start, stop in _blocks(site):
-        if stop - start >= window_days:
-            complete = sliding_window_view(whole[start:stop], window_days).all(axis=1)
-            found.append(start + window_days - 1 + np.flatnonzero(complete))
-            on_stride[start + window_days - 1 : stop : stride_days] = True
-    last = np.concatenate(found)
-    return Windows(
-        days=window_days,
-        last=last,
-        part=_parts(table, last, window_days, validation_years),
-        learnable=on_stride[last] & table["kept"].to_numpy(bool)[last],
+    for start, stop in _blocks(table["site"].to_numpy(str)):
+        if stop - start >= days:
+            complete = sliding_window_view(whole[start:stop], days).all(axis=1)
+            last_rows.append(start + days - 1 + np.flatnonzero(complete))
+            on_stride[start + days - 1 : stop : windowing.stride_days] = True
+    last = np.concatenate(last_rows)
+    part = _parts(table, last, days, windowing.validation_years)
+    if not (part == VALIDATION).any():
+        raise _no_validation(table, features, windowing, days)
+    return Windows(days, last, part, on_stride[last] & table["kept"].to_numpy(bool)[last])
+
+
+def _no_validation(
+    table: pd.DataFrame, features: list[str], windowing: Windowing, days: int
+) -> UserError:
+    empty = sorted({name.partition(":")[0] for name in features if table[name].isna().all()})
+    if empty:
+        return UserError(
+            f"gpp: no tower has any day of {', '.join(empty)}; check its input, or drop it"
+        )
+    key = "length_days" if days == windowing.length_days else "other_lengths_days"
+    return UserError(
+        f"gpp: no window of {days} days lies wholly in the validation years; change "
+        f"gpp.windows.validation_years, gpp.windows.{key} or gpp.series.max_gap_days"
     )
 
 
@@ -136,20 +134,11 @@ def _validation_years_between(
 
 
 def runs(windows: Windows, site: NDArray[np.str_], stride_days: int) -> NDArray[np.int64]:
-    """Number of the run that each window belongs to, from 0 on.
+    """Number of the run that each window on the stride belongs to, from 0 on.
 
     Neighbouring windows share most of their days, so as many consecutive windows of a site as
     fit into a window's length are a run, and runs are held out whole. The ends of two runs still
-    share days, so what is chosen on held-out runs is a little too hopeful, for every method alike.
-
-    Parameters
-    ----------
-    windows
-        On the stride.
-    site
-        Of each window, ``(window,)``.
-    stride_days
-        Days between two windows.
+    share days, so what is chosen on held-out runs is a little optimistic, for every method alike.
     """
     length = -(-windows.days // stride_days)
     _, first, number = np.unique(site, return_index=True, return_inverse=True)
@@ -161,25 +150,9 @@ def runs(windows: Windows, site: NDArray[np.str_], stride_days: int) -> NDArray[
 def hold_out(
     run: NDArray[np.int64], *, share: float, generator: np.random.Generator
 ) -> NDArray[np.bool_]:
-    """Choose runs that decide when training stops: at least one, and not all.
+    """Windows of some randomly chosen runs: a share of the runs, at least one and not all.
 
-    Parameters
-    ----------
-    run
-        Run of each window, ``(window,)``.
-    share
-        Share of the runs to hold out.
-    generator
-        Source of chance.
-
-    Returns
-    -------
-    ndarray of bool, ``(window,)``
-
-    Raises
-    ------
-    ValueError
-        If there are fewer than two runs.
+    Raises ValueError if there are fewer than two runs.
     """
     count = len(np.unique(run))
     if count < 2:

@@ -10,7 +10,7 @@ from pipeline_lib.config import Area, Config, Training, parts_of
 from pipeline_lib.config.acquisition import AREA_KM
 from pipeline_lib.config.trained import are_trained
 from pipeline_lib.files import atomic_path, write_json
-from pipeline_lib.gpp.methods import regressed_inputs
+from pipeline_lib.gpp.methods import SCHEMES, TRANSFORMER, experiments
 from pipeline_lib.plan.cubes import Cubes, cubes_of, has_towers, samples_of, years_between
 from pipeline_lib.plan.rates import RATES, Rates
 from pipeline_lib.plan.summary import as_markdown, summarise
@@ -172,14 +172,16 @@ def _gpp(config: Config, rates: Rates) -> Iterator[Work]:
     gpp, towers = config.gpp, len(config.gpp.towers)
     yield _small(rates, "gpp_targets", "GPP")
     yield _small(rates, "gpp_bands", "GPP", len(config.sensors))
-    yield _small(rates, "gpp_series", "GPP", towers)
-    inputs = len(regressed_inputs(weather=bool(gpp.fluxes.weather)))
-    lengths = 2 * len(gpp.windows.other_lengths_days)
-    # Sites are left out in turn for one length of a window only.
-    fits = gpp.regressor.seeds * (inputs * (1 + towers * (towers > 1)) + lengths)
+    yield _small(rates, "gpp_series", "GPP")
+    every = experiments(gpp.windows, weather=bool(gpp.fluxes.weather), indices=False)
+    fits = gpp.regressor.seeds * sum(
+        1 + towers * (towers > 1 and experiment.schemes == SCHEMES)
+        for experiment in every
+        if experiment.regressor == TRANSFORMER
+    )
     size = towers * gpp.regressor.width * gpp.regressor.blocks * gpp.regressor.max_epochs
-    seconds = (inputs + lengths) * rates("job") + fits * size * rates("gpp.fit")
-    yield Work("gpp_transformer", "GPP", inputs + lengths, seconds)
+    seconds = rates("job") + fits * size * rates("gpp.fit")
+    yield Work("gpp_transformer", "GPP", 1, seconds)
     yield _small(rates, "gpp_baselines", "GPP")
     yield _small(rates, "gpp_scores", "GPP")
 

@@ -17,8 +17,6 @@ from pipeline_lib.config import Config
 from pipeline_lib.dataset import read_split
 from pipeline_lib.errors import UserError
 from pipeline_lib.evaluate.gpp_report import (
-    BY_YEAR,
-    LEFT_OUT,
     length_table,
     look_ahead,
     method_tables,
@@ -29,6 +27,7 @@ from pipeline_lib.evaluate.gpp_report import (
     with_weather,
 )
 from pipeline_lib.files import atomic_path, digest_of, read_json
+from pipeline_lib.gpp.methods import LEAVE_ONE_SITE_OUT, SCHEMES, TEMPORAL_HOLDOUT
 from pipeline_lib.report.maps import map_tables
 from pipeline_lib.report.paper import METRICS
 from pipeline_lib.report.probes import probe_tables
@@ -92,26 +91,26 @@ FIGURES = {
     ),
     "towers": (
         "Daily embeddings and GPP of the towers",
-        "What the regressor reads: the numbers of the embedding around each tower, mean (line) and "
-        "standard deviation (band) over the footprint; dots: observed dates, between which the "
-        "lines are interpolated; grey: GPP of kept days, which it shall tell. Single dates of "
-        "snow or missed cloud may leave the panel.",
+        "Inputs of the regressor: the dimensions of the embedding around each tower, mean (line) "
+        "and standard deviation (band) over the footprint; dots: observed dates, between which "
+        "the lines are interpolated; grey: GPP of kept days, the target. Single dates of snow or "
+        "undetected cloud may lie outside the panel.",
     ),
     "gpp": (
         "Observed and predicted GPP of each site",
-        "Daily GPP observed at the towers (kept days) and predicted from embeddings, every day "
-        "that has a window (the paper's Fig. 7). By year: learned on the years not shaded. Site "
-        "left out: learned on the other sites. Bands: standard deviation over fits.",
+        "Daily GPP observed at the towers (kept days) and predicted from embeddings, for every day "
+        "with a window (the paper's Fig. 7). Temporal holdout: fitted on the years not shaded. "
+        "Leave-one-site-out: fitted on the other sites. Bands: standard deviation over fits.",
     ),
     "methods": (
-        "Error of every method on years and sites not seen",
+        "Error of every method, temporal holdout and leave-one-site-out",
         "RMSE of daily GPP on the same days, all sites and by vegetation type: mean over the fits "
         "(dots), single fits (ticks). Dotted: the climatology of the day of year. Further left is "
         "better.",
     ),
     "points": (
         "Predicted against observed GPP",
-        "Each dot is a day. Above: validation years; below: sites left out. Line: equality.",
+        "Each dot is a day. Above: validation years; below: left-out sites. Line: equality.",
     ),
     "lengths": (
         "Error by length of the window",
@@ -328,7 +327,7 @@ def _results_section(
         for sensor, model in fusion.get("splits", {}).get(split, {}).get("model", {}).items():
             _collect(ours, "fusion", sensor, split, model)
         if gpp is not None:
-            papers = gpp["methods"][gpp["difference"]["of"]][BY_YEAR]
+            papers = gpp["methods"][gpp["difference"]["method"]][TEMPORAL_HOLDOUT]
             _collect(ours, "gpp", None, split, papers.get(split, {}).get("overall", {}))
     return Section(
         "results",
@@ -474,21 +473,21 @@ def _gpp_sections(
                 "weather",
                 "What does weather add?",
                 text=(
-                    f"The regressor is given the tower's own {' and '.join(block.fluxes.weather)} "
-                    "besides, which no satellite tells: incoming radiation and air temperature of "
-                    "each day. What weather tells alone stands beside.",
+                    f"The tower's own {' and '.join(block.fluxes.weather)} is added to the inputs: "
+                    "incoming radiation and air temperature of each day, which no satellite "
+                    "measures. Weather alone is listed for comparison.",
                 ),
                 tables=tuple(
                     table
-                    for design in (BY_YEAR, LEFT_OUT)
-                    for table in method_tables(gpp, design, weather=True)
+                    for scheme in SCHEMES
+                    for table in method_tables(gpp, scheme, weather=True)
                 ),
             )
         )
     return (
         Section(
             "towers",
-            "Which towers, and what do they show?",
+            "Towers and their measured GPP",
             text=(
                 "GPP is g C m⁻² d⁻¹ by the night-time partitioning (GPP_NT_VUT_REF). A tower is "
                 f"used if more than {block.fluxes.min_good_days:.0%} of its measured days have a "
@@ -499,28 +498,28 @@ def _gpp_sections(
         ),
         Section(
             "gpp",
-            "Do embeddings tell the GPP of years not seen?",
+            "Do embeddings predict the GPP of unseen years?",
             text=(
-                f"Every method reads {block.windows.length_days} days around a tower and predicts "
-                "the GPP of the last one. Nothing that it learns from knows anything of the "
-                f"towers in {years}: neither GPP, nor images, nor embeddings whose context reaches "
-                "there. (The encoders were trained on other places, in all years.) Windows of a "
-                "validation year begin in it, so its first months have no prediction.",
+                f"Every method predicts the GPP of the last of {block.windows.length_days} days "
+                f"around a tower. Nothing from the towers in {years} enters the fits: neither GPP, "
+                "nor images, nor embeddings whose context reaches there. (The encoders were "
+                "trained on other sites, in all years.) Windows of a validation year start in it, "
+                "so its first months have no prediction.",
                 look_ahead(gpp),
-                *verdict(gpp, BY_YEAR),
+                *verdict(gpp, TEMPORAL_HOLDOUT),
             ),
             figures=_of_kind(pictures, "gpp", "methods"),
-            tables=(paper_table(gpp), *method_tables(gpp, BY_YEAR), training_table(gpp)),
+            tables=(paper_table(gpp), *method_tables(gpp, TEMPORAL_HOLDOUT), training_table(gpp)),
         ),
         Section(
             "places",
-            "And the GPP of sites not seen?",
+            "Do embeddings predict the GPP of unseen sites?",
             text=(
-                "The same methods, learned on all years of the other sites.",
-                *verdict(gpp, LEFT_OUT),
+                "The same methods, fitted on all years of the other sites.",
+                *verdict(gpp, LEAVE_ONE_SITE_OUT),
             ),
             figures=_of_kind(pictures, "points"),
-            tables=method_tables(gpp, LEFT_OUT),
+            tables=method_tables(gpp, LEAVE_ONE_SITE_OUT),
         ),
         *optional,
     )
@@ -624,10 +623,10 @@ _DEFINITIONS = (
         "sine and cosine.",
     ),
     (
-        "readers",
-        "The transformer reads the days of a window; ridge regression and gradient boosting read "
-        "the last day and the means of the window's thirds. All learn from the same windows, "
-        "scaled on them alone, and are scored on the same days. Climatology: the mean GPP of the "
+        "regressors",
+        "The transformer gets all days of a window; ridge regression and gradient boosting get "
+        "the last day and the means of the window's thirds. All are fitted to the same windows, "
+        "scaled on them alone, and scored on the same days. Climatology: the mean GPP of the "
         "day of year, over all kept days of the training years (or of the other sites) at sites of "
         "the same vegetation type, smoothed by 10 days.",
     ),
