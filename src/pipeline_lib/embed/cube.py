@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import os
-from collections import deque
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -128,7 +127,8 @@ def embed_cube(
     # One core each: a sum that several share depends in its last digits on how many they are.
     torch.set_num_threads(1)
     try:
-        deque(shown, maxlen=0)
+        for _ in shown:
+            pass
     finally:
         torch.set_num_threads(threads)
     item = embedding_item(

@@ -63,13 +63,8 @@ def write_closest_dates(
             gaps = np.abs(days - np.datetime64(asked, "D")).astype(int)
             close = bool(gaps.min() <= tolerance_days)
             if not close:
-                log.warning(
-                    "%s: no embeddings within %d days of %s; %s",
-                    cube,
-                    tolerance_days,
-                    asked,
-                    _neighbours(days, asked),
-                )
+                gap = f"no embeddings within {tolerance_days} days of {asked}"
+                log.warning("%s: %s; %s", cube, gap, _neighbours(days, asked))
             closest = days[gaps.argmin()]
             rows.append({"cube": cube, "asked": asked, "closest": closest, "close_enough": close})
     write_csv(output, rows)

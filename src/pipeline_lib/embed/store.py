@@ -332,7 +332,10 @@ def read_embedding(folder: str | Path, *, load: bool = True) -> xr.Dataset:
     if data.attrs["model_digest"] != manifest["model_digest"]:
         raise UserError(f"{folder}: the manifest and the store are of different models; {again}")
     # The listing of a folder has no order of its own.
-    layers = sorted((str(name) for name in data if "time" in data[name].dims), key=_position)
+    layers = sorted(
+        (str(name) for name in data if "time" in data[name].dims),
+        key=lambda name: (name != "embedding", name.startswith("days_to_"), name),
+    )
     for name in layers:
         # Factors of type float32 decode into float32.
         factor = np.float32(data[name].attrs.get("scale_factor", 1))
@@ -350,17 +353,12 @@ def read_embedding(folder: str | Path, *, load: bool = True) -> xr.Dataset:
     return data
 
 
-def _position(layer: str) -> tuple[bool, bool, str]:
-    """Where a layer stands among the others."""
-    return layer != "embedding", layer.startswith("days_to_"), layer
-
-
 def same_model(embeddings: Mapping[str, xr.Dataset]) -> str:
     """Digest of the one model that made all of these embeddings.
 
     Raises UserError if they come from different models: these cannot be compared.
     """
-    digests = {name: data.attrs["model_digest"] for name, data in embeddings.items()}
+    digests = {name: str(data.attrs["model_digest"]) for name, data in embeddings.items()}
     first = next(iter(digests))
     foreign = [name for name, digest in digests.items() if digest != digests[first]]
     if foreign:
@@ -368,5 +366,4 @@ def same_model(embeddings: Mapping[str, xr.Dataset]) -> str:
             f"embeddings of {', '.join(foreign)} come from another model than those of {first}; "
             "export them again with one model"
         )
-    digest: str = digests[first]
-    return digest
+    return digests[first]

@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
+from itertools import chain, repeat
 from pathlib import Path
 from typing import TypeVar
 
@@ -54,33 +55,23 @@ def streamed(
 ) -> Iterator[Tile]:
     """Read, compute and write tiles side by side; each is yielded once it is written.
 
-    One thread reads and one writes, both in the order of the tiles; ``workers`` threads compute.
-    At most two tiles more than there are workers are held at once. Raises whatever one of the
-    steps raises; tiles before that one are written.
+    One thread reads, ``workers`` threads compute, and the caller's writes, in the order of the
+    tiles. At most two tiles more than there are workers are held at once. Raises whatever one of
+    the steps raises; tiles before that one are written.
     """
-    under_way: deque[tuple[Tile, Future[None]]] = deque()
-    with (
-        ThreadPoolExecutor(1) as reader,
-        ThreadPoolExecutor(workers) as computers,
-        ThreadPoolExecutor(1) as writer,
-    ):
-        for tile in tiles:
-            given = reader.submit(read, tile)
-            made = computers.submit(_then, given, compute)
-            under_way.append((tile, writer.submit(_finish, made, tile, write)))
-            del given, made
-            if len(under_way) > workers + 1:
-                first, written = under_way.popleft()
-                written.result()
+    under_way: deque[tuple[Tile, Future[Computed]]] = deque()
+    with ThreadPoolExecutor(1) as reader, ThreadPoolExecutor(workers) as computers:
+        for tile in chain(tiles, repeat(None, workers + 1)):
+            if tile is not None:
+                read_ahead = reader.submit(read, tile)
+                under_way.append((tile, computers.submit(_then, read_ahead, compute)))
+                del read_ahead
+            if under_way and (tile is None or len(under_way) > workers + 1):
+                first, computed = under_way.popleft()
+                write(first, computed.result())
+                del computed
                 yield first
-        for first, written in under_way:
-            written.result()
-            yield first
 
 
-def _then(given: Future[Read], compute: Callable[[Read], Computed]) -> Computed:
-    return compute(given.result())
-
-
-def _finish(made: Future[Computed], tile: Tile, write: Callable[[Tile, Computed], None]) -> None:
-    write(tile, made.result())
+def _then(read_ahead: Future[Read], compute: Callable[[Read], Computed]) -> Computed:
+    return compute(read_ahead.result())
