@@ -11,7 +11,6 @@ from datetime import UTC, datetime, timedelta
 from email.message import Message
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
-from types import TracebackType
 from typing import Any, Self
 from urllib.parse import urlsplit
 
@@ -40,14 +39,8 @@ class Answer:
     def file(self, *, sent: float = 1.0, then_silent: bool = False, cut: float = 1.0) -> None:
         """Answer with the file, or the range of it that is asked for.
 
-        Parameters
-        ----------
-        sent
-            Share of the body that is sent, whatever the header promises.
-        then_silent
-            Whether the connection then stays open without a word, instead of being closed.
-        cut
-            Share of the file that exists.
+        ``sent`` is the share of the body that is sent, whatever the header promises, ``cut`` the
+        share of the file that exists; ``then_silent`` keeps the connection open without a word.
         """
         if self.content is None:
             self.status(404)
@@ -122,18 +115,9 @@ class FileServer:
 
     It is a proxy as well: with ``http_proxy`` set to :attr:`url`, the files also have
     addresses in Azure's blob storage, ``http://archive.blob.core.windows.net/<path>``, which
-    are signed with the tokens that the server itself hands out below :attr:`sas_url`.
-
-    Attributes
-    ----------
-    url, sas_url
-        Addresses of the folder and of the token endpoint.
-    requests
-        Method and path of every request, in order of arrival.
-    faults
-        What goes wrong; empty at first.
-    needs_token
-        Whether only requests that carry the newest token are answered.
+    are signed with the tokens that the server itself hands out below :attr:`sas_url`. With
+    ``needs_token``, only requests that carry the newest token are answered. ``requests`` are
+    method and path of every request, ``faults`` what goes wrong.
     """
 
     def __init__(self, folder: Path) -> None:
@@ -178,12 +162,11 @@ class FileServer:
                     server.tokens += 1
                     number = server.tokens
                 expiry = (datetime.now(UTC) + timedelta(minutes=40)).isoformat()
-                body = json.dumps({"token": f"sig={number}", "msft:expiry": expiry}).encode()
-                self.send_response(200)
-                self.send_header("Content-Type", "application/json")
-                self.send_header("Content-Length", str(len(body)))
-                self.end_headers()
-                self.wfile.write(body)
+                answer = Answer(self, folder, server._stop)
+                answer.content = json.dumps(
+                    {"token": f"sig={number}", "msft:expiry": expiry}
+                ).encode()
+                answer.file()
 
             def log_message(self, *args: Any) -> None:
                 pass
@@ -214,12 +197,7 @@ class FileServer:
         threading.Thread(target=self._server.serve_forever, args=(0.02,), daemon=True).start()
         return self
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
+    def __exit__(self, *error: object) -> None:
         self._stop.set()
         self._server.shutdown()
         self._server.server_close()

@@ -55,8 +55,6 @@ SITES = Sites(
 )
 ZONE_BORDER = 12.0
 
-EARLIER = range(1990, 2000)
-"""Years in which the optical scenes are listed once more, so that a search has pages."""
 MIDNIGHT = ("1987-12-31T23:59:59.024000Z", "1988-01-01T00:00:00.000000Z")
 """Two more listings of a scene: the last moment of a day, and the first of the next."""
 
@@ -134,8 +132,8 @@ def told(item: Item, place: str) -> Item:
 
 
 @pytest.fixture(scope="module")
-def archive(tmp_path_factory: pytest.TempPathFactory, project_root: Path) -> Path:
-    """A simulated archive of one site for a year, and the real items where they are."""
+def archive(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A simulated archive of one site for a year."""
     folder = tmp_path_factory.mktemp("archive")
     write_land_cover(sites=SITES, demo=DEMO, seed=SEED, folder=folder)
     table = folder / "sites.csv"
@@ -151,17 +149,9 @@ def archive(tmp_path_factory: pytest.TempPathFactory, project_root: Path) -> Pat
         folder=folder,
         truth=folder / "truth",
     )
-    optical = [item for item in items_below(folder) if item["collection"] == "sentinel-2-l2a"]
-    again = [
-        moved(item, f"{year}{item['properties']['datetime'][4:]}")
-        for item in optical
-        for year in EARLIER
-    ]
-    again += [moved(optical[0], time) for time in MIDNIGHT]
-    write_json(folder / "items" / "earlier.json", {"features": again})
-    real = project_root.parent / "shared" / "data"
-    if real.is_dir():
-        write_json(folder / "items" / "real.json", {"features": real_metadata(real)[1]})
+    optical = next(i for i in items_below(folder) if i["collection"] == "sentinel-2-l2a")
+    listed = [moved(optical, time) for time in MIDNIGHT]
+    write_json(folder / "items" / "midnight.json", {"features": listed})
     return folder
 
 
@@ -247,7 +237,7 @@ def test_pins_and_cubes_through_the_api_equal_those_of_the_folder(
     assert -1 < age.total_seconds() < 300
     for key in ("request", "grid", "license"):
         assert mine[key] == theirs[key]
-    assert mine["license"].startswith("proprietary https://")
+    assert " https://" in mine["license"]
     if sensor == "sentinel-2":
         assert {epsg_of(item) for item in mine["items"]} == {32632, 32633}
     assert cubes["api"].attrs["missing"] == "[]"
@@ -267,18 +257,6 @@ def test_a_search_of_many_pages_finds_the_same_items(
     assert paged == whole
     assert len(whole) > 3 * 7
     assert acquisition.server.searches() - before == math.ceil(len(whole) / 7)
-
-
-def test_scenes_elsewhere_or_of_other_times_are_not_found(acquisition: Acquisition) -> None:
-    lon, lat = acquisition.request.lon, acquisition.request.lat
-    here, elsewhere = (
-        (west, lat - 0.01, west + 0.02, lat + 0.01) for west in (lon - 0.01, lon + 0.5)
-    )
-    spring = date(2021, 3, 1), date(2021, 4, 30)
-    found = search(acquisition.api, "sentinel-2-l2a", here, *spring)
-    assert found
-    assert all(spring[0] <= start_of(item).date() <= spring[1] for item in found)
-    assert search(acquisition.api, "sentinel-2-l2a", elsewhere, *spring) == []
 
 
 @pytest.mark.parametrize("source", ["api", "folder"])
@@ -335,59 +313,31 @@ def test_a_server_that_has_stopped_is_told_in_one_line(
 
 
 @pytest.mark.real
-def test_real_items_are_found_by_their_place_and_date(
-    acquisition: Acquisition, shared_data: Path
-) -> None:
-    from shapely.geometry import shape
-
-    _, items = real_metadata(shared_data)
-    assert {item["collection"] for item in items} == {"sentinel-1-rtc", "sentinel-2-l2a"}
-    for item in items:
-        inside = shape(item["geometry"]).representative_point()
-        day = start_of(item).date()
-        box = (inside.x - 1e-3, inside.y - 1e-3, inside.x + 1e-3, inside.y + 1e-3)
-        found = search(acquisition.api, item["collection"], box, day, day)
-        same = next(entry for entry in found if entry["id"] == item["id"])
-        assert told(same, "") == told(item, "")
-        assert all(shape(entry["geometry"]).distance(inside) < 1e-2 for entry in found)
-
-
-@pytest.mark.real
-def test_real_items_from_the_api_are_understood_and_pinned_unsigned(
-    acquisition: Acquisition, shared_data: Path, tmp_path: Path
-) -> None:
-    optical = search(acquisition.api, "sentinel-2-l2a", (-180, 55, 180, 90), *ALWAYS)
-    assert len(optical) == 6
-    for item in optical:
-        # The product's name tells the same as the properties that are read.
-        href = item["assets"]["granule-metadata"]["href"]
-        name = re.search(r"_MSIL2A_(\d{8})T\d{6}_N(\d\d)(\d\d)_R\d{3}_T(\d\d)", href)
-        assert name is not None
-        assert baseline_of(item) == (int(name[2]), int(name[3]))
-        assert epsg_of(item) == 32600 + int(name[4])
-        assert f"{solar_day(start_of(item), item['bbox'][0]):%Y%m%d}" == name[1]
-        assert BLOB.fullmatch(href)
-    signing = acquisition.api.model_copy(update={"signing": "planetary-computer"})
-    day = date(2019, 6, 29)
-    request = CubeRequest("alaska-a", "alaska", "others", -147.8, 60.8, day, day)
-    (item,) = pin(signing, request, "sentinel-2", tmp_path / "pins.json")["items"]
-    (same,) = [i for i in real_metadata(shared_data)[1] if i["id"] == item["id"]]
-    assert item["assets"] == same["assets"]
-
-
-@pytest.mark.real
-def test_real_collections_are_served_with_their_items_and_licences(
+def test_real_collections_are_served_understood_and_pinned_unsigned(
     shared_data: Path, port: int, tmp_path: Path
 ) -> None:
     collections, items = real_metadata(shared_data)
     database = make_database(port, "planetary_computer")
     database.load(collections, items)
+    day = date(2019, 6, 29)
+    request = CubeRequest("alaska-a", "alaska", "others", -147.8, 60.8, day, day)
     with stac_api(database, tmp_path) as server:
         source = catalog_at(server.url)
         for collection in collections:
             terms = [link["href"] for link in collection["links"] if link["rel"] == "license"]
             assert license_of(source, collection["id"]) == f"{collection['license']} {terms[0]}"
-        found = [item for name in COLLECTIONS for item in search(source, name, WORLD, *ALWAYS)]
-    assert {item["id"]: told(item, "") for item in found} == {
-        item["id"]: told(item, "") for item in items
-    }
+        found = {i["id"]: i for name in COLLECTIONS for i in search(source, name, WORLD, *ALWAYS)}
+        signing = source.model_copy(update={"signing": "planetary-computer"})
+        (pinned,) = pin(signing, request, "sentinel-2", tmp_path / "pins.json")["items"]
+    real = {item["id"]: item for item in items}
+    assert {n: told(i, "") for n, i in found.items()} == {n: told(i, "") for n, i in real.items()}
+    assert pinned["assets"] == real[pinned["id"]]["assets"]
+    for item in found.values():
+        if item["collection"] == "sentinel-2-l2a":
+            # The product's name tells the same as the properties that are read.
+            href = item["assets"]["granule-metadata"]["href"]
+            name = re.search(r"_MSIL2A_(\d{8})T\d{6}_N(\d\d)(\d\d)_R\d{3}_T(\d\d)", href)
+            assert name is not None and BLOB.fullmatch(href)
+            assert baseline_of(item) == (int(name[2]), int(name[3]))
+            assert epsg_of(item) == 32600 + int(name[4])
+            assert f"{solar_day(start_of(item), item['bbox'][0]):%Y%m%d}" == name[1]
