@@ -9,6 +9,7 @@ from typing import Any
 
 import geopandas
 import pytest
+import shapely
 
 from pipeline_lib.config import parse
 from pipeline_lib.config.site_table import read_site_table
@@ -55,6 +56,13 @@ def test_points_are_brought_to_degrees(tmp_path: Path) -> None:
     rows = read_site_table(write(tmp_path / "a.gpkg", ROWS, crs=3035))
     assert [float(row["lon"]) for row in rows] == pytest.approx([row["lon"] for row in ROWS])
     assert [float(row["lat"]) for row in rows] == pytest.approx([row["lat"] for row in ROWS])
+
+
+def test_points_may_be_multipoints(tmp_path: Path) -> None:
+    layer = geopandas.read_file(write(tmp_path / "a.gpkg", ROWS))
+    multi = [shapely.MultiPoint([point]) for point in layer.geometry]
+    layer.set_geometry(multi, crs=4326).to_file(tmp_path / "b.gpkg")
+    assert read_site_table(tmp_path / "b.gpkg") == TEXT
 
 
 def test_what_is_written_for_a_gis_can_be_read_back(tmp_path: Path) -> None:

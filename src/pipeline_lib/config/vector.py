@@ -91,7 +91,7 @@ def read_points(path: Path) -> list[dict[str, Any]]:
                 return list(csv.DictReader(handle))
         except (OSError, ValueError, csv.Error) as error:
             raise UserError(f"{path}: not a readable CSV ({in_a_line(error)})") from error
-    layer = read_vector(path)
+    layer = read_vector(path).explode(ignore_index=True)  # a GIS may write points as MultiPoint
     if not (layer.geom_type == "Point").all():
         raise UserError(f"{path}: contains other geometries than points")
     points = layer.geometry
