@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from pipeline_lib.config import SENTINEL_1, SENTINEL_2, Context, Encoder
 from pipeline_lib.errors import UserError
 from pipeline_lib.models import Autoencoder, SensorEncoder
-from pipeline_lib.models.encoder import DenseFrames, kernel_sizes
+from pipeline_lib.models.encoder import CentreAttention, DenseFrames, kernel_sizes
 
 SMALL = Encoder(width=16, head_width=32, heads=4, decoder_width=16)
 PATCH = SMALL.model_copy(update={"kind": "patch"})
@@ -226,9 +226,7 @@ def test_absent_frames_may_be_left_out():
 
 
 def test_centre_attention_is_multi_head_attention():
-    """Against torch's own, on normalised tokens, with the same projections and query."""
-    from pipeline_lib.models.encoder import CentreAttention, Tokens
-
+    """Against torch's own, with the same projections and query."""
     torch.manual_seed(0)
     width, heads = 16, 4
     layer = CentreAttention(width, heads).double()
@@ -241,19 +239,31 @@ def test_centre_attention_is_multi_head_attention():
         theirs.in_proj_bias[:width] = layer.query.bias
         theirs.out_proj.weight.copy_(layer.join.weight)
         theirs.out_proj.bias.copy_(layer.join.bias)
-    norm = torch.nn.LayerNorm(width).double()
-    with torch.no_grad():
-        norm.weight.uniform_(0.5, 2)
-        norm.bias.uniform_(-1, 1)
-    given, centre = torch.rand(5, 7, width).double(), torch.rand(5, width).double()
-    absent = torch.rand(5, 7) < 0.4
-    absent[:, 3] = False
-    bias = torch.zeros(5, 7, 1).double().masked_fill(absent[..., None], -torch.inf)
-    ours = layer(centre, Tokens.of(given - given.mean(-1, keepdim=True), norm), bias)
-    tokens = norm(given)
-    attended, _ = theirs(layer.norm(centre)[:, None], tokens, tokens, key_padding_mask=absent)
+    tokens, centre = torch.rand(5, 7, width).double(), torch.rand(5, width).double()
+    used = torch.rand(5, 7) < 0.6
+    used[:, 3] = True
+    attended, _ = theirs(layer.norm(centre)[:, None], tokens, tokens, key_padding_mask=~used)
     expected = centre + attended[:, 0]
-    torch.testing.assert_close(ours, expected + layer.feed(expected))
+    torch.testing.assert_close(layer(centre, tokens, used), expected + layer.feed(expected))
+
+
+@KINDS
+def test_fused_attention_is_plain_attention(block):
+    """Values and gradients, in double precision."""
+    model = encoder(block=block.model_copy(update={"head_layers": 2})).double()
+    with torch.no_grad():
+        model.token_norm.weight.uniform_(0.5, 2)
+        model.token_norm.bias.uniform_(-1, 1)
+    values, valid, days = window()
+    results = []
+    for plain in (False, True):
+        features = model.frame_features(values.double().flatten(0, 1), valid.flatten(0, 1))
+        features, present = features.view(3, 11, -1), valid.any(dim=(2, 3))
+        latent = model.latent(features.double(), days, present, 5, plain=plain)
+        gradients = torch.autograd.grad(latent.square().sum(), list(model.parameters()))
+        results.append((latent, *gradients))
+    for one, other in zip(*results, strict=True):
+        torch.testing.assert_close(one, other, rtol=1e-5, atol=1e-6)
 
 
 @pytest.mark.parametrize("sensor", [SENTINEL_1, SENTINEL_2])
@@ -293,13 +303,13 @@ def test_the_centre_alone_is_the_centre_of_the_whole(patch_px: int) -> None:
 
 
 @torch.inference_mode()
-def test_the_dense_encoder_surveys_its_whole_field():
+def test_the_dense_encoder_sees_statistics_of_its_whole_patch():
     frames = DenseFrames(bands=4, width=8, features=8, patch_px=7)
     generator = torch.Generator().manual_seed(1)
     values = torch.rand((2, 3, 10, 12), generator=generator)
     valid = torch.rand((2, 1, 10, 12), generator=generator) > 0.4
     valid[0, :, :7, :7] = False
-    found = frames._field(torch.cat([values * valid, valid.float()], dim=1)).numpy()
+    found = frames._statistics(torch.cat([values * valid, valid.float()], dim=1)).numpy()
     for n, y, x in ((0, 0, 0), (0, 2, 5), (1, 3, 0), (1, 1, 4)):
         shown = valid[n, 0, y : y + 7, x : x + 7].numpy()
         pixels = values[n, :, y : y + 7, x : x + 7].numpy()[:, shown]

@@ -1,18 +1,16 @@
 """The encoder of one sensor: frames to features, windows of frames to a latent.
 
 The features of a pixel are the same in a tile and in a patch of its own, and are computed once
-for all the windows that hold the frame. In the dense encoder every operation on space is a
-valid convolution without stride, so a tile costs little more than its pixels; the patch
-encoder, as the paper has it, is run on the patch around each pixel.
+for all windows that hold the frame. In the dense encoder every operation on space is a valid
+convolution without stride, so a tile costs little more than its pixels; the patch encoder, as the
+paper has it, is run on the patch around each pixel.
 
-The first numbers of a latent may be the principal components of the centre's spectrum. They
-tell the centre whatever the loss asks of the others, which are then free to tell its context:
-an encoder that has to find both in the same numbers gives one of them up.
+The first dimensions of a latent may be the principal components of the target pixel's spectrum.
+They fix the target pixel whatever the loss asks of the others, which are then free for its
+context: an encoder that has to find both in the same dimensions gives one of them up.
 """
 
 from __future__ import annotations
-
-from dataclasses import dataclass
 
 import torch
 from torch import Tensor, nn
@@ -31,20 +29,13 @@ MULTI_SCALE_REACHES = (1, 2, 3)
 
 
 def kernel_sizes(patch_px: int) -> tuple[tuple[int, ...], tuple[int, ...]]:
-    """Kernels of the convolutions and of the spatial attentions for a receptive field.
+    """Three kernels of the convolutions, and three of the spatial attentions, for a patch.
 
-    The margins that the field allows are handed out one pixel at a time: first to the three
-    convolutions, then to the three spatial attentions, then to the convolutions in turn.
+    The margins that the patch allows are handed out one pixel at a time: first to the three
+    convolutions, then to the three spatial attentions, then to the convolutions in turn. For 15
+    pixels they are (5, 3, 3) and (3, 3, 3).
 
-    Returns
-    -------
-    convolutions, attentions
-        Sizes, three each; for 15 pixels (5, 3, 3) and (3, 3, 3).
-
-    Raises
-    ------
-    UserError
-        If three convolutions do not fit.
+    Raises UserError if three convolutions do not fit.
     """
     margins = (patch_px - 1) // 2
     if patch_px % 2 == 0 or margins < BLOCKS:
@@ -61,49 +52,18 @@ def kernel_sizes(patch_px: int) -> tuple[tuple[int, ...], tuple[int, ...]]:
     return tuple(convolutions), tuple(attentions)
 
 
-@dataclass(frozen=True)
-class Tokens:
-    """Tokens normalised over their channels (Ba et al. 2016, eq. 4), which are never formed.
-
-    Attention is computed from the tokens as they came, one number per token, and projections
-    that take the normalisation's gain and shift in: the same function, without further passes
-    over the widest array of the head.
-
-    Attributes
-    ----------
-    apart
-        ``(B, T, W)``, less the mean of each token.
-    scale
-        ``(B, T, 1)``, the inverse of its spread.
-    gain, shift
-        ``(W,)``, what is done to a token of mean 0 and spread 1.
-    """
-
-    apart: Tensor
-    scale: Tensor
-    gain: Tensor
-    shift: Tensor
-
-    @classmethod
-    def of(cls, apart: Tensor, norm: nn.LayerNorm) -> Tokens:
-        """Tokens from ``(B, T, W)`` whose means are 0."""
-        length = torch.linalg.vector_norm(apart, dim=-1, keepdim=True)
-        scale = (length.square() / apart.shape[-1] + norm.eps).rsqrt()
-        return cls(apart, scale, norm.weight, norm.bias)
+def inverse_spread(apart: Tensor, norm: nn.LayerNorm) -> Tensor:
+    """What a normalisation multiplies tokens ``(B, T, W)`` of mean 0 by: ``(B, T, 1)``."""
+    length = torch.linalg.vector_norm(apart, dim=-1, keepdim=True)
+    return (length.square() / apart.shape[-1] + norm.eps).rsqrt()
 
 
 class CentreAttention(nn.Module):
     """A pre-norm transformer layer in which only the centre token queries.
 
-    Multi-head attention (Vaswani et al. 2017, eq. 1). Since there is one query, its product
-    with the key projection is formed first, and the value projection is applied after the
-    weighted mean of the tokens: the same function, without projecting each of the tokens.
-    A key bias would add the same to all scores and is left out.
-
-    Parameters
-    ----------
-    width, heads
-        Channels and attention heads.
+    Multi-head attention (Vaswani et al. 2017, eq. 1) without a bias of the keys, which would add
+    the same to all scores. `forward` is the plain form; `fused` gives the same several times
+    faster.
     """
 
     def __init__(self, width: int, heads: int) -> None:
@@ -121,30 +81,63 @@ class CentreAttention(nn.Module):
         nn.init.uniform_(self.key, -bound, bound)
         nn.init.uniform_(self.value, -bound, bound)
 
-    def forward(self, centre: Tensor, tokens: Tokens, bias: Tensor) -> Tensor:
-        """Update the centre ``(B, W)`` from tokens; bias ``(B, T, 1)`` on their scores."""
+    def forward(self, centre: Tensor, tokens: Tensor, used: Tensor) -> Tensor:
+        """Update the centre ``(B, W)`` from the tokens ``(B, T, W)`` where ``used`` ``(B, T)``."""
+        query = self.query(self.norm(centre)).unflatten(1, (self.heads, -1))
+        key = torch.einsum("btw,hdw->bthd", tokens, self.key)
+        value = torch.einsum("btw,hwd->bthd", tokens, self.value)
+        scores = torch.einsum("bhd,bthd->bth", query, key) * query.shape[-1] ** -0.5
+        weights = scores.masked_fill(~used[..., None], -torch.inf).softmax(dim=1)
+        attended = torch.einsum("bth,bthd->bhd", weights, value).flatten(1)
+        centre = centre + self.join(attended)
+        return centre + self.feed(centre)
+
+    def fused(
+        self, centre: Tensor, apart: Tensor, scale: Tensor, norm: nn.LayerNorm, bias: Tensor
+    ) -> Tensor:
+        """`forward` for tokens ``norm(apart)``, which are never formed.
+
+        As there is one query, its product with the key projection is formed first, and the value
+        projection is applied after the weighted mean of the tokens. The normalisation of the
+        tokens (Ba et al. 2016, eq. 4) becomes one factor per token, and its gain and shift go
+        into the projections. So no token is projected, and the widest array of the head is read
+        but twice.
+
+        Parameters
+        ----------
+        centre
+            ``(B, W)``.
+        apart
+            ``(B, T, W)``, of mean 0 over W.
+        scale
+            ``(B, T, 1)``: `inverse_spread` of the same.
+        norm
+            Normalisation of the tokens.
+        bias
+            ``(B, T, 1)``, added to the scores: -inf for a token that is not used.
+        """
         count, width = centre.shape
         query = self.query(self.norm(centre)) * (width // self.heads) ** -0.5
-        query = query.view(count, self.heads, -1).transpose(0, 1) @ (self.key * tokens.gain)
-        scores = tokens.scale * (tokens.apart @ query.permute(1, 2, 0))
+        query = query.view(count, self.heads, -1).transpose(0, 1) @ (self.key * norm.weight)
+        scores = scale * (apart @ query.permute(1, 2, 0))
         # Over the second dimension: over a last one as short as a window it is far slower.
-        weights = torch.softmax(scores + bias, dim=1) * tokens.scale
-        mean = (weights.transpose(1, 2) @ tokens.apart).transpose(0, 1)
-        value = mean @ (tokens.gain[:, None] * self.value)
-        value = value + (tokens.shift @ self.value)[:, None]
+        weights = torch.softmax(scores + bias, dim=1) * scale
+        mean = (weights.transpose(1, 2) @ apart).transpose(0, 1)
+        value = mean @ (norm.weight[:, None] * self.value)
+        value = value + (norm.bias @ self.value)[:, None]
         centre = centre + self.join(value.transpose(0, 1).reshape(count, width))
         return centre + self.feed(centre)
 
 
 class DenseFrames(nn.Module):
-    """Frames to features by valid convolutions, and by mean and spread of the whole field.
+    """Frames to features by valid convolutions, and by mean and spread of the whole patch.
 
-    Convolutions as small as a field of 15 pixels allows hardly see it as a whole.
+    Convolutions as small as a patch of 15 pixels allows hardly see it as a whole.
 
     Parameters
     ----------
     bands
-        Channels of a frame, validity, which is the last one, included.
+        Channels of a frame, the last one of which is validity.
     width, features
         Channels of the blocks and of the result.
     patch_px
@@ -166,13 +159,12 @@ class DenseFrames(nn.Module):
 
     def forward(self, maps: Tensor) -> Tensor:
         """``(N, bands, H, W)`` to ``(N, features, H - r + 1, W - r + 1)``."""
-        features: Tensor = self.project(self.blocks(maps)) + self.patch_statistics(
-            self._field(maps)
-        )
+        statistics = self.patch_statistics(self._statistics(maps))
+        features: Tensor = self.project(self.blocks(maps)) + statistics
         return features
 
-    def _field(self, maps: Tensor) -> Tensor:
-        """Mean and standard deviation of each band over the valid pixels of each field."""
+    def _statistics(self, maps: Tensor) -> Tensor:
+        """Mean and standard deviation of each band over the valid pixels of each patch."""
         values, shown = maps[:, :-1], maps[:, -1:]
         sums = torch.cat([values, values.square(), shown], dim=1)
         for window in ((self.patch_px, 1), (1, self.patch_px)):
@@ -188,12 +180,8 @@ class PatchFrames(nn.Module):
     """Frames to features patch by patch: three CBAM blocks that pool over the whole patch.
 
     The paper's encoder of a frame, whose first block is multi-scale. Its text does not say how
-    maps become a vector: here they are halved twice and read out by one linear layer.
-
-    Parameters
-    ----------
-    bands, width, features, patch_px
-        As of `DenseFrames`.
+    maps become a vector: here they are halved twice and read out by one linear layer. Parameters
+    as of `DenseFrames`.
     """
 
     def __init__(self, *, bands: int, width: int, features: int, patch_px: int) -> None:
@@ -236,21 +224,21 @@ class SensorEncoder(nn.Module):
     bands
         Bands of a frame.
     latent
-        Numbers per pixel and date.
+        Dimensions of a latent.
     block
         Widths and layers.
     context
-        Size of the neighbourhood; its ``patch_px`` becomes the receptive field exactly.
+        Its ``patch_px`` becomes the receptive field exactly.
 
     Attributes
     ----------
     receptive_field
         Side of the square of pixels that a latent depends on.
     features
-        Length ``D`` of a frame's feature vector: what the head reads, in two parts, its channels
-        less their mean and the mean; and the scores of the pixel's own spectrum.
+        Length ``D`` of a frame's feature vector: the channels that the head reads, less their
+        mean; the mean; and the principal components of the pixel's own spectrum.
     spectrum_mean, spectrum_axes
-        ``(bands,)`` and ``(bands, components)``: what the scores are taken by, set by
+        ``(bands,)`` and ``(bands, components)``: what the components are computed by, set by
         `Autoencoder.initialise`.
     """
 
@@ -287,47 +275,38 @@ class SensorEncoder(nn.Module):
     def frame_features(self, values: Tensor, valid: Tensor) -> Tensor:
         """Features of frames, independent of the windows that hold them.
 
-        Parameters
-        ----------
-        values
-            ``(N, C, H, W)``, scaled to 0..1. What stands at invalid pixels is ignored.
-        valid
-            ``(N, H, W)``, bool.
-
-        Returns
-        -------
-        Tensor
-            ``(N, D, H - r + 1, W - r + 1)`` for a receptive field of r.
+        Values ``(N, C, H, W)``, scaled to 0..1, whose invalid pixels are ignored, and validity
+        ``(N, H, W)`` give ``(N, D, H - r + 1, W - r + 1)`` for a receptive field of r.
         """
         shown = valid[:, None]
         filled = torch.where(shown, values, torch.zeros((), dtype=values.dtype))
         features: Tensor = self.frames(torch.cat([filled, shown.to(values.dtype)], dim=1))
         own = crop(filled, self.receptive_field // 2).movedim(1, -1)
-        # In bf16 the scores would be rounded to less than a sensor's noise.
+        # In bf16 the components would be rounded to less than a sensor's noise.
         with torch.autocast(values.device.type, enabled=False):
-            scores = (own.float() - self.spectrum_mean) @ self.spectrum_axes
+            components = (own.float() - self.spectrum_mean) @ self.spectrum_axes
         features = features.float()
         mean = features.mean(dim=1, keepdim=True)
-        return torch.cat([features - mean, mean, scores.movedim(-1, 1)], dim=1)
+        return torch.cat([features - mean, mean, components.movedim(-1, 1)], dim=1)
 
     def presence(self, valid: Tensor) -> Tensor:
-        """Whether the field around each pixel holds a valid one.
+        """Whether the patch around each pixel has a valid one: ``present`` of `latent`.
 
-        Parameters
-        ----------
-        valid
-            ``(N, H, W)``, bool.
-
-        Returns
-        -------
-        Tensor
-            ``(N, H - r + 1, W - r + 1)``, bool: ``present`` of `latent`, frame by frame.
+        ``(N, H, W)`` to ``(N, H - r + 1, W - r + 1)``, bool.
         """
         field = self.receptive_field
         return nn.functional.max_pool2d(valid[:, None].float(), field, stride=1)[:, 0] > 0
 
-    def latent(self, features: Tensor, days: Tensor, present: Tensor, middle: int) -> Tensor:
-        """Latents of windows of frames.
+    def latent(
+        self,
+        features: Tensor,
+        days: Tensor,
+        present: Tensor,
+        middle: int,
+        *,
+        plain: bool = False,
+    ) -> Tensor:
+        """Latents ``(B, latent)`` of windows of frames.
 
         Parameters
         ----------
@@ -340,39 +319,35 @@ class SensorEncoder(nn.Module):
             ``(B, T)``, bool. The centre frame is used whatever stands there.
         middle
             Index of the centre frame: half of T, unless absent frames are left out.
-
-        Returns
-        -------
-        Tensor
-            ``(B, latent)``.
+        plain
+            By plain attention on normalised tokens instead of its fused form.
         """
-        seen = features[..., : self.head_width]
-        level, scores = features[:, middle, self.head_width :].tensor_split([1], dim=1)
+        apart, mean, components = features.tensor_split(
+            [self.head_width, self.head_width + 1], dim=-1
+        )
         positions = self.positions(days)
-        mean = positions.mean(dim=-1, keepdim=True)
-        apart = seen + (positions - mean)
-        tokens = Tokens.of(apart, self.token_norm)
-        bias = torch.zeros(present.shape, dtype=apart.dtype, device=apart.device)
-        bias = bias.masked_fill(~present, float("-inf"))
-        bias[:, middle] = 0.0
-        # Not normalised, here and at the end: brightness is what a latent has to tell first.
-        centre = apart[:, middle] + (level + mean[:, middle])
-        for layer in self.layers:
-            centre = layer(centre, tokens, bias[..., None])
-        return torch.cat([scores, self.bottleneck(centre).float()], dim=-1)
+        level = positions.mean(dim=-1, keepdim=True)
+        apart = apart + (positions - level)
+        scale = inverse_spread(apart, self.token_norm)
+        # Not normalised, here and at the end: brightness is what a latent needs first.
+        centre = apart[:, middle] + (mean[:, middle] + level[:, middle])
+        used = present.clone()
+        used[:, middle] = True
+        if plain:
+            tokens = self.token_norm(apart + mean + level)
+            for layer in self.layers:
+                centre = layer(centre, tokens, used)
+        else:
+            bias = torch.zeros_like(used, dtype=apart.dtype).masked_fill(~used, -torch.inf)
+            for layer in self.layers:
+                centre = layer.fused(centre, apart, scale, self.token_norm, bias[..., None])
+        return torch.cat([components[:, middle], self.bottleneck(centre).float()], dim=-1)
 
     def forward(self, values: Tensor, valid: Tensor, days: Tensor) -> Tensor:
-        """Latents of single patches: the same function as the dense path.
+        """Latents ``(B, latent)`` of single patches: the same function as the dense path.
 
-        Parameters
-        ----------
-        values, valid, days
-            ``(B, T, C, P, P)``, ``(B, T, P, P)`` and ``(B, T)``, with P the receptive field.
-
-        Returns
-        -------
-        Tensor
-            ``(B, latent)``.
+        Values ``(B, T, C, P, P)``, validity ``(B, T, P, P)`` and days ``(B, T)``, with P the
+        receptive field.
         """
         count, frames = days.shape
         features = self.frame_features(values.flatten(0, 1), valid.flatten(0, 1))
