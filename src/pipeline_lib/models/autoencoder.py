@@ -11,13 +11,7 @@ from pipeline_lib.models.encoder import SensorEncoder
 
 
 class Autoencoder(nn.Module):
-    """Encoder and decoder of one sensor, as its config block describes them.
-
-    Parameters
-    ----------
-    sensor, context
-        Config blocks.
-    """
+    """Encoder and decoder of one sensor, as its config block describes them."""
 
     def __init__(self, sensor: Sensor, context: Context) -> None:
         super().__init__()
@@ -26,27 +20,22 @@ class Autoencoder(nn.Module):
 
     @torch.no_grad()
     def initialise(self, spectra: Tensor) -> None:
-        """Start out from a principal component analysis of the centre's spectrum.
+        """Start from a principal component analysis of the target pixel's spectrum.
 
-        The components that the encoder's block asks for become the first numbers of a latent,
-        where training leaves them alone; the decoder begins by giving every pixel of every frame
-        the spectrum that they tell.
-
-        Parameters
-        ----------
-        spectra
-            ``(N, bands)``, scaled to 0..1, with N more than the number of components, of which the
-            encoder has at least one.
+        The components that the encoder's block asks for, at least one, become the first
+        dimensions of a latent, where training leaves them alone; the decoder starts by giving
+        every pixel of every frame the spectrum that they make. The spectra are ``(N, bands)``,
+        scaled to 0..1, with N more than the number of components.
         """
-        mean = spectra.double().mean(dim=0)
-        _, _, axes = torch.linalg.svd(spectra.double() - mean, full_matrices=False)
-        count = self.encoder.spectrum_axes.shape[1]
-        # The sign of an axis is arbitrary; fixed, it is the same on every machine.
-        largest = axes[:count].abs().argmax(dim=1, keepdim=True)
-        axes = axes[:count] * axes[:count].gather(1, largest).sign()
+        from sklearn.decomposition import PCA
+
+        # The signs of its axes are the same on every machine.
+        fitted = PCA(self.encoder.spectrum_axes.shape[1], svd_solver="full")
+        fitted.fit(spectra.double().numpy())
+        mean, axes = torch.from_numpy(fitted.mean_), torch.from_numpy(fitted.components_).T
         self.encoder.spectrum_mean.copy_(mean)
-        self.encoder.spectrum_axes.copy_(axes.T)
-        self.decoder.initialise(mean, axes.T)
+        self.encoder.spectrum_axes.copy_(axes)
+        self.decoder.initialise(mean, axes)
 
     def forward(self, values: Tensor, valid: Tensor, days: Tensor) -> Tensor:
         """Reconstruct patches ``(B, T, C, P, P)`` from themselves."""
