@@ -9,6 +9,8 @@ import pytest
 import torch
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+from safetensors.torch import load as parse
+from safetensors.torch import save as serialise
 
 from pipeline_lib.config import SENTINEL_1, Context, Encoder
 from pipeline_lib.config import Fusion as Block
@@ -76,7 +78,7 @@ def test_loaded_is_saved(tmp_path):
     assert digest in card and "| centre_mae | 0.01 |" in card
 
 
-def test_the_card_tells_the_model_its_loss_and_its_results_by_group(tmp_path):
+def test_the_card_describes_the_model_its_loss_and_its_results_by_group(tmp_path):
     save(tmp_path / "a")
     card = (tmp_path / "a" / "README.md").read_text()
     count = sum(value.numel() for value in Autoencoder(SENSOR, CONTEXT).parameters())
@@ -176,8 +178,13 @@ def saved(tmp_path_factory):
     return {"encoder": (root / "encoder", load_encoder), "fusion": (root / "fusion", load_fusion)}
 
 
-def sign(folder, description, weights):
-    """A model whose digest fits, as anyone can make one."""
+def sign(folder, change=None, weights=None):
+    """Change a model and make its digest fit again, as anyone can."""
+    description = json.loads((folder / "model.json").read_text())
+    del description["digest"]
+    if change is not None:
+        description = change(description) or description
+    weights = (folder / "model.safetensors").read_bytes() if weights is None else weights
     state = hashlib.sha256(weights)
     state.update(digest_of(description).encode())
     (folder / "model.safetensors").write_bytes(weights)
@@ -203,43 +210,6 @@ def copied(saved, kind, tmp_path):
     return target, load
 
 
-fuzz = settings(
-    max_examples=60,
-    deadline=None,
-    derandomize=True,
-    suppress_health_check=[HealthCheck.function_scoped_fixture],
-)
-kinds = st.sampled_from(["encoder", "fusion"])
-
-
-@fuzz
-@given(kind=kinds, name=st.sampled_from(["model.json", "model.safetensors"]), data=st.data())
-def test_truncated_flipped_and_foreign_bytes_are_refused(saved, tmp_path, kind, name, data):
-    folder, load = copied(saved, kind, tmp_path)
-    content = (folder / name).read_bytes()
-    place = data.draw(st.integers(0, len(content) - 1))
-    damage = data.draw(st.sampled_from(["truncate", "flip", "replace"]))
-    if damage == "truncate":
-        content = content[:place]
-    elif damage == "flip":
-        bit = 1 << data.draw(st.integers(0, 7))
-        content = content[:place] + bytes([content[place] ^ bit]) + content[place + 1 :]
-    else:
-        content = data.draw(st.binary(max_size=40))
-    # A flip may turn a space of the JSON into a tab: the same content, and no damage.
-    same = name == "model.json" and damage == "flip" and parsed(content) is not None
-    same = same and parsed(content) == parsed((folder / name).read_bytes())
-    (folder / name).write_bytes(content)
-    assert refused_or_loaded(load, folder) or same
-
-
-def parsed(content):
-    try:
-        return json.loads(content)
-    except ValueError:
-        return None
-
-
 values = st.recursive(
     st.none()
     | st.booleans()
@@ -261,50 +231,32 @@ def places(content, path=()):
         yield from places(value, (*path, key))
 
 
-@settings(fuzz, max_examples=300)
-@given(kind=kinds, data=st.data())
+@pytest.mark.slow
+@settings(
+    max_examples=300,
+    deadline=None,
+    derandomize=True,
+    suppress_health_check=[HealthCheck.function_scoped_fixture],
+)
+@given(kind=st.sampled_from(["encoder", "fusion"]), data=st.data())
 def test_signed_descriptions_of_any_content_are_refused_or_harmless(saved, tmp_path, kind, data):
     folder, load = copied(saved, kind, tmp_path)
-    description = json.loads((folder / "model.json").read_text())
-    del description["digest"]
-    *path, last = data.draw(st.sampled_from([p for p in places(description) if p]))
-    inner = description
-    for key in path:
-        inner = inner[key]
-    if data.draw(st.booleans()):
-        inner[last] = data.draw(values)
-    else:
-        del inner[last]
-    sign(folder, description, (folder / "model.safetensors").read_bytes())
+    drawn = []
+
+    def change(description):
+        *path, last = data.draw(st.sampled_from([p for p in places(description) if p]))
+        drawn[:] = [*path, last]
+        inner = description
+        for key in path:
+            inner = inner[key]
+        if data.draw(st.booleans()):
+            inner[last] = data.draw(values)
+        else:
+            del inner[last]
+
+    sign(folder, change)
     refused = refused_or_loaded(load, folder)
-    if (*path, last)[0] in ("normalisation", "latents", "encoders") and len(path) == 0:
-        assert refused
-
-
-headers = st.dictionaries(
-    st.sampled_from(["a", "encoder.bottleneck.weight", "__metadata__"]),
-    values
-    | st.fixed_dictionaries(
-        {
-            "dtype": st.sampled_from(["F32", "F16", "BF16", "I64", "BOOL", "F8_E4M3", "F4", "x"]),
-            "shape": st.lists(st.integers(0, 2**63) | st.integers(0, 4), max_size=3),
-            "data_offsets": st.lists(st.integers(0, 64), min_size=2, max_size=2),
-        }
-    ),
-    max_size=2,
-)
-
-
-@settings(fuzz, max_examples=150)
-@given(header=headers, claimed=st.none() | st.integers(0, 2**64 - 1), body=st.binary(max_size=64))
-def test_signed_weights_of_any_content_are_refused(saved, tmp_path, header, claimed, body):
-    folder, load = copied(saved, "encoder", tmp_path)
-    text = json.dumps(header).encode()
-    length = len(text) if claimed is None else claimed
-    description = json.loads((folder / "model.json").read_text())
-    del description["digest"]
-    sign(folder, description, struct.pack("<Q", length) + text + body)
-    assert refused_or_loaded(load, folder)
+    assert refused or drawn not in (["normalisation"], ["latents"], ["encoders"])
 
 
 @pytest.mark.parametrize(
@@ -327,13 +279,10 @@ def test_signed_weights_of_any_content_are_refused(saved, tmp_path, header, clai
         ),
     ],
 )
-def test_signed_descriptions_that_cannot_be_true_are_refused(tmp_path, key, value):
-    save(tmp_path / "a")
-    description = json.loads((tmp_path / "a" / "model.json").read_text())
-    del description["digest"]
-    weights = (tmp_path / "a" / "model.safetensors").read_bytes()
-    sign(tmp_path / "a", description | {key: value}, weights)
-    assert refused_or_loaded(load_encoder, tmp_path / "a")
+def test_signed_descriptions_that_cannot_be_true_are_refused(saved, tmp_path, key, value):
+    folder, load = copied(saved, "encoder", tmp_path)
+    sign(folder, lambda description: description | {key: value})
+    assert refused_or_loaded(load, folder)
 
 
 @pytest.mark.parametrize(
@@ -342,21 +291,16 @@ def test_signed_descriptions_that_cannot_be_true_are_refused(tmp_path, key, valu
 )
 def test_signed_weights_that_torch_cannot_hold_are_refused(saved, tmp_path, dtype, shape, count):
     folder, load = copied(saved, "encoder", tmp_path)
-    description = json.loads((folder / "model.json").read_text())
-    del description["digest"]
     about = {"dtype": dtype, "shape": shape, "data_offsets": [0, count]}
     header = json.dumps({"encoder.bottleneck.weight": about}).encode()
-    sign(folder, description, struct.pack("<Q", len(header)) + header + bytes(count))
+    sign(folder, weights=struct.pack("<Q", len(header)) + header + bytes(count))
     assert refused_or_loaded(load, folder)
 
 
 @pytest.mark.parametrize("size", [{"head_layers": 2000}, {"width": 10**6, "decoder_width": 10**6}])
 def test_models_larger_than_their_weights_are_not_even_built(saved, tmp_path, monkeypatch, size):
     folder, load = copied(saved, "encoder", tmp_path)
-    description = json.loads((folder / "model.json").read_text())
-    del description["digest"]
-    description["sensor"]["encoder"] |= size
-    sign(folder, description, (folder / "model.safetensors").read_bytes())
+    sign(folder, lambda description: description["sensor"]["encoder"].update(size))
 
     def built(*_):
         raise AssertionError("built")
@@ -366,46 +310,43 @@ def test_models_larger_than_their_weights_are_not_even_built(saved, tmp_path, mo
 
 
 def test_models_too_large_for_any_memory_are_refused(saved, tmp_path):
-    from safetensors.torch import save as serialise
-
     folder, load = copied(saved, "encoder", tmp_path)
-    description = json.loads((folder / "model.json").read_text())
-    del description["digest"]
-    huge = {"kind": "patch", "width": 10**6, "head_width": 1000, "head_layers": 1}
-    description["sensor"]["encoder"] |= huge
-    description["context"]["patch_px"] = 10**6 - 1
-    sign(folder, description, serialise({"a": torch.zeros(10**6)}))
+
+    def change(description):
+        huge = {"kind": "patch", "width": 10**6, "head_width": 1000, "head_layers": 1}
+        description["sensor"]["encoder"] |= huge
+        description["context"]["patch_px"] = 10**6 - 1
+
+    sign(folder, change, serialise({"a": torch.zeros(10**6)}))
     assert refused_or_loaded(load, folder)
 
 
-def test_latents_as_a_list_and_other_encoders_are_refused(saved, tmp_path):
-    for change in (
+@pytest.mark.parametrize(
+    "change",
+    [
         {"latents": [["sentinel-1", 2], ["sentinel-2", 9]]},
         {"latents": {}, "encoders": {}},
         {"encoders": {"sentinel-1": "x"}},
         {"latents": {"sentinel-1": 2, "sentinel-2": 8}},
         {"fusion": Block(width=16, heads=2, layers=1, reference="x").model_dump(mode="json")},
-    ):
-        folder, load = copied(saved, "fusion", tmp_path)
-        description = json.loads((folder / "model.json").read_text())
-        del description["digest"]
-        sign(folder, description | change, (folder / "model.safetensors").read_bytes())
-        assert refused_or_loaded(load, folder)
+    ],
+)
+def test_latents_as_a_list_and_other_encoders_are_refused(saved, tmp_path, change):
+    folder, load = copied(saved, "fusion", tmp_path)
+    sign(folder, lambda description: description | change)
+    assert refused_or_loaded(load, folder)
 
 
-def test_weights_that_are_not_finite_or_of_another_type_are_refused(saved, tmp_path):
-    from safetensors.torch import load as parse
-    from safetensors.torch import save as serialise
-
-    for change in (lambda v: v * torch.nan, lambda v: v.double(), lambda v: v[None]):
-        folder, load = copied(saved, "encoder", tmp_path)
-        description = json.loads((folder / "model.json").read_text())
-        del description["digest"]
-        weights = parse((folder / "model.safetensors").read_bytes())
-        name = "encoder.bottleneck.weight"
-        changed = weights | {name: change(weights[name]).contiguous()}
-        sign(folder, description, serialise(changed))
-        assert refused_or_loaded(load, folder)
+@pytest.mark.parametrize(
+    "change", [lambda v: v * torch.nan, lambda v: v.double(), lambda v: v[None]]
+)
+def test_weights_that_are_not_finite_or_of_another_type_are_refused(saved, tmp_path, change):
+    folder, load = copied(saved, "encoder", tmp_path)
+    weights = parse((folder / "model.safetensors").read_bytes())
+    name = "encoder.bottleneck.weight"
+    changed = weights | {name: change(weights[name]).contiguous()}
+    sign(folder, weights=serialise(changed))
+    assert refused_or_loaded(load, folder)
 
 
 def test_folders_that_are_none_and_endless_nesting_are_refused(saved, tmp_path):

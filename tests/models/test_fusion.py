@@ -1,6 +1,5 @@
 import pytest
 import torch
-from pydantic import ValidationError
 
 from pipeline_lib.config import Fusion as Block
 from pipeline_lib.models import Fusion
@@ -78,7 +77,7 @@ def samples(latents=LATENTS, count=300):
     return values, present
 
 
-def begun(latents=LATENTS, **changes):
+def initialised(latents=LATENTS, **changes):
     torch.manual_seed(0)
     model = Fusion(latents, Block(**{"width": 16, "heads": 2, "layers": 2} | changes)).eval()
     values, present = samples(latents)
@@ -90,8 +89,8 @@ SETS = (("optical",), ("optical", "radar"), ("optical", "radar", "thermal"))
 
 
 @pytest.mark.parametrize("names", SETS)
-def test_the_beginning_keeps_what_as_many_numbers_can(names):
-    """Enough numbers give all latents back; fewer what principal components would."""
+def test_the_initialisation_keeps_what_so_many_dimensions_can(names):
+    """Enough dimensions give all latents back; fewer what principal components would."""
     latents = {name: LATENTS[name] for name in names}
     total = sum(latents.values())
     values, _ = samples(latents)
@@ -114,8 +113,8 @@ def test_the_beginning_keeps_what_as_many_numbers_can(names):
         torch.testing.assert_close(found, expected, atol=1e-4, rtol=0)
 
 
-def test_at_the_beginning_what_a_sensor_adds_does_not_depend_on_the_others():
-    model, values, _ = begun()
+def test_initialised_what_a_sensor_adds_does_not_depend_on_the_others():
+    model, values, _ = initialised()
     days = {name: torch.zeros(300) for name in LATENTS}
     here, gone = torch.ones(300, dtype=torch.bool), torch.zeros(300, dtype=torch.bool)
     with torch.no_grad():
@@ -130,7 +129,7 @@ def test_at_the_beginning_what_a_sensor_adds_does_not_depend_on_the_others():
 
 
 def test_an_absent_sensor_counts_as_its_mean():
-    model, values, present = begun()
+    model, values, present = initialised()
     days = {name: torch.zeros(300) for name in LATENTS}
     here = torch.ones(300, dtype=torch.bool)
     mean = values["radar"][present["radar"]].mean(dim=0).expand(300, -1)
@@ -140,8 +139,8 @@ def test_an_absent_sensor_counts_as_its_mean():
     torch.testing.assert_close(absent, usual, atol=1e-5, rtol=0)
 
 
-def test_latents_of_absent_sensors_do_not_reach_the_beginning():
-    first, values, present = begun()
+def test_latents_of_absent_sensors_do_not_reach_the_initialisation():
+    first, values, present = initialised()
     torch.manual_seed(0)
     other = Fusion(LATENTS, Block(width=16, heads=2, layers=2)).eval()
     gone = {
@@ -168,8 +167,8 @@ def test_a_sensor_that_no_sample_has_adds_nothing_and_breaks_nothing():
     torch.testing.assert_close(with_it, without, atol=1e-5, rtol=0)
 
 
-def test_training_reaches_the_transformer_from_the_beginning():
-    model, values, present = begun()
+def test_training_reaches_the_transformer_from_the_first_step():
+    model, values, present = initialised()
     days = {name: torch.zeros(300) for name in LATENTS}
     back = model.split(model.fuse(values, days, present))
     sum((back[name] - values[name]).abs().mean() for name in LATENTS).backward()
@@ -188,8 +187,3 @@ def test_scaling_the_embedding_changes_nothing_that_becomes_of_it(model):
         torch.testing.assert_close(scaled.std(dim=0, correction=0), torch.ones(7))
         for name, latent in model.split(scaled).items():
             torch.testing.assert_close(latent, before[name], atol=1e-5, rtol=1e-5)
-
-
-def test_the_transformer_is_as_wide_as_the_embedding_at_least():
-    with pytest.raises(ValidationError, match="width must not be less than features"):
-        Block(width=8, heads=2, embedding_dim=9)

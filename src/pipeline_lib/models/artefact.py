@@ -1,9 +1,9 @@
 """Trained models on disk: weights as safetensors, everything else as JSON, and a card.
 
-Nothing in the files is executed when they are loaded: JSON is parsed, closed blocks of the config
-check what it says, and safetensors holds numbers only. The digest covers the weights and what
-`model.json` says, so that a damaged or edited model is refused. A digest proves nothing of who
-wrote a file; so a model is built only if its sizes are those of the weights beside it.
+Loading executes nothing from the files: JSON is parsed and validated by blocks of the config, and
+safetensors holds numbers only. The digest covers the weights and `model.json`, so a damaged or
+edited model is rejected. A digest does not prove who wrote a file; so a model is built only if its
+sizes are those of the weights beside it.
 """
 
 from __future__ import annotations
@@ -41,7 +41,7 @@ ModelType = TypeVar("ModelType", bound=nn.Module)
 
 
 class _Description(Block):
-    """What ``model.json`` says of any model, but for the digest."""
+    """Content of ``model.json`` for any model, but for the digest."""
 
     metrics: dict[str, dict[str, float]]
     groups: dict[str, dict[str, dict[str, float]]] = Field({})
@@ -93,25 +93,13 @@ class TrainedEncoder:
     metrics: dict[str, dict[str, float]]
 
     def check_bands(self, bands: Sequence[str], where: str) -> None:
-        """Refuse data whose bands are not the model's, in order; `where` names the data."""
+        """Raise UserError if data, named by `where`, have other bands or another order."""
         self.normalisation.check_bands(bands, where)
 
 
 @dataclass(frozen=True)
 class TrainedFusion:
-    """Trained fusion layers.
-
-    Parameters
-    ----------
-    block
-        Config block.
-    fusion
-        In evaluation mode, on the CPU.
-    encoders
-        Sensor -> digest of the encoder it was trained on.
-    digest, metrics
-        As in `TrainedEncoder`.
-    """
+    """Trained fusion layers, and the digest of the encoder of each sensor they belong to."""
 
     block: FusionBlock
     fusion: Fusion
@@ -125,20 +113,14 @@ class TrainedFusion:
         return digest_of({"fusion": self.digest, "encoders": self.encoders})
 
     def check_encoders(self, encoders: Mapping[str, TrainedEncoder]) -> None:
-        """Refuse encoders other than those the fusion was trained on.
-
-        Raises
-        ------
-        UserError
-            Naming the sensor.
-        """
+        """Raise UserError, naming the sensor, if an encoder is not the fusion's."""
         for name, digest in self.encoders.items():
             if name not in encoders:
                 raise UserError(f"fusion: the encoder of {name} is missing; train it first")
             if encoders[name].digest != digest:
                 raise UserError(
                     f"fusion: was trained on another encoder of {name} (digest {digest[:12]}, "
-                    f"found {encoders[name].digest[:12]}); train the fusion again"
+                    f"not {encoders[name].digest[:12]}); train the fusion again"
                 )
 
 
@@ -155,7 +137,7 @@ def save_encoder(
     training: Mapping[str, Any],
     curves: Sequence[Mapping[str, Any]],
 ) -> str:
-    """Write a trained encoder; the folder appears whole or not at all.
+    """Write a trained encoder, whole or not at all, and return its digest.
 
     Parameters
     ----------
@@ -169,11 +151,6 @@ def save_encoder(
         What it was trained on and how: digests, cubes, seed, epochs.
     curves
         Rows of ``curves.csv``.
-
-    Returns
-    -------
-    str
-        The digest.
     """
     description = {
         "kind": "encoder",
@@ -246,16 +223,13 @@ def _read(folder: Path, kind: str) -> tuple[dict[str, Any], dict[str, Tensor], s
     """Description, weights and digest of a model, checked against each other."""
     try:
         description = read_json(folder / DESCRIPTION)
-        if not isinstance(description, dict) or description.get("kind") != kind:
-            raise UserError(f"{folder}: holds no {kind} of this library; name the folder of one")
         content = (folder / WEIGHTS).read_bytes()
-        digest = description.pop("digest", None)
-        whole = _digest(content, description) == digest
-    except FileNotFoundError:
-        raise UserError(f"{folder / WEIGHTS}: no such file; train the model again") from None
-    except (OSError, ValueError, RecursionError) as error:
+    except OSError as error:
         raise UserError(f"{folder}: cannot be read ({in_a_line(error)})") from error
-    if not whole:
+    if not isinstance(description, dict) or description.get("kind") != kind:
+        raise UserError(f"{folder}: holds no {kind} of this library; name the folder of one")
+    digest = description.pop("digest", None)
+    if _digest(content, description) != digest:
         raise UserError(
             f"{folder}: damaged or edited, its content does not match its digest; "
             "train the model again"
@@ -286,22 +260,9 @@ def _filled(
 ) -> ModelType:
     """A model with the weights, in evaluation mode.
 
-    Parameters
-    ----------
-    build
-        Makes the model, of weights that are replaced.
-    layers, sizes
-        Of the model, as its description states them. Each layer has tensors and each size has
-        numbers of its own, so that greater ones cannot be true and are not built.
-    weights
-        By name.
-    folder
-        For messages.
-
-    Raises
-    ------
-    UserError
-        If the weights are not the model's in name, shape and type, or not finite.
+    ``layers`` and ``sizes`` are the model's by its description. Each layer has tensors and each
+    size has numbers of its own, so greater ones cannot be true and are not built. Raises UserError
+    if the weights are not the model's in name, shape and type, or not finite.
     """
     refusal = UserError(
         f"{folder}: the weights do not fit this version of the library; train the model again"
@@ -332,21 +293,15 @@ def _integers(block: Block) -> list[int]:
 
 
 def load_encoder(folder: str | Path) -> TrainedEncoder:
-    """Load a trained encoder.
-
-    Raises
-    ------
-    UserError
-        If the folder holds none, or it is damaged or foreign.
-    """
+    """Trained encoder; raises UserError if the folder holds none, or a damaged one."""
     folder = Path(folder)
     content, weights, digest = _read(folder, "encoder")
     try:
-        told = _EncoderDescription.model_validate(content)
-        scaling = Normalisation.from_json(told.normalisation, str(folder))
+        description = _EncoderDescription.model_validate(content)
+        scaling = Normalisation.from_json(description.normalisation, str(folder))
     except (ValidationError, OverflowError) as error:
         raise _foreign(folder) from error
-    sensor, context = told.sensor, told.context
+    sensor, context = description.sensor, description.context
     if scaling.bands != sensor.bands or not np.isfinite([scaling.lower, scaling.upper]).all():
         raise _foreign(folder)
     autoencoder = _filled(
@@ -357,26 +312,20 @@ def load_encoder(folder: str | Path) -> TrainedEncoder:
         folder=folder,
     )
     return TrainedEncoder(
-        told.sensor_name, sensor, context, autoencoder, scaling, digest, told.metrics
+        description.sensor_name, sensor, context, autoencoder, scaling, digest, description.metrics
     )
 
 
 def load_fusion(folder: str | Path) -> TrainedFusion:
-    """Load trained fusion layers.
-
-    Raises
-    ------
-    UserError
-        If the folder holds none, or it is damaged or foreign.
-    """
+    """Trained fusion; raises UserError if the folder holds none, or a damaged one."""
     folder = Path(folder)
     content, weights, digest = _read(folder, "fusion")
     try:
-        told = _FusionDescription.model_validate(content)
+        description = _FusionDescription.model_validate(content)
     except ValidationError as error:
         raise _foreign(folder) from error
-    block, latents = told.fusion, told.latents
-    if set(told.encoders) != set(latents) or block.reference not in latents:
+    block, latents = description.fusion, description.latents
+    if set(description.encoders) != set(latents) or block.reference not in latents:
         raise _foreign(folder)
     fusion = _filled(
         lambda: Fusion(latents, block),
@@ -385,7 +334,7 @@ def load_fusion(folder: str | Path) -> TrainedFusion:
         weights=weights,
         folder=folder,
     )
-    return TrainedFusion(block, fusion, told.encoders, digest, told.metrics)
+    return TrainedFusion(block, fusion, description.encoders, digest, description.metrics)
 
 
 def _foreign(folder: Path) -> UserError:

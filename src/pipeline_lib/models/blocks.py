@@ -59,12 +59,7 @@ class PatchChannelAttention(nn.Module):
 class SpatialAttention(nn.Module):
     """A gate per pixel from the mean and maximum over channels around it (CBAM, eq. 3).
 
-    Parameters
-    ----------
-    kernel
-        Side of the neighbourhood, odd.
-    padded
-        Keep the size (decoder); otherwise the border of ``kernel // 2`` pixels is lost.
+    Padded it keeps the size (decoder); otherwise the border of ``kernel // 2`` pixels is lost.
     """
 
     def __init__(self, kernel: int, *, padded: bool) -> None:
@@ -81,12 +76,8 @@ class SpatialAttention(nn.Module):
 class MultiScale(nn.Module):
     """Parallel valid convolutions of several kernel sizes, cropped alike and concatenated.
 
-    Parameters
-    ----------
-    inputs, outputs
-        Channels. Larger kernels get the remainder where ``outputs`` does not divide evenly.
-    kernels
-        Odd sizes, increasing.
+    The kernels are odd, in increasing order; the largest gets the remainder where ``outputs`` does
+    not divide evenly.
     """
 
     def __init__(self, inputs: int, outputs: int, kernels: tuple[int, ...]) -> None:
@@ -113,14 +104,7 @@ class MultiScale(nn.Module):
 class DenseBlock(nn.Module):
     """Valid convolution, per-pixel CBAM and a residual skip: one block of the dense encoder.
 
-    Parameters
-    ----------
-    inputs, outputs
-        Channels.
-    kernels
-        Kernel sizes of the convolution; more than one: multi-scale.
-    spatial_kernel
-        Kernel of the spatial attention.
+    More than one kernel makes the convolution multi-scale.
     """
 
     def __init__(
@@ -143,15 +127,8 @@ class DenseBlock(nn.Module):
 class PatchBlock(nn.Module):
     """Convolutions of several reaches side by side, CBAM and a residual skip; keeps the size.
 
-    A block of the decoder, and of the encoder that sees a patch as a whole.
-
-    Parameters
-    ----------
-    inputs, outputs
-        Channels.
-    reaches
-        Dilation of each 3 x 3 convolution; more than one: multi-scale. Dilated kernels see as
-        far as larger ones at a fraction of the cost.
+    A block of the decoder, and of the encoder that sees a patch as a whole. The reaches are the
+    dilations of 3 x 3 convolutions, which see as far as larger ones at a fraction of the cost.
     """
 
     def __init__(self, inputs: int, outputs: int, reaches: tuple[int, ...]) -> None:

@@ -25,14 +25,7 @@ class Fusion(nn.Module):
     what a sensor adds whose latent is the mean of the training samples.
 
     The sum is not normalised, so that what is linear in the latents passes unchanged: brightness
-    is what a latent has to tell first.
-
-    Parameters
-    ----------
-    latents
-        Sensor -> numbers of its latent.
-    block
-        Config block.
+    is what an embedding needs first. ``latents`` gives the dimensions of each sensor's latent.
     """
 
     def __init__(self, latents: Mapping[str, int], block: FusionBlock) -> None:
@@ -64,7 +57,7 @@ class Fusion(nn.Module):
         present: Mapping[str, Tensor],
         costs: Mapping[str, Tensor],
     ) -> None:
-        """Start out from the best linear map there and back, the transformer having no effect.
+        """Start from the best linear map there and back, the transformer having no effect.
 
         Parameters
         ----------
@@ -90,7 +83,7 @@ class Fusion(nn.Module):
         features, deviation = len(into), spread.diagonal().sqrt()
         for number, own in enumerate(places):
             enter, leave = self._ends(number)
-            # The channels that are not the embedding's show the transformer all numbers alike.
+            # The channels beyond the embedding's show the transformer all dimensions alike.
             enter.weight /= torch.where(deviation[own] > 0, deviation[own], 1.0)
             enter.weight[:features] = into[:, own]
             enter.bias.copy_(-(enter.weight.double() @ mean[own]))
@@ -107,12 +100,9 @@ class Fusion(nn.Module):
 
     @torch.no_grad()
     def scale(self, mean: Tensor, deviation: Tensor) -> None:
-        """Shift and scale the embedding's numbers; what becomes of them stays the same.
+        """Shift and scale the dimensions of the embedding so that `split` returns the same.
 
-        Parameters
-        ----------
-        mean, deviation
-            ``(features,)``: they become 0 and 1.
+        ``mean`` and ``deviation`` ``(embedding,)`` become 0 and 1.
         """
         mean, deviation = mean.double(), deviation.double()
         weight, bias = self.bottleneck.weight.double(), self.bottleneck.bias.double()
@@ -134,7 +124,7 @@ class Fusion(nn.Module):
         days: Mapping[str, Tensor],
         present: Mapping[str, Tensor],
     ) -> Tensor:
-        """Embeddings of pixels and dates.
+        """Embeddings ``(B, embedding)`` of pixels and dates.
 
         Parameters
         ----------
@@ -145,11 +135,6 @@ class Fusion(nn.Module):
         present
             Sensor -> ``(B,)``, bool. Latent and date of an absent sensor are ignored; at least
             one sensor must be present.
-
-        Returns
-        -------
-        Tensor
-            ``(B, features)``.
         """
         shown = torch.stack([present[name] for name in self.sensors], dim=1)
         # In bf16 the sum would be rounded to less than a sensor's noise.
@@ -166,7 +151,7 @@ class Fusion(nn.Module):
             return self.bottleneck(torch.where(shown[..., None], added, 0.0).sum(dim=1))
 
     def split(self, embedding: Tensor) -> dict[str, Tensor]:
-        """Each sensor's latent ``(B, latent)`` from embeddings ``(B, features)``."""
+        """Each sensor's latent ``(B, latent)`` from embeddings ``(B, embedding)``."""
         with torch.autocast(embedding.device.type, enabled=False):
             return {
                 name: leave(embedding) for name, leave in zip(self.sensors, self.leave, strict=True)

@@ -1,4 +1,4 @@
-"""Terms of the training loss, masked, one number per sample.
+"""Terms of the training loss, masked, one value per sample.
 
 All take patches scaled to 0..1 as ``(sample, frame, band, y, x)``, finite also where they are not
 valid, and validity as ``(sample, frame, y, x)``.
@@ -15,31 +15,17 @@ from pipeline_lib.config import Context, Loss
 
 SSIM_C1, SSIM_C2 = 0.01**2, 0.03**2
 
-LEAST_SURROUNDINGS = 20
-"""Valid pixels around the centre below which their mean and spread say little."""
+LEAST_NEIGHBOURS = 20
+"""Valid pixels around the target pixel below which their mean and spread say little."""
 
 
 def context_weights(context: Context, loss: Loss, centre_factor: float = 1.0) -> Tensor:
-    """Weights of a sample's pixels: ``w = exp(-lambda d)``, with d the distance from the centre.
+    """Weights ``(frame, y, x)`` of a sample's pixels: ``w = exp(-lambda d)``.
 
-    The exponentials are written as factors: ``time_factor = exp(-lambda_t)`` per frame, and
-    per ring of pixels (Chebyshev distance) ``ring_factor = exp(-lambda_s)``, with a factor of
-    its own for the first ring.
-
-    Parameters
-    ----------
-    context
-        Frames and patch size.
-    loss
-        The factors.
-    centre_factor
-        Further factor of the centre pixel of the centre frame.
-
-    Returns
-    -------
-    Tensor
-        ``(frame, y, x)``, 1 at the centre but for ``centre_factor``; not normalised, since only
-        valid pixels count.
+    d is the distance from the target pixel. The exponentials are written as factors:
+    ``time_factor = exp(-lambda_t)`` per frame, and per ring of pixels (Chebyshev distance)
+    ``ring_factor = exp(-lambda_s)``, with a factor of its own for the first ring. The target
+    pixel has ``centre_factor``. The weights are not normalised, since only valid pixels count.
     """
     half, middle = context.frames // 2, context.patch_px // 2
     apart = torch.arange(context.frames) - half
@@ -53,19 +39,10 @@ def context_weights(context: Context, loss: Loss, centre_factor: float = 1.0) ->
 
 
 def weighted_mae(prediction: Tensor, target: Tensor, valid: Tensor, weights: Tensor) -> Tensor:
-    """Mean absolute error, weighted; the weights of a sample's valid pixels sum to 1.
+    """Weighted mean absolute error ``(sample,)``, mean over bands.
 
-    Parameters
-    ----------
-    prediction, target, valid
-        See the module.
-    weights
-        ``(frame, y, x)``.
-
-    Returns
-    -------
-    Tensor
-        ``(sample,)``; mean over bands. NaN for a sample without a valid pixel of weight.
+    The weights ``(frame, y, x)`` of a sample's valid pixels sum to 1. NaN for a sample without a
+    valid pixel of weight.
     """
     share = weights * valid
     error = (prediction - target).abs().mean(dim=2)
@@ -73,14 +50,9 @@ def weighted_mae(prediction: Tensor, target: Tensor, valid: Tensor, weights: Ten
 
 
 def neighbourhood(values: Tensor, valid: Tensor) -> tuple[Tensor, Tensor]:
-    """Mean and spread of the centre frame around the centre pixel, which is left out.
+    """Mean and spread of the centre frame around the target pixel, which is left out.
 
-    Of a target, not of what is learned: the gradient of a spread of 0 is not finite.
-
-    Parameters
-    ----------
-    values, valid
-        See the module.
+    For a target, not for a prediction: the gradient of a spread of 0 is not finite.
 
     Returns
     -------
@@ -88,13 +60,13 @@ def neighbourhood(values: Tensor, valid: Tensor) -> tuple[Tensor, Tensor]:
         ``(sample, 2, band)``: mean, and standard deviation (of the population), over the valid
         pixels; 0 where ``enough`` is False.
     enough
-        ``(sample,)``, bool: whether at least `LEAST_SURROUNDINGS` pixels are valid.
+        ``(sample,)``, bool: whether at least `LEAST_NEIGHBOURS` pixels are valid.
     """
     frame, middle = values.shape[1] // 2, values.shape[-1] // 2
     shown = valid[:, frame].clone()
     shown[:, middle, middle] = False
     count = shown.sum(dim=(1, 2))
-    enough = count >= LEAST_SURROUNDINGS
+    enough = count >= LEAST_NEIGHBOURS
     share = (shown / count.clamp(min=1)[:, None, None])[:, None].to(values.dtype)
     around = values[:, frame]
     mean = (share * around).sum(dim=(2, 3))
@@ -117,22 +89,11 @@ def _blur_matrix(size: int, window: int, sigma: float, like: Tensor) -> Tensor:
 def structural_similarity(
     prediction: Tensor, target: Tensor, valid: Tensor, *, window: int = 7, sigma: float = 1.5
 ) -> Tensor:
-    """Structural similarity, Wang et al. 2004, eq. 13, with data range 1.
+    """Structural similarity ``(sample, band)``, Wang et al. 2004, eq. 13, with data range 1.
 
-    Local means are Gaussian over valid pixels only, and a window counts as much as the valid
-    share of its weight. Two products with a banded matrix do the blur.
-
-    Parameters
-    ----------
-    prediction, target, valid
-        See the module.
-    window, sigma
-        Side and standard deviation of the Gaussian, pixels.
-
-    Returns
-    -------
-    Tensor
-        ``(sample, band)``: mean over frames and windows; 0 where no window has a valid pixel.
+    Mean over frames and windows; 0 where no window has a valid pixel. Local means are Gaussian
+    (``window`` and ``sigma`` in pixels) over valid pixels only, and a window counts as much as the
+    valid share of its weight. Two products with a banded matrix do the blur.
     """
     blur = _blur_matrix(prediction.shape[-1], window, sigma, prediction).T
 
@@ -158,21 +119,12 @@ def structural_similarity(
 
 
 def spectral_angle(prediction: Tensor, target: Tensor) -> Tensor:
-    """Angle between two spectra, radians (Kruse et al. 1993).
+    """Angle between two spectra ``(sample, band)``, radians (Kruse et al. 1993): ``(sample,)``.
 
     As ``2 atan2(|u - v|, |u + v|)`` of the unit vectors (Kahan 2006, "How futile are mindless
     assessments of roundoff", section 12), which unlike the arc cosine is exact for small
-    angles, with lengths smoothed by 1e-6 so that the gradient of a perfect match is 0.
-
-    Parameters
-    ----------
-    prediction, target
-        ``(sample, band)``, in physical units: an offset would change the angle.
-
-    Returns
-    -------
-    Tensor
-        ``(sample,)``, 0..pi.
+    angles, with lengths smoothed by 1e-6 so that the gradient of a perfect match is 0. The spectra
+    are in physical units: an offset would change the angle.
     """
     u = torch.nn.functional.normalize(prediction, dim=-1, eps=1e-6)
     v = torch.nn.functional.normalize(target, dim=-1, eps=1e-6)

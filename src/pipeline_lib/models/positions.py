@@ -13,16 +13,11 @@ LONGEST_PERIOD_DAYS = 1500.0
 
 
 class DayPositions(nn.Module):
-    """Map signed day offsets to vectors.
+    """Vectors of signed day offsets.
 
     Sines and cosines of geometrically spaced periods (Vaswani et al. 2017, section 3.5, with
     days in place of indices), then a linear layer. The periods span a revisit of the
-    satellites to several years, so that no offset falls off a table's end.
-
-    Parameters
-    ----------
-    width
-        Length of the vectors.
+    satellites to several years, so no offset falls off a table's end.
     """
 
     angular: Tensor

@@ -1,4 +1,4 @@
-"""The best linear map through few numbers, for what a loss makes of its errors."""
+"""The best linear map through few dimensions, for what a loss makes of its errors."""
 
 from __future__ import annotations
 
@@ -10,11 +10,12 @@ LEAST_SHARE = 1e-12
 
 
 def reduced_rank(spread: Tensor, cost: Tensor, features: int) -> tuple[Tensor, Tensor]:
-    """Maps to a few numbers and back of the least mean cost.
+    """Maps A ``(n, D)`` and B ``(D, n)`` to a few dimensions and back, of the least mean cost.
 
     Reduced-rank regression (Izenman 1975) of a random vector on itself: of all matrices B A with
-    as many rows of A as ``features``, the one of the least mean of d' C d, where d is what the
-    vector z, centred, loses: z - B A z.
+    n rows of A, the one of the least mean of d' C d, where d = z - B A z is what the vector z,
+    centred, loses. The dimensions A z have unit variance, are uncorrelated, and are ordered by what
+    it would cost to lose them. What costs nothing is given back as well as they allow.
 
     Parameters
     ----------
@@ -23,14 +24,7 @@ def reduced_rank(spread: Tensor, cost: Tensor, features: int) -> tuple[Tensor, T
     cost
         ``(D, D)``, the matrix C; symmetric and positive semi-definite.
     features
-        Numbers at most; fewer if these keep all that costs.
-
-    Returns
-    -------
-    into, back
-        A and B, ``(n, D)`` and ``(D, n)``. The numbers A z have unit variance, are uncorrelated,
-        and are ordered by what it would cost to lose them. What costs nothing is given back as
-        well as the numbers tell it.
+        n; fewer if these keep all that costs.
     """
     values, axes = torch.linalg.eigh(cost)
     root = (axes * values.clamp(min=0).sqrt()) @ axes.T
