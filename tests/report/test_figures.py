@@ -13,7 +13,6 @@ from hypothesis import given
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
-from pipeline_lib.config import Sites, Stratum, Tower
 from pipeline_lib.cubes import CLEAR, NO_DATA, THICK_CLOUD, CubeRequest, make_cube, write_cube
 from pipeline_lib.cubes.grid import Grid
 from pipeline_lib.errors import UserError
@@ -94,34 +93,30 @@ def site_table(path: Path, classes: dict[str, str]) -> Path:
     return path
 
 
-def test_a_site_counts_once_and_a_tower_is_no_site(tmp_path: Path) -> None:
+def test_a_site_counts_once_a_tower_is_no_site_and_classes_are_known(tmp_path: Path) -> None:
     table = site_table(
         tmp_path / "sites.csv",
         {"site-000": "urban", "site-001": "grassland", "FR-Hes": "others"},
     )
-    tower = Tower(name="FR-Hes", lon=7.06, lat=48.67, vegetation="DBF")
-    found = site_classes(table, Sites().strata, [tower])
+    found = site_classes(table, ("urban", "grassland"), ["FR-Hes"])
     assert list(found["site"]) == ["site-000", "site-001"]
     assert list(found["land_cover"]) == ["urban", "grassland"]
-
-
-def test_a_class_without_a_stratum_is_named(tmp_path: Path) -> None:
-    table = site_table(tmp_path / "sites.csv", {"site-000": "tundra"})
-    with pytest.raises(UserError, match="tundra"):
-        site_classes(table, Sites().strata)
+    with pytest.raises(UserError, match="'others' is not among"):
+        site_classes(table, ("urban", "grassland"))
 
 
 def test_the_site_map_is_drawn_with_and_without_towers(tmp_path: Path) -> None:
     table = site_table(tmp_path / "sites.csv", {"site-000": "urban", "site-001": "grassland"})
-    strata = (
-        Stratum(name="urban", codes=(190,), fraction=0.5),
-        Stratum(name="grassland", codes=(130,), fraction=0.5),
-    )
-    tower = Tower(name="FR-Hes", lon=7.06, lat=48.67, vegetation="DBF")
     outputs = []
-    for towers in ((), (tower,)):
+    for towers in ({}, {"FR-Hes": (7.06, 48.67)}):
         output = tmp_path / f"{len(towers)}.png"
-        plot_sites(sites=table, strata=strata, bounds=(0, 42, 30, 62), towers=towers, output=output)
+        plot_sites(
+            sites=table,
+            fractions={"urban": 0.5, "grassland": 0.5},
+            bounds=(0, 42, 30, 62),
+            towers=towers,
+            output=output,
+        )
         outputs.append(picture(output))
     assert not np.array_equal(*(np.resize(image, outputs[0].shape) for image in outputs))
 
@@ -206,13 +201,13 @@ def test_the_radar_strip_shows_what_the_cube_has(tmp_path: Path, filtered: bool)
     assert (height / width > 0.45) == filtered
 
 
-def test_an_orbit_that_is_not_told_is_called_unknown(tmp_path: Path) -> None:
+def test_an_orbit_that_is_not_given_is_called_unknown(tmp_path: Path) -> None:
     from pipeline_lib.cubes import read_cube
 
     without = read_cube(radar_cube(tmp_path / "a.zarr.zip", frames=2, orbits=False))
     assert list(orbit_states(without)) == ["orbit unknown"] * 2
-    told = read_cube(radar_cube(tmp_path / "b.zarr.zip", frames=2))
-    assert list(orbit_states(told)) == ["descending", "ascending"]
+    known = read_cube(radar_cube(tmp_path / "b.zarr.zip", frames=2))
+    assert list(orbit_states(known)) == ["descending", "ascending"]
 
 
 def curves_table(path: Path, columns: tuple[str, ...]) -> Path:

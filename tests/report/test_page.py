@@ -32,6 +32,7 @@ from pipeline_lib.report.tables import (
 DEMO = Demo(tile_px=222, radar_tile_px=90)
 SENSORS = ("sentinel-1", "sentinel-2")
 SPLITS = ("training", "validation", "test")
+CAPTIONS = (Path(__file__).parents[2] / "workflow" / "report" / "figure.rst").read_text()
 
 
 def errors(scale: float) -> dict[str, Any]:
@@ -107,13 +108,12 @@ def probes(*targets: str) -> dict[str, Any]:
 
 def maps(mapped: bool) -> dict[str, Any]:
     """Numbers of the maps of the test cubes, with or without known classes."""
-    edge = 0.321 if mapped else None
-    told = {"features": 7, "noise": 0.543, "spread": 1.5, "noise_to_spread": 0.362, "step": 0.211}
-    told |= dict.fromkeys(("inner_step", "contrast", "edge_norms", "edge_share"), edge)
-    counts = dict.fromkeys(("pixels", "triples", "pairs", "inner_pairs", "boundaries"), 4321)
-    part = {"cubes": 2, "mapped_cubes": 2 * mapped, **counts, "sets": {"embedding": told}}
-    left_out = [{"what": "cube <a>", "of": "edges", "why": "no map"}]
-    return {"splits": {"test": part}, "left_out": [] if mapped else left_out}
+    numbers = {"features": 7, "noise": 0.543, "step": 0.211}
+    numbers |= dict.fromkeys(("step_within_field", "contrast"), 0.321 if mapped else None)
+    counts = dict.fromkeys(("noise", "step", "step_within_field", "boundary"), 4321)
+    part = {"cubes": 2, "mapped_cubes": 2 * mapped, "counts": counts}
+    skipped = {"validation": "no <cube>"}
+    return {"splits": {"test": part | {"sets": {"embedding": numbers}}}, "skipped": skipped}
 
 
 def write_inputs(folder: Path) -> dict[str, Any]:
@@ -202,7 +202,7 @@ class Outline(HTMLParser):
 
 
 def report(inputs: dict[str, Any], output: Path, config: Config) -> str:
-    write_report(config=config, output=output, **inputs)
+    write_report(config=config, captions=CAPTIONS, output=output, **inputs)
     return output.read_text()
 
 
@@ -240,7 +240,7 @@ def test_a_simulated_run_says_so_and_a_real_one_does_not(
     assert "imulated" not in report(inputs, tmp_path / "b.html", Config())
 
 
-def test_what_a_run_does_not_have_is_left_out(inputs: dict[str, Any], tmp_path: Path) -> None:
+def test_a_run_has_no_section_without_content(inputs: dict[str, Any], tmp_path: Path) -> None:
     file = {"file": "a.nc", "variable": "v"}
     own = {"site": "a", "files": {"sentinel-1": file, "sentinel-2": file}}
     (tmp_path / "a.nc").touch()
@@ -257,16 +257,15 @@ def test_text_of_files_is_escaped(inputs: dict[str, Any], tmp_path: Path) -> Non
     assert "scene &lt;X&gt;" in text and "<X>" not in text
 
 
-def test_a_figure_that_is_no_png_is_refused(inputs: dict[str, Any], tmp_path: Path) -> None:
-    (tmp_path / "sites.png").write_text("not a picture")
-    broken = inputs | {"figures": {"sites": tmp_path / "sites.png"}}
-    with pytest.raises(UserError, match=r"sites\.png: not a PNG"):
-        report(broken, tmp_path / "report.html", Config())
+def test_a_figure_without_file_or_caption_is_an_error(
+    inputs: dict[str, Any], tmp_path: Path
+) -> None:
+    output = tmp_path / "report.html"
     with pytest.raises(UserError, match=r"none\.png"):
-        report(inputs | {"figures": {"sites": tmp_path / "none.png"}}, tmp_path / "r", Config())
-    with pytest.raises(ValueError, match="map: no kind of figure"):
-        report(inputs | {"figures": {"map": tmp_path / "x.png"}}, tmp_path / "r", Config())
-    assert not (tmp_path / "report.html").exists()
+        report(inputs | {"figures": {"sites": tmp_path / "none.png"}}, output, Config())
+    with pytest.raises(ValueError, match="map: a figure without a caption"):
+        report(inputs | {"figures": {"map": tmp_path / "x.png"}}, output, Config())
+    assert not output.exists()
 
 
 @pytest.mark.parametrize(
@@ -301,8 +300,8 @@ def test_the_comparison_sets_ours_beside_the_papers() -> None:
     table = comparison_table(ours)
     rows = {row[:3]: row[4:] for row in table.rows}
     angle = rows["encoder", "sentinel-2", "spectral angle of the centre"]
-    assert angle == ("–", "0.0456", "–", "0.0259", "0.0278", "–")
-    assert rows["GPP", "all", "RMSE of daily GPP"] == ("–", "–", "–", "3.09", "4.40", "–")
+    assert angle == (None, 0.0456, None, "0.0259", "0.0278", "–")
+    assert rows["GPP", "all", "RMSE of daily GPP"] == (None, None, None, "3.09", "4.40", "–")
     assert len(table.rows) == 10 and all(len(row) == len(table.columns) for row in table.rows)
 
 
@@ -315,7 +314,7 @@ def test_what_evaluations_hold_reaches_the_page(inputs: dict[str, Any], tmp_path
     assert ">4.50<" in text
     assert "good days &lt;of&gt; few" in text
     data = text[text.index('id="data"') : text.index('id="training"')]
-    assert 'alt="Optical frames of one cube, sentinel-2"' in data
+    assert 'alt="sentinel-2: one cube through its record"' in data
 
 
 def test_probes_are_shown_with_and_without_truth(inputs: dict[str, Any], tmp_path: Path) -> None:
@@ -325,7 +324,7 @@ def test_probes_are_shown_with_and_without_truth(inputs: dict[str, Any], tmp_pat
 
     shown = section(inputs["probes"], Config(run="demo", demo=DEMO))
     assert "truth of the simulated archive" in shown and "NDVI stands" not in shown
-    assert 'alt="Scores of probes by target, sentinel-2"' in shown
+    assert 'alt="sentinel-2: scores of probes by target"' in shown
     assert shown.count(">0.432<") == 4 and shown.count(">0.433<") == 4
     assert shown.count(">0.777<") == 2 and shown.count(">0.654<") == 2
     assert shown.count(">0.200<") == 4, "chance among five classes, of either probe"
@@ -337,28 +336,23 @@ def test_probes_are_shown_with_and_without_truth(inputs: dict[str, Any], tmp_pat
     assert "change to the next date" in shown and "leaf area" not in shown
 
 
-def test_maps_are_told_beside_the_probes_with_and_without_classes(
-    inputs: dict[str, Any], tmp_path: Path
-) -> None:
-    def section(**changes: Any) -> str:
-        text = report(inputs | changes, tmp_path / "report.html", Config())
-        begin = text.index('id="maps"')
-        return text[begin : text.index("</section>", begin)]
+def test_maps_are_shown_with_and_without_classes(inputs: dict[str, Any], tmp_path: Path) -> None:
+    def section(content: dict[str, Any]) -> str:
+        write_json(tmp_path / "maps.json", content)
+        changed = inputs | {"maps": tmp_path / "maps.json"}
+        text = report(changed, tmp_path / "report.html", Config())
+        start = text.index('id="maps"')
+        return text[start : text.index("</section>", start)]
 
-    shown = section()
+    shown = section(maps(mapped=True))
     assert "<h2>Are the maps smooth in time and sharp in space?</h2>" in shown
-    assert 'alt="Noise in time, steps in space and edges' in shown
-    assert shown.count(">0.543<") == 1 and shown.count(">0.321<") == 4
-    assert "three pixels of one class" in shown and "for want of" not in shown
-    assert "nearest" not in shown, "probes of the sensors alone tell nothing of the fusion"
-    shown = section(probes={"fusion": inputs["probes"]["sentinel-2"]})
-    assert "land cover, k nearest (balanced accuracy)" in shown and ">0.765<" in shown
-    write_json(tmp_path / "maps.json", maps(mapped=False))
-    shown = section(maps=tmp_path / "maps.json")
-    assert "Edges are not measured, for want of a map" in shown
-    assert ">0.211<" in shown and "cube &lt;a&gt;" in shown and "0.321" not in shown
-    write_json(tmp_path / "maps.json", {"splits": {}, "left_out": []})
-    assert "Edges are not measured" in section(maps=tmp_path / "maps.json")
+    assert 'alt="Noise in time, steps in space and contrast' in shown
+    assert shown.count(">0.543<") == 1 and shown.count(">0.321<") == 2
+    assert "three pixels of one class" in shown and "for lack of a map" not in shown
+    shown = section(maps(mapped=False))
+    assert "Contrast at boundaries is not measured, for lack of a map" in shown
+    assert ">0.211<" in shown and "no &lt;cube&gt;" in shown and "0.321" not in shown
+    assert "for lack of a map" in section({"splits": {}, "skipped": {}})
 
 
 def test_an_encoder_is_shown_with_its_baselines() -> None:
@@ -366,10 +360,10 @@ def test_an_encoder_is_shown_with_its_baselines() -> None:
     grouped = part | {"seasons": {"DJF": part, "JJA": {"model": errors(2), "baselines": {}}}}
     evaluation = {
         "splits": {"test": grouped, "training": part},
-        "left_out": {"validation": "empty"},
+        "skipped": {"validation": "empty"},
     }
     tables = encoder_tables("sentinel-2", evaluation, "reflectance")
-    table, by_class, by_season, left_out = tables
+    table, by_class, by_season, skipped = tables
     assert [row[:2] for row in table.rows] == [
         ("training", "this model"),
         ("training", "9 principal components"),
@@ -378,16 +372,16 @@ def test_an_encoder_is_shown_with_its_baselines() -> None:
     ]
     assert "centre MAE (reflectance)" in table.columns
     assert "spectral angle of the centre (rad)" not in table.columns
-    assert table.rows[1][2:] == ("0.500", "–", "–", "7")
+    assert table.rows[1][2:] == (0.5, None, None, 7)
     assert by_class.rows == ()
     assert [row[:4] for row in by_season.rows] == [
-        ("test", "DJF", "this model", "0.0123"),
-        ("test", "DJF", "9 principal components", "0.500"),
-        ("test", "JJA", "this model", "0.0246"),
+        ("test", "DJF", "this model", pytest.approx(0.0123)),
+        ("test", "DJF", "9 principal components", 0.5),
+        ("test", "JJA", "this model", pytest.approx(0.0246)),
     ]
     assert by_season.columns[:3] == ("split", "season", "method") and by_season.words == 3
     assert [t.folded for t in tables] == [False, True, True, False]
-    assert left_out.rows == (("validation", "empty"),)
+    assert skipped.rows == (("validation", "empty"),)
 
 
 def test_a_fusion_is_shown_by_sensor_beside_each_sensor_alone() -> None:
@@ -401,37 +395,37 @@ def test_a_fusion_is_shown_by_sensor_beside_each_sensor_alone() -> None:
             }
         },
     }
-    table, by_class, by_season = fusion_tables({"splits": {"test": part}})
+    table, gaps, by_class, by_season, _ = fusion_tables({"splits": {"test": part}})
     assert [row[:4] for row in table.rows] == [
-        ("test", "sentinel-1", "from the embedding", "0.0123"),
-        ("test", "sentinel-2", "from the embedding", "0.0123"),
-        ("test", "sentinel-2", "encoder alone", "0.0246"),
+        ("test", "sentinel-1", "from the embedding", pytest.approx(0.0123)),
+        ("test", "sentinel-2", "from the embedding", pytest.approx(0.0123)),
+        ("test", "sentinel-2", "encoder alone", pytest.approx(0.0246)),
     ]
     assert [row[:5] for row in by_class.rows] == [
-        ("test", "urban", "sentinel-1", "from the embedding", "0.0369"),
-        ("test", "urban", "sentinel-1", "7 principal components", "0.0492"),
+        ("test", "urban", "sentinel-1", "from the embedding", pytest.approx(0.0369)),
+        ("test", "urban", "sentinel-1", "7 principal components", pytest.approx(0.0492)),
     ]
-    assert by_season.rows == ()
+    assert by_season.rows == gaps.rows == ()
 
 
-def test_tables_bear_files_without_content() -> None:
+def test_files_without_content_give_empty_tables() -> None:
     empty = [*encoder_tables("a", {}, "reflectance"), *fusion_tables({})]
     assert all(table.rows == () for table in empty)
-    assert embeddings_tables([])[0].rows == (("0", "0", "0", "0.0"),)
+    assert embeddings_tables([])[0].rows == ((0, 0, 0, "0.0"),)
 
 
 def test_embeddings_are_counted() -> None:
     manifest = {"embeddings": [3, 4], "files": {"a": 500_000, "b": 600_000}}
     total, each = embeddings_tables([("x", manifest), ("y", manifest)])
-    assert total.rows == (("2", "4", "14", "2.2"),)
-    assert each.rows[0] == ("x", "2", "7", "1.1")
+    assert total.rows == ((2, 4, 14, "2.2"),)
+    assert each.rows[0] == ("x", 2, 7, "1.1")
 
 
-def test_cubes_are_counted_with_what_they_lack(inputs: dict[str, Any]) -> None:
+def test_cubes_are_counted_with_what_is_missing(inputs: dict[str, Any]) -> None:
     summary, missing = facts_of_cubes(inputs["cubes"] * 2, Config().sensors)
-    assert ("sentinel-1", "0", "0", "–", "–", "0") in summary.rows
-    assert ("sentinel-2", "2", "6", "3 to 3", "50 %", "2") in summary.rows
-    assert missing.rows == (("sentinel-2", "scene <X>", "2"),)
+    assert ("sentinel-1", 0, 0, None, None, 0) in summary.rows
+    assert ("sentinel-2", 2, 6, "3 to 3", "50 %", 2) in summary.rows
+    assert missing.rows == (("sentinel-2", "scene <X>", 2),)
 
 
 @pytest.mark.parametrize(

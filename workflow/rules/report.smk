@@ -1,279 +1,120 @@
 # Figures, and the one page that shows them.
 
+from typing import NamedTuple
+
+
+class Figure(NamedTuple):
+    """How a figure is made.
+
+    A library function draws it from files, by the name of its argument, and from options. The job
+    waits for these files, or for the inputs where they are given.
+    """
+
+    stage: str
+    draw: str
+    files: dict
+    options: dict = {}
+    inputs: list = []
+    memory_mb: int = 1000
+
+
+def manifests_of(cubes):
+    return {cube: out(f"embeddings/{cube}/manifest.json") for cube in cubes}
+
 
 def shown_cube(sensor):
     """The cube that stands for a sensor in the report: the first that is embedded."""
     return next(cube for cube in cubes_of(sensor) if cube in embedded_cubes())
 
 
-def optical_sensors():
-    return [name for name, sensor in C.sensors.items() if sensor.rgb]
+def site_figures():
+    if not C.sites:
+        return {}
+    options = {
+        "fractions": {stratum.name: stratum.fraction for stratum in C.sites.strata},
+        "bounds": list(C.sites.bounds),
+        "towers": {name: [tower.lon, tower.lat] for name, tower in TOWERS.items()},
+    }
+    draw = "pipeline_lib.report.site_map.plot_sites"
+    return {"sites": Figure("Sites", draw, {"sites": site_table}, options)}
 
 
-def radar_sensors():
-    return [name for name, s in C.sensors.items() if s.quantity == "backscatter"]
+def cube_figures():
+    found = {}
+    for name, sensor in C.sensors.items():
+        files = {"cube": cube_file(name, shown_cube(name))}
+        if sensor.rgb:
+            draw, options = "optical.plot_optical_strip", {"rgb": list(sensor.rgb)}
+            found[f"optical-{name}"] = draw, files, options
+        if sensor.quantity == "backscatter":
+            found[f"radar-{name}"] = "radar.plot_radar_strip", files, {}
+    return {
+        name: Figure("Cubes", f"pipeline_lib.report.{draw}", *rest, memory_mb=4000)
+        for name, (draw, *rest) in found.items()
+    }
 
 
-rule figure_sites:
-    input:
-        site_table,
-    output:
-        out("figures/sites.png"),
-    log:
-        out("logs/figure_sites.log"),
-    benchmark:
-        out("benchmarks/figure_sites.tsv")
-    resources:
-        mem_mb=retry_memory(1000),
-        runtime=10,
-    params:
-        sites=C.sites and C.sites.model_dump(mode="json", include={"strata", "bounds"}),
-        towers=[plain(tower) for tower in TOWERS.values()],
-        code=code_of("figure_sites"),
-    message:
-        "Drawing the map of the sites"
-    script:
-        f"{SCRIPTS}/figure_sites.py"
+def model_figures():
+    curves = {model: out(f"models/{model}/curves.csv") for model in TRAINED}
+    draw = "pipeline_lib.report.curves.plot_curves"
+    found = {"curves": Figure("Models", draw, {"curves": curves})}
+    for model in TRAINED:
+        files = {"evaluation": out(f"evaluation/probes-{model}.json")}
+        draw = "pipeline_lib.report.probes.plot_probes"
+        found[f"probes-{model}"] = Figure("Models", draw, files)
+    return found
 
 
-rule figure_optical:
-    input:
-        lambda w: cube_file(w.sensor, shown_cube(w.sensor)),
-    output:
-        out("figures/optical-{sensor}.png"),
-    log:
-        out("logs/figure_optical/{sensor}.log"),
-    benchmark:
-        out("benchmarks/figure_optical/{sensor}.tsv")
-    resources:
-        mem_mb=retry_memory(4000),
-        runtime=10,
-    params:
-        rgb=lambda w: C.sensors[w.sensor].rgb,
-        code=code_of("figure_optical"),
-    message:
-        "Drawing a strip of the {wildcards.sensor} cube"
-    script:
-        f"{SCRIPTS}/figure_optical.py"
+def embedding_figures():
+    files = {
+        "embeddings": manifests_of(embedded_cubes()),
+        "cubes": {cube: cube_file(REFERENCE, cube) for cube in embedded_cubes()},
+    }
+    rgb, split = list(C.sensors[REFERENCE].rgb or ()), rules.split_sites.output[0]
+    return {
+        "dates": Figure(
+            "Embeddings",
+            "pipeline_lib.report.pca.plot_pca_dates",
+            files,
+            {"rgb": rgb},
+            memory_mb=4000,
+        ),
+        "pca": Figure(
+            "Embeddings",
+            "pipeline_lib.report.pca.plot_pca_maps",
+            files | {"split_table": split},
+            {"rgb": rgb, "seed": C.seed},
+            memory_mb=8000,
+        ),
+        "maps": Figure(
+            "Embeddings",
+            "pipeline_lib.report.maps.plot_maps",
+            {"evaluation": rules.assess_maps.output[0]},
+        ),
+    }
 
 
-rule figure_radar:
-    input:
-        lambda w: cube_file(w.sensor, shown_cube(w.sensor)),
-    output:
-        out("figures/radar-{sensor}.png"),
-    log:
-        out("logs/figure_radar/{sensor}.log"),
-    benchmark:
-        out("benchmarks/figure_radar/{sensor}.tsv")
-    resources:
-        mem_mb=retry_memory(4000),
-        runtime=10,
-    params:
-        code=code_of("figure_radar"),
-    message:
-        "Drawing a strip of the {wildcards.sensor} cube"
-    script:
-        f"{SCRIPTS}/figure_radar.py"
-
-
-rule figure_curves:
-    input:
-        [out(f"models/{name}/curves.csv") for name in TRAINED],
-    output:
-        out("figures/curves.png"),
-    log:
-        out("logs/figure_curves.log"),
-    benchmark:
-        out("benchmarks/figure_curves.tsv")
-    resources:
-        mem_mb=retry_memory(1000),
-        runtime=10,
-    params:
-        names=TRAINED,
-        code=code_of("figure_curves"),
-    message:
-        "Drawing the loss curves"
-    script:
-        f"{SCRIPTS}/figure_curves.py"
-
-
-rule figure_gpp:
-    input:
-        out("gpp/metrics.json"),
-        out("gpp/predictions.csv"),
-        out("gpp/sites.csv"),
-        per_tower("targets/{tower}.csv"),
-    output:
-        out("figures/gpp.png"),
-    log:
-        out("logs/figure_gpp.log"),
-    benchmark:
-        out("benchmarks/figure_gpp.tsv")
-    resources:
-        mem_mb=retry_memory(1000),
-        runtime=10,
-    params:
-        folder=out("gpp"),
-        code=code_of("figure_gpp"),
-    message:
-        "Drawing GPP by day and site"
-    script:
-        f"{SCRIPTS}/figure_gpp.py"
-
-
-rule figure_towers:
-    input:
-        out("gpp/sites.csv"),
-        per_tower("series/embedding/{tower}.csv"),
-        per_tower("targets/{tower}.csv"),
-    output:
-        out("figures/towers.png"),
-    log:
-        out("logs/figure_towers.log"),
-    benchmark:
-        out("benchmarks/figure_towers.tsv")
-    resources:
-        mem_mb=retry_memory(1000),
-        runtime=10,
-    params:
-        folder=out("gpp"),
-        code=code_of("figure_towers"),
-    message:
-        "Drawing the embeddings around the towers"
-    script:
-        f"{SCRIPTS}/figure_towers.py"
-
-
-rule figure_methods:
-    input:
-        out("gpp/metrics.json"),
-    output:
-        out("figures/methods.png"),
-    log:
-        out("logs/figure_methods.log"),
-    benchmark:
-        out("benchmarks/figure_methods.tsv")
-    resources:
-        mem_mb=retry_memory(1000),
-        runtime=10,
-    params:
-        folder=out("gpp"),
-        code=code_of("figure_methods"),
-    message:
-        "Drawing the error of every method"
-    script:
-        f"{SCRIPTS}/figure_methods.py"
-
-
-rule figure_points:
-    input:
-        out("gpp/metrics.json"),
-        out("gpp/predictions.csv"),
-        list(GPP_PREDICTIONS) if TOWERS else [],
-    output:
-        out("figures/points.png"),
-    log:
-        out("logs/figure_points.log"),
-    benchmark:
-        out("benchmarks/figure_points.tsv")
-    resources:
-        mem_mb=retry_memory(1000),
-        runtime=10,
-    params:
-        folder=out("gpp"),
-        code=code_of("figure_points"),
-    message:
-        "Drawing predicted against observed GPP"
-    script:
-        f"{SCRIPTS}/figure_points.py"
-
-
-rule figure_lengths:
-    input:
-        out("gpp/metrics.json"),
-    output:
-        out("figures/lengths.png"),
-    log:
-        out("logs/figure_lengths.log"),
-    benchmark:
-        out("benchmarks/figure_lengths.tsv")
-    resources:
-        mem_mb=retry_memory(1000),
-        runtime=10,
-    params:
-        folder=out("gpp"),
-        code=code_of("figure_lengths"),
-    message:
-        "Drawing the error by window length"
-    script:
-        f"{SCRIPTS}/figure_lengths.py"
-
-
-rule figure_probes:
-    input:
-        out("evaluation/probes-{model}.json"),
-    output:
-        out("figures/probes-{model}.png"),
-    log:
-        out("logs/figure_probes/{model}.log"),
-    benchmark:
-        out("benchmarks/figure_probes/{model}.tsv")
-    resources:
-        mem_mb=retry_memory(1000),
-        runtime=10,
-    params:
-        code=code_of("figure_probes"),
-    message:
-        "Drawing the probes of the {wildcards.model} embeddings"
-    script:
-        f"{SCRIPTS}/figure_probes.py"
-
-
-rule figure_pca:
-    input:
-        manifests=embeddings(),
-        cubes=[cube_file(REFERENCE, cube) for cube in embedded_cubes()],
-        split=rules.split_sites.output[0],
-    output:
-        out("figures/pca.png"),
-    log:
-        out("logs/figure_pca.log"),
-    benchmark:
-        out("benchmarks/figure_pca.tsv")
-    resources:
-        mem_mb=retry_memory(8000),
-        runtime=30,
-    params:
-        rgb=C.sensors[REFERENCE].rgb,
-        seed=C.seed,
-        code=code_of("figure_pca"),
-    message:
-        "Drawing the PCA maps"
-    script:
-        f"{SCRIPTS}/figure_pca.py"
-
-
-rule figure_dates:
-    input:
-        manifests=embeddings(),
-        cubes=[cube_file(REFERENCE, cube) for cube in embedded_cubes()],
-    output:
-        out("figures/dates.png"),
-    log:
-        out("logs/figure_dates.log"),
-    benchmark:
-        out("benchmarks/figure_dates.tsv")
-    resources:
-        mem_mb=retry_memory(4000),
-        runtime=10,
-    params:
-        rgb=C.sensors[REFERENCE].rgb,
-        code=code_of("figure_dates"),
-    message:
-        "Drawing four dates of one cube"
-    script:
-        f"{SCRIPTS}/figure_dates.py"
+def gpp_figures():
+    if not TOWERS:
+        return {}
+    folder = {"folder": out("gpp")}
+    metrics, sites = out("gpp/metrics.json"), out("gpp/sites.csv")
+    predictions, targets = out("gpp/predictions.csv"), per_tower("targets/{tower}.csv")
+    found = {
+        "gpp": ("plot_days", [metrics, predictions, sites, *targets]),
+        "towers": (
+            "plot_series",
+            [sites, *per_tower("series/embedding/{tower}.csv"), *targets],
+        ),
+        "methods": ("plot_methods", [metrics]),
+        "points": ("plot_points", [metrics, predictions, *GPP_PREDICTIONS]),
+    }
+    if C.gpp.windows.other_lengths_days:
+        found["lengths"] = "plot_lengths", [metrics]
+    return {
+        name: Figure("GPP", f"pipeline_lib.gpp.figures.{draw}", folder, inputs=inputs)
+        for name, (draw, inputs) in found.items()
+    }
 
 
 def assessed_cubes():
@@ -295,7 +136,7 @@ def files_of_assessed():
 
 rule assess_maps:
     input:
-        manifests=[out(f"embeddings/{c}/manifest.json") for c in assessed_cubes()],
+        embeddings=list(manifests_of(assessed_cubes()).values()),
         cubes=[f for files in files_of_assessed().values() for f in files.values()],
         split=rules.split_sites.output[0],
         truth=sorted(set(truth_of_cubes().values())),
@@ -309,6 +150,7 @@ rule assess_maps:
         mem_mb=retry_memory(8000),
         runtime=120,
     params:
+        embeddings=manifests_of(assessed_cubes()),
         cubes=files_of_assessed(),
         truth=truth_of_cubes(),
         seed=C.seed,
@@ -319,53 +161,72 @@ rule assess_maps:
         f"{SCRIPTS}/assess_maps.py"
 
 
-rule figure_maps:
+FIGURES = (
+    site_figures()
+    | cube_figures()
+    | model_figures()
+    | embedding_figures()
+    | gpp_figures()
+)
+
+
+wildcard_constraints:
+    figure=alternation(FIGURES),
+
+
+def files_drawn(wildcards):
+    """Files by argument. The table of sites is known only after its job."""
+    files = FIGURES[wildcards.figure].files
+    return {
+        name: file(wildcards) if callable(file) else file
+        for name, file in files.items()
+    }
+
+
+def files_awaited(wildcards):
+    files = FIGURES[wildcards.figure].inputs or files_drawn(wildcards).values()
+    return [
+        path
+        for each in files
+        for path in (each.values() if isinstance(each, dict) else [each])
+    ]
+
+
+rule figure:
     input:
-        evaluation=rules.assess_maps.output[0],
-        manifests=rules.assess_maps.input.manifests,
-        cubes=rules.assess_maps.input.cubes,
-        truth=rules.assess_maps.input.truth,
+        files_awaited,
     output:
-        out("figures/maps.png"),
+        report(
+            out("figures/{figure}.png"),
+            caption="../report/figure.rst",
+            category=lambda w: FIGURES[w.figure].stage,
+            labels={"figure": "{figure}"},
+        ),
     log:
-        out("logs/figure_maps.log"),
+        out("logs/figure/{figure}.log"),
     benchmark:
-        out("benchmarks/figure_maps.tsv")
+        out("benchmarks/figure/{figure}.tsv")
     resources:
-        mem_mb=retry_memory(4000),
-        runtime=10,
+        mem_mb=retry_memory(lambda w: FIGURES[w.figure].memory_mb),
+        runtime=30,
     params:
-        cubes=files_of_assessed(),
-        truth=truth_of_cubes(),
-        rgb=C.sensors[REFERENCE].rgb,
-        code=code_of("figure_maps"),
+        draw=lambda w: FIGURES[w.figure].draw,
+        files=files_drawn,
+        options=lambda w: FIGURES[w.figure].options,
+        code=code_of("figure", lambda w: FIGURES[w.figure].draw),
     message:
-        "Drawing how smooth and how sharp the maps are"
+        "Drawing the figure {wildcards.figure}"
     script:
-        f"{SCRIPTS}/figure_maps.py"
+        f"{SCRIPTS}/figure.py"
 
 
-def figures():
-    """Every figure that this config can have, by name."""
-    found = {"sites": out("figures/sites.png")} if C.sites else {}
-    found |= {
-        f"optical-{s}": out(f"figures/optical-{s}.png") for s in optical_sensors()
-    }
-    found |= {f"radar-{s}": out(f"figures/radar-{s}.png") for s in radar_sensors()}
-    found |= {f"probes-{m}": out(f"figures/probes-{m}.png") for m in TRAINED}
-    found |= {
-        name: out(f"figures/{name}.png") for name in ("curves", "dates", "pca", "maps")
-    }
-    if TOWERS:
-        names = ["gpp", "towers", "methods", "points"]
-        names += ["lengths"] if C.gpp.windows.other_lengths_days else []
-        found |= {name: out(f"figures/{name}.png") for name in names}
-    return found
+# Snakemake's own report renders them too.
+CAPTIONS = Path(workflow.source_path("../report/figure.rst")).read_text()
 
 
 rule report:
     input:
-        figures=list(figures().values()),
+        figures=[out(f"figures/{name}.png") for name in FIGURES],
         split=rules.split_sites.output[0],
         cubes=[
             cube_file(sensor, cube)
@@ -379,7 +240,12 @@ rule report:
         embeddings=embeddings(),
         gpp=out("gpp/metrics.json") if TOWERS else [],
     output:
-        out("report.html"),
+        report(
+            out("report.html"),
+            caption="../report/page.rst",
+            category="Report",
+            labels={"figure": "all figures and tables"},
+        ),
     log:
         out("logs/report.log"),
     benchmark:
@@ -389,7 +255,8 @@ rule report:
         runtime=10,
     params:
         config=plain(C),
-        figures=figures(),
+        figures={name: out(f"figures/{name}.png") for name in FIGURES},
+        captions=lambda w: CAPTIONS,
         code=code_of("report"),
     message:
         "Writing the report"

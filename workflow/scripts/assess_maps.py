@@ -8,9 +8,7 @@ from pipeline_lib.scripting import job, paths_of
 with job(snakemake):
     params = snakemake.params
     assess_maps(
-        embeddings={
-            Path(path).parent.name: Path(path).parent for path in snakemake.input.manifests
-        },
+        embeddings=paths_of(params.embeddings),
         cubes=paths_of(params.cubes),
         split_table=Path(snakemake.input.split),
         truth=paths_of(params.truth),

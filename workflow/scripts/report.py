@@ -11,6 +11,7 @@ with job(snakemake):
     given = snakemake.input
     write_report(
         config=config,
+        captions=snakemake.params.captions,
         figures=paths_of(snakemake.params.figures),
         split=Path(given.split),
         cubes=[Path(path) for path in given.cubes],

@@ -1,28 +1,232 @@
 """Whether the maps are smooth in time and sharp in space: embeddings beside bands, in numbers.
 
-A map that tells nothing is smooth too, and noise has edges everywhere: no number stands without
-the others, nor without what probes find in the features.
+An empty map is smooth too, and noise has edges everywhere: no number stands without the others,
+nor without what probes find in the features.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
 from itertools import chain
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
+
+import numpy as np
+from numpy.typing import NDArray
+from sklearn.decomposition import PCA
+from sklearn.preprocessing import StandardScaler
 
 from pipeline_lib.cubes import read_cube
-from pipeline_lib.dataset import read_split
+from pipeline_lib.dataset import closest_frames, read_split, valid_pixels
 from pipeline_lib.embed import read_embedding, same_model
-from pipeline_lib.evaluate.map_features import CubeFeatures, fit_basis, observe
-from pipeline_lib.evaluate.map_scores import Classes, Sums, measure
 from pipeline_lib.evaluate.probe_targets import Truth
 from pipeline_lib.files import write_json
+from pipeline_lib.seeds import generator
 
 FITTED_ON = "training"
 SCORED_ON = ("validation", "test")
 FIT_PIXELS = 200_000
-"""Pixels at most that the features are standardised by, of all training cubes together."""
+"""Maximum number of pixels that the features are standardised by, of all training cubes."""
+MAX_DAYS = 40
+"""Maximum number of days between the two neighbours in time: over more, a season is no straight
+line."""
+REACH = 3
+"""Minimum number of pixels of one class on either side of a boundary."""
+
+Values = NDArray[np.float32]
+Mask = NDArray[np.bool_]
+Sums = dict[str, NDArray[np.float64]]
+"""Number -> how many squares were counted, and their sum."""
+
+
+@dataclass(frozen=True)
+class CubeFeatures:
+    """Bands ``(time, y, x, band)`` and embeddings ``(time, y, x, dimension)`` of a cube on the
+    dates ``(time,)`` of the embeddings; NaN where there are none.
+
+    The bands are those of the reference sensor, then those of each other sensor in the frame
+    closest in time that is valid at the pixel, as it is paired for the embedding.
+    """
+
+    times: NDArray[np.datetime64]
+    bands: Values
+    embedding: Values
+
+    @classmethod
+    def read(cls, manifest: Path, cubes: Mapping[str, Path | int]) -> Self:
+        """Read a cube of each sensor, the reference first, or the number of bands of an absent
+        one."""
+        product = read_embedding(manifest.parent)
+        times = product["time"].values
+        embedding = np.moveaxis(product["embedding"].values, 1, -1)
+        shape = embedding.shape[:-1]
+        parts = []
+        for path in cubes.values():
+            if isinstance(path, int):
+                parts.append(np.full((*shape, path), np.nan, np.float32))
+                continue
+            cube = read_cube(path)
+            valid = valid_pixels(cube).reshape(cube.sizes["time"], -1)
+            values = cube[cube.attrs["quantity"]].values
+            values = values.reshape(*values.shape[:2], -1)
+            days, pixels = _calendar_days(cube["time"].values), np.arange(values.shape[2])
+            part = np.empty((len(times), len(pixels), values.shape[1]), np.float32)
+            for row, day in enumerate(_calendar_days(times)):
+                frame, found = closest_frames(days, int(day), valid)
+                part[row] = np.where(found[:, None], values[frame, :, pixels], np.nan)
+            parts.append(part.reshape(*shape, -1))
+        return cls(times, np.concatenate(parts, axis=-1), embedding)
+
+    @property
+    def valid(self) -> Mask:
+        """``(time, y, x)``: where there is an embedding."""
+        return np.asarray(np.isfinite(self.embedding).all(axis=-1))
+
+
+def _calendar_days(times: NDArray[np.datetime64]) -> NDArray[np.int64]:
+    return times.astype("datetime64[D]").astype(np.int64)
+
+
+@dataclass(frozen=True)
+class FeatureSets:
+    """What standardises bands and embeddings, and the whitened principal components of the bands:
+    as many as an embedding has dimensions, none where the bands are no more."""
+
+    bands: StandardScaler
+    embedding: StandardScaler
+    components: PCA | None
+
+    @classmethod
+    def fit(cls, bands: NDArray[np.floating], embedding: NDArray[np.floating]) -> Self:
+        """Fit to ``(sample, band)``, NaN where a sensor is absent, and ``(sample, dimension)``.
+
+        Components are fitted to the samples that have all sensors.
+        """
+        scaler, count = StandardScaler().fit(bands.astype(np.float64)), embedding.shape[1]
+        complete = scaler.transform(bands[np.isfinite(bands).all(axis=1)].astype(np.float64))
+        enough = count < min(complete.shape)
+        components = PCA(count, whiten=True).fit(complete) if enough else None
+        return cls(scaler, StandardScaler().fit(embedding.astype(np.float64)), components)
+
+    def of(self, cube: CubeFeatures) -> Iterator[tuple[str, Values]]:
+        """Sets of features ``(time, y, x, feature)``, named as of probes; absent bands have the
+        mean."""
+        bands = np.nan_to_num(_transformed(self.bands, cube.bands), copy=False)
+        yield "spectrum", bands
+        if self.components is not None:
+            yield f"pca_{self.components.n_components}", _transformed(self.components, bands)
+        yield "embedding", _transformed(self.embedding, cube.embedding)
+
+
+def _transformed(model: StandardScaler | PCA, values: Values) -> Values:
+    flat = model.transform(values.reshape(-1, values.shape[-1]))
+    return np.asarray(flat.reshape(*values.shape[:-1], -1), np.float32)
+
+
+def measure(
+    values: Values,
+    valid: Mask,
+    times: NDArray[np.datetime64],
+    cover: NDArray[np.int64] | None,
+) -> Sums:
+    """Squares, means over the features, that the numbers of one cube are made of.
+
+    ``noise``: of `noise_in_time`; ``step``: of adjacent pixels along rows and columns, and
+    ``step_within_field`` of those of one class; ``boundary``: of the two pixels at a boundary,
+    where `REACH` pixels in a row, or column, are of one class and the `REACH` next ones of another.
+
+    Parameters
+    ----------
+    values
+        ``(time, y, x, feature)``, standardised; ignored at invalid pixels.
+    valid
+        ``(time, y, x)``.
+    cover
+        ``(y, x)``, the class of each pixel; none where it is not known.
+    """
+    sums = {"noise": noise_in_time(values, valid, times)}
+    sums |= {name: np.zeros(2) for name in ("step", "step_within_field", "boundary")}
+    for turned in (False, True):
+        along, seen = (values.swapaxes(1, 2), valid.swapaxes(1, 2)) if turned else (values, valid)
+        pairs = seen[..., 1:] & seen[..., :-1]
+        sums["step"] += _squares(along, pairs, 0, 1)
+        if cover is None:
+            continue
+        classes = cover.T if turned else cover
+        same = classes[:, 1:] == classes[:, :-1]
+        sums["step_within_field"] += _squares(along, pairs & same, 0, 1)
+        between = boundaries(classes)
+        length = between.shape[1]
+        for offset in (0, REACH - 1, REACH, 2 * REACH - 1):
+            between = between & seen[..., offset : offset + length]
+        sums["boundary"] += _squares(along, between, REACH - 1, REACH)
+    return sums
+
+
+def noise_in_time(
+    values: Values, valid: Mask, times: NDArray[np.datetime64]
+) -> NDArray[np.float64]:
+    """Squared distances of pixels from the line between their neighbours in time.
+
+    Of three consecutive valid dates of a pixel, ``y1 - (y0 + (y2 - y0) (t1 - t0) / (t2 - t0))``
+    (Vermote, Justice and Breon 2009, doi 10.1109/TGRS.2008.2005977, take the root of its mean
+    square as the noise of a series), where the first and the last are at most `MAX_DAYS` apart. A
+    straight line has none. Of white noise it is ``1 + w² + (1 - w)²`` times the variance, with
+    ``w = (t1 - t0) / (t2 - t0)``: 3 / 2 where the dates are evenly spaced.
+    """
+    days = times.astype("datetime64[s]").astype(np.int64) / 86400
+    before, after = _previous(valid), len(valid) - 1 - _previous(valid[::-1])[::-1]
+    found = np.zeros(2)
+    for frame in range(1, len(valid) - 1):
+        inside = valid[frame] & (before[frame] >= 0) & (after[frame] < len(valid))
+        y, x = np.nonzero(inside)
+        first, last = before[frame, y, x], after[frame, y, x]
+        near = days[last] - days[first] <= MAX_DAYS
+        y, x, first, last = y[near], x[near], first[near], last[near]
+        weight = (days[frame] - days[first]) / (days[last] - days[first])
+        start, end = values[first, y, x], values[last, y, x]
+        apart = values[frame, y, x] - (start + (end - start) * weight[:, None])
+        found += len(y), (apart**2).sum() / values.shape[-1]
+    return found
+
+
+def _previous(valid: Mask) -> NDArray[np.int64]:
+    """Index of the valid frame before each, pixel by pixel; -1 where there is none."""
+    frames = np.where(valid, np.arange(len(valid))[:, None, None], -1)
+    latest = np.maximum.accumulate(frames, axis=0)
+    return np.concatenate([np.full_like(latest[:1], -1), latest[:-1]])
+
+
+def boundaries(classes: NDArray[np.int64]) -> Mask:
+    """Where `REACH` pixels of one class meet as many of another along the rows of a map: at the
+    first of the pixels, ``(y, x - 2 REACH + 1)``."""
+    length = max(0, classes.shape[1] - 2 * REACH + 1)
+    pixels = [classes[:, i : i + length] for i in range(2 * REACH)]
+    left = np.logical_and.reduce([pixels[0] == one for one in pixels[1:REACH]])
+    right = np.logical_and.reduce([pixels[REACH] == one for one in pixels[REACH + 1 :]])
+    return np.asarray(left & right & (pixels[0] != pixels[REACH]))
+
+
+def _squares(along: Values, where: Mask, first: int, second: int) -> NDArray[np.float64]:
+    """Squared differences of pixels at two offsets along a row."""
+    frame, row, column = np.nonzero(where)
+    apart = along[frame, row, column + second] - along[frame, row, column + first]
+    return np.array([len(apart), (apart.astype(np.float64) ** 2).sum() / along.shape[-1]])
+
+
+def numbers(sums: Sums) -> dict[str, float | None]:
+    """Root mean squares; none where there is nothing to measure.
+
+    ``contrast`` is that of the two pixels at boundaries divided by ``step_within_field``: 1 where
+    boundaries do not stand out.
+    """
+    roots = {
+        name: float(np.sqrt(total / count)) if count else None
+        for name, (count, total) in sums.items()
+    }
+    boundary, within = roots.pop("boundary"), roots["step_within_field"]
+    return roots | {"contrast": boundary / within if boundary is not None and within else None}
 
 
 def assess_maps(
@@ -34,7 +238,7 @@ def assess_maps(
     seed: int,
     output: Path,
 ) -> None:
-    """Measure smoothness and edges of bands, of their principal components and of embeddings.
+    """Measure noise, steps and contrast of bands, their principal components and embeddings.
 
     Features are standardised by pixels of the training cubes and measured on each of `SCORED_ON`,
     cube by cube, all sets on the same pixels: those that have an embedding.
@@ -42,102 +246,97 @@ def assess_maps(
     Parameters
     ----------
     embeddings
-        Cube -> folder of its embeddings.
+        Cube -> manifest of its embeddings.
     cubes
         Sensor, the reference first -> cube -> its file.
     split_table
         Table with the split of each cube.
     truth
         Cube -> file of its site's truth, as a simulated archive has it.
-    seed
-        Decides which training pixels are drawn.
     output
         JSON file: ``model_digest``, none without embeddings; ``fit_cubes``; ``splits`` -> split ->
-        ``cubes``, ``mapped_cubes`` (those whose classes are known), counts over all dates
-        (``pixels``, ``triples``, ``pairs``, ``inner_pairs``, ``boundaries``) and ``sets`` -> set
-        -> ``features``, how many, and what `Sums.numbers` tells; ``cubes`` -> scored cube ->
-        ``split`` and its counts; ``left_out``, a list of ``what``, ``of`` (everything, or edges)
-        and ``why``. The sets are named as those of the probes.
+        ``cubes``, ``mapped_cubes`` (those whose classes are known), ``counts`` (of `measure`) and
+        ``sets`` -> set -> ``features``, how many, and `numbers`; ``skipped``, split without
+        embedded cubes -> why. The sets are named as those of the probes.
 
     Raises
     ------
     UserError
-        If the embeddings come from different models, a file is absent or broken, or a truth does
-        not fit its cube.
+        If the embeddings come from different models, or a truth does not fit its cube.
     """
     split = read_split(split_table)
     own = {
         part: sorted(name for name in embeddings if split.get(name) == part)
         for part in (FITTED_ON, *SCORED_ON)
     }
-    opened = {name: read_embedding(embeddings[name], load=False) for name in chain(*own.values())}
+    opened = {
+        name: read_embedding(embeddings[name].parent, load=False) for name in chain(*own.values())
+    }
     bands = {
         sensor: read_cube(next(iter(files.values())), load=False).sizes["band"]
         for sensor, files in cubes.items()
         if files
     }
 
-    def look(name: str) -> CubeFeatures:
+    def read(name: str) -> CubeFeatures:
         files = {sensor: cubes[sensor].get(name, count) for sensor, count in bands.items()}
-        return observe(embeddings[name], files)
+        return CubeFeatures.read(embeddings[name], files)
 
-    def classes(name: str, seen: CubeFeatures) -> Classes | None:
-        if name not in truth:
-            return None
-        known = Truth.read(truth[name])
-        known.check_grid(name, seen.valid.shape[1:])
-        return known.cover
+    def sums_of(name: str, sets: FeatureSets) -> dict[str, tuple[int, Sums]]:
+        cube, cover = read(name), None
+        if name in truth:
+            known = Truth.read(truth[name])
+            known.check_grid(name, cube.valid.shape[1:])
+            cover = known.cover
+        return {
+            label: (values.shape[-1], measure(values, cube.valid, cube.times, cover))
+            for label, values in sets.of(cube)
+        }
 
-    content: dict[str, Any] = {
-        "model_digest": same_model(opened) if opened else None,
-        "fit_cubes": len(own[FITTED_ON]),
-        "splits": {},
-        "cubes": {},
-    }
+    splits: dict[str, Any] = {}
     if own[FITTED_ON]:
-        basis = fit_basis(
-            ((name, look(name)) for name in own[FITTED_ON]),
-            seed=seed,
-            pixels=max(1, FIT_PIXELS // len(own[FITTED_ON])),
-        )
+        drawn = [
+            _draw(read(name), generator(seed, "maps", name), FIT_PIXELS // len(own[FITTED_ON]))
+            for name in own[FITTED_ON]
+        ]
+        sets = FeatureSets.fit(*(np.concatenate(part) for part in zip(*drawn, strict=True)))
         for part in SCORED_ON:
-            sums: dict[str, Sums] = {}
-            for name in own[part]:
-                seen = look(name)
-                cover = classes(name, seen)
-                found = {
-                    label: measure(values, seen.valid, seen.days, cover)
-                    for label, values in basis.sets(seen)
-                }
-                sums = {label: sums[label] + one if sums else one for label, one in found.items()}
-                content["cubes"][name] = _counts(found["embedding"]) | {"split": part}
-            if sums:
-                content["splits"][part] = {
+            found = [sums_of(name, sets) for name in own[part]]
+            if found:
+                splits[part] = {
                     "cubes": len(own[part]),
                     "mapped_cubes": len(truth.keys() & set(own[part])),
-                    **_counts(sums["embedding"]),
-                    "sets": {
-                        label: {"features": len(one.total), **one.numbers()}
-                        for label, one in sums.items()
-                    },
+                    **_summary(found),
                 }
-    unmapped = [name for part in SCORED_ON for name in own[part] if name not in truth]
-    content["left_out"] = [
-        {"what": part, "of": "everything", "why": "none of its cubes is embedded"}
-        for part, names in own.items()
-        if not names
-    ] + [
-        {"what": name, "of": "edges", "why": "no map tells the classes of its pixels"}
-        for name in unmapped
-    ]
+    missing = [part for part, names in own.items() if not names]
+    content = {
+        "model_digest": same_model(opened) if opened else None,
+        "fit_cubes": len(own[FITTED_ON]),
+        "splits": splits,
+        "skipped": dict.fromkeys(missing, "none of its cubes is embedded"),
+    }
     write_json(output, content)
 
 
-def _counts(sums: Sums) -> dict[str, int]:
+def _draw(
+    cube: CubeFeatures, rng: np.random.Generator, count: int
+) -> tuple[NDArray[np.floating], NDArray[np.floating]]:
+    """Bands and embeddings of pixels and dates drawn at random."""
+    known = np.flatnonzero(cube.valid)
+    drawn = rng.choice(known, min(max(1, count), len(known)), replace=False)
+    place = np.unravel_index(drawn, cube.valid.shape)
+    return cube.bands[place], cube.embedding[place]
+
+
+def _summary(cubes: list[dict[str, tuple[int, Sums]]]) -> dict[str, Any]:
+    """Counts, and numbers by set of features, over all cubes."""
+    sums = {
+        label: {name: np.sum([cube[label][1][name] for cube in cubes], axis=0) for name in own}
+        for label, (_, own) in cubes[0].items()
+    }
     return {
-        "pixels": sums.pixels,
-        "triples": sums.noise.count,
-        "pairs": sums.steps.count,
-        "inner_pairs": sums.inner.count,
-        "boundaries": sums.edges.steps.count,
+        "counts": {name: int(count) for name, (count, _) in sums["embedding"].items()},
+        "sets": {
+            label: {"features": cubes[0][label][0], **numbers(own)} for label, own in sums.items()
+        },
     }

@@ -18,7 +18,6 @@ from pipeline_lib.evaluate.reconstruction_errors import (
 )
 from pipeline_lib.files import write_json
 from pipeline_lib.models import load_encoder, load_fusion
-from pipeline_lib.report.paper import PAPER
 from pipeline_lib.training.groups import land_cover_of
 
 SPLITS = ("training", "validation", "test")
@@ -37,7 +36,7 @@ def evaluate_encoder(
     max_samples: int,
     output: Path,
 ) -> None:
-    """Measure a trained encoder on each split, beside its baselines and the paper's numbers.
+    """Measure a trained encoder on each split, beside its baselines.
 
     Parameters
     ----------
@@ -54,7 +53,7 @@ def evaluate_encoder(
     output
         JSON file: ``splits`` -> split -> ``model``, ``baselines``, ``land_cover`` and
         ``seasons``, as `reconstruction_errors.encoder_evaluation` gives them, with none in place
-        of NaN; ``left_out``, what has no sample, and why; ``paper``.
+        of NaN; ``skipped``, what has no sample, and why.
 
     Raises
     ------
@@ -79,15 +78,14 @@ def evaluate_encoder(
             max_samples=max_samples,
         )
 
-    splits, left_out = _measure_splits({name: cubes}, name, split_table, land_cover, measure)
+    splits, skipped = _measure_splits({name: cubes}, name, split_table, land_cover, measure)
     write_json(
         output,
         {
             "model": name,
             "digest": trained.digest,
             "splits": splits,
-            "left_out": left_out,
-            "paper": _paper("encoder"),
+            "skipped": skipped,
         },
     )
 
@@ -147,7 +145,7 @@ def evaluate_fusion(
             max_samples=max_samples,
         )
 
-    splits, left_out = _measure_splits(
+    splits, skipped = _measure_splits(
         used, joined.block.reference, split_table, land_cover, measure
     )
     write_json(
@@ -156,8 +154,7 @@ def evaluate_fusion(
             "model": "fusion",
             "digest": joined.digest,
             "splits": splits,
-            "left_out": left_out,
-            "paper": _paper("fusion"),
+            "skipped": skipped,
         },
     )
 
@@ -171,20 +168,20 @@ def _measure_splits(
 ) -> tuple[dict[str, Any], dict[str, str]]:
     """Errors by split, and the reason where a split or a class of it has no sample."""
     splits: dict[str, Any] = {}
-    left_out: dict[str, str] = {}
+    skipped: dict[str, str] = {}
     for split in SPLITS:
         chosen = _of_split(cubes, split_table, split)
         try:
             splits[split] = _plain(measure(chosen))
         except UserError as error:
-            left_out[split] = str(error)
+            skipped[split] = str(error)
             continue
         classes = {land_cover[cube_name(path)] for path in chosen[reference]}
         for name in sorted(classes - set(splits[split]["land_cover"])):
-            left_out[f"{split}, {name}"] = f"no sample can be drawn from its cubes of {reference}"
+            skipped[f"{split}, {name}"] = f"no sample can be drawn from its cubes of {reference}"
     if not splits:
-        raise UserError(f"{split_table}: nothing to evaluate on: {'; '.join(left_out.values())}")
-    return splits, left_out
+        raise UserError(f"{split_table}: nothing to evaluate on: {'; '.join(skipped.values())}")
+    return splits, skipped
 
 
 def _of_split(cubes: Cubes, split_table: Path, split: str) -> dict[str, list[Path]]:
@@ -196,16 +193,3 @@ def _plain(content: Any) -> Any:
     if isinstance(content, Mapping):
         return {name: _plain(value) for name, value in content.items()}
     return content if math.isfinite(content) else None
-
-
-def _paper(stage: str) -> list[dict[str, Any]]:
-    return [
-        {
-            "sensor": result.sensor,
-            "metric": result.metric,
-            "same_unit": result.same_unit,
-            **{split: getattr(result, split) for split in SPLITS},
-        }
-        for result in PAPER
-        if result.stage == stage
-    ]

@@ -188,17 +188,14 @@ def _gpp(config: Config, rates: Rates) -> Iterator[Work]:
 
 def _report(config: Config, rates: Rates) -> Iterator[Work]:
     sensors = config.sensors.values()
-    yield _small(rates, "figure_sites", "report", int(config.sites is not None))
-    yield _small(rates, "figure_optical", "report", sum(bool(s.rgb) for s in sensors))
-    radar = sum(sensor.quantity == "backscatter" for sensor in sensors)
-    yield _small(rates, "figure_radar", "report", radar)
-    yield _small(rates, "figure_probes", "report", len(config.sensors) + 1)
-    names = ["curves", "dates", "maps", "pca"]
+    figures = ["curves", "dates", "maps", "pca", *["sites"] * (config.sites is not None)]
+    figures += [f"optical-{s.collection}" for s in sensors if s.rgb]
+    figures += [f"radar-{s.collection}" for s in sensors if s.quantity == "backscatter"]
+    figures += [f"probes-{model}" for model in (*config.sensors, "fusion")]
     if config.gpp and has_towers(config):
-        names += ["gpp", "towers", "methods", "points"]
-        names += ["lengths"] * bool(config.gpp.windows.other_lengths_days)
-    for name in names:
-        yield _small(rates, f"figure_{name}", "report")
+        figures += ["gpp", "towers", "methods", "points"]
+        figures += ["lengths"] * bool(config.gpp.windows.other_lengths_days)
+    yield _small(rates, "figure", "report", len(figures))
     yield _small(rates, "report", "report", kept=rates("products.bytes"))
 
 

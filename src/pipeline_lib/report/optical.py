@@ -2,18 +2,18 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
 import xarray as xr
-from matplotlib.axes import Axes
 from matplotlib.colors import BoundaryNorm, ListedColormap, to_rgb
 from matplotlib.patches import Patch
 from numpy.typing import NDArray
 
 from pipeline_lib.cubes import CLEAR, grid_of, read_cube
 from pipeline_lib.errors import UserError
-from pipeline_lib.report.style import ABSENT, INK, MASKED, drawing
+from pipeline_lib.report.style import ABSENT, INK, MASKED, bare, drawing
 
 _MASK_COLOURS = ("#CFE8CF", "#0072B2", "#56B4E9", "#5B3A29", ABSENT)
 _MASK_NAMES = ("clear", "thick cloud", "thin cloud", "cloud shadow", "no data")
@@ -21,40 +21,21 @@ _GAMMA = 0.6
 """Brightens the dark end of a picture, where most of the land's reflectance lies."""
 
 
-def plot_optical_strip(
-    *, cube: Path, rgb: tuple[str, str, str], output: Path, dates: int = 6
-) -> None:
+def plot_optical_strip(*, cube: Path, rgb: Sequence[str], output: Path, dates: int = 6) -> None:
     """Draw a strip of dates: true colour before correction, mask, true colour after it.
 
     Before the BRDF correction is reflectance divided by the mean c-factor of the frame; after
     it, all but clear pixels are grey. Cubes without the coordinate ``c_factor`` have two rows,
     true colour as read and the mask.
 
-    Parameters
-    ----------
-    cube
-        Cube of reflectance.
-    rgb
-        Its red, green and blue band.
-    output
-        PNG file to write.
-    dates
-        Number of dates.
-
-    Raises
-    ------
-    UserError
-        If the cube lacks a band or has no frames.
+    Raises UserError if the cube has no such band or no frames.
     """
     content = read_cube(cube)
-    missing = sorted(set(rgb) - {str(band) for band in content["band"].values})
-    if missing:
-        raise UserError(f"{cube}: no band {missing[0]!r} for a picture; mend `rgb` of its sensor")
     if not content.sizes["time"]:
         raise UserError(f"{cube}: the cube has no frames to draw")
     clear = (content["mask"] == CLEAR).mean(("y", "x")).values
     chosen = content.isel(time=spread_dates(content["time"].values, clear, dates))
-    colours = chosen.sel(band=list(rgb))
+    colours = pick_bands(chosen, cube, rgb)
     corrected = colours["reflectance"].values
     mask = colours["mask"].values
     upper = stretch_limit(corrected, mask)
@@ -69,6 +50,14 @@ def plot_optical_strip(
     _draw(chosen, before=before, after=after, upper=upper, red=rgb[0], output=output)
 
 
+def pick_bands(cube: xr.Dataset, path: Path, rgb: Sequence[str]) -> xr.Dataset:
+    """The bands of a cube that a picture is made of. Raises UserError if it lacks one."""
+    missing = sorted(set(rgb) - {str(band) for band in cube["band"].values})
+    if missing:
+        raise UserError(f"{path}: no band {missing[0]!r} for a picture; fix `rgb` of its sensor")
+    return cube.sel(band=list(rgb))
+
+
 def spread_dates(
     times: NDArray[np.datetime64], clear: NDArray[np.floating], count: int
 ) -> NDArray[np.intp]:
@@ -77,16 +66,8 @@ def spread_dates(
     The record is cut into ``count`` equal spans of time. A span yields its clearest frame,
     every third span the frame nearest to half clear. Empty spans yield none.
 
-    Parameters
-    ----------
-    times, clear
-        Date and clear share (0..1) of each frame, ``(time,)``.
-    count
-        Most dates.
-
-    Returns
-    -------
-    Increasing indexes into ``times``.
+    ``times`` and ``clear``, the clear fraction, are ``(time,)``; at most ``count`` increasing
+    indexes into them come back.
     """
     stamps = times.astype("datetime64[s]").astype(np.int64)
     edges = np.linspace(stamps[0], stamps[-1] + 1, count + 1)
@@ -103,12 +84,7 @@ def spread_dates(
 def stretch_limit(values: NDArray[np.float32], mask: NDArray[np.uint8]) -> float:
     """Reflectance that is drawn white: the 99.5th percentile of clear pixels, 0.1 at least.
 
-    Parameters
-    ----------
-    values
-        ``(time, band, y, x)``.
-    mask
-        ``(time, y, x)``.
+    Values are ``(time, band, y, x)``, the mask ``(time, y, x)``.
     """
     clear = np.moveaxis(values, 1, -1)[mask == CLEAR]
     clear = clear[np.isfinite(clear)]
@@ -155,7 +131,7 @@ def _draw(
                 panels[2, column].imshow(after[1][column], interpolation="nearest")
                 panels[2, column].set_xlabel(f"c-factor {red} {factor:.3f}")
         for axes in panels.flat:
-            _bare(axes)
+            bare(axes)
         panels[0, 0].set_ylabel(before[0])
         panels[1, 0].set_ylabel("mask")
         if after is not None:
@@ -174,9 +150,3 @@ def _draw(
             ),
             title_fontsize=8,
         )
-
-
-def _bare(axes: Axes) -> None:
-    axes.set_xticks([])
-    axes.set_yticks([])
-    axes.spines[:].set_visible(False)

@@ -1,17 +1,18 @@
-"""What the probes found, as tables and as a figure."""
+"""Scores of the probes, as tables and as a figure."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 from matplotlib.axes import Axes
+from matplotlib.figure import Figure
 
 from pipeline_lib.files import read_json
 from pipeline_lib.report.style import COLOURS, INK, MUTED, drawing
-from pipeline_lib.report.tables import Table, number
+from pipeline_lib.report.tables import Table
 
 TARGETS = {
     "neighbourhood_mean": "neighbourhood: mean",
@@ -24,20 +25,13 @@ TARGETS = {
 }
 METRICS = {"r2": "R²", "balanced_accuracy": "balanced accuracy"}
 SETS = {
-    "spectrum": "centre spectrum",
-    "latents": "latents of all sensors",
-    "reference_only": "embedding without other sensors",
-    "embedding": "embedding",
-    "spectrum+embedding": "spectrum and embedding",
+    "spectrum": ("spectrum", COLOURS[0]),
+    "latents": ("latents of all sensors", COLOURS[3]),
+    "reference_only": ("embedding without other sensors", COLOURS[6]),
+    "embedding": ("embedding", COLOURS[1]),
+    "spectrum+embedding": ("spectrum and embedding", COLOURS[2]),
 }
-_SET_COLOURS = {
-    "spectrum": COLOURS[0],
-    "latents": COLOURS[3],
-    "reference_only": COLOURS[6],
-    "embedding": COLOURS[1],
-    "spectrum+embedding": COLOURS[2],
-}
-_PCA_COLOUR = COLOURS[5]
+"""Set of features -> words for it, and its colour in every figure."""
 SHOWN = ("test", "validation")
 """Splits in the order of preference: where one has no score at all, the next one is shown."""
 PROBES = {"scores": "linear", "nearest": "k nearest"}
@@ -48,155 +42,113 @@ LOWEST = -0.5
 """Lower end of the axis of R2. Below it a probe is of no use, however far it falls."""
 
 
-def shown_split(evaluation: Mapping[str, Any]) -> str | None:
-    """The split that stands for a sensor: the first of `SHOWN` with a score."""
-    for split in SHOWN:
-        targets = evaluation["splits"].get(split, {}).get("targets", {})
-        if any(target["reason"] is None for target in targets.values()):
-            return split
-    return None
+class Scored(NamedTuple):
+    """The scores of one probe of a target by set of features, and that of chance."""
+
+    label: str
+    metric: str
+    scores: Mapping[str, float]
+    chance: float
+    samples: int
+    fit_samples: int
 
 
-def probe_tables(name: str, evaluation: Mapping[str, Any]) -> tuple[Table, ...]:
-    """Scores by target and set of features, one table per split, and what is left out.
-
-    Parameters
-    ----------
-    name
-        Sensor, or ``fusion``.
-    evaluation
-        ``evaluation/probes-<name>.json``.
-    """
-    first = shown_split(evaluation)
-    sets = list(evaluation["features"])
-    tables = []
-    reasons = [(split, "everything", text) for split, text in evaluation["skipped"].items()]
-    for split in SHOWN:
-        targets = evaluation["splits"].get(split, {}).get("targets", {})
-        scored = {label: one for label, one in targets.items() if one["reason"] is None}
-        reasons += [
-            (split, TARGETS[label], one["reason"])
-            for label, one in targets.items()
-            if one["reason"] is not None
-        ]
-        reasons += [
-            (split, TARGETS[label], f"{one['unseen_classes']} classes that the fit has not seen")
-            for label, one in targets.items()
-            if one.get("unseen_classes")
-        ]
-        tables.append(
-            Table(
-                caption=f"Probes of {name}, {split} samples: score of each set of features.",
-                columns=(
-                    "target",
-                    "score",
-                    *(f"{set_label(label)} ({evaluation['features'][label]})" for label in sets),
-                    "chance",
-                    "samples",
-                    "samples of the fit",
-                ),
-                rows=tuple(
-                    (
-                        text,
-                        METRICS[one["metric"]],
-                        *(f"{scores[features]:.3f}" for features in sets),
-                        f"{_chance(one):.3f}",
-                        number(one["samples"]),
-                        number(one["fit_samples"]),
-                    )
-                    for text, one, scores in _by_probe(scored)
-                ),
-                words=2,
-                folded=split != first,
-            )
-        )
-    tables.append(
-        Table(
-            caption=f"What the probes of {name} leave out.",
-            columns=("split", "target", "left out"),
-            rows=tuple(reasons),
-            words=3,
-            folded=True,
-        )
-    )
-    return tuple(tables)
-
-
-def _by_probe(
-    targets: Mapping[str, Mapping[str, Any]],
-) -> list[tuple[str, Mapping[str, Any], Mapping[str, float]]]:
-    """What each target is called, the target, and its scores, for each probe it has."""
+def scored_probes(evaluation: Mapping[str, Any], split: str) -> list[Scored]:
+    """The probes of a split that have scores."""
+    targets = evaluation["splits"].get(split, {}).get("targets", {})
     return [
-        (f"{TARGETS[name]}, {probe}" if "nearest" in one else TARGETS[name], one, one[kind])
+        Scored(
+            f"{TARGETS[name]}, {probe}" if "nearest" in one else TARGETS[name],
+            one["metric"],
+            one[kind],
+            0.0 if one["metric"] == "r2" else 1 / one["classes"],
+            one["samples"],
+            one["fit_samples"],
+        )
         for name, one in targets.items()
+        if one["reason"] is None
         for kind, probe in PROBES.items()
         if kind in one
     ]
 
 
-def set_label(features: str) -> str:
-    """Words for a set of features."""
+def shown_split(evaluation: Mapping[str, Any]) -> str | None:
+    """The split that stands for a model: the first of `SHOWN` with a score."""
+    return next((split for split in SHOWN if scored_probes(evaluation, split)), None)
+
+
+def set_style(features: str) -> tuple[str, str]:
+    """Words for a set of features, and its colour."""
     count = features.removeprefix("pca_")
-    return SETS.get(features, f"{count} principal components")
+    return SETS.get(features, (f"{count} principal components", COLOURS[5]))
 
 
-def set_colour(features: str) -> str:
-    """Colour of a set of features, the same in every figure."""
-    return _SET_COLOURS.get(features, _PCA_COLOUR)
+def probe_tables(name: str, evaluation: Mapping[str, Any]) -> tuple[Table, ...]:
+    """Scores by target and set of features, one table per split, and what is skipped.
 
-
-def _chance(target: Mapping[str, Any]) -> float:
-    """The score of a guess that looks at nothing."""
-    return 0.0 if target["metric"] == "r2" else 1 / target["classes"]
+    ``evaluation`` is ``evaluation/probes-<name>.json``.
+    """
+    first, sets = shown_split(evaluation), evaluation["features"]
+    tables = []
+    skipped = [
+        {"split": split, "target": "all", "why": why}
+        for split, why in evaluation["skipped"].items()
+    ]
+    for split in SHOWN:
+        for target, one in evaluation["splits"].get(split, {}).get("targets", {}).items():
+            reasons = [one["reason"]] if one["reason"] else []
+            if one.get("unseen_classes"):
+                reasons.append(f"{one['unseen_classes']} classes that the fit has not seen")
+            skipped += [{"split": split, "target": TARGETS[target], "why": why} for why in reasons]
+        rows = (
+            {
+                "target": one.label,
+                "score": METRICS[one.metric],
+                **{
+                    f"{set_style(features)[0]} ({size})": f"{one.scores[features]:.3f}"
+                    for features, size in sets.items()
+                },
+                CHANCE: f"{one.chance:.3f}",
+                "samples": one.samples,
+                "samples of the fit": one.fit_samples,
+            }
+            for one in scored_probes(evaluation, split)
+        )
+        caption = f"Probes of {name}, {split} samples: score of each set of features."
+        tables.append(Table.of(caption, rows, words=2, folded=split != first))
+    caption = f"What the probes of {name} skip."
+    return (*tables, Table.of(caption, skipped, words=3, folded=True))
 
 
 def plot_probes(*, evaluation: Path, output: Path) -> None:
-    """Draw the scores of the probes of a sensor or of the fusion as bars, by target and probe.
+    """Draw the scores of the probes of a model as bars, by target and probe.
 
     R2 and balanced accuracy have an axis each. A bar that would leave its axis has its value
     written above it. Where nothing has a score, the picture says so.
-
-    Parameters
-    ----------
-    evaluation
-        ``evaluation/probes-<name>.json``.
-    output
-        PNG file to write.
-
-    Raises
-    ------
-    UserError
-        If the file is absent or unreadable.
     """
     content = read_json(evaluation)
     split = shown_split(content)
     with drawing(output, width=11, height=3.8) as figure:
         if split is None:
-            axes = figure.subplots()
-            axes.set_axis_off()
-            axes.text(0.5, 0.5, "No probe has enough samples for a score.", ha="center")
+            say(figure, "No probe has enough samples for a score.")
             return
-        targets = {
-            label: one
-            for label, one in content["splits"][split]["targets"].items()
-            if one["reason"] is None
-        }
-        by_metric = {
-            metric: [each for each in _by_probe(targets) if each[1]["metric"] == metric]
+        probes = scored_probes(content, split)
+        panels = {
+            METRICS[metric]: own
             for metric in METRICS
+            if (own := [one for one in probes if one.metric == metric])
         }
-        panels = {metric: found for metric, found in by_metric.items() if found}
         grid = figure.subplots(
-            1, len(panels), squeeze=False, width_ratios=[len(found) for found in panels.values()]
+            1, len(panels), squeeze=False, width_ratios=[len(own) for own in panels.values()]
         )[0]
-        for axes, (metric, found) in zip(grid, panels.items(), strict=True):
-            _draw(axes, found, list(content["features"]), METRICS[metric])
+        for axes, (label, own) in zip(grid, panels.items(), strict=True):
+            _draw(axes, own, label)
         samples = content["splits"][split]["samples"]
         figure.suptitle(
             f"{content['model']}: probes on {samples:,} {split} samples", x=0.01, ha="left"
         )
         handles, labels = grid[0].get_legend_handles_labels()
-        # Lines come first by themselves; the reader looks for the bars.
+        # Lines come first by themselves; people look for the bars.
         order = sorted(range(len(labels)), key=lambda index: labels[index] == CHANCE)
         rows = -(-len(labels) // LEGEND_COLUMNS)
         figure.legend(
@@ -207,40 +159,44 @@ def plot_probes(*, evaluation: Path, output: Path) -> None:
         )
 
 
-def _draw(
-    axes: Axes,
-    targets: Sequence[tuple[str, Mapping[str, Any], Mapping[str, float]]],
-    sets: list[str],
-    label: str,
-) -> None:
+def say(figure: Figure, text: str) -> None:
+    """Write on an empty figure why it is empty."""
+    axes = figure.subplots()
+    axes.set_axis_off()
+    axes.text(0.5, 0.5, text, ha="center")
+
+
+def draw_bars(axes: Axes, groups: Sequence[Mapping[str, float | None]], lowest: float) -> None:
+    """Bars of a value by set of features, side by side in each group; none where there is none."""
+    sets = list(groups[0])
     wide = 0.8 / len(sets)
-    places = np.arange(len(targets))
     for position, features in enumerate(sets):
-        scores = np.array([found[features] for _, _, found in targets])
-        x = places + (position - (len(sets) - 1) / 2) * wide
-        axes.bar(
-            x,
-            scores.clip(LOWEST),
-            wide * 0.92,
-            color=set_colour(features),
-            label=set_label(features),
-        )
-        for at, score in zip(x, scores, strict=True):
-            if score < LOWEST:
-                axes.text(at, 0.02, f"{score:.1f}".replace("-", "−"), ha="center", fontsize=7)
-    for place, (_, one, _) in zip(places, targets, strict=True):
+        values = np.array([one[features] for one in groups], np.float64)
+        x = np.arange(len(groups)) + (position - (len(sets) - 1) / 2) * wide
+        label, colour = set_style(features)
+        axes.bar(x, values.clip(lowest), wide * 0.92, color=colour, label=label)
+        for at, value in zip(x, values, strict=True):
+            if value < lowest:
+                axes.text(at, 0.02, f"{value:.1f}".replace("-", "−"), ha="center", fontsize=7)
+    axes.tick_params(axis="x", length=0, labelcolor=INK)
+    axes.grid(axis="y")
+
+
+def _draw(axes: Axes, probes: Sequence[Scored], label: str) -> None:
+    draw_bars(axes, [one.scores for one in probes], LOWEST)
+    for place, one in enumerate(probes):
         axes.plot(
             [place - 0.45, place + 0.45],
-            [_chance(one)] * 2,
+            [one.chance] * 2,
             color=MUTED,
             linestyle=":",
             label=CHANCE if place == 0 else None,
         )
-    ticks = [text.replace(": ", ":\n").replace(", ", ",\n") for text, _, _ in targets]
-    axes.set_xticks(places, [tick.replace(" to the next", "\nto the next") for tick in ticks])
-    axes.tick_params(axis="x", length=0, labelcolor=INK)
-    low = min(score for _, _, found in targets for score in found.values())
+    ticks = [one.label.replace(": ", ":\n").replace(", ", ",\n") for one in probes]
+    axes.set_xticks(
+        range(len(ticks)), [tick.replace(" to the next", "\nto the next") for tick in ticks]
+    )
+    low = min(score for one in probes for score in one.scores.values())
     axes.set_ylim(min(0.0, max(LOWEST, low - 0.05)), 1)
-    axes.set_xlim(-0.6, len(targets) - 0.4)
+    axes.set_xlim(-0.6, len(probes) - 0.4)
     axes.set_ylabel(label)
-    axes.grid(axis="y")

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from pipeline_lib.cubes import read_cube
 from pipeline_lib.errors import UserError
-from pipeline_lib.report.style import COLOURS, INK, drawing
+from pipeline_lib.report.style import COLOURS, INK, bare, drawing
 
 _ORBITS = {"ascending": (COLOURS[0], "^"), "descending": (COLOURS[4], "v")}
 _UNKNOWN_ORBIT = (COLOURS[3], "o")
@@ -22,19 +22,7 @@ def plot_radar_strip(*, cube: Path, output: Path, dates: int = 6) -> None:
 
     Cubes without ``backscatter_unfiltered`` have no row and no dots of single frames.
 
-    Parameters
-    ----------
-    cube
-        Cube of backscatter, linear power.
-    output
-        PNG file to write.
-    dates
-        Number of dates.
-
-    Raises
-    ------
-    UserError
-        If the cube has no frames.
+    Raises UserError if the cube has no frames.
     """
     content = read_cube(cube)
     if not content.sizes["time"]:
@@ -61,12 +49,7 @@ def decibel(power: NDArray[np.float32]) -> NDArray[np.float32]:
 def fullest_run(share: NDArray[np.floating], length: int) -> int:
     """Start of the ``length`` consecutive frames with most values, nearest to the middle.
 
-    Parameters
-    ----------
-    share
-        Share of pixels with a value, ``(time,)``.
-    length
-        Frames of the run; a shorter record yields 0.
+    ``share`` is the fraction of pixels with a value, ``(time,)``; a shorter record yields 0.
     """
     if len(share) <= length:
         return 0
@@ -103,9 +86,7 @@ def _draw(
                 image = axes.imshow(
                     values[column], cmap="gray", vmin=low, vmax=high, interpolation="nearest"
                 )
-                axes.set_xticks([])
-                axes.set_yticks([])
-                axes.spines[:].set_visible(False)
+                bare(axes)
                 if row == 0:
                     day = np.datetime_as_string(times[shown][column], unit="D")
                     axes.set_title(f"{day}\n{orbits[shown][column]}")
@@ -123,11 +104,11 @@ def _draw(
 
 
 def orbit_states(content: xr.Dataset) -> NDArray[np.object_]:
-    """Orbit direction of each frame, ``(time,)``; ``orbit unknown`` where it is not told."""
+    """Orbit direction of each frame, ``(time,)``; ``orbit unknown`` where the cube does not say."""
     if "orbit_state" not in content.coords:
         return np.full(content.sizes["time"], "orbit unknown", dtype=object)
-    told = [str(state) for state in content["orbit_state"].values]
-    return np.array([s if s in _ORBITS else "orbit unknown" for s in told], dtype=object)
+    states = [str(state) for state in content["orbit_state"].values]
+    return np.array([s if s in _ORBITS else "orbit unknown" for s in states], dtype=object)
 
 
 def _centre(values: NDArray[np.float32]) -> NDArray[np.float32]:

@@ -1,16 +1,16 @@
-"""Where the sites lie, beside the shares of their land-cover classes (Table I)."""
+"""Where the sites lie, beside the fractions of their land-cover classes (Table I)."""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 
+import numpy as np
 import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.patches import Patch, Rectangle
 
-from pipeline_lib.config import Stratum, Tower
 from pipeline_lib.errors import UserError
 from pipeline_lib.report.style import COLOURS, INK, MUTED, drawing
 
@@ -21,55 +21,48 @@ _HATCH = "////"
 def plot_sites(
     *,
     sites: Path,
-    strata: Sequence[Stratum],
+    fractions: Mapping[str, float],
     bounds: tuple[float, float, float, float],
-    towers: Sequence[Tower],
+    towers: Mapping[str, tuple[float, float]],
     output: Path,
 ) -> None:
-    """Draw a map of the sites by class, and the share of each class wanted and drawn.
+    """Draw a map of the sites by class, and the fraction of each class, wanted and drawn.
 
     Parameters
     ----------
     sites
         ``sites.csv``, one row per cube; rows of towers are no sites.
-    strata
-        The classes and the shares that are wanted.
+    fractions
+        Class -> wanted fraction of the sites.
     bounds
         Domain: west, south, east, north, degrees.
     towers
-        Flux towers, marked on the map.
-    output
-        PNG file to write.
+        Flux towers: name -> longitude and latitude.
 
     Raises
     ------
     UserError
-        If the table holds a class that no stratum names.
+        If the table holds another class.
     """
-    drawn = site_classes(sites, strata, towers)
+    drawn = site_classes(sites, fractions, towers)
     west, south, east, north = bounds
     aspect = 1 / math.cos(math.radians((south + north) / 2))
     map_height = 6.0 * aspect * (north - south) / (east - west)
     height = min(max(map_height + 0.6, 4.0), 9.0)
     with drawing(output, width=10.5, height=height) as figure:
         map_axes, bar_axes = figure.subplots(1, 2, width_ratios=(6, 3.4))
-        _draw_map(map_axes, drawn, strata, bounds, towers, aspect)
-        _draw_shares(bar_axes, drawn, strata)
+        _draw_map(map_axes, drawn, list(fractions), bounds, list(towers.values()), aspect)
+        _draw_fractions(bar_axes, drawn, fractions)
 
 
-def site_classes(
-    sites: Path, strata: Sequence[Stratum], towers: Sequence[Tower] = ()
-) -> pd.DataFrame:
+def site_classes(sites: Path, classes: Iterable[str], towers: Iterable[str] = ()) -> pd.DataFrame:
     """One row per site, in the order of the table: ``site``, ``land_cover``, ``lon``, ``lat``.
 
-    Raises
-    ------
-    UserError
-        If the table holds a class that no stratum names.
+    Raises UserError if the table holds another class than these.
     """
     table = pd.read_csv(sites).drop_duplicates("site")
-    table = table[~table["site"].isin([tower.name for tower in towers])]
-    unknown = sorted(set(table["land_cover"]) - {stratum.name for stratum in strata})
+    table = table[~table["site"].isin(list(towers))]
+    unknown = sorted(set(table["land_cover"]) - set(classes))
     if unknown:
         raise UserError(
             f"{sites}: class {unknown[0]!r} is not among sites.strata of the config; "
@@ -81,9 +74,9 @@ def site_classes(
 def _draw_map(
     axes: Axes,
     drawn: pd.DataFrame,
-    strata: Sequence[Stratum],
+    classes: Sequence[str],
     bounds: tuple[float, float, float, float],
-    towers: Sequence[Tower],
+    towers: Sequence[tuple[float, float]],
     aspect: float,
 ) -> None:
     west, south, east, north = bounds
@@ -92,8 +85,8 @@ def _draw_map(
     )
     axes.add_patch(domain)
     size = 55 if len(drawn) <= 60 else 26
-    for index, stratum in enumerate(strata):
-        of_class = drawn[drawn["land_cover"] == stratum.name]
+    for index, name in enumerate(classes):
+        of_class = drawn[drawn["land_cover"] == name]
         axes.scatter(
             of_class["lon"],
             of_class["lat"],
@@ -102,12 +95,12 @@ def _draw_map(
             color=COLOURS[index % len(COLOURS)],
             edgecolor="white",
             linewidth=0.5,
-            label=f"{stratum.name} ({len(of_class)})",
+            label=f"{name} ({len(of_class)})",
         )
     if towers:
         axes.scatter(
-            [tower.lon for tower in towers],
-            [tower.lat for tower in towers],
+            [lon for lon, _ in towers],
+            [lat for _, lat in towers],
             s=size * 2.2,
             marker="*",
             color="white",
@@ -124,49 +117,21 @@ def _draw_map(
     axes.legend(loc="upper center", bbox_to_anchor=(0.5, -0.1), ncols=3, handletextpad=0.3)
 
 
-def _draw_shares(axes: Axes, drawn: pd.DataFrame, strata: Sequence[Stratum]) -> None:
-    names = [stratum.name for stratum in strata]
-    counts = [int((drawn["land_cover"] == name).sum()) for name in names]
-    wanted = [100 * stratum.fraction for stratum in strata]
+def _draw_fractions(axes: Axes, drawn: pd.DataFrame, fractions: Mapping[str, float]) -> None:
+    counts = [int((drawn["land_cover"] == name).sum()) for name in fractions]
+    wanted = [100 * fraction for fraction in fractions.values()]
     got = [100 * count / max(1, len(drawn)) for count in counts]
-    rows = range(len(names))
-    axes.barh(
-        [row - 0.2 for row in rows],
-        wanted,
-        height=0.36,
-        color="white",
-        edgecolor=MUTED,
-        hatch=_HATCH,
-    )
-    axes.barh(
-        [row + 0.2 for row in rows],
-        got,
-        height=0.36,
-        color=[COLOURS[row % len(COLOURS)] for row in rows],
-    )
-    for row, (share, count) in enumerate(zip(got, counts, strict=True)):
-        axes.annotate(
-            f"{share:.0f} % ({count})",
-            (share, row + 0.2),
-            xytext=(4, 0),
-            textcoords="offset points",
-            va="center",
-            fontsize=8,
-        )
-    for row, share in enumerate(wanted):
-        axes.annotate(
-            f"{share:.0f} %",
-            (share, row - 0.2),
-            xytext=(4, 0),
-            textcoords="offset points",
-            va="center",
-            fontsize=8,
-            color=MUTED,
-        )
-    axes.set_yticks(list(rows), names, color=INK, fontsize=9)
+    rows = np.arange(len(fractions))
+    bars = axes.barh(rows - 0.2, wanted, height=0.36, color="white", edgecolor=MUTED, hatch=_HATCH)
+    axes.bar_label(bars, [f"{share:.0f} %" for share in wanted], padding=4, color=MUTED)
+    colours = [COLOURS[row % len(COLOURS)] for row in rows]
+    bars = axes.barh(rows + 0.2, got, height=0.36, color=colours)
+    labels = [f"{share:.0f} % ({count})" for share, count in zip(got, counts, strict=True)]
+    axes.bar_label(bars, labels, padding=4)
+    axes.set_yticks(rows, list(fractions), color=INK, fontsize=9)
     axes.set_xlim(0, 1.3 * max([*wanted, *got, 1]))
     axes.invert_yaxis()
-    axes.set_xlabel("share of the sites, %")
+    axes.set_xlabel("fraction of the sites, %")
     axes.set_title("Classes", loc="left")
     handles = [
         Patch(facecolor="white", edgecolor=MUTED, hatch=_HATCH, label="wanted (Table I)"),

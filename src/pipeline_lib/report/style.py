@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from matplotlib import rc_context
+from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 
@@ -50,16 +51,9 @@ _SETTINGS: dict[Any, Any] = {
 
 @contextmanager
 def drawing(output: str | Path, *, width: float, height: float) -> Iterator[Figure]:
-    """Yield an empty figure and write it as a PNG, atomically, if the block succeeds.
+    """Yield an empty figure (inches) and write it as a PNG, atomically, if the block succeeds.
 
     The figure belongs to no window and to no global list; equal figures have equal bytes.
-
-    Parameters
-    ----------
-    output
-        PNG file to write.
-    width, height
-        Inches.
     """
     with rc_context(_SETTINGS):
         figure = Figure(figsize=(width, height), layout="constrained")
@@ -74,3 +68,10 @@ def drawing(output: str | Path, *, width: float, height: float) -> Iterator[Figu
                 metadata={"Software": None},
                 pil_kwargs={"optimize": True},
             )
+
+
+def bare(axes: Axes) -> None:
+    """Remove ticks and frame: what is shown is a picture."""
+    axes.set_xticks([])
+    axes.set_yticks([])
+    axes.spines[:].set_visible(False)

@@ -1,0 +1,94 @@
+"""Probes and maps as tables and figures, from small evaluations."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from pipeline_lib.errors import UserError
+from pipeline_lib.files import write_json
+from pipeline_lib.report.maps import map_tables, plot_maps
+from pipeline_lib.report.probes import plot_probes, probe_tables, shown_split
+
+SETS = {"spectrum": 3, "pca_2": 2, "embedding": 2, "spectrum+embedding": 5}
+
+
+def probes(split: str, *, unseen: int = 0, reason: str | None = None) -> dict[str, Any]:
+    """Probes of one split: a target of numbers, and one of classes that may have no score."""
+    values = [0.25, 0.5, -2.0, 0.75]
+    counts = {"samples": 60, "fit_samples": 1234}
+    area = {"metric": "r2", "reason": None, "scores": dict(zip(SETS, values, strict=True))}
+    cover = {"metric": "balanced_accuracy", "reason": reason, "classes": 3}
+    cover |= {"unseen_classes": unseen}
+    scores = dict.fromkeys(SETS, None if reason else 0.625)
+    cover |= {"scores": scores, "nearest": scores}
+    targets = {"leaf_area_change": area | counts, "land_cover": cover | counts}
+    other = {"test": "validation", "validation": "test"}[split]
+    return {
+        "model": "made",
+        "features": SETS,
+        "splits": {split: {"samples": 60, "targets": targets}},
+        "skipped": {other: "it has no cube"},
+    }
+
+
+def test_tables_show_the_test_split_else_validation() -> None:
+    content = probes("test", unseen=2)
+    test, validation, skipped = probe_tables("made", content)
+    assert shown_split(content) == "test" and not test.folded and validation.folded
+    assert test.columns[2:4] == ("spectrum (3)", "2 principal components (2)")
+    assert test.rows[0] == (
+        "leaf area: change to the next date", "R²", "0.250", "0.500", "-2.000", "0.750",
+        "0.000", 60, 1234,
+    )  # fmt: skip
+    assert [row[0] for row in test.rows[1:]] == ["land cover, linear", "land cover, k nearest"]
+    assert test.rows[1][-3] == "0.333", "chance among three classes"
+    assert validation.rows == ()
+    assert skipped.rows == (
+        ("validation", "all", "it has no cube"),
+        ("test", "land cover", "2 classes that the fit has not seen"),
+    )
+    content = probes("validation", reason="the target has one class only")
+    test, validation, skipped = probe_tables("made", content)
+    assert shown_split(content) == "validation" and not validation.folded
+    assert test.rows == () and len(validation.rows) == 1
+    assert ("validation", "land cover", "the target has one class only") in skipped.rows
+
+
+@pytest.mark.parametrize("content", [probes("test"), probes("test") | {"splits": {}}])
+def test_probes_are_drawn_alike_every_time(content: dict[str, Any], tmp_path: Path) -> None:
+    write_json(tmp_path / "probes.json", content)
+    for name in ("one", "two"):
+        plot_probes(evaluation=tmp_path / "probes.json", output=tmp_path / f"{name}.png")
+    assert (tmp_path / "one.png").read_bytes() == (tmp_path / "two.png").read_bytes()
+
+
+def maps(*, mapped: bool) -> dict[str, Any]:
+    numbers = {"noise": 0.5, "step": 0.25}
+    numbers |= dict.fromkeys(("step_within_field", "contrast"), 2.0 if mapped else None)
+    sets = {name: {"features": size, **numbers} for name, size in SETS.items()}
+    counts = {"noise": 4, "step": 5, "step_within_field": 3, "boundary": 2}
+    part = {"cubes": 2, "mapped_cubes": int(mapped), "counts": counts, "sets": sets}
+    return {"splits": {"test": part}, "skipped": {"validation": "none of its cubes is embedded"}}
+
+
+def test_tables_of_maps_hold_numbers_and_counts() -> None:
+    measured, counted, skipped = map_tables(maps(mapped=True))
+    assert measured.columns[2:] == (
+        "noise in time", "step to the next pixel", "step within a field", "contrast at boundaries",
+    )  # fmt: skip
+    assert measured.rows[0] == ("test", "bands (3)", 0.5, 0.25, 2.0, 2.0)
+    assert counted.rows == (("test", 2, 1, 4, 5, 3, 2),)
+    assert skipped.rows == (("validation", "none of its cubes is embedded"),)
+
+
+@pytest.mark.parametrize("content", [maps(mapped=True), maps(mapped=False), {"splits": {}}])
+def test_maps_are_drawn_alike_every_time(content: dict[str, Any], tmp_path: Path) -> None:
+    write_json(tmp_path / "maps.json", content)
+    for name in ("one", "two"):
+        plot_maps(evaluation=tmp_path / "maps.json", output=tmp_path / f"{name}.png")
+    assert (tmp_path / "one.png").read_bytes() == (tmp_path / "two.png").read_bytes()
+    with pytest.raises(UserError, match=r"none\.json"):
+        plot_maps(evaluation=tmp_path / "none.json", output=tmp_path / "x.png")
