@@ -116,6 +116,7 @@ def test_the_site_map_is_drawn_with_and_without_towers(tmp_path: Path) -> None:
             bounds=(0, 42, 30, 62),
             towers=towers,
             output=output,
+            planned=not towers,
         )
         outputs.append(picture(output))
     assert not np.array_equal(*(np.resize(image, outputs[0].shape) for image in outputs))

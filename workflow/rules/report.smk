@@ -33,6 +33,7 @@ def site_figures():
     options = {
         "fractions": {stratum.name: stratum.fraction for stratum in C.sites.strata},
         "bounds": list(C.sites.bounds),
+        "planned": C.sites.file is None,
         "towers": {name: [tower.lon, tower.lat] for name, tower in TOWERS.items()},
     }
     draw = "pipeline_lib.report.site_map.plot_sites"

@@ -25,19 +25,22 @@ def plot_sites(
     bounds: tuple[float, float, float, float],
     towers: Mapping[str, tuple[float, float]],
     output: Path,
+    planned: bool = True,
 ) -> None:
-    """Draw a map of the sites by class, and the fraction of each class, wanted and drawn.
+    """Draw a map of the sites by class, and the fraction of each class, planned and drawn.
 
     Parameters
     ----------
     sites
         ``sites.csv``, one row per cube; rows of towers are no sites.
     fractions
-        Class -> wanted fraction of the sites.
+        Class -> planned fraction of the sites.
     bounds
         Domain: west, south, east, north, degrees.
     towers
         Flux towers: name -> longitude and latitude.
+    planned
+        False for a table of the user, whose fractions are only shown as they are.
 
     Raises
     ------
@@ -52,7 +55,7 @@ def plot_sites(
     with drawing(output, width=10.5, height=height) as figure:
         map_axes, bar_axes = figure.subplots(1, 2, width_ratios=(6, 3.4))
         _draw_map(map_axes, drawn, list(fractions), bounds, list(towers.values()), aspect)
-        _draw_fractions(bar_axes, drawn, fractions)
+        _draw_fractions(bar_axes, drawn, fractions, planned)
 
 
 def site_classes(sites: Path, classes: Iterable[str], towers: Iterable[str] = ()) -> pd.DataFrame:
@@ -117,15 +120,19 @@ def _draw_map(
     axes.legend(loc="upper center", bbox_to_anchor=(0.5, -0.1), ncols=3, handletextpad=0.3)
 
 
-def _draw_fractions(axes: Axes, drawn: pd.DataFrame, fractions: Mapping[str, float]) -> None:
+def _draw_fractions(
+    axes: Axes, drawn: pd.DataFrame, fractions: Mapping[str, float], planned: bool
+) -> None:
     counts = [int((drawn["land_cover"] == name).sum()) for name in fractions]
     wanted = [100 * fraction for fraction in fractions.values()]
     got = [100 * count / max(1, len(drawn)) for count in counts]
     rows = np.arange(len(fractions))
-    bars = axes.barh(rows - 0.2, wanted, height=0.36, color="white", edgecolor=MUTED, hatch=_HATCH)
-    axes.bar_label(bars, [f"{share:.0f} %" for share in wanted], padding=4, color=MUTED)
+    if planned:
+        place = rows - 0.2
+        bars = axes.barh(place, wanted, height=0.36, color="white", edgecolor=MUTED, hatch=_HATCH)
+        axes.bar_label(bars, [f"{share:.0f} %" for share in wanted], padding=4, color=MUTED)
     colours = [COLOURS[row % len(COLOURS)] for row in rows]
-    bars = axes.barh(rows + 0.2, got, height=0.36, color=colours)
+    bars = axes.barh(rows + 0.2 * planned, got, height=0.36, color=colours)
     labels = [f"{share:.0f} % ({count})" for share, count in zip(got, counts, strict=True)]
     axes.bar_label(bars, labels, padding=4)
     axes.set_yticks(rows, list(fractions), color=INK, fontsize=9)
@@ -133,8 +140,10 @@ def _draw_fractions(axes: Axes, drawn: pd.DataFrame, fractions: Mapping[str, flo
     axes.invert_yaxis()
     axes.set_xlabel("fraction of the sites, %")
     axes.set_title("Classes", loc="left")
+    if not planned:
+        return
     handles = [
-        Patch(facecolor="white", edgecolor=MUTED, hatch=_HATCH, label="wanted (Table I)"),
+        Patch(facecolor="white", edgecolor=MUTED, hatch=_HATCH, label="planned (Table I)"),
         Patch(color=MUTED, label="drawn"),
     ]
     axes.legend(handles=handles, loc="upper center", bbox_to_anchor=(0.5, -0.1), ncols=2)
