@@ -37,25 +37,13 @@ def embed_cube(
 ) -> None:
     """Embed every pixel and usable date of a cube, resuming where a killed run stopped.
 
-    Tiles are read, computed and written side by side; with a GPU they are computed there. Raises
-    UserError if the reference sensor's cube is missing or has no valid pixel, if cubes lie on
-    different grids, or if the fusion was trained with other encoders.
+    ``cubes`` has its file per sensor; any but the reference sensor may be missing. ``encoders``
+    and ``fusion`` are folders of trained models. ``state`` is the working folder of an unfinished
+    export; ``output`` receives ``embedding.zarr``, ``item.json`` and, last, ``manifest.json``.
+    So many ``workers`` compute a tile each, on a core each; a GPU computes one tile at a time.
 
-    Parameters
-    ----------
-    cube, cubes
-        Name of the cube, and its file per sensor; any but the reference sensor may be missing.
-    encoders, fusion
-        Folders of the trained encoder per sensor and of the trained fusion.
-    state
-        Working folder of an unfinished export.
-    output
-        Folder that receives ``embedding.zarr``, ``item.json`` and, last, ``manifest.json``.
-    config_digest
-        Digest of the config keys that the product depends on.
-    workers
-        Tiles that are computed side by side, each by one core; no value depends on it. A GPU
-        takes one at a time.
+    Raises UserError if the reference sensor's cube is missing or has no valid pixel, if cubes lie
+    on different grids, or if the fusion was trained with other encoders.
     """
     # Torch is loaded here, so that those who only read embeddings do without it.
     import torch
@@ -71,13 +59,10 @@ def embed_cube(
     reference = joined.block.reference
     if reference not in cubes:
         raise UserError(f"{cube}: has no cube of {reference}, whose dates the embeddings have")
-    opened = {
-        sensor: open_frames(path, trained[sensor].normalisation)
-        for sensor, path in cubes.items()
-        if sensor in trained
-    }
-    data = {sensor: usable for sensor, (usable, _) in opened.items()}
-    frames = {sensor: read for sensor, (_, read) in opened.items()}
+    data, frames = {}, {}
+    for sensor in (name for name in cubes if name in trained):
+        scaling = trained[sensor].normalisation
+        data[sensor], frames[sensor] = open_frames(cubes[sensor], scaling)
     grid = grid_of(data[reference])
     for sensor, other in data.items():
         if grid_of(other) != grid:
@@ -147,8 +132,8 @@ def embed_cube(
         model=Path(os.path.relpath(fusion, output)).as_posix(),
         sources=[
             link
-            for sensor in data
-            for link in _sources(data[sensor], cubes[sensor], trained[sensor].sensor, output)
+            for sensor, opened in data.items()
+            for link in _sources(opened, cubes[sensor], trained[sensor].sensor, output)
         ],
         license_name=str(data[reference].attrs.get("license", "other")),
     )

@@ -28,7 +28,7 @@ FUSED_BATCHES = 8
 """Batches of windows that are fused at once: the fusion has few and narrow tokens."""
 
 BATCHES = {"cpu": 1, "cuda": 64}
-"""Batches of windows in one step, by device: on a CPU they shall stay in its cache."""
+"""Batches of windows in one step, by device: on a CPU they should stay in its cache."""
 
 
 @dataclass(frozen=True)
@@ -92,14 +92,8 @@ def embed_crops(
     """Layers of a tile, NaN where the reference sensor's pixel is not valid.
 
     Other sensors are paired, pixel by pixel, by the frame closest in time that is valid there.
-    Where there is none, the sensor is absent from the fusion: nothing is invented for it.
-
-    Parameters
-    ----------
-    crops
-        The tile and its neighbourhood by sensor, as `crops_of` gives them.
-    batch
-        Windows of one step of the temporal head.
+    Where there is none, the sensor is absent from the fusion: nothing is invented for it. The
+    temporal head takes ``batch`` windows in one step.
 
     Returns
     -------
