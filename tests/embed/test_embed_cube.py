@@ -1,6 +1,7 @@
 """From the cubes of a place to its product."""
 
 import json
+from collections.abc import Callable
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -9,7 +10,7 @@ import pytest
 import xarray as xr
 from products import contents
 
-from pipeline_lib.cubes import CLEAR, grid_of, make_cube, read_cube, write_cube
+from pipeline_lib.cubes import CLEAR, grid_of, read_cube, write_cube
 from pipeline_lib.embed import read_embedding
 from pipeline_lib.embed.store import TileStore
 from pipeline_lib.errors import UserError
@@ -123,33 +124,24 @@ def test_a_cube_without_radar_is_embedded(field: SimpleNamespace, tmp_path: Path
     assert np.isnan(data["days_to_radar"]).all()
 
 
-def test_a_cube_without_the_reference_sensor_is_refused(
-    field: SimpleNamespace, tmp_path: Path
+@pytest.mark.parametrize(
+    ("name", "change", "message"),
+    [
+        ("radar", lambda cube: cube.assign_coords(x=cube["x"] + 10), "another grid"),
+        ("optical", lambda cube: cube.assign(mask=xr.full_like(cube["mask"], 1)), "no date has"),
+        ("optical", None, "field: has no cube of optical"),
+    ],
+)
+def test_cubes_that_cannot_be_embedded_are_refused(
+    field: SimpleNamespace,
+    tmp_path: Path,
+    name: str,
+    change: Callable[[xr.Dataset], xr.Dataset] | None,
+    message: str,
 ) -> None:
-    with pytest.raises(UserError, match="field: has no cube of optical"):
-        field.embed(tmp_path / "out", cubes={"radar": field.cubes["radar"]})
-
-
-def test_cubes_on_two_grids_are_refused(field: SimpleNamespace, tmp_path: Path) -> None:
-    radar = read_cube(field.cubes["radar"])
-    shifted = radar.assign_coords(x=radar["x"] + 10)
-    write_cube(shifted, tmp_path / "radar.zarr.zip")
-    with pytest.raises(UserError, match="another grid"):
-        field.embed(tmp_path / "out", cubes=field.cubes | {"radar": tmp_path / "radar.zarr.zip"})
-
-
-def test_a_cube_without_a_clear_pixel_is_refused(field: SimpleNamespace, tmp_path: Path) -> None:
-    optical = read_cube(field.cubes["optical"])
-    cube = make_cube(
-        values=optical["reflectance"].values,
-        mask=np.full_like(optical["mask"].values, CLEAR + 1),
-        times=optical["time"].values,
-        bands=list(optical["band"].values),
-        grid=grid_of(optical),
-        quantity="reflectance",
-        frames={},
-        attributes={"cube": "field"},
-    )
-    write_cube(cube, tmp_path / "optical.zarr.zip")
-    with pytest.raises(UserError, match="no date has a valid pixel"):
-        field.embed(tmp_path / "out", cubes={"optical": tmp_path / "optical.zarr.zip"})
+    cubes = {other: path for other, path in field.cubes.items() if other != name}
+    if change is not None:
+        cubes[name] = tmp_path / f"{name}.zarr.zip"
+        write_cube(change(read_cube(field.cubes[name])), cubes[name])
+    with pytest.raises(UserError, match=message):
+        field.embed(tmp_path / "out", cubes=cubes)
