@@ -94,12 +94,16 @@ def parse_angles(content: bytes, bands: Sequence[str]) -> Angles:
     if sun_zenith.ndim != 2 or {sun_azimuth.shape, view_zenith.shape[1:]} != {sun_zenith.shape}:
         raise Damaged("grids of sun and view are empty or differ in shape")
     rows, columns = sun_zenith.shape
-    if min(rows, columns) < 1 or max(rows, columns) > MOST_NODES:
-        raise Damaged(f"grids of {rows} x {columns} nodes")
-    if not (epsg in UTM_ZONES and abs(left) <= FARTHEST_M and abs(top) <= FARTHEST_M):
-        raise Damaged(f"its corner is {left:g}, {top:g} in EPSG:{epsg}, not in UTM")
-    if not (1 <= column_step <= FARTHEST_M and 1 <= row_step <= FARTHEST_M):
-        raise Damaged(f"its nodes are {column_step:g} x {row_step:g} m apart")
+    if not (
+        epsg in UTM_ZONES
+        and all(abs(edge) <= FARTHEST_M for edge in (left, top))
+        and all(1 <= step <= FARTHEST_M for step in (column_step, row_step))
+        and all(1 <= count <= MOST_NODES for count in (rows, columns))
+    ):
+        raise Damaged(
+            f"{rows} x {columns} nodes, {row_step:g} x {column_step:g} m apart, from {left:g}, "
+            f"{top:g} in EPSG:{epsg}: not the grid of a granule"
+        )
     return Angles(
         epsg=epsg,
         x=left + column_step * np.arange(columns, dtype=np.float64),

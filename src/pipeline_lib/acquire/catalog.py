@@ -65,12 +65,9 @@ def open_catalog(catalog: Catalog) -> Folder | Api:
     return Api(catalog) if is_url(catalog.source) else Folder(Path(catalog.source))
 
 
-def _order(item: Item) -> tuple[str, str]:
-    return start_of(item).isoformat(), item["id"]
-
-
 def _sorted(items: Iterable[Item]) -> list[Item]:
-    return sorted({item["id"]: item for item in items}.values(), key=_order)
+    unique = {item["id"]: item for item in items}.values()
+    return sorted(unique, key=lambda item: (start_of(item).isoformat(), item["id"]))
 
 
 def start_of(item: Item) -> datetime:
@@ -258,7 +255,7 @@ def newest_versions(items: Iterable[Item]) -> list[Item]:
         key = _acquisition(item)
         if key not in best or _version(item) > _version(best[key]):
             best[key] = item
-    return sorted(best.values(), key=_order)
+    return _sorted(best.values())
 
 
 def _acquisition(item: Item) -> tuple[Any, ...]:

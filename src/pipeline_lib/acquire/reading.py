@@ -178,17 +178,16 @@ def address_of(item: Item, key: str, catalog: Catalog) -> str:
         raise Missing(f"{key}: the item has no such asset") from None
     if is_url(catalog.source) and not is_remote(href):
         raise Missing(f"{key}: its address is not on the network, though the catalog is")
-    if not is_remote(href) and _is_odd(Path(href)):
+    if is_remote(href):
+        return href
+    path = Path(href)
+    try:
+        other = path.exists() and not path.is_file()
+    except (OSError, ValueError):
+        other = True
+    if other:
         raise Missing(f"{key}: not a file: {in_a_line(href)}")
     return href
-
-
-def _is_odd(path: Path) -> bool:
-    """Whether a path leads to a folder or a device, or cannot be a path."""
-    try:
-        return path.exists() and not path.is_file()
-    except (OSError, ValueError):
-        return True
 
 
 def _stack(item: Item, hrefs: dict[str, str], grid: Grid, fill: np.generic) -> NDArray[Any]:

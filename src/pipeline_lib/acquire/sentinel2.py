@@ -142,24 +142,21 @@ def _load_scene(
         if source is not padded:
             values = refine(values, source, padded)
         reflectance[[bands.index(band) for band in group]] = values
-    c_factor, angles = None, _angles_of_properties(item)
+    c_factor: NDArray[np.float32] | None = None
+    angles = dict.fromkeys(ANGLES, np.nan) | {
+        "sun_zenith": float(property_of(item, "s2:mean_solar_zenith", np.nan)),
+        "sun_azimuth": float(property_of(item, "s2:mean_solar_azimuth", np.nan)),
+    }
     if sensor.brdf:
 
         def correction(content: bytes) -> tuple[NDArray[np.float32], dict[str, float]]:
-            found = parse_angles(content, sensor.bands)
-            nodes = fill_nearest(c_factor_on_nodes(found))
-            return on_grid(nodes, found, grid), mean_angles(found, grid)
+            grids = parse_angles(content, sensor.bands)
+            nodes = fill_nearest(c_factor_on_nodes(grids))
+            return on_grid(nodes, grids, grid), mean_angles(grids, grid)
 
         c_factor, angles = reader.read_document(item, GRANULE_METADATA, correction)
     classes = _scene_classes(item, grid, reader) if sensor.clouds == "scl" else None
     return Scene(item, reflectance, c_factor, classes, angles)
-
-
-def _angles_of_properties(item: Item) -> dict[str, float]:
-    return dict.fromkeys(ANGLES, np.nan) | {
-        "sun_zenith": float(property_of(item, "s2:mean_solar_zenith", np.nan)),
-        "sun_azimuth": float(property_of(item, "s2:mean_solar_azimuth", np.nan)),
-    }
 
 
 def _scene_classes(item: Item, grid: Grid, reader: AssetReader) -> NDArray[np.uint8]:
@@ -193,6 +190,8 @@ def _frames_of(
         clouds = list(model.classify(np.stack([m[shown] for m in mosaics]))[:, *inner])
     frames = []
     for day, chosen, mosaic, classes in zip(days, choices, mosaics, clouds, strict=True):
+        if (chosen[inner] == NOTHING).all():
+            continue
         # A copy, so that the frame does not keep the mosaic's context and other bands alive.
         values = mosaic[:count, *inner].copy()
         frame = _frame(day, chosen=chosen[inner], values=values, classes=classes)
@@ -221,29 +220,27 @@ def _frame(
     if factors:
         factor = take(np.stack(factors), chosen)
         values *= factor
-        if (chosen != NOTHING).any():
-            mean = np.nanmean(factor, axis=(1, 2), dtype=np.float64)
-            mean_factor = np.asarray(mean, dtype=np.float32)
+        mean = np.nanmean(factor, axis=(1, 2), dtype=np.float64)
+        mean_factor = np.asarray(mean, dtype=np.float32)
     pixels = np.array([(chosen == index).sum() for index in range(len(day))])
-    used = [scene for scene, count in zip(day, pixels, strict=True) if count] or list(day[:1])
-    weights = pixels[pixels > 0] if pixels.any() else np.ones(1)
-    first = used[0].item
+    used = [scene for scene, count in zip(day, pixels, strict=True) if count]
+    items = [scene.item for scene in used]
     provenance = {
-        "item": joined([scene.item["id"] for scene in used]),
-        "platform": joined([property_of(scene.item, "platform", "") for scene in used]),
-        "relative_orbit": int(property_of(first, "sat:relative_orbit", -1)),
-        "orbit_state": str(property_of(first, "sat:orbit_state", "")),
+        "item": joined([item["id"] for item in items]),
+        "platform": joined([property_of(item, "platform", "") for item in items]),
+        "relative_orbit": int(property_of(items[0], "sat:relative_orbit", -1)),
+        "orbit_state": str(property_of(items[0], "sat:orbit_state", "")),
         "processing_baseline": joined(
-            [".".join(f"{part:02d}" for part in baseline_of(scene.item)) for scene in used]
+            [".".join(f"{part:02d}" for part in baseline_of(item)) for item in items]
         ),
-        **mean_of_angles([scene.angles for scene in used], weights),
+        **mean_of_angles([scene.angles for scene in used], pixels[pixels > 0]),
         "clear_share": float((mask == CLEAR).mean()),
     }
-    return Frame(timestamp(start_of(used[0].item)), values, mask, provenance, mean_factor)
+    return Frame(timestamp(start_of(items[0])), values, mask, provenance, mean_factor)
 
 
 def mean_of_angles(
-    angles: Sequence[dict[str, float]], weights: NDArray[np.integer[Any] | np.floating[Any]]
+    angles: Sequence[dict[str, float]], weights: NDArray[np.integer[Any]]
 ) -> dict[str, float]:
     """Weighted means; azimuths as directions, since they wrap at 360 degrees."""
     result = {}
