@@ -1,4 +1,4 @@
-"""The lock, the conda environment and pyproject tell the same; imports stay light."""
+"""The lock, the conda environment and pyproject agree; imports stay light."""
 
 import re
 import subprocess

@@ -1,4 +1,4 @@
-"""Products appear whole or not at all; digests tell content."""
+"""Products appear whole or not at all; digests depend on content alone."""
 
 import os
 import signal
@@ -65,13 +65,13 @@ def test_a_killed_write_is_swept_up_by_the_next(tmp_path: Path) -> None:
     assert [path.name for path in tmp_path.iterdir()] == ["product.txt"]
 
 
-def test_not_a_number_is_refused_in_json(tmp_path: Path) -> None:
+def test_json_has_no_nan(tmp_path: Path) -> None:
     with pytest.raises(ValueError, match="JSON"):
         write_json(tmp_path / "x.json", {"loss": float("nan")})
     assert not list(tmp_path.iterdir())
 
 
-def test_damaged_json_is_told_in_one_line(tmp_path: Path) -> None:
+def test_damaged_json_is_a_user_error_of_one_line(tmp_path: Path) -> None:
     path = tmp_path / "x.json"
     path.write_text('{"a": ')
     with pytest.raises(UserError) as caught:

@@ -17,11 +17,9 @@ from pipeline_lib.errors import UserError, in_a_line
 
 @contextmanager
 def atomic_path(target: str | Path) -> Iterator[Path]:
-    """Yield a path beside ``target`` and rename it into place if the block succeeds.
+    """A new path beside ``target`` for a file or folder, renamed to it if the block succeeds.
 
-    The yielded path does not exist; the block makes a file or a folder there.
-    Whatever an earlier, killed run left there is removed first. On an exception the
-    partial product is removed and ``target`` is untouched.
+    Leftovers of a killed run are removed first. After an exception ``target`` is as it was.
     """
     target = Path(target)
     target.parent.mkdir(parents=True, exist_ok=True)
@@ -38,10 +36,7 @@ def atomic_path(target: str | Path) -> Iterator[Path]:
 
 @contextmanager
 def scratch_folder(target: str | Path) -> Iterator[Path]:
-    """Yield an empty folder beside ``target``, which is removed at the end.
-
-    What an earlier, killed run left there is removed first.
-    """
+    """An empty folder beside ``target``, removed at the end."""
     target = Path(target)
     folder = target.with_name(f".scratch-{target.name}")
     _remove(folder)
@@ -60,25 +55,19 @@ def _remove(path: Path) -> None:
 
 
 def write_json(path: str | Path, content: Any) -> None:
-    """Write ``content`` as indented JSON, atomically. NaN is refused: JSON has none."""
+    """Write indented JSON, atomically. Raises ValueError for NaN, which JSON does not have."""
     with atomic_path(path) as partial:
         partial.write_text(json.dumps(content, indent=1, allow_nan=False) + "\n")
 
 
 def read_json(path: str | Path) -> Any:
-    """Read a JSON file.
-
-    Raises
-    ------
-    UserError
-        If the file is absent or is not JSON.
-    """
+    """Content of a JSON file. Raises UserError if it is absent or not JSON."""
     try:
         return json.loads(Path(path).read_text())
     except FileNotFoundError:
-        raise UserError(f"{path}: no such file") from None
+        raise UserError(f"file not found: {path}") from None
     except (ValueError, RecursionError) as error:
-        # Besides wrong syntax: bytes that are no text, numbers and nesting without end.
+        # Besides wrong syntax: bytes that are not text, endless numbers and nesting.
         raise UserError(
             f"{path}: not valid JSON ({in_a_line(error)}); delete it and run again"
         ) from error
