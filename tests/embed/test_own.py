@@ -216,7 +216,7 @@ def test_unknown_and_missing_sensors_are_errors(own: SimpleNamespace) -> None:
 
 
 def test_a_folder_without_models_is_an_error(own: SimpleNamespace, tmp_path: Path) -> None:
-    with pytest.raises(UserError, match="no such file"):
+    with pytest.raises(UserError, match="file not found"):
         embed_xarray(own.cubes, tmp_path)
 
 
