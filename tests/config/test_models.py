@@ -52,7 +52,7 @@ def test_a_run_with_trained_models_takes_their_sensors(models: Path) -> None:
     [
         ({}, "models: there is nothing to embed with them; set `areas` or `own_cubes`"),
         ({"areas": {"a": AREA | {"bounds": [12, 48, 11, 49]}}}, "areas.a.bounds: bounds must be"),
-        ({"areas": {"a": AREA | {"end": "2021-02-28"}}}, "areas.a: end lies before start"),
+        ({"areas": {"a": AREA | {"end": "2021-02-28"}}}, "areas.a: end is before start"),
         (
             {"areas": {"a": AREA | {"bounds": [11, 83, 12, 85]}}},
             "areas.a.bounds.3: should be",
@@ -108,7 +108,7 @@ def test_a_config_can_be_read_before_its_models_are_trained(models: Path) -> Non
     elsewhere = content | {"models": str(models.with_name("nowhere"))}
     config = parse_before_models(elsewhere)
     assert config.sensors == Config().sensors and config.sites is None and config.gpp is None
-    with pytest.raises(UserError, match=r"areas.a: end lies before start"):
+    with pytest.raises(UserError, match=r"areas.a: end is before start"):
         parse_before_models(elsewhere | {"areas": {"a": AREA | {"end": "2021-02-28"}}})
 
 

@@ -35,7 +35,7 @@ from pipeline_lib.config.sensors import (
     SensorSource,
     Sequence,
 )
-from pipeline_lib.config.trained import TrainedBlocks, are_trained, trained_blocks
+from pipeline_lib.config.trained import are_trained, trained_blocks
 from pipeline_lib.config.vector import parts_of
 
 __all__ = [
@@ -70,7 +70,6 @@ __all__ = [
     "Split",
     "Stratum",
     "Tower",
-    "TrainedBlocks",
     "Training",
     "Windowing",
     "are_trained",

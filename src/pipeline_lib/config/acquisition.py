@@ -256,7 +256,7 @@ class Period(Block):
     @model_validator(mode="after")
     def _ordered(self) -> Self:
         if self.end < self.start:
-            raise ValueError("end lies before start")
+            raise ValueError("end is before start")
         return self
 
 
