@@ -48,7 +48,7 @@ BOMBS: dict[str, tuple[Callable[[Path], object], str]] = {
     ),
     "small zip packed by lzma": (
         lambda p: zipped(p / "XX-Abc.zip", TEXT.encode(), zipfile.ZIP_LZMA),
-        "packed in an unusual way",
+        "unusual compression",
     ),
     "gzip": (lambda p: (p / f"{NAME}.gz").write_bytes(gzip.compress(BOMB)), "more than 1 MB"),
     "gzip in pieces": (

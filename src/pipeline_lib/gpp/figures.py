@@ -76,17 +76,11 @@ def _draw_days(
     validation_years: Sequence[int],
 ) -> None:
     for year in validation_years:
-        panel.axvspan(
-            pd.Timestamp(year, 1, 1),
-            pd.Timestamp(year + 1, 1, 1),
-            color="0.93",
-            zorder=0,
-            label="validation year",
-        )
+        start, end = pd.Timestamp(year, 1, 1), pd.Timestamp(year + 1, 1, 1)
+        panel.axvspan(start, end, color="0.93", zorder=0, label="validation year")
     kept = targets.loc[targets["kept"], "gpp"]
-    panel.plot(
-        kept.index, kept, ".", ms=2.5, color=OBSERVED, mew=0, label="observed", rasterized=True
-    )
+    dots = {"ms": 2.5, "color": OBSERVED, "mew": 0, "rasterized": True}
+    panel.plot(kept.index, kept, ".", label="observed", **dots)
     first, last = targets.index[[0, -1]]
     panel.set_xlim(first, last)
     years = range(first.year, last.year + 1)
@@ -98,15 +92,8 @@ def _draw_days(
     line = predicted.set_index("date").reindex(targets.index)
     mean, std = line[TEMPORAL_HOLDOUT], line[f"{TEMPORAL_HOLDOUT}_std"]
     if std.notna().any():
-        panel.fill_between(
-            line.index,
-            mean - std,
-            mean + std,
-            color=PREDICTED,
-            alpha=0.25,
-            lw=0,
-            label="standard deviation over fits",
-        )
+        band = {"color": PREDICTED, "alpha": 0.25, "lw": 0, "label": "standard deviation over fits"}
+        panel.fill_between(line.index, mean - std, mean + std, **band)
     left_out = line[LEAVE_ONE_SITE_OUT]
     if left_out.notna().any():
         panel.plot(line.index, left_out, color=LEFT_OUT, lw=0.8, label="leave-one-site-out")
@@ -123,15 +110,8 @@ def _summary(scores: Mapping[str, float | int | None]) -> str:
 
 
 def _note(panel: Axes, text: str) -> None:
-    panel.text(
-        0.015,
-        0.97,
-        text,
-        transform=panel.transAxes,
-        va="top",
-        fontsize=8,
-        bbox={"facecolor": "white", "alpha": 0.8, "lw": 0, "pad": 1.5},
-    )
+    box = {"facecolor": "white", "alpha": 0.8, "lw": 0, "pad": 1.5}
+    panel.text(0.015, 0.97, text, transform=panel.transAxes, va="top", fontsize=8, bbox=box)
 
 
 def _legend(figure: Figure, panels: Iterable[Any], *, markerscale: float = 1) -> None:
@@ -139,13 +119,8 @@ def _legend(figure: Figure, panels: Iterable[Any], *, markerscale: float = 1) ->
     for panel in panels:
         handles, labels = panel.get_legend_handles_labels()
         entries |= {label: handle for handle, label in zip(handles, labels, strict=True)}
-    figure.legend(
-        entries.values(),
-        entries.keys(),
-        loc="outside lower center",
-        ncols=len(entries),
-        markerscale=markerscale,
-    )
+    place: dict[str, Any] = {"loc": "outside lower center", "ncols": len(entries)}
+    figure.legend(entries.values(), entries.keys(), markerscale=markerscale, **place)
 
 
 def plot_series(*, folder: Path, output: Path) -> None:
@@ -193,28 +168,19 @@ def plot_methods(*, folder: Path, output: Path) -> None:
         TEMPORAL_HOLDOUT: {n: one[TEMPORAL_HOLDOUT][VALIDATION] for n, one in methods.items()},
         LEAVE_ONE_SITE_OUT: {n: one[LEAVE_ONE_SITE_OUT] for n, one in methods.items()},
     }
-    scores = {
-        scheme: found
-        for scheme, found in scores.items()
-        if any(one["overall"]["n"] for one in found.values())
-    }
-    types = sorted(
-        {
-            kind
-            for found in scores.values()
-            for one in found.values()
-            for kind in one["per_vegetation"]
-        }
-    )
+    # All methods are scored on the same days.
+    days = {scheme: found[CLIMATOLOGY] for scheme, found in scores.items()}
+    scores = {scheme: found for scheme, found in scores.items() if days[scheme]["overall"]["n"]}
+    types = sorted({kind for scheme in scores for kind in days[scheme]["per_vegetation"]})
     with drawing(output, width=11, height=0.4 + 3.4 * len(scores)) as figure:
-        grid = figure.subplots(
-            len(scores),
-            1 + len(types),
-            sharey=True,
-            sharex=True,
-            squeeze=False,
-            width_ratios=[1.4, *[1] * len(types)],
-        )
+        widths = [1.4, *[1] * len(types)]
+        layout: dict[str, Any] = {
+            "sharex": True,
+            "sharey": True,
+            "squeeze": False,
+            "width_ratios": widths,
+        }
+        grid = figure.subplots(len(scores), 1 + len(types), **layout)
         for row, (scheme, found) in zip(grid, scores.items(), strict=True):
             for panel, group in zip(row, [None, *types], strict=True):
                 _draw_methods(panel, found, group)
@@ -258,11 +224,9 @@ def plot_points(*, folder: Path, output: Path) -> None:
     metrics = read_json(folder / "metrics.json")
     days = pd.read_csv(folder / "predictions.csv", parse_dates=["date"])
     days = days.loc[days["observed"].notna(), ["site", "date", "vegetation", "observed"]]
-    shown = [
-        Experiment(EMBEDDING, TRANSFORMER, metrics["window_days"]),
-        Experiment(BANDS, TRANSFORMER, metrics["window_days"]),
-        Experiment("", CLIMATOLOGY, metrics["window_days"]),
-    ]
+    length = metrics["window_days"]
+    methods = ((EMBEDDING, TRANSFORMER), (BANDS, TRANSFORMER), ("", CLIMATOLOGY))
+    shown = [Experiment(inputs, regressor, length) for inputs, regressor in methods]
     types = sorted(days["vegetation"].unique())
     colours = dict(zip(types, COLOURS * len(types), strict=False))
     top = float(days["observed"].max())
@@ -275,24 +239,16 @@ def plot_points(*, folder: Path, output: Path) -> None:
                 scored = own[own["part"] == VALIDATION] if temporal else own
                 mean = scored.filter(regex=rf"^{scheme}_\d+$").mean(axis=1)
                 scored = scored.assign(predicted=mean)[mean.notna()]
-                for kind in types:
-                    one = scored[scored["vegetation"] == kind]
+                dots = {"ms": 2.5 if temporal else 1.5, "mew": 0, "alpha": 0.6, "rasterized": True}
+                for kind, one in scored.groupby("vegetation"):
+                    colour = colours[str(kind)]
                     panel.plot(
-                        one["observed"],
-                        one["predicted"],
-                        ".",
-                        ms=2.5 if temporal else 1.5,
-                        mew=0,
-                        color=colours[kind],
-                        alpha=0.6,
-                        label=kind,
-                        rasterized=True,
+                        one["observed"], one["predicted"], ".", color=colour, label=kind, **dots
                     )
                 panel.plot([0, top], [0, top], color=INK, lw=0.8)
                 panel.set_aspect("equal")
-                panel.set_title(
-                    f"{', '.join(label_of(experiment.method))}\n{SCHEME_TITLES[scheme]}"
-                )
+                label = ", ".join(label_of(experiment.method))
+                panel.set_title(f"{label}\n{SCHEME_TITLES[scheme]}")
                 _note(panel, _agreement_text(agreement(scored["observed"], scored["predicted"])))
         for panel in grid[-1]:
             panel.set_xlabel(f"observed {GPP_LABEL}")

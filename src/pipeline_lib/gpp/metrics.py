@@ -15,27 +15,13 @@ DEFINITIONS = {
 
 
 def agreement(observed: ArrayLike, predicted: ArrayLike) -> dict[str, float | int | None]:
-    """Compare predictions with observations.
+    """``n`` and the metrics of `DEFINITIONS`, for values ``(n,)`` in g C m-2 d-1.
 
-    Parameters
-    ----------
-    observed, predicted
-        Values, ``(n,)``, g C m-2 d-1.
-
-    Returns
-    -------
-    dict
-        ``n`` and the numbers of :data:`DEFINITIONS`; None where one is undefined (no rows, or
-        observations that do not vary). ``r2`` is the coefficient of determination, not the
-        squared correlation: it is negative where the mean would do better.
-
-    Raises
-    ------
-    ValueError
-        If the shapes differ.
+    None where one is undefined (no rows, or observations that do not vary). ``r2`` is the
+    coefficient of determination, not the squared correlation: it is negative where the mean would
+    do better.
     """
-    true = np.asarray(observed, dtype=np.float64)
-    guess = np.asarray(predicted, dtype=np.float64)
+    true, guess = np.asarray(observed, np.float64), np.asarray(predicted, np.float64)
     if true.shape != guess.shape:
         raise ValueError(f"shapes differ: {true.shape} and {guess.shape}")
     if true.size == 0:
@@ -61,15 +47,7 @@ def agreement_by_group(
     site: NDArray[np.str_],
     vegetation: NDArray[np.str_],
 ) -> dict[str, object]:
-    """Agreement overall, per vegetation type and per site.
-
-    Parameters
-    ----------
-    observed, predicted
-        ``(n,)``, g C m-2 d-1.
-    site, vegetation
-        Site and vegetation type of each row, ``(n,)``.
-    """
+    """Agreement overall, per vegetation type and per site, of rows ``(n,)``."""
 
     def by(group: NDArray[np.str_]) -> dict[str, object]:
         return {
@@ -93,30 +71,24 @@ def rmse_difference(
     resamples: int,
     rng: np.random.Generator,
 ) -> dict[str, float]:
-    """RMSE of one method minus that of another, and how far chance may move it.
+    """RMSE of one method minus that of another, with a 90 % interval.
 
-    Neighbouring days err alike, so whole blocks of days are drawn with replacement (bootstrap of
-    blocks, Kunsch 1989, doi 10.1214/aos/1176347265); so are the fits of either method, since
-    other seeds would have given others.
+    Neighbouring days have similar errors, so whole blocks of days are drawn with replacement
+    (block bootstrap, Kunsch 1989, doi 10.1214/aos/1176347265); so are the fits of either method,
+    since other seeds would have given others.
 
     Parameters
     ----------
-    observed
-        ``(n,)``, g C m-2 d-1.
+    observed, block
+        GPP and name of the block of each day, ``(n,)``.
     one, other
-        Predictions of each fit, ``(n, fit)``, g C m-2 d-1; the mean over fits is compared.
-    block
-        Name of the block of each row, ``(n,)``.
-    resamples
-        How often blocks and fits are drawn.
-    rng
-        Source of chance.
+        Predictions of each fit, ``(n, fit)``; the mean over fits is compared.
 
     Returns
     -------
     dict
         ``rmse``, the difference, negative where the first is better; ``low`` and ``high``, its
-        5th and 95th percentile over the drawings.
+        5th and 95th percentile over the resamples.
     """
     _, row = np.unique(block, return_inverse=True)
     size = np.bincount(row).astype(np.float64)
@@ -133,8 +105,5 @@ def rmse_difference(
         drawn.append(error(chosen[0], weight) - error(chosen[1], weight))
     low, high = np.quantile(drawn, [0.05, 0.95])
     whole = np.ones(len(size))
-    return {
-        "rmse": error(one, whole) - error(other, whole),
-        "low": float(low),
-        "high": float(high),
-    }
+    difference = error(one, whole) - error(other, whole)
+    return {"rmse": difference, "low": float(low), "high": float(high)}

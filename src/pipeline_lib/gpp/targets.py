@@ -50,7 +50,7 @@ def write_targets(*, tower: Tower, gpp: FluxTowers, fluxnet: Path, output: Path)
     Raises UserError if the tower has no daily file, or one that `read_daily` rejects.
     """
     files = find_daily(fluxnet, tower.name)
-    records = [read_daily(source, gpp.fluxes.weather) for source in files]
+    records = [read_daily(file, gpp.fluxes.weather) for file in files]
     table = judge_days(join_records(records), gpp)
     with atomic_path(output) as partial:
         table.to_csv(partial, lineterminator="\n", date_format="%Y-%m-%d")

@@ -95,33 +95,12 @@ class WindowTransformer(nn.Module):
 
 
 @dataclass(frozen=True)
-class Scaling:
-    """Mean and standard deviation of inputs, per feature, and of the target."""
-
-    input_mean: NDArray[np.float32]
-    input_std: NDArray[np.float32]
-    target_mean: float
-    target_std: float
-
-    @classmethod
-    def fit(cls, inputs: NDArray[np.float32], target: NDArray[np.float32]) -> Scaling:
-        """Fit on windows ``(n, day, feature)`` and their targets ``(n,)``."""
-        std = inputs.std(axis=(0, 1), dtype=np.float64)
-        target_std = float(target.std(dtype=np.float64))
-        return cls(
-            input_mean=inputs.mean(axis=(0, 1), dtype=np.float64).astype(np.float32),
-            input_std=np.where(std > 0, std, 1.0).astype(np.float32),
-            target_mean=float(target.mean(dtype=np.float64)),
-            target_std=target_std if target_std > 0 else 1.0,
-        )
-
-
-@dataclass(frozen=True)
 class FittedRegressor:
-    """A trained regressor with its scaling."""
+    """A trained regressor with the means and standard deviations of its inputs and target."""
 
     network: WindowTransformer
-    scaling: Scaling
+    inputs: tuple[NDArray[np.float32], NDArray[np.float32]]
+    target: tuple[float, float]
     epochs: int
     """Epochs until the stop."""
     best_epoch: int
@@ -132,9 +111,10 @@ class FittedRegressor:
         if len(inputs) == 0:
             return np.zeros(0)
         self.network.eval()
+        mean, std = self.inputs
         with _one_thread(), torch.no_grad():
-            scaled = _forward(self.network, _scaled(inputs, self.scaling))
-        return scaled.double().numpy() * self.scaling.target_std + self.scaling.target_mean
+            scaled = _forward(self.network, torch.from_numpy((inputs - mean) / std))
+        return scaled.double().numpy() * self.target[1] + self.target[0]
 
 
 def fit_regressor(
@@ -152,12 +132,14 @@ def fit_regressor(
     are kept: the validation part decides nothing. Inputs and target are scaled by the mean and
     standard deviation of all windows given here.
     """
-    scaling = Scaling.fit(inputs, target)
-    windows = _scaled(inputs, scaling)
-    aims = torch.from_numpy((target - scaling.target_mean) / scaling.target_std).float()
-    stop = torch.from_numpy(held_out)
-    learned, learned_aims = windows[~stop], aims[~stop]
-    watched, watched_aims = windows[stop], aims[stop]
+    mean = inputs.mean(axis=(0, 1), dtype=np.float64).astype(np.float32)
+    std = inputs.std(axis=(0, 1), dtype=np.float64)
+    std = np.where(std > 0, std, 1.0).astype(np.float32)
+    centre, scale = float(target.mean(dtype=np.float64)), float(target.std(dtype=np.float64)) or 1.0
+    x = torch.from_numpy((inputs - mean) / std)
+    y = torch.from_numpy((target - centre) / scale).float()
+    watched = torch.from_numpy(held_out)
+    x_train, y_train, x_watched, y_watched = x[~watched], y[~watched], x[watched], y[watched]
     with _one_thread(), torch.random.fork_rng(devices=[]):
         # Layers draw weights and dropout from torch's global generator; the fork gives it
         # back as it was.
@@ -170,32 +152,25 @@ def fit_regressor(
         epoch = 0
         for epoch in range(1, block.max_epochs + 1):
             network.train()
-            order = torch.randperm(len(learned))
-            for start in range(0, len(order), block.batch_size):
-                chosen = order[start : start + block.batch_size]
+            for chosen in torch.split(torch.randperm(len(x_train)), block.batch_size):
                 optimiser.zero_grad()
-                torch.autograd.backward(F.l1_loss(network(learned[chosen]), learned_aims[chosen]))
+                torch.autograd.backward(F.l1_loss(network(x_train[chosen]), y_train[chosen]))
                 optimiser.step()
             network.eval()
             with torch.no_grad():
-                error = float(F.l1_loss(_forward(network, watched), watched_aims))
+                error = float(F.l1_loss(_forward(network, x_watched), y_watched))
             if error < best:
                 best, best_epoch = error, epoch
                 best_weights = copy.deepcopy(network.state_dict())
             elif epoch - best_epoch >= block.stop_patience:
                 break
     network.load_state_dict(best_weights)
-    return FittedRegressor(network, scaling, epoch, best_epoch)
-
-
-def _scaled(inputs: NDArray[np.float32], scaling: Scaling) -> Tensor:
-    return torch.from_numpy((inputs - scaling.input_mean) / scaling.input_std)
+    return FittedRegressor(network, (mean, std), (centre, scale), epoch, best_epoch)
 
 
 def _forward(network: WindowTransformer, windows: Tensor) -> Tensor:
     """Predict in steps whose memory does not grow with the number of windows."""
-    starts = range(0, len(windows), PREDICTION_BATCH)
-    return torch.cat([network(windows[start : start + PREDICTION_BATCH]) for start in starts])
+    return torch.cat([network(batch) for batch in torch.split(windows, PREDICTION_BATCH)])
 
 
 @contextmanager
