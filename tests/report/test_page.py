@@ -16,8 +16,8 @@ from pipeline_lib.config import Config, Demo, parse
 from pipeline_lib.cubes import make_cube, write_cube
 from pipeline_lib.cubes.grid import Grid
 from pipeline_lib.errors import UserError
-from pipeline_lib.evaluate.gpp_report import verdict
 from pipeline_lib.files import write_csv, write_json
+from pipeline_lib.report.gpp import verdict
 from pipeline_lib.report.page import write_report
 from pipeline_lib.report.style import drawing
 from pipeline_lib.report.tables import (

@@ -18,18 +18,9 @@ from pipeline_lib import __version__
 from pipeline_lib.config import Config
 from pipeline_lib.dataset import read_split
 from pipeline_lib.errors import UserError
-from pipeline_lib.evaluate.gpp_report import (
-    length_table,
-    look_ahead,
-    method_tables,
-    paper_table,
-    site_table,
-    training_table,
-    verdict,
-    with_weather,
-)
 from pipeline_lib.files import atomic_path, digest_of, read_json
-from pipeline_lib.gpp.methods import LEAVE_ONE_SITE_OUT, SCHEMES, TEMPORAL_HOLDOUT
+from pipeline_lib.gpp.methods import LEAVE_ONE_SITE_OUT, TEMPORAL_HOLDOUT
+from pipeline_lib.report.gpp import gpp_tables, look_ahead, verdict
 from pipeline_lib.report.maps import map_tables
 from pipeline_lib.report.paper import METRICS
 from pipeline_lib.report.probes import probe_tables
@@ -152,7 +143,7 @@ def write_report(
     }
     compared: dict[str, Any] = {}
     if gpp is not None:
-        tables |= _gpp_tables(gpp)
+        tables |= gpp_tables(gpp)
         compared = {
             "look_ahead": look_ahead(gpp),
             "holdout_verdict": verdict(gpp, TEMPORAL_HOLDOUT),
@@ -251,20 +242,4 @@ def _results(
         if gpp is not None:
             papers = gpp["methods"][gpp["difference"]["method"]][TEMPORAL_HOLDOUT]
             add("gpp", None, split, papers.get(split, {}).get("overall", {}))
-    return found
-
-
-def _gpp_tables(gpp: Mapping[str, Any]) -> dict[str, list[Table]]:
-    """Tables of the sections that a comparison with GPP has."""
-    found = {
-        "towers": [site_table(gpp)],
-        "gpp": [paper_table(gpp), *method_tables(gpp, TEMPORAL_HOLDOUT), training_table(gpp)],
-        "places": list(method_tables(gpp, LEAVE_ONE_SITE_OUT)),
-    }
-    if gpp["lengths"]:
-        found["windows"] = [length_table(gpp)]
-    if with_weather(gpp):
-        found["weather"] = [
-            table for scheme in SCHEMES for table in method_tables(gpp, scheme, weather=True)
-        ]
     return found

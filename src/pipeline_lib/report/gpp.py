@@ -6,8 +6,8 @@ from collections.abc import Mapping, Sequence
 from statistics import mean, stdev
 from typing import Any
 
-from pipeline_lib.gpp.methods import LEAVE_ONE_SITE_OUT, TEMPORAL_HOLDOUT
-from pipeline_lib.report.tables import Table, number
+from pipeline_lib.gpp.methods import LEAVE_ONE_SITE_OUT, SCHEMES, TEMPORAL_HOLDOUT
+from pipeline_lib.report.tables import Record, Table, number
 
 UNITS = "g C m⁻² d⁻¹"
 _NONE = "–"
@@ -27,9 +27,24 @@ _DAYS = {
 Metrics = Mapping[str, Any]
 
 
-def with_weather(metrics: Metrics) -> bool:
-    """Whether weather was tried as a further input."""
-    return any(_has_weather(about) for about in metrics["methods"].values())
+def gpp_tables(metrics: Metrics) -> dict[str, list[Table]]:
+    """Tables of each section on GPP, by the section's anchor."""
+    tables = {
+        "towers": [_site_table(metrics)],
+        "gpp": [
+            _paper_table(metrics),
+            *_method_tables(metrics, TEMPORAL_HOLDOUT),
+            _training_table(metrics),
+        ],
+        "places": _method_tables(metrics, LEAVE_ONE_SITE_OUT),
+    }
+    if metrics["lengths"]:
+        tables["windows"] = [_length_table(metrics)]
+    if any(_has_weather(about) for about in metrics["methods"].values()):
+        tables["weather"] = [
+            table for scheme in SCHEMES for table in _method_tables(metrics, scheme, weather=True)
+        ]
+    return tables
 
 
 def _has_weather(about: Mapping[str, Any]) -> bool:
@@ -105,67 +120,54 @@ def look_ahead(metrics: Metrics) -> str:
     )
 
 
-def site_table(metrics: Metrics) -> Table:
+def _site_table(metrics: Metrics) -> Table:
     """The towers, their days, and whether they are used."""
-    return Table(
-        caption="Towers, their days in the period, and whether they are used. Good: measured with "
+    return Table.of(
+        "Towers, their days in the period, and whether they are used. Good: measured with "
         "sufficient quality; kept: good, and GPP not negative; good fraction: of the measured "
         "days.",
-        columns=(
-            "site",
-            "vegetation",
-            "used",
-            "longitude, °",
-            "latitude, °",
-            "days measured",
-            "good",
-            "kept",
-            "good fraction",
-            f"mean GPP, {UNITS}",
-            f"maximum, {UNITS}",
-        ),
-        rows=tuple(
-            (
-                site,
-                about["vegetation"],
-                "yes" if about["used"] else about["reason"],
-                f"{about['lon']:.4f}",
-                f"{about['lat']:.4f}",
-                *(number(about[key]) for key in ("measured", "good", "kept")),
-                f"{100 * about['good_share']:.0f} %",
-                number(about["mean_gpp"]),
-                number(about["max_gpp"]),
-            )
+        (
+            {
+                "site": site,
+                "vegetation": about["vegetation"],
+                "used": "yes" if about["used"] else about["reason"],
+                "longitude, °": f"{about['lon']:.4f}",
+                "latitude, °": f"{about['lat']:.4f}",
+                "days measured": about["measured"],
+                "good": about["good"],
+                "kept": about["kept"],
+                "good fraction": f"{100 * about['good_share']:.0f} %",
+                f"mean GPP, {UNITS}": about["mean_gpp"],
+                f"maximum, {UNITS}": about["max_gpp"],
+            }
             for site, about in metrics["sites"].items()
         ),
         words=3,
     )
 
 
-def method_tables(metrics: Metrics, scheme: str, *, weather: bool = False) -> tuple[Table, ...]:
+def _method_tables(metrics: Metrics, scheme: str, *, weather: bool = False) -> list[Table]:
     """Agreement of the methods with or without weather under a scheme: overall, and by group."""
-    scored = _scored(metrics, scheme, weather=weather)
+    scored = list(_scored(metrics, scheme, weather=weather).values())
     if not scored:
-        return ()
+        return []
     dates = _dated(metrics["dates"]["validation" if scheme == TEMPORAL_HOLDOUT else scheme])
-    overall = Table(
-        caption=f"Daily GPP of {_DAYS[scheme]}, all sites{dates}. Agreement of the mean over the "
-        "fits; mean and standard deviation of the RMSE of single fits.",
-        columns=("inputs", "regressor", *_AGREEMENT.values(), "RMSE of fits", "fits"),
-        rows=tuple(
-            (*one["label"], *_agreement(one["scores"]["overall"]), *_over_fits(one["scores"]))
-            for one in scored.values()
+    overall = Table.of(
+        f"Daily GPP of {_DAYS[scheme]}, all sites{dates}. Agreement of the mean over the fits; "
+        "mean and standard deviation of the RMSE of single fits.",
+        (
+            _method(one) | _agreement(one["scores"]["overall"]) | _over_fits(one["scores"])
+            for one in scored
         ),
         words=2,
     )
-    groups = tuple(
-        Table(
-            caption=f"Daily GPP of {_DAYS[scheme]}, by {label}.",
-            columns=(label, "inputs", "regressor", *_AGREEMENT.values()),
-            rows=tuple(
-                (group, *one["label"], *_agreement(one["scores"][kind][group]))
-                for group in sorted({g for one in scored.values() for g in one["scores"][kind]})
-                for one in scored.values()
+    groups = (
+        Table.of(
+            f"Daily GPP of {_DAYS[scheme]}, by {label}.",
+            (
+                {label: group} | _method(one) | _agreement(one["scores"][kind][group])
+                for group in sorted({g for one in scored for g in one["scores"][kind]})
+                for one in scored
                 if group in one["scores"][kind]
             ),
             words=3,
@@ -173,74 +175,73 @@ def method_tables(metrics: Metrics, scheme: str, *, weather: bool = False) -> tu
         )
         for kind, label in _GROUPS.items()
     )
-    return overall, *groups
+    return [overall, *groups]
 
 
 def _dated(dates: Sequence[str] | None) -> str:
     return "" if dates is None else f", {dates[0]} to {dates[1]}"
 
 
-def _agreement(values: Mapping[str, Any]) -> tuple[str, ...]:
-    return tuple(number(values.get(key)) for key in _AGREEMENT)
+def _method(one: Mapping[str, Any]) -> Record:
+    return dict(zip(("inputs", "regressor"), one["label"], strict=True))
 
 
-def _over_fits(scores: Mapping[str, Any]) -> tuple[str, str]:
+def _agreement(values: Mapping[str, Any]) -> Record:
+    return {label: values.get(key) for key, label in _AGREEMENT.items()}
+
+
+def _over_fits(scores: Mapping[str, Any]) -> Record:
     errors = [fit["rmse"] for fit in scores["by_fit"]]
-    if len(errors) < 2:
-        return _NONE, number(len(errors))
-    return f"{number(mean(errors))} ± {number(stdev(errors), 2)}", number(len(errors))
+    several = len(errors) > 1
+    text = f"{number(mean(errors))} ± {number(stdev(errors), 2)}" if several else _NONE
+    return {"RMSE of fits": text, "fits": len(errors)}
 
 
-def length_table(metrics: Metrics) -> Table:
+def _length_table(metrics: Metrics) -> Table:
     """Agreement by length of the window, on the days that all lengths predict."""
-    dates = {
-        _dated(one["dates"]) for lengths in metrics["lengths"].values() for one in lengths.values()
-    }
-    return Table(
-        caption="Daily GPP of the validation years by length of the window, on the days that all "
+    rows = [
+        ({"inputs": inputs, "window, days": days}, scores)
+        for inputs, lengths in metrics["lengths"].items()
+        for days, scores in lengths.items()
+    ]
+    dates = {_dated(scores["dates"]) for _, scores in rows}
+    return Table.of(
+        "Daily GPP of the validation years by length of the window, on the days that all "
         f"lengths predict{''.join(dates)}.",
-        columns=("inputs", "window, days", *_AGREEMENT.values(), "RMSE of fits", "fits"),
-        rows=tuple(
-            (inputs, days, *_agreement(scores["overall"]), *_over_fits(scores))
-            for inputs, lengths in metrics["lengths"].items()
-            for days, scores in lengths.items()
-        ),
+        (one | _agreement(scores["overall"]) | _over_fits(scores) for one, scores in rows),
         words=1,
     )
 
 
-def paper_table(metrics: Metrics) -> Table:
+def _paper_table(metrics: Metrics) -> Table:
     """The paper's regressor in this run beside the paper's own figures, temporal holdout."""
     own = metrics["methods"][metrics["difference"]["method"]][TEMPORAL_HOLDOUT]
-    paper = metrics["paper"]
-    return Table(
-        caption="The paper's regressor on embeddings, temporal holdout: this run beside the paper "
-        "(nine towers, 2017 to 2019 and 2020). Validation days of this run"
+    return Table.of(
+        "The paper's regressor on embeddings, temporal holdout: this run beside the paper (nine "
+        "towers, 2017 to 2019 and 2020). Validation days of this run"
         f"{_dated(metrics['dates']['validation'])}. RMSE in {UNITS}; NRMSE here: RMSE / (maximum "
         "- minimum of the observed). The paper does not define its own; its figures imply ranges "
         "of 34 and 46, while nine towers of FLUXNET2015 reach at most 11 to 27.",
-        columns=("years", "RMSE", "RMSE of the paper", "NRMSE", "NRMSE of the paper"),
-        rows=tuple(
-            (
-                part,
-                number(own[part]["overall"]["rmse"]),
-                number(paper[part]["rmse"]),
-                number(own[part]["overall"]["nrmse"]),
-                number(paper[part]["nrmse"]),
-            )
+        (
+            {
+                "years": part,
+                "RMSE": own[part]["overall"]["rmse"],
+                "RMSE of the paper": metrics["paper"][part]["rmse"],
+                "NRMSE": own[part]["overall"]["nrmse"],
+                "NRMSE of the paper": metrics["paper"][part]["nrmse"],
+            }
             for part in ("training", "validation")
         ),
     )
 
 
-def training_table(metrics: Metrics) -> Table:
+def _training_table(metrics: Metrics) -> Table:
     """Agreement of the methods on the training years."""
-    return Table(
-        caption="The same for the training years; the methods were fitted to the days on the "
-        "stride of the windows, about every tenth.",
-        columns=("inputs", "regressor", *_AGREEMENT.values()),
-        rows=tuple(
-            (*one["label"], *_agreement(one[TEMPORAL_HOLDOUT]["training"]["overall"]))
+    return Table.of(
+        "The same for the training years; the methods were fitted to the days on the stride of "
+        "the windows, about every tenth.",
+        (
+            _method(one) | _agreement(one[TEMPORAL_HOLDOUT]["training"]["overall"])
             for one in metrics["methods"].values()
         ),
         words=2,
