@@ -12,6 +12,8 @@ context: an encoder that has to find both in the same dimensions gives one of th
 
 from __future__ import annotations
 
+from typing import cast
+
 import torch
 from torch import Tensor, nn
 
@@ -340,7 +342,9 @@ class SensorEncoder(nn.Module):
         else:
             bias = torch.zeros_like(used, dtype=apart.dtype).masked_fill(~used, -torch.inf)
             for layer in self.layers:
-                centre = layer.fused(centre, apart, scale, self.token_norm, bias[..., None])
+                centre = cast(CentreAttention, layer).fused(
+                    centre, apart, scale, self.token_norm, bias[..., None]
+                )
         return torch.cat([components[:, middle], self.bottleneck(centre).float()], dim=-1)
 
     def forward(self, values: Tensor, valid: Tensor, days: Tensor) -> Tensor:
