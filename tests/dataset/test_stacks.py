@@ -1,61 +1,129 @@
-"""Cubes mapped from files are those in memory, written once and whole."""
+"""Scaling of cubes; cubes mapped from files are those in memory, written once and whole."""
 
+import json
 import pickle
 
 import numpy as np
 import pytest
+from made_cubes import write_made_cube
 
-from pipeline_lib.cubes import CLEAR, Grid, make_cube, write_cube
-from pipeline_lib.dataset import Normalisation, load_stack, stacks
+from pipeline_lib.config import SENTINEL_1, Split
+from pipeline_lib.cubes import CLEAR, THICK_CLOUD
+from pipeline_lib.dataset import (
+    Normalisation,
+    fit_normalisation,
+    load_stack,
+    stacks,
+    write_split,
+)
 from pipeline_lib.errors import UserError
 
 SCALING = Normalisation(("vv", "vh"), np.float32([0, 0]), np.float32([1, 3]))
-ARRAYS = ("values", "valid", "days")
 
 
 @pytest.fixture
-def paths(tmp_path):
-    """Two cubes of different sizes."""
+def cubes(tmp_path):
+    """One training and one test cube; invalid pixels and the test cube hold absurd values."""
     rng = np.random.default_rng(0)
-    found = []
-    for name, count, size in (("a", 3, 5), ("b", 2, 8)):
-        found.append(tmp_path / f"{name}.zarr.zip")
-        cube = make_cube(
-            values=rng.random((count, 2, size, size), np.float32),
-            mask=np.where(rng.random((count, size, size)) < 0.8, CLEAR, 4).astype(np.uint8),
-            times=np.datetime64("2020-01-01") + 6 * np.arange(count).astype("timedelta64[D]"),
-            bands=SCALING.bands,
-            grid=Grid(32631, 600000, 5600000, 10, size, size),
-            quantity="backscatter",
-            frames={},
-            attributes={},
+    values = rng.random((4, 2, 12, 12)) * [[[[1.0]], [[3.0]]]]
+    mask = np.full((4, 12, 12), CLEAR)
+    mask[:, :4] = THICK_CLOUD
+    values[:, :, :4] = 1e6
+    values[:, 1, 4] = np.nan
+    paths = [
+        write_made_cube(tmp_path / "a.zarr.zip", values, mask, SENTINEL_1),
+        write_made_cube(tmp_path / "b.zarr.zip", values[:3] * 100, mask[:3], SENTINEL_1),
+    ]
+    rows = [
+        {"cube": name, "site": name, "land_cover": "x", "split": split}
+        for name, split in (("a", "training"), ("b", "test"))
+    ]
+    table = tmp_path / "split.csv"
+    write_split(sites=None, own=rows, split=Split(), seed=0, output=table)
+
+    def fit(chosen=paths):
+        output = tmp_path / "normalisation.json"
+        fit_normalisation(
+            cubes=chosen,
+            split_table=table,
+            bands=("vv", "vh"),
+            quantiles=(0.1, 0.9),
+            output=output,
         )
-        write_cube(cube, found[-1])
-    return found
+        return Normalisation.read(output)
+
+    return paths, fit, values[:, :, 5:]
 
 
-def assert_same(found, expected):
-    assert [cube.name for cube in found] == [cube.name for cube in expected]
-    for one, other in zip(found, expected, strict=True):
-        for name in ARRAYS:
+def test_bounds_are_quantiles_of_valid_training_pixels(cubes):
+    _, fit, valid = cubes
+    lower, upper = np.quantile(valid, (0.1, 0.9), axis=(0, 2, 3))
+    np.testing.assert_allclose(fit().lower, lower, rtol=1e-5)
+    np.testing.assert_allclose(fit().upper, upper, rtol=1e-5)
+
+
+def test_scaling_is_linear_and_clipped_and_kept_exactly():
+    scaling = Normalisation(("a", "b"), np.float32([0.0, 1.0]), np.float32([2.0, 5.0]))
+    values = np.float32([[-1, 0, 1, 2, 9], [1, 2, 3, 5, np.nan]])[:, None]
+    scaled = scaling.apply(values)[:, 0]
+    np.testing.assert_allclose(scaled, [[0, 0, 0.5, 1, 1], [0, 0.25, 0.5, 1, np.nan]])
+    again = Normalisation.from_json(json.loads(json.dumps(scaling.to_json())))
+    assert again.bands == scaling.bands and np.array_equal(again.upper, scaling.upper)
+
+
+def test_stack_holds_scaled_values_and_zero_where_invalid(cubes):
+    paths, _, valid = cubes
+    (cube,) = load_stack(paths[:1], SCALING)
+    assert not cube.valid[:, :5].any() and cube.valid[:, 5:].all()
+    assert not cube.values[:, :, :5].any()
+    bounds = np.array([1, 3])[:, None, None]
+    np.testing.assert_allclose(cube.values[:, :, 5:] / 65535 * bounds, valid, atol=3e-5)
+    assert cube.name == "a" and np.array_equal(np.diff(cube.days), [6, 6, 6])
+
+
+def test_permuted_bands_constant_bands_and_no_training_cube_are_refused(cubes, tmp_path):
+    paths, fit, _ = cubes
+    permuted = Normalisation(("vh", "vv"), SCALING.lower, SCALING.upper)
+    with pytest.raises(UserError, match=r"vv vh, but vh vv"):
+        load_stack(paths, permuted)
+    with pytest.raises(UserError, match="no training cube"):
+        fit(paths[1:])
+    write_made_cube(paths[0], np.zeros((1, 2, 8, 8)), np.full((1, 8, 8), CLEAR), SENTINEL_1)
+    with pytest.raises(UserError, match="vv, vh has one value"):
+        fit()
+    assert not (tmp_path / "normalisation.json").exists()
+
+
+@pytest.mark.parametrize("text", ["{}", "[1]", '{"bands": ["a"], "lower": [1], "upper": [0]}'])
+def test_broken_file_is_refused_by_name(tmp_path, text):
+    path = tmp_path / "normalisation.json"
+    path.write_text(text)
+    with pytest.raises(UserError, match=r"normalisation\.json"):
+        Normalisation.read(path)
+
+
+def assert_same(mapped, expected):
+    assert [cube.name for cube in mapped] == [cube.name for cube in expected]
+    for one, other in zip(mapped, expected, strict=True):
+        for name in ("values", "valid", "days"):
             array = getattr(one, name)
             assert array.dtype == getattr(other, name).dtype
             np.testing.assert_array_equal(array, getattr(other, name))
 
 
-def test_mapped_cubes_are_those_in_memory_also_in_another_process(paths, tmp_path):
-    expected = load_stack(paths, SCALING)
-    mapped = load_stack(paths, SCALING, tmp_path / "stack")
+def test_mapped_cubes_are_those_in_memory_also_in_another_process(cubes, tmp_path):
+    expected = load_stack(cubes[0], SCALING)
+    mapped = load_stack(cubes[0], SCALING, tmp_path / "stack")
     assert_same(mapped, expected)
     sent = pickle.dumps(mapped)
-    assert len(sent) < mapped[0].values.nbytes, "the place is sent, not the numbers"
+    assert len(sent) < mapped[0].values.nbytes, "the place is sent, not the arrays"
     assert_same(pickle.loads(sent), expected)
     assert_same(pickle.loads(pickle.dumps(expected)), expected)
     assert load_stack([], SCALING, tmp_path / "none") == []
 
 
-def test_mapped_cubes_are_written_once_for_the_same_cubes_and_scaling(paths, tmp_path, monkeypatch):
-    folder = tmp_path / "stack"
+def test_mapped_cubes_are_written_once_for_the_same_cubes_and_scaling(cubes, tmp_path, monkeypatch):
+    paths, folder = cubes[0], tmp_path / "stack"
     load_stack(paths, SCALING, folder)
     with monkeypatch.context() as patch:
         patch.setattr(stacks, "_pack", None)
@@ -67,8 +135,8 @@ def test_mapped_cubes_are_written_once_for_the_same_cubes_and_scaling(paths, tmp
     assert_same(load_stack(paths, SCALING, folder), load_stack(paths, SCALING))
 
 
-def test_killed_while_writing_leaves_nothing(paths, tmp_path, monkeypatch):
-    folder = tmp_path / "stack"
+def test_killed_while_writing_leaves_nothing(cubes, tmp_path, monkeypatch):
+    paths, folder = cubes[0], tmp_path / "stack"
     original = stacks._pack
 
     def killed(path, normalisation):
@@ -76,15 +144,9 @@ def test_killed_while_writing_leaves_nothing(paths, tmp_path, monkeypatch):
             raise KeyboardInterrupt
         return original(path, normalisation)
 
-    monkeypatch.setattr(stacks, "_pack", killed)
-    with pytest.raises(KeyboardInterrupt):
-        load_stack(paths, SCALING, folder)
+    with monkeypatch.context() as patch:
+        patch.setattr(stacks, "_pack", killed)
+        with pytest.raises(KeyboardInterrupt):
+            load_stack(paths, SCALING, folder)
     assert not folder.exists()
-    monkeypatch.undo()
     assert_same(load_stack(paths, SCALING, folder), load_stack(paths, SCALING))
-
-
-@pytest.mark.parametrize("folder", [None, "stack"])
-def test_a_cube_that_is_not_there_is_named(tmp_path, folder):
-    with pytest.raises(UserError, match=r"absent\.zarr\.zip: no such cube"):
-        load_stack([tmp_path / "absent.zarr.zip"], SCALING, folder and tmp_path / folder)

@@ -9,7 +9,7 @@ from pipeline_lib.dataset.normalisation import (
     valid_pixels,
 )
 from pipeline_lib.dataset.samples import SampleIndex, Samples, SequenceIndex, cut_patches
-from pipeline_lib.dataset.split import read_split, split_sites, write_split
+from pipeline_lib.dataset.split import read_split, read_split_table, split_sites, write_split
 from pipeline_lib.dataset.stacks import CubeArrays, load_stack
 from pipeline_lib.dataset.windows import closest_frames, window_frames, window_step
 
@@ -27,6 +27,7 @@ __all__ = [
     "fit_normalisation",
     "load_stack",
     "read_split",
+    "read_split_table",
     "split_sites",
     "valid_pixels",
     "window_frames",

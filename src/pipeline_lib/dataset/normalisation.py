@@ -43,19 +43,8 @@ class Normalisation:
         scaled = (values - lower) / (upper - lower)
         return np.clip(scaled, 0.0, 1.0, out=scaled).astype(np.float32, copy=False)
 
-    def invert(self, scaled: NDArray[np.floating]) -> NDArray[np.float32]:
-        """Undo `apply` for ``(..., band, y, x)``, but for what was clipped."""
-        lower, upper = self.lower[:, None, None], self.upper[:, None, None]
-        return (lower + scaled * (upper - lower)).astype(np.float32, copy=False)
-
     def check_bands(self, bands: Sequence[str], where: str) -> None:
-        """Refuse bands of another name, number or order.
-
-        Raises
-        ------
-        UserError
-            Naming both lists.
-        """
+        """Raise UserError, naming both lists, if bands have other names, number or order."""
         if tuple(bands) != self.bands:
             shown = in_a_line(" ".join(bands))
             raise UserError(
@@ -73,13 +62,7 @@ class Normalisation:
 
     @classmethod
     def from_json(cls, content: Mapping[str, Any], where: str = "normalisation") -> Self:
-        """Read the content of `to_json`.
-
-        Raises
-        ------
-        UserError
-            If it is not such content.
-        """
+        """Normalisation from the content of `to_json`; raises UserError if it is not such."""
         try:
             bands = tuple(str(band) for band in content["bands"])
             lower = np.asarray(content["lower"], dtype=np.float32)
@@ -93,7 +76,7 @@ class Normalisation:
 
     @classmethod
     def read(cls, path: str | Path) -> Self:
-        """Read the file of `fit_normalisation`."""
+        """Normalisation from the file of `fit_normalisation`."""
         return cls.from_json(read_json(path), str(path))
 
 
@@ -122,7 +105,7 @@ def fit_normalisation(
     bands
         Of the sensor, in order.
     quantiles
-        That become 0 and 1.
+        They become 0 and 1.
     output
         JSON file.
 
@@ -169,10 +152,10 @@ def cubes_of(cubes: Sequence[Path], split_table: Path, split: str) -> list[Path]
 
 
 def check_cube_bands(cube: xr.Dataset, bands: Sequence[str], path: str | Path) -> None:
-    """Refuse a cube whose bands are not exactly ``bands``, in order."""
-    found = tuple(str(band) for band in cube["band"].values)
-    if found != tuple(bands):
+    """Raise UserError if the bands of a cube are not exactly ``bands``, in order."""
+    own = tuple(str(band) for band in cube["band"].values)
+    if own != tuple(bands):
         raise UserError(
-            f"{path}: has the bands {' '.join(found)}, but {' '.join(bands)} are needed, "
+            f"{path}: has the bands {' '.join(own)}, but {' '.join(bands)} are needed, "
             "in this order"
         )

@@ -69,20 +69,11 @@ class Samples:
 
 
 class SequenceIndex:
-    """All sequences of a stack, and random samples from them.
+    """All sequences of a stack of cubes, and random samples from them.
 
     A sequence is a run of frames at one patch. Of a cube with fewer frames than a sequence
     has, all frames make one sequence; a cube with fewer frames than a sample has none. Only
     sequences that have a valid centre pixel where the sample's middle frame can lie count.
-
-    Parameters
-    ----------
-    stack
-        The cubes.
-    sequence
-        Length and strides.
-    context
-        Size of a sample.
     """
 
     def __init__(self, stack: Several[CubeArrays], *, sequence: Sequence, context: Context) -> None:
@@ -115,19 +106,12 @@ class SequenceIndex:
         return np.stack([np.full(len(f), number), first[f], top[y], left[x]], axis=1)
 
     def draw(self, rng: np.random.Generator, count: int | None = None) -> SampleIndex:
-        """SampleIndex one sample from each sequence, in random order.
+        """Draw one sample from each sequence, in random order, at most ``count`` samples.
 
         The middle frame is valid at the centre pixel, and apart from that all choices of frames
         in their order are equally likely. A choice that spans more than
         ``sequence.max_span_days`` is drawn again, after some tries from frames ever closer to
         the middle one; where even neighbouring frames span more, the sequence is left out.
-
-        Parameters
-        ----------
-        rng
-            Source of randomness.
-        count
-            Most samples; none: one per sequence.
         """
         order = rng.permutation(len(self))[:count]
         frames = np.zeros((len(order), self.context.frames), np.int64)

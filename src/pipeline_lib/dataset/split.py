@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from pipeline_lib.config import Split
-from pipeline_lib.errors import UserError
+from pipeline_lib.errors import UserError, in_a_line
 from pipeline_lib.files import write_csv
 from pipeline_lib.seeds import generator
 
@@ -32,11 +32,9 @@ def split_sites(
     Parameters
     ----------
     rows
-        One per cube: ``cube``, ``site``, ``land_cover`` and, if preset, ``split``.
+        One per cube, in any order: ``cube``, ``site``, ``land_cover`` and, if preset, ``split``.
     split
         Shares of the sites.
-    seed
-        Seed of the order; the order of ``rows`` has no influence.
 
     Returns
     -------
@@ -46,7 +44,7 @@ def split_sites(
     Raises
     ------
     UserError
-        If the cubes of one site have different preset splits, or a cube is named twice.
+        If the cubes of one site have different preset splits, or a cube is listed twice.
     """
     cubes = [str(row["cube"]) for row in rows]
     if len(set(cubes)) < len(cubes):
@@ -130,22 +128,9 @@ def write_split(
 ) -> None:
     """Write the table of `split_sites` as CSV.
 
-    Parameters
-    ----------
-    sites
-        Table of drawn sites with the columns ``cube``, ``site`` and ``land_cover``; none: none
-        were drawn.
-    own
-        Further rows, as `split_sites` takes them: the cubes that the user brings.
-    split, seed
-        As in `split_sites`.
-    output
-        CSV file.
-
-    Raises
-    ------
-    UserError
-        If there is no cube, the site table lacks a column, or as `split_sites`.
+    ``sites`` is the table of drawn sites with the columns ``cube``, ``site`` and ``land_cover``,
+    or None; ``own`` are the rows of the user's cubes. Raises UserError if there is no cube, a
+    column is missing, or as `split_sites`.
     """
     rows = [*(_read_table(sites, COLUMNS[:3]) if sites is not None else ()), *own]
     if not rows:
@@ -153,27 +138,25 @@ def write_split(
     write_csv(output, split_sites(rows, split=split, seed=seed))
 
 
-def read_split(path: str | Path) -> dict[str, str]:
-    """Split of each cube, from the file of `write_split`.
+def read_split_table(path: str | Path) -> list[dict[str, str]]:
+    """Rows of the file of `write_split`: ``cube``, ``site``, ``land_cover``, ``split``."""
+    return _read_table(Path(path), COLUMNS)
 
-    Raises
-    ------
-    UserError
-        If the file is absent or is not such a table.
-    """
-    return {row["cube"]: row["split"] for row in _read_table(Path(path), COLUMNS)}
+
+def read_split(path: str | Path) -> dict[str, str]:
+    """Split of each cube, from the file of `write_split`."""
+    return {row["cube"]: row["split"] for row in read_split_table(path)}
 
 
 def _read_table(path: Path, columns: Sequence[str]) -> list[dict[str, str]]:
+    """Rows of a CSV table; raises UserError if it is none or has not these columns."""
     try:
         with path.open(newline="") as handle:
             reader = csv.DictReader(handle)
             rows = list(reader)
-    except FileNotFoundError:
-        raise UserError(f"{path}: no such table") from None
-    except (csv.Error, UnicodeDecodeError) as error:
-        raise UserError(f"{path}: not a CSV table; delete it and run again") from error
+    except (OSError, csv.Error, UnicodeDecodeError) as error:
+        raise UserError(f"{path}: not a CSV table ({in_a_line(error)})") from error
     missing = sorted(set(columns) - set(reader.fieldnames or ()))
     if missing:
-        raise UserError(f"{path}: lacks the columns {', '.join(missing)}; delete it and run again")
+        raise UserError(f"{path}: the columns {', '.join(missing)} are missing")
     return rows

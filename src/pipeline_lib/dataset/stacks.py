@@ -33,8 +33,6 @@ class CubeArrays:
 
     Parameters
     ----------
-    name
-        Name of the cube.
     values
         ``(time, band, y, x)``, uint16: scaled values in steps of `QUANTUM`; 0 where invalid.
     valid
@@ -42,8 +40,8 @@ class CubeArrays:
     days
         ``(time,)``, int64: days since 1970-01-01.
     place
-        Folder of the files that the arrays are mapped from, and the cube's number there; none:
-        they are in memory. Another process gets the place of a mapped cube, not its numbers.
+        Folder of the files that the arrays are mapped from, and the cube's number there; None:
+        they are in memory. Another process gets the place of a mapped cube, not its arrays.
     """
 
     name: str
@@ -61,23 +59,11 @@ class CubeArrays:
 def load_stack(
     paths: Sequence[Path], normalisation: Normalisation, folder: Path | None = None
 ) -> list[CubeArrays]:
-    """Read cubes, scaled to 0..1.
+    """One sensor's cubes, scaled to 0..1, in memory or mapped from a folder.
 
-    Parameters
-    ----------
-    paths
-        Files of one sensor's cubes.
-    normalisation
-        Their scaling.
-    folder
-        Where the arrays are kept and mapped from, so that they need not fit in memory and
-        several processes share them; if it holds those of the same cubes and scaling, they are
-        used again. None: the arrays are in memory.
-
-    Raises
-    ------
-    UserError
-        If a cube is unreadable or has other bands than the normalisation.
+    Mapped arrays need not fit in memory, and several processes share them. A folder that holds
+    those of the same cubes and scaling is used again. Raises UserError if a cube is unreadable or
+    has other bands than the normalisation.
     """
     if folder is None or not paths:
         return [_pack(path, normalisation) for path in paths]

@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 def window_frames(
     count: int, centre: int, frames: int, step: int
 ) -> tuple[NDArray[np.int64], NDArray[np.bool_]]:
-    """Frames of the window around one frame of a record.
+    """Indices of the frames of the window around one frame of a record, and which are present.
 
     Parameters
     ----------
@@ -41,22 +41,11 @@ def window_step(sequence_frames: int, frames: int) -> int:
 def closest_frames(
     days: NDArray[np.integer], day: int, valid: NDArray[np.bool_]
 ) -> tuple[NDArray[np.intp], NDArray[np.bool_]]:
-    """The frame closest in time to a day among those that are valid, pixel by pixel.
+    """For each pixel the valid frame closest in time to a day, the earlier of two equally close.
 
-    Parameters
-    ----------
-    days
-        ``(time,)``, of the frames.
-    day
-        The day.
-    valid
-        ``(time, pixel)``.
-
-    Returns
-    -------
-    frame, found
-        ``(pixel,)`` each: index of the frame, the earlier of two equally close ones, and
-        whether there is a valid one. Where there is none, the index is the closest frame's.
+    Days ``(time,)`` and validity ``(time, pixel)`` of the frames give the index of the frame and
+    whether there is a valid one, ``(pixel,)`` each. Where there is none, the index is the closest
+    frame's.
     """
     order = np.argsort(np.abs(np.asarray(days, dtype=np.int64) - day), kind="stable")
     first = valid[order].argmax(axis=0)

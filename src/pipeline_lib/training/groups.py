@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import csv
 import math
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
@@ -13,7 +12,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from pipeline_lib.dataset import SampleIndex, SequenceIndex, read_split
+from pipeline_lib.dataset import SampleIndex, SequenceIndex, read_split_table
 from pipeline_lib.training.data import Batch, SampleDataset
 from pipeline_lib.training.tasks import CRITERION, Task
 
@@ -58,9 +57,7 @@ def season_of(days: NDArray[np.int64]) -> NDArray[np.str_]:
 
 def land_cover_of(split_table: Path) -> dict[str, str]:
     """Land-cover class of each cube, from the file of `dataset.write_split`."""
-    read_split(split_table)
-    with Path(split_table).open(newline="") as handle:
-        return {row["cube"]: row["land_cover"] for row in csv.DictReader(handle)}
+    return {row["cube"]: row["land_cover"] for row in read_split_table(split_table)}
 
 
 def choose(
