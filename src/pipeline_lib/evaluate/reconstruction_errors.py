@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from sklearn.decomposition import PCA
 from torch import Tensor
 
 from pipeline_lib.dataset import SampleIndex
@@ -41,9 +42,9 @@ def encoder_evaluation(
 
     A baseline knows one spectrum and nothing around it: its reconstruction of a sample is that
     spectrum at every pixel of every frame, measured by the same functions as the model's.
-    ``nearest_date`` is the centre pixel in the sample's other frame closest in time where it is
-    valid, ``adjacent_pixel`` a valid direct neighbour in the centre's frame, and ``pca_<n>``
-    the centre's spectrum itself, given back from its first n principal components.
+    ``nearest_date`` is the target pixel in the sample's other frame closest in time where it is
+    valid, ``adjacent_pixel`` a valid direct neighbour in the centre frame, and ``pca_<n>``
+    the target pixel's spectrum itself, from its first n principal components.
 
     Parameters
     ----------
@@ -59,7 +60,7 @@ def encoder_evaluation(
     land_cover
         Class of each cube.
     seed, max_samples
-        They and the cubes decide which samples are drawn.
+        Decide, with the cubes, which samples are drawn.
 
     Returns
     -------
@@ -79,7 +80,6 @@ def encoder_evaluation(
     drawn = dataset.draw(generator(seed, "evaluation"), None, f"evaluation of {trained.name}")
     chosen = choose(drawn, dataset.index, land_cover, max_samples)
     task = _task(trained)
-    mean, axes = principal_components(spectra)
 
     def repeated(
         spectrum: Callable[[SensorBatch], Tensor],
@@ -91,7 +91,8 @@ def encoder_evaluation(
         return terms
 
     def projected(count: int) -> Callable[[SensorBatch], Tensor]:
-        return lambda batch: _project(centre_of(batch.values), mean, axes[:count])
+        fitted = PCA(min(count, *spectra.shape), svd_solver="full").fit(spectra)
+        return lambda batch: _project(centre_of(batch.values), fitted)
 
     methods: dict[str, Callable[[Batch], dict[str, Tensor]]] = {
         "model": task,
@@ -105,13 +106,7 @@ def encoder_evaluation(
 def centre_spectra(
     trained: TrainedEncoder, cubes: Sequence[Path], *, seed: int, max_samples: int | None
 ) -> Spectra:
-    """Scaled spectra ``(sample, band)`` at the centres of samples drawn from some cubes.
-
-    Raises
-    ------
-    UserError
-        If no sample can be drawn.
-    """
+    """Scaled spectra ``(sample, band)`` of the target pixels of samples drawn from some cubes."""
     dataset = SensorDataset.of(trained, cubes)
     rng = generator(seed, "evaluation")
     drawn = dataset.draw(rng, max_samples, f"principal components of {trained.name}")
@@ -131,20 +126,12 @@ def fusion_evaluation(
     """Errors of the reconstructions from fused embeddings, and of two baselines.
 
     The baselines, on the same samples: ``encoder_alone``, a sensor by its own encoder and
-    decoder, and ``pca_<n>``, the stacked centre spectra of all sensors from as many principal
-    components as an embedding has numbers, where all sensors are present. As in
-    `encoder_evaluation`, the latter knows nothing but the centre.
+    decoder, and ``pca_<n>``, the stacked target spectra of all sensors from as many principal
+    components as an embedding has dimensions, where all sensors are present. As in
+    `encoder_evaluation`, the latter knows nothing but the target pixel.
 
-    Parameters
-    ----------
-    trained, encoders
-        The fusion and its encoders, by sensor.
-    cubes
-        Sensor -> files of its cubes.
-    spectra
-        Stacked spectra that the components are fitted on: `joint_spectra` of the training cubes.
-    land_cover, seed, max_samples
-        As in `encoder_evaluation`.
+    ``cubes`` are the files of each sensor, ``spectra`` the `joint_spectra` of the training cubes;
+    the rest is as in `encoder_evaluation`.
 
     Returns
     -------
@@ -152,8 +139,7 @@ def fusion_evaluation(
         As of `encoder_evaluation`, with one more level below ``model`` and below each baseline:
         the sensor, over those of the samples that have it. Further ``absence`` -> sensor other
         than the reference, or, if there are several, all of them -> one of `ABSENCES` -> sensor ->
-        metric -> mean: what the model gives back where that sensor is left out, over samples
-        that have it.
+        metric -> mean: the model's errors where that sensor is left out, over samples that have it.
 
     Raises
     ------
@@ -174,8 +160,8 @@ def fusion_evaluation(
     }
     count = trained.block.embedding_dim
     if count < spectra.shape[1] and count <= len(spectra):
-        mean, axes = principal_components(spectra)
-        methods[f"pca_{count}"] = lambda batch: _joint(tasks, batch, mean, axes[:count])
+        fitted = PCA(min(count, *spectra.shape), svd_solver="full").fit(spectra)
+        methods[f"pca_{count}"] = lambda batch: _joint(tasks, batch, fitted)
     several = _left_out(dataset)
     gaps = {label: _without(model, names) for label, names in several.items()}
     errors = measure(dataset.loader(chosen.drawn), methods | gaps)
@@ -235,13 +221,7 @@ def joint_spectra(
     seed: int,
     max_samples: int | None,
 ) -> Spectra:
-    """Scaled centre spectra of all sensors side by side, of samples where all are present.
-
-    Raises
-    ------
-    UserError
-        If no sample can be drawn.
-    """
+    """Scaled target spectra of all sensors side by side, of samples where all are present."""
     dataset = fusion_dataset(trained, encoders, cubes)
     where = "principal components of all sensors"
     drawn = dataset.draw(generator(seed, "evaluation"), max_samples, where)
@@ -328,16 +308,10 @@ def _by_sensor(found: Mapping[str, float], sensors: Iterable[str]) -> dict[str, 
     }
 
 
-def principal_components(spectra: Spectra) -> tuple[Tensor, Tensor]:
-    """Mean ``(band,)`` and principal axes ``(axis, band)``, the strongest first."""
-    mean = spectra.mean(axis=0)
-    axes = np.linalg.svd(spectra - mean, full_matrices=False)[2]
-    return torch.from_numpy(mean), torch.from_numpy(axes)
-
-
-def _project(spectra: Tensor, mean: Tensor, axes: Tensor) -> Tensor:
-    apart = spectra.double() - mean
-    return (mean + apart @ axes.T @ axes).float()
+def _project(spectra: Tensor, fitted: PCA) -> Tensor:
+    """Spectra ``(B, C)`` from their principal components."""
+    components = fitted.transform(spectra.double().numpy())
+    return torch.from_numpy(fitted.inverse_transform(components)).float()
 
 
 def _alone(tasks: Mapping[str, EncoderTask], batch: Batch) -> dict[str, Tensor]:
@@ -356,12 +330,10 @@ def _alone(tasks: Mapping[str, EncoderTask], batch: Batch) -> dict[str, Tensor]:
     return terms
 
 
-def _joint(
-    tasks: Mapping[str, EncoderTask], batch: Batch, mean: Tensor, axes: Tensor
-) -> dict[str, Tensor]:
+def _joint(tasks: Mapping[str, EncoderTask], batch: Batch, fitted: PCA) -> dict[str, Tensor]:
     """Errors of principal components of all sensors' centres, NaN where one is absent."""
     stacked, everywhere = _stacked(batch, list(tasks))
-    guess = _project(stacked, mean, axes).masked_fill(~everywhere[:, None], torch.nan)
+    guess = _project(stacked, fitted).masked_fill(~everywhere[:, None], torch.nan)
     sizes = [batch.sensors[sensor].values.shape[2] for sensor in tasks]
     terms: dict[str, Tensor] = {}
     for (sensor, task), part in zip(tasks.items(), torch.split(guess, sizes, dim=1), strict=True):
