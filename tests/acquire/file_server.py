@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import re
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from email.message import Message
@@ -201,3 +201,37 @@ class FileServer:
         self._stop.set()
         self._server.shutdown()
         self._server.server_close()
+
+
+def write_api(
+    folder: Path,
+    url: str,
+    collection: str,
+    items: Sequence[Any],
+    *,
+    search: str = "",
+    then: str = "",
+) -> None:
+    """Write a STAC API of static files to ``folder/api``, for a server whose address is ``url``.
+
+    Its search is at ``search``, by default in it, and its page of items links to ``then``.
+    """
+    api = f"{url}/api"
+    stac = {"stac_version": "1.0.0", "description": "static"}
+    parts = ("core", "item-search", "collections")
+    links = [{"rel": "root", "href": api}, {"rel": "data", "href": f"{api}/collections"}]
+    found = {"rel": "search", "href": search or f"{api}/search", "type": "application/geo+json"}
+    landing = stac | {
+        "type": "Catalog",
+        "id": "api",
+        "conformsTo": [f"https://api.stacspec.org/v1.0.0/{part}" for part in parts],
+        "links": [*links, found | {"method": "POST"}, found | {"method": "GET"}],
+    }
+    extent = {"spatial": {"bbox": [[-180, -90, 180, 90]]}, "temporal": {"interval": [[None, None]]}}
+    about = stac | {"type": "Collection", "id": collection, "license": "proprietary", "links": []}
+    following = [{"rel": "next", "href": then, "method": "GET"}] if then else []
+    page = {"type": "FeatureCollection", "features": list(items), "links": following}
+    pages = {"": landing, "search": page, f"collections/{collection}": about | {"extent": extent}}
+    for path, content in pages.items():
+        (folder / "api" / path).mkdir(parents=True, exist_ok=True)
+        (folder / "api" / path / "index.json").write_text(json.dumps(content))

@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 import pytest
 import xarray as xr
-from file_server import BLOB_HOST, TOKEN_PATH, Answer, Fault, FileServer
+from file_server import BLOB_HOST, TOKEN_PATH, Answer, Fault, FileServer, write_api
 from scenes import Archive, write_raster
 
 from pipeline_lib.config import SensorSource
@@ -276,45 +276,12 @@ CATALOG_CASES = {
 }
 
 
-def write_api(world: World) -> None:
-    """A STAC API of static files: one landing page, one collection, one page of items."""
-    url = f"{world.server.url}/api"
-    geojson = {"type": "application/geo+json", "method": "POST"}
-    search = {"rel": "search", "href": f"{url}/search"} | geojson
-    data = {"rel": "data", "href": f"{url}/collections"}
-    conforms = [f"https://api.stacspec.org/v1.0.0/{part}" for part in ("core", "item-search")]
-    landing = {
-        "type": "Catalog",
-        "stac_version": "1.0.0",
-        "id": "api",
-        "description": "static",
-        "conformsTo": [*conforms, "https://api.stacspec.org/v1.0.0/collections"],
-        "links": [{"rel": "root", "href": url}, search, data],
-    }
-    extent = {"spatial": {"bbox": [[-180, -90, 180, 90]]}, "temporal": {"interval": [[None, None]]}}
-    collection = {
-        "type": "Collection",
-        "stac_version": "1.0.0",
-        "id": SENSOR.collection,
-        "description": "static",
-        "license": "proprietary",
-        "extent": extent,
-        "links": [],
-    }
-    items = {"type": "FeatureCollection", "features": world.archive.items, "links": []}
-    folder = world.archive.folder / "api"
-    pages = {"": landing, "search": items, f"collections/{SENSOR.collection}": collection}
-    for path, content in pages.items():
-        (folder / path).mkdir(parents=True, exist_ok=True)
-        (folder / path / "index.json").write_text(json.dumps(content))
-
-
 @pytest.mark.parametrize("name", parameters(CATALOG_CASES))
 def test_a_search_ends_with_all_items_or_in_one_line(
     world: World, name: str, tmp_path: Path
 ) -> None:
     case, output = CATALOG_CASES[name], tmp_path / "items.json"
-    write_api(world)
+    write_api(world.archive.folder, world.server.url, SENSOR.collection, world.archive.items)
     world.server.faults = case.faults(world)
     how: dict[str, Any] = {"source": f"{world.server.url}/api", **IMPATIENT}
     begin = time.monotonic()

@@ -12,7 +12,7 @@ from types import SimpleNamespace
 from typing import Any
 
 import pytest
-from file_server import BLOB_HOST, TOKEN_PATH, Answer, Fault, FileServer
+from file_server import BLOB_HOST, TOKEN_PATH, Answer, Fault, FileServer, write_api
 from hypothesis import given
 from hypothesis import strategies as st
 from scenes import Archive, granule_metadata
@@ -267,44 +267,25 @@ def test_an_api_that_leads_to_a_file_or_never_ends_is_refused(
     secret.write_text(json.dumps({"features": [item()]}))
     with FileServer(tmp_path) as server:
         api = f"{server.url}/api"
-        conforms = [f"https://api.stacspec.org/v1.0.0/{part}" for part in ("core", "item-search")]
-        landing = {"type": "Catalog", "stac_version": "1.0.0", "id": "a", "description": "a"}
-        landing["conformsTo"] = conforms
         catalog = Catalog(source=api, signing="none", retries=0, timeout_s=5)
-        (tmp_path / "api" / "search").mkdir(parents=True)
-        for href, told in (
+        for search_at, told in (
             (secret.as_uri(), "which is no address"),
             (f"{api}/search", "more than 5 pages"),
         ):
-            links = [{"rel": "root", "href": api}]
-            links.append({"rel": "search", "href": href, "type": "application/geo+json"})
-            (tmp_path / "api" / "index.json").write_text(json.dumps(landing | {"links": links}))
-            again = {"rel": "next", "href": f"{api}/search", "method": "GET"}
-            page = {"type": "FeatureCollection", "features": [item()], "links": [again]}
-            (tmp_path / "api" / "search" / "index.json").write_text(json.dumps(page))
+            more = {"search": search_at, "then": f"{api}/search"}
+            write_api(tmp_path, server.url, SENSOR.collection, [item()], **more)
             with pytest.raises(UserError, match=told) as caught:
                 search(catalog, "sentinel-2-l2a", (10, 45, 12, 47), *YEAR)
             assert "\n" not in str(caught.value)
 
 
-def a_landing_page(answer: Answer) -> None:
-    content = {"type": "Catalog", "stac_version": "1.0.0", "id": "a", "description": "a"}
-    answer.content = json.dumps(content | {"links": []}).encode()
-    answer.file()
-
-
-def an_item(answer: Answer) -> None:
-    answer.content = json.dumps(item(type="Feature", stac_version="1.0.0")).encode()
-    answer.file()
-
-
-@pytest.mark.parametrize("page", [a_landing_page, an_item])
-def test_an_api_that_is_none_is_refused_in_one_line(
-    tmp_path: Path, page: Callable[[Answer], None]
-) -> None:
+@pytest.mark.parametrize("kind", ["Catalog", "Feature"])
+def test_an_api_that_is_none_is_refused_in_one_line(tmp_path: Path, kind: str) -> None:
     """pystac-client raises a warning as an error, and errors of a dozen kinds."""
+    page = {"stac_version": "1.0.0", "description": "a", "links": []}
+    (tmp_path / "index.json").write_text(json.dumps(page | item(type=kind)))
     with FileServer(tmp_path) as server:
-        server.faults = [Fault(".", page)]
+        server.faults = [Fault("/.+", lambda it: it.status(404))]
         catalog = Catalog(source=server.url, signing="none", retries=0, timeout_s=5)
         with pytest.raises(UserError, match=r"failed \(.*\); check that") as caught:
             search(catalog, "sentinel-2-l2a", (10, 45, 12, 47), *YEAR)
