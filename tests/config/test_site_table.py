@@ -46,8 +46,6 @@ def write(path: Path, rows: list[dict[str, Any]], crs: int | None = 4326) -> Pat
 
 @pytest.mark.parametrize("name", ["a.csv", "a.gpkg", "a.geojson", "a.parquet"])
 def test_every_format_gives_the_same_rows(name: str, tmp_path: Path) -> None:
-    if name.endswith("parquet"):
-        pytest.importorskip("pyarrow")
     file = write(tmp_path / name, [row | {"comment": "mine"} for row in ROWS])
     assert read_site_table(file) == TEXT
 
