@@ -23,7 +23,7 @@ def command(root: Path, folder: Path, *arguments: str) -> list[str]:
 def snakemake(root: Path, folder: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
     """Run Snakemake in a folder of its own."""
     return subprocess.run(
-        command(root, folder, *arguments), capture_output=True, text=True, check=False, timeout=900
+        command(root, folder, *arguments), capture_output=True, text=True, check=False, timeout=1800
     )
 
 
