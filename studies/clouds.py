@@ -18,7 +18,6 @@ import numpy as np
 import xarray as xr
 from matplotlib.axes import Axes
 from matplotlib.colors import BoundaryNorm, ListedColormap
-from matplotlib.figure import Figure
 from matplotlib.patches import Patch
 from measure import show
 from numpy.typing import NDArray
@@ -47,12 +46,12 @@ VEIL_BINS = (CIRRUS_FROM, 0.25, 0.5, np.inf)
 SHADE_BINS = (SHADOW_FROM, 0.65, 0.8, 1.0)
 """Edges of classes of optical thickness, and of the share of the sun that a shadow takes."""
 COMPANY = 0.2
-"""Share of thick cloud in the window from which a veil counts as lying beside it."""
+"""Fraction of thick cloud in the window from which a veil counts as lying beside it."""
 
 STAND_INS = {"B01": "B02", "B09": "B8A"}
-"""Bands that the Tervuren file lacks, and what the network is shown in their place."""
+"""Bands missing in the Tervuren file, and the bands that replace them."""
 OTHER_STAND_INS = {"B01": ("B02", 0.9), "B09": ("B8A", 0.8)}
-"""As plausible, for how much the mask hangs on them."""
+"""As plausible; they show how much the mask depends on the replacement."""
 
 SOUTH_TYROL_DATES = ("2022-06-02", "2022-06-05", "2022-06-10", "2022-06-17")
 TERVUREN_DATES = ("2022-01-11", "2022-02-11", "2022-05-01", "2022-07-11", "2022-11-11")
@@ -65,10 +64,10 @@ Mask = NDArray[np.uint8]
 
 @dataclass
 class Tally:
-    """Pixels by true and called class, and how much of each kind of trouble was found.
+    """Pixels by true and predicted class, and by kind and thickness of what covers them.
 
-    ``bins`` holds, per kind and thickness, the pixels, how many were called not clear, how many
-    were called by the right name, and the sum of what the cloud added to B02.
+    ``bins`` holds, per kind and thickness: pixels, those predicted not clear, those predicted
+    right, and the sum of what the cloud added to B02.
     """
 
     confusion: NDArray[np.int64] = field(default_factory=lambda: np.zeros((4, 4), dtype=np.int64))
@@ -169,7 +168,7 @@ def binary_rows(tallies: dict[str, Tally]) -> list[dict[str, Any]]:
         rows.append(
             {
                 "mask": source,
-                "contamination_found": share(dirty - table[1:, CLEAR].sum(), dirty),
+                "contamination_detected": share(dirty - table[1:, CLEAR].sum(), dirty),
                 "clear_lost": share(table[CLEAR, 1:].sum(), table[CLEAR].sum()),
                 "contaminated_among_called_clear": share(table[1:, CLEAR].sum(), called_clear),
                 "thick_among_called_clear": share(table[THICK_CLOUD, CLEAR], called_clear),
@@ -181,7 +180,7 @@ def binary_rows(tallies: dict[str, Tally]) -> list[dict[str, Any]]:
 
 
 def thickness_rows(tallies: dict[str, Tally]) -> list[dict[str, Any]]:
-    """What was found of thin clouds, veils and shadows, by how thick or deep they are."""
+    """Detection of thin clouds, veils and shadows, by thickness."""
     rows = []
     for name, first in tallies[SOURCES[0]].bins.items():
         if not first[0]:
@@ -218,7 +217,7 @@ def measure_archive(demo: Demo, count: int) -> tuple[dict[str, Tally], int, int]
 def draw_archive(
     classes: Sequence[dict[str, Any]], thickness: Sequence[dict[str, Any]], output: Path
 ) -> None:
-    """Draw recall and precision per class, and what was found by thickness."""
+    """Draw recall and precision per class, and detection by thickness."""
     with drawing(output, width=9.6, height=3.6) as figure:
         axes = figure.subplots(1, 3, width_ratios=(1, 1, 1.7))
         place = np.arange(len(CLASSES))
@@ -241,14 +240,14 @@ def draw_archive(
         panel.invert_yaxis()
         panel.set_xlim(0, 1)
         panel.set_xlabel("called not clear, share of pixels")
-        panel.set_title("Found, by optical thickness or share of sun lost", loc="left")
+        panel.set_title("Detected, by optical thickness or share of sun lost", loc="left")
         panel.grid(axis="x")
         handles, labels = panel.get_legend_handles_labels()
         figure.legend(handles, labels, loc="outside lower left", ncols=2)
 
 
 def draw_south_tyrol(real: Path, output: Path) -> list[dict[str, Any]]:
-    """Draw a real scene beside the classes of its SCL; the network cannot be run on four bands."""
+    """Draw a real scene beside the classes of its SCL; four bands are too few for the network."""
     with xr.open_dataset(real / NETCDF_SOUTH_TYROL) as content:
         scene = content.sel(t=list(SOUTH_TYROL_DATES)).load()
     masks = mask_of_scene_classes(scene["SCL"].values)
@@ -360,7 +359,10 @@ def draw_rows(
             axes.set_title(title)
         for axes, title in zip(grid[2], lower_columns, strict=False) if lower_columns else ():
             axes.set_title(title)
-        legend_below(figure, caption)
+        names = ("clear", "thick cloud", "thin cloud", "shadow", "no data")
+        patches = [Patch(facecolor=c, label=n) for c, n in zip(MASK_COLOURS, names, strict=True)]
+        place = {"loc": "outside lower center", "ncols": 5}
+        figure.legend(handles=patches, title=caption, title_fontsize=8, **place)
     few_colours(output)
 
 
@@ -369,21 +371,11 @@ def draw_layer(axes: Axes, layer: NDArray[Any]) -> None:
     if layer.ndim == 3:
         axes.imshow(layer, interpolation="antialiased")
     else:
-        colours = ListedColormap(list(MASK_COLOURS))
-        bounds = BoundaryNorm(np.arange(6) - 0.5, 5)
-        axes.imshow(layer, cmap=colours, norm=bounds, interpolation="nearest")
+        norm = BoundaryNorm(np.arange(6) - 0.5, 5)
+        axes.imshow(layer, cmap=ListedColormap(MASK_COLOURS), norm=norm, interpolation="nearest")
     axes.set_xticks([])
     axes.set_yticks([])
     axes.spines[:].set_visible(False)
-
-
-def legend_below(figure: Figure, caption: str) -> None:
-    """Name the classes, and say what the picture cannot show."""
-    names = ("clear", "thick cloud", "thin cloud", "shadow", "no data")
-    patches = [Patch(facecolor=c, label=n) for c, n in zip(MASK_COLOURS, names, strict=True)]
-    figure.legend(
-        handles=patches, loc="outside lower center", ncols=5, title=caption, title_fontsize=8
-    )
 
 
 def few_colours(path: Path) -> None:

@@ -36,8 +36,8 @@ AUTHORS: dict[str, Any] = {
 VARIANTS: dict[str, dict[str, Any]] = {
     "dense": {},
     "patch": {"encoder": {"kind": "patch"}},
-    "dense, authors' loss, all numbers learned": {"encoder": {"components": 0}, "loss": AUTHORS},
-    "patch, authors' loss, all numbers learned": {
+    "dense, authors' loss, all dimensions learned": {"encoder": {"components": 0}, "loss": AUTHORS},
+    "patch, authors' loss, all dimensions learned": {
         "encoder": {"kind": "patch", "components": 0},
         "loss": AUTHORS,
     },
@@ -145,11 +145,11 @@ def spread(values: Sequence[float | None]) -> str:
     return f"{np.mean(known):.4f}" + (f" ± {half:.4f}" if len(known) > 1 else "")
 
 
-Found = Mapping[str, list[dict[str, Any]]]
+Results = Mapping[str, list[dict[str, Any]]]
 """Variant -> content of one file for each seed."""
 
 
-def errors_table(found: Found, split: str, group: tuple[str, ...] = ()) -> list[dict[str, str]]:
+def errors_table(results: Results, split: str, group: tuple[str, ...] = ()) -> list[dict[str, str]]:
     """Reconstruction of each variant, and of what needs no network, on one split."""
 
     def row(name: str, contents: Sequence[Mapping[str, Any]]) -> dict[str, str]:
@@ -162,14 +162,14 @@ def errors_table(found: Found, split: str, group: tuple[str, ...] = ()) -> list[
             content = content.get(key, {})
         return content
 
-    rows = [row(name, [part(c, "model") for c in contents]) for name, contents in found.items()]
-    first = next(iter(found.values()))[0]
+    rows = [row(name, [part(c, "model") for c in contents]) for name, contents in results.items()]
+    first = next(iter(results.values()))[0]
     return rows + [row(name, [values]) for name, values in part(first, "baselines").items()]
 
 
-def probes_table(found: Found, split: str) -> list[dict[str, str]]:
+def probes_table(results: Results, split: str) -> list[dict[str, str]]:
     """Scores of the probes: of the spectrum and of PCA once, of each variant alone and beside."""
-    contents = next(iter(found.values()))
+    contents = next(iter(results.values()))
     targets = list(contents[0]["splits"].get(split, {}).get("targets", {}))
 
     def row(name: str, feature: str, contents: Sequence[Mapping[str, Any]]) -> dict[str, str]:
@@ -187,24 +187,24 @@ def probes_table(found: Found, split: str) -> list[dict[str, str]]:
     own = [name for name in features if "embedding" in name]
     rows = [row("no network", feature, contents[:1]) for feature in shared]
     return rows + [
-        row(name, feature, contents) for name, contents in found.items() for feature in own
+        row(name, feature, contents) for name, contents in results.items() for feature in own
     ]
 
 
-def groups_of(found: Found, split: str) -> Iterator[tuple[str, str]]:
-    """Kinds and names of the groups that a split is told by."""
-    content = next(iter(found.values()))[0]["splits"].get(split, {})
+def groups_of(results: Results, split: str) -> Iterator[tuple[str, str]]:
+    """Kinds and names of the groups of a split."""
+    content = next(iter(results.values()))[0]["splits"].get(split, {})
     for kind in ("land_cover", "seasons"):
         for name in content.get(kind, {}):
             yield kind, name
 
 
-def values_of(found: Found, split: str, metric: str) -> dict[str, list[float]]:
+def values_of(results: Results, split: str, metric: str) -> dict[str, list[float]]:
     """Variant or baseline -> an error of each seed."""
-    first = next(iter(found.values()))[0]["splits"][split]["baselines"]
+    first = next(iter(results.values()))[0]["splits"][split]["baselines"]
     own = {
         variant: [content["splits"][split]["model"][metric] for content in contents]
-        for variant, contents in found.items()
+        for variant, contents in results.items()
     }
     return own | {
         name.replace("_", " ").replace("pca ", "PCA, "): [values[metric]]
@@ -219,7 +219,7 @@ def scores_of(contents: Sequence[Mapping[str, Any]], split: str, target: str, of
     return [scores[of] for scores in targets if scores.get(of) is not None]
 
 
-def draw(evaluations: Found, probes: Found, split: str, output: Path) -> None:
+def draw(evaluations: Results, probes: Results, split: str, output: Path) -> None:
     """Centre and context errors of all, and what the probes find; a dot for each seed."""
     from pipeline_lib.report.style import COLOURS, INK, MUTED, drawing
 

@@ -53,9 +53,9 @@ def sizes(run: Path, cube: str, folder: Path) -> list[dict[str, Any]]:
     exact = _vectors(products["float32"])
     rows = []
     for dtype, product in products.items():
-        manifest, found = read_manifest(product), _vectors(product)
-        lengths = np.linalg.norm(exact, axis=1) * np.linalg.norm(found, axis=1)
-        cosine = (exact * found).sum(axis=1) / lengths
+        manifest, stored = read_manifest(product), _vectors(product)
+        lengths = np.linalg.norm(exact, axis=1) * np.linalg.norm(stored, axis=1)
+        cosine = (exact * stored).sum(axis=1) / lengths
         own = sum(
             size for name, size in manifest["files"].items() if name.startswith("embedding/c/")
         )
@@ -102,8 +102,8 @@ def probes(run: Path, seed: int) -> list[dict[str, Any]]:
     for dtype in TYPES:
         coding = EMBEDDING_CODINGS[dtype]
         changed = {
-            split: replace(found, embedding=rounded(found.embedding, coding))
-            for split, found in samples.items()
+            split: replace(stored, embedding=rounded(stored.embedding, coding))
+            for split, stored in samples.items()
         }
         scores[dtype] = probe_scores(changed)["splits"]["test"]["targets"]
     rows = []
@@ -125,8 +125,8 @@ def main() -> None:
     arguments = parser.parse_args()
     one_thread()
     with tempfile.TemporaryDirectory() as folder:
-        found = sizes(arguments.run, arguments.cube, Path(folder))
-    show({"sizes": found, "probes": probes(arguments.run, arguments.seed)}, arguments.json)
+        stored = sizes(arguments.run, arguments.cube, Path(folder))
+    show({"sizes": stored, "probes": probes(arguments.run, arguments.seed)}, arguments.json)
 
 
 if __name__ == "__main__":

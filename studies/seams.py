@@ -63,7 +63,7 @@ def run(pixels: int, dates: int) -> tuple[dict[str, Any], dict[int, NDArray[np.f
             raise AssertionError(f"tiles of {size} px: other pixels are embedded")
         apart = np.nan_to_num(np.abs(part - whole))
         maps[size] = apart.max(axis=(0, 1))
-    differences = {f"tiles of {size} px": float(found.max()) for size, found in maps.items()}
+    differences = {f"tiles of {size} px": float(largest.max()) for size, largest in maps.items()}
     result = {
         "limit": LIMIT,
         "largest": differences,
@@ -81,9 +81,11 @@ def draw(maps: dict[int, NDArray[np.float32]], path: Path) -> None:
     with drawing(path, width=7.2, height=3.6) as figure:
         axes = figure.subplots(1, len(maps), sharey=True)
         norm = LogNorm(FLOOR, 10 * LIMIT)
-        for axis, (size, found) in zip(axes, maps.items(), strict=True):
+        for axis, (size, largest) in zip(axes, maps.items(), strict=True):
             extent = (0, pixels / 100, pixels / 100, 0)
-            shown = axis.imshow(np.maximum(found, FLOOR), norm=norm, extent=extent, cmap="viridis")
+            shown = axis.imshow(
+                np.maximum(largest, FLOOR), norm=norm, extent=extent, cmap="viridis"
+            )
             for border in range(size, pixels, size):
                 axis.axvline(border / 100, color="white", linewidth=0.3)
                 axis.axhline(border / 100, color="white", linewidth=0.3)

@@ -92,15 +92,12 @@ def test_items_have_the_structure_of_real_ones(items, shared_data: Path, name):
             assert type(value) is type(known) or isinstance(known, int | float), key
 
 
-def test_items_are_stac(items):
+def test_items_are_stac_with_identifiers_of_their_own(items):
     import pystac
 
-    for collection in items.values():
-        for item in collection:
-            read_back = pystac.Item.from_dict(item)
-            assert read_back.datetime is not None
-    names = [item["id"] for collection in items.values() for item in collection]
-    assert len(set(names)) == len(names)
+    every = [item for collection in items.values() for item in collection]
+    assert all(pystac.Item.from_dict(item).datetime is not None for item in every)
+    assert len({item["id"] for item in every}) == len(every)
 
 
 def test_assets_are_tiled_images_at_their_own_resolution(archive, items):
@@ -176,17 +173,6 @@ def test_granule_metadata_use_no_element_that_real_files_lack(archive, items, sh
     item = items["sentinel-2-l2a"][0]
     tree = ElementTree.parse(archive / item["assets"]["granule-metadata"]["href"])
     assert {element.tag for element in tree.iter()} <= names
-
-
-def test_radar_frames_in_linear_power(archive, items):
-    for item in items["sentinel-1-rtc"]:
-        for name in ("vv", "vh"):
-            values, profile = read(archive, item, name)
-            assert values.dtype == np.float32 and profile["nodata"] == -32768
-            seen = values[values != -32768]
-            assert seen.size and 0 < np.median(seen) < 0.5
-    states = {item["properties"]["sat:orbit_state"] for item in items["sentinel-1-rtc"]}
-    assert states == {"ascending", "descending"}
 
 
 def test_slices_of_a_pass_meet_without_a_gap(tmp_path, canopy_table):

@@ -60,11 +60,3 @@ def test_traits_act_where_they_absorb(table):
     assert pale["B11"] == pytest.approx(plain["B11"])
     assert dry["B11"] > 1.2 * plain["B11"]
     assert dry["B04"] == pytest.approx(plain["B04"])
-
-
-def test_wet_soil_is_darker_and_shows_through_thin_canopies_only(table):
-    for band in BANDS:
-        dry, wet = (reflectance(table, canopy(area=0.0, moisture=m))[0][band] for m in (0.08, 0.38))
-        assert wet < 0.8 * dry
-    closed = [reflectance(table, canopy(area=6.0, moisture=m))[0]["B04"] for m in (0.08, 0.38)]
-    assert closed[0] == pytest.approx(closed[1], abs=0.003)

@@ -12,7 +12,6 @@ from simulated_archive import simulate_site
 from simulated_archive.clouds import draw_clouds
 from simulated_archive.landsat import (
     LANDSAT_BANDS,
-    landsat_numbers,
     landsat_tile,
     pixel_quality,
 )
@@ -121,15 +120,6 @@ def test_pixels_are_means_over_their_area(epsg):
     assert np.isnan(east[beyond]).all()
     if epsg == WINDOW.epsg:
         assert not np.isnan(east).any() and tile.grid.shape == (33, 33)
-
-
-def test_numbers_are_scaled_reflectance():
-    tile = landsat_tile(WINDOW, 32633)
-    ground = np.full((12, 96, 96), 0.3, np.float32)
-    numbers = landsat_numbers(tile, ground)
-    assert set(np.unique(numbers[0])) == {0, round((0.3 * 0.9959 - 0.0002 + 0.2) / 2.75e-5)}
-    bright = numbers.max(axis=(1, 2)) * 2.75e-5 - 0.2
-    np.testing.assert_allclose(bright, 0.3, rtol=0.04)
 
 
 def test_pixel_quality_flags_most_clouds_and_widens_them():

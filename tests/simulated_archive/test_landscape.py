@@ -16,15 +16,6 @@ def test_the_dominant_cover_rules_and_holds_the_middle(dominant):
     assert np.mean(middles) > 0.9
 
 
-def test_land_is_made_of_parcels():
-    landscape = draw_landscape(np.random.default_rng(0), 96, Cover.CROPLAND)
-    sizes = np.bincount(landscape.parcel.ravel())
-    assert 25 < len(sizes) < 250
-    assert np.median(sizes[sizes > 20]) > 50
-    same = landscape.parcel[:, 1:] == landscape.parcel[:, :-1]
-    assert same.mean() > 0.8
-
-
 def test_a_surveyor_calls_roads_built():
     landscape = draw_landscape(np.random.default_rng(3), 96, Cover.CROPLAND)
     road = (landscape.sealed > 0.5) & (landscape.cover_map != Cover.BUILT)

@@ -47,11 +47,3 @@ def test_fields_are_harvested_on_their_own_days(growth):
     days = falls[:, year].argmin(axis=1)
     assert np.all(falls[:, year].min(axis=1) < -1)
     assert len(set(days.tolist())) > 6
-
-
-def test_states_stay_physical(growth):
-    _, _, grown = growth
-    assert grown.leaf_area.min() >= 0
-    assert grown.leaf_area.max() < 9
-    assert 2 < grown.chlorophyll.min() < grown.chlorophyll.max() < 70
-    assert 0.001 < grown.leaf_water.min() < grown.leaf_water.max() < 0.04

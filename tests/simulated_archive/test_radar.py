@@ -43,13 +43,6 @@ def test_rain_brightens_fields_and_hardly_forests(landscape):
         assert mean_db(wet[name], forest) - mean_db(dry[name], forest) < 0.5 * rise
 
 
-def test_a_growing_crop_raises_the_cross_polarisation(landscape):
-    fields = (landscape.cover_map == Cover.CROPLAND) & (landscape.sealed == 0)
-    areas = (0.1, 1.5, 4.0)
-    cross = [mean_db(look(landscape, ground(area=a))["vh"], fields) for a in areas]
-    assert cross[0] < cross[1] < cross[2]
-
-
 def test_levels_are_those_of_land(landscape):
     both = look(landscape, ground())
     cover = landscape.cover_map
