@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 from pipeline_lib.config import CubeGrid, Demo, Period, Tower
 from pipeline_lib.cubes import THICK_CLOUD, CubeRequest
 from pipeline_lib.files import atomic_path
+from simulated_archive import landsat, optical, passes
 from simulated_archive.arrays import Float32
 from simulated_archive.bands import BANDS
 from simulated_archive.canopy import CanopyTable
@@ -22,33 +23,10 @@ from simulated_archive.clouds import Clouds, cover_with_clouds, draw_clouds
 from simulated_archive.geometry import SceneAngles, granule_of, scene_angles
 from simulated_archive.geotiff import write_geotiff
 from simulated_archive.granule import granule_xml
-from simulated_archive.landsat import (
-    FILL,
-    LANDSAT_BANDS,
-    LandsatTile,
-    landsat_numbers,
-    landsat_tile,
-    pixel_quality,
-)
+from simulated_archive.landsat import FILL, LANDSAT_BANDS, LandsatTile, landsat_tile
 from simulated_archive.landscape import Cover
-from simulated_archive.optical import (
-    Ground,
-    add_noise,
-    block_mean,
-    digital_numbers,
-    scene_classification,
-    surface_reflectance,
-)
-from simulated_archive.passes import (
-    LandsatPass,
-    OpticalPass,
-    RadarPass,
-    across_angle,
-    landsat_passes,
-    optical_passes,
-    processings,
-    radar_passes,
-)
+from simulated_archive.optical import Ground, block_mean
+from simulated_archive.passes import LandsatPass, OpticalPass, RadarPass
 from simulated_archive.radar import NO_DATA, backscatter, speckle
 from simulated_archive.site import Site, Tile, make_site, source_folder, tiles_of
 from simulated_archive.stac import OpticalScene, RadarScene, landsat_item, optical_item, radar_item
@@ -101,32 +79,38 @@ def simulate_site(
     site = make_site(requests, cube=cube, demo=demo, seed=seed)
     table = CanopyTable.read(canopy_table)
     spans = [(request.start, request.end) for request in requests]
-    optical = _by_time(
+    sentinel_2 = _by_time(
         one
         for span in spans
-        for one in optical_passes(site.lon, *span, demo.optical_revisit_days)
+        for one in passes.optical_passes(site.lon, *span, demo.optical_revisit_days)
         if site.generator("outage", one.time.date().toordinal()).random() < ARCHIVED_SHARE
     )
-    radar = _by_time(one for span in spans for one in radar_passes(*span, demo.radar_revisit_days))
-    landsat = _by_time(one for span in spans for one in landsat_passes(site.lon, site.lat, *span))
+    sentinel_1 = _by_time(
+        one for span in spans for one in passes.radar_passes(*span, demo.radar_revisit_days)
+    )
+    landsat_8 = _by_time(
+        one for span in spans for one in passes.landsat_passes(site.lon, site.lat, *span)
+    )
     items: list[dict[str, Any]] = []
     states = []
     tiles = tiles_of(site)
-    for one in optical:
+    for one in sentinel_2:
         day = one.time.date()
         rng = site.generator("optical", day.toordinal())
-        observation = observe(site, one.time, across_angle(site.lon, one.sensor_side), table, rng)
-        classes = scene_classification(
+        observation = observe(
+            site, one.time, passes.across_angle(site.lon, one.sensor_side), table, rng
+        )
+        classes = optical.scene_classification(
             rng, observation.measured, observation.clouds, site.landscape.cover_map
         )
         items += _write_optical(site, one, observation, classes, tiles, folder)
         state = _truth_of(site, one, observation)
         if np.any(state["cloud_class"] != THICK_CLOUD):
             states.append(state)
-    for passed in radar:
+    for passed in sentinel_1:
         items += _write_radar(site, passed, folder)
-    pixels = {epsg: landsat_tile(site.window, epsg) for epsg in {seen.epsg for seen in landsat}}
-    items += [write_landsat(site, seen, pixels[seen.epsg], table, folder) for seen in landsat]
+    pixels = {epsg: landsat_tile(site.window, epsg) for epsg in {seen.epsg for seen in landsat_8}}
+    items += [write_landsat(site, seen, pixels[seen.epsg], table, folder) for seen in landsat_8]
     extra: dict[str, NDArray[Any]] = {}
     if tower is not None:
         starts, ends = zip(*spans, strict=True)
@@ -154,9 +138,9 @@ def simulate_site(
 Pass = TypeVar("Pass", OpticalPass, RadarPass, LandsatPass)
 
 
-def _by_time(passes: Iterable[Pass]) -> list[Pass]:
+def _by_time(observed: Iterable[Pass]) -> list[Pass]:
     """Passes in order of time, each once."""
-    unique = {one.time: one for one in passes}
+    unique = {one.time: one for one in observed}
     return [unique[time] for time in sorted(unique)]
 
 
@@ -167,7 +151,7 @@ def observe(
     day = time.date()
     angles = scene_angles(time=time, lon=site.lon, lat=site.lat, window=site.window, across=across)
     ground = site.ground(day)
-    seen, nadir = surface_reflectance(ground, site.landscape, table, angles)
+    seen, nadir = optical.surface_reflectance(ground, site.landscape, table, angles)
     clouds = draw_clouds(
         rng,
         site.window.width,
@@ -175,7 +159,7 @@ def observe(
         sun_zenith=angles.sun_zenith,
         sun_azimuth=angles.sun_azimuth,
     )
-    measured = add_noise(rng, cover_with_clouds(seen, clouds))
+    measured = optical.add_noise(rng, cover_with_clouds(seen, clouds))
     return Observation(angles, ground, clouds, measured, nadir)
 
 
@@ -200,7 +184,7 @@ def _write_optical(
     folder: Path,
 ) -> list[dict[str, Any]]:
     """Write all versions and tiles of an acquisition; only the western track sees neighbours."""
-    versions = processings(site.generator("processing", one.time.date().toordinal()), one)
+    versions = passes.processings(site.generator("processing", one.time.date().toordinal()), one)
     seen = [(0, version) for version in versions]
     if one.sensor_side < 0:
         seen += [(number, versions[-1]) for number in range(1, len(tiles))]
@@ -213,7 +197,7 @@ def _write_optical(
         picked = np.where(tile.inside, picked, np.float32(np.nan))
         for values, (name, band) in zip(picked, BANDS.items(), strict=True):
             mean = block_mean(values, band.resolution_m // 10)
-            numbers = digital_numbers(mean, version.offset)
+            numbers = optical.digital_numbers(mean, version.offset)
             write_geotiff(path / f"{name}.tif", numbers, tile.grid, resolution=band.resolution_m)
         scl = np.where(tile.inside, classes[tile.row, tile.column], 0).astype(np.uint8)[::2, ::2]
         write_geotiff(path / "SCL.tif", scl, tile.grid, resolution=20)
@@ -265,8 +249,8 @@ def write_landsat(
     """Write a scene of Landsat, without saturated pixels; its item."""
     rng = site.generator("landsat", one.time.date().toordinal())
     observation = observe(site, one.time, one.across, table, rng)
-    numbers = landsat_numbers(tile, observation.measured)
-    quality = pixel_quality(rng, tile, observation.clouds, numbers)
+    numbers = landsat.landsat_numbers(tile, observation.measured)
+    quality = landsat.pixel_quality(rng, tile, observation.clouds, numbers)
     grid = tile.grid
     path, href = source_folder(folder, site.name, one.identifier)
     for name, values in zip(LANDSAT_BANDS, numbers, strict=True):

@@ -132,8 +132,8 @@ def across_angle(lon: float, sensor_side: int) -> float:
 def optical_passes(lon: float, start: date, end: date, revisit_days: int) -> list[OpticalPass]:
     """Passes of Sentinel-2 over a place, both days included, in order of time.
 
-    The western track is followed from a pass of Sentinel-2A on, the eastern one from a pass
-    of Sentinel-2B, each every ``revisit_days``. On the western track the sensor stands west.
+    The western track starts at a pass of Sentinel-2A, the eastern one at a pass of Sentinel-2B. On
+    the western track the sensor stands west.
     """
     passes = []
     for side, orbit in zip((-1, 1), optical_orbits(lon), strict=True):
