@@ -9,8 +9,8 @@ from pipeline_lib.config import Gpp, Regressor
 from pipeline_lib.files import write_csv
 from pipeline_lib.gpp.baselines import predict_baselines
 from pipeline_lib.gpp.fits import predict_transformers
-from pipeline_lib.gpp.observed import day_numbers
 from pipeline_lib.gpp.scores import score_gpp
+from pipeline_lib.gpp.series import day_numbers
 from pipeline_lib.gpp.targets import describe_site, read_targets
 
 SMALL = Regressor(

@@ -8,7 +8,8 @@ from untrained import save_all_untrained, scaled_by
 
 from pipeline_lib.config import SENTINEL_1, SENTINEL_2, Context, Encoder, Fusion
 from pipeline_lib.embed import embed_xarray
-from pipeline_lib.gpp.observed import day_numbers, frames_either_side, observed_embeddings
+from pipeline_lib.gpp.observed import frames_either_side, observed_embeddings
+from pipeline_lib.gpp.series import day_numbers
 
 CONTEXT = Context(patch_px=7, frames=5)
 SMALL = Encoder(width=16, head_width=16, head_layers=1, heads=2, decoder_width=8)

@@ -3,7 +3,7 @@
 from pathlib import Path
 
 from pipeline_lib.config import Context, DailySeries, Period, Sensor, Tower
-from pipeline_lib.gpp.series import write_series
+from pipeline_lib.gpp.observed import write_series
 from pipeline_lib.scripting import job, paths_of
 
 with job(snakemake):

@@ -10,8 +10,7 @@ import pandas as pd
 
 from pipeline_lib.errors import UserError
 from pipeline_lib.gpp.methods import BANDS, EMBEDDING, KNDVI, NIRV, SEASON, WEATHER, YEARLY
-from pipeline_lib.gpp.observed import years_of
-from pipeline_lib.gpp.series import SOURCES, features_of, read_series
+from pipeline_lib.gpp.series import SOURCES, features_of, read_series, years_of
 from pipeline_lib.gpp.targets import MEASURED, read_sites, read_targets
 
 

@@ -1,49 +1,110 @@
-"""What the images of some dates show within the footprint of a flux tower."""
+"""Embeddings and bands within the footprints of flux towers, as daily series."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from pathlib import Path
 
 import numpy as np
-import pandas as pd
 import xarray as xr
 from numpy.typing import NDArray
 
-from pipeline_lib.config import Context, Sensor
+from pipeline_lib.config import Context, DailySeries, Period, Sensor, Tower
+from pipeline_lib.cubes import clear_counts, grid_of, read_cube
 from pipeline_lib.cubes.schema import days_layer
 from pipeline_lib.dataset import valid_pixels, window_step
-from pipeline_lib.gpp.footprint import Weights
+from pipeline_lib.errors import UserError
+from pipeline_lib.gpp.footprint import Weights, footprint_weights
 from pipeline_lib.gpp.methods import INDEX_BANDS, KNDVI, NIRV, has_indices
+from pipeline_lib.gpp.series import (
+    Days,
+    Observed,
+    Values,
+    daily_series,
+    day_numbers,
+    write_table,
+)
 
-Days = NDArray[np.int64]
-"""Days since 1970-01-01."""
-Values = NDArray[np.float64]
 
-
-@dataclass(frozen=True)
-class Observed:
-    """What the footprint shows on the dates of some images.
+def write_series(
+    *,
+    towers: Sequence[Tower],
+    period: Period,
+    series: DailySeries,
+    embeddings: Mapping[str, Path],
+    reference: str,
+    cubes: Mapping[str, Mapping[str, Path]],
+    sensors: Mapping[str, Sensor],
+    context: Context,
+    folder: Path,
+) -> None:
+    """Write the daily series of embeddings around each tower, as CSV ``<tower>.csv``.
 
     Parameters
     ----------
-    day
-        ``(date,)``, increasing; a day may occur more than once.
-    mean, spread
-        ``(date, feature)``: weighted mean and standard deviation over the footprint, NaN where
-        no pixel of it is valid.
-    weight
-        ``(date,)``: fraction of the footprint that the mean stands for.
-    from_image, to_image
-        ``(date,)``: days of the first and last image that the values were made from.
-    """
+    embeddings
+        Tower -> folder of its exported embeddings, which have the dates of the sensor
+        ``reference``.
+    cubes
+        Other sensor -> tower -> its cube.
+    sensors, context
+        Those of the embeddings' models: how many frames an embedding sees.
 
-    day: Days
-    mean: Values
-    spread: Values
-    weight: Values
-    from_image: Days
-    to_image: Days
+    Raises UserError if a product cannot be read, or a tower lies outside it.
+    """
+    from pipeline_lib.embed import read_embedding
+
+    for tower in towers:
+        try:
+            dataset = read_embedding(embeddings[tower.name])
+            weights = footprint_weights(
+                grid_of(dataset), tower=tower, radius=series.footprint_radius_m
+            )
+        except UserError as error:
+            raise UserError(f"{tower.name}: {error}") from error
+        others = {
+            name: (_usable_days(paths[tower.name]), frames_either_side(sensors[name], context))
+            for name, paths in cubes.items()
+        }
+        either_side = frames_either_side(sensors[reference], context)
+        observed = observed_embeddings(
+            dataset, weights=weights, either_side=either_side, others=others
+        )
+        names = [f"e{index}" for index in range(dataset.sizes["feature"])]
+        table = daily_series(observed, names=names, period=period, series=series)
+        write_table(table, folder / f"{tower.name}.csv")
+
+
+def _usable_days(path: Path) -> Days:
+    cube = read_cube(path, load=False)
+    return day_numbers(cube["time"].values[clear_counts(cube, path) > 0])
+
+
+def write_bands(
+    *,
+    towers: Sequence[Tower],
+    period: Period,
+    series: DailySeries,
+    cubes: Mapping[str, Path],
+    rolling_mean: int,
+    folder: Path,
+) -> None:
+    """Write the daily series of a sensor's bands around each tower, as CSV ``<tower>.csv``.
+
+    ``cubes`` are the sensor's, by tower, averaged over ``rolling_mean`` frames. Raises UserError
+    if a cube cannot be read, or a tower lies outside it.
+    """
+    for tower in towers:
+        try:
+            cube = read_cube(cubes[tower.name])
+            weights = footprint_weights(
+                grid_of(cube), tower=tower, radius=series.footprint_radius_m
+            )
+        except UserError as error:
+            raise UserError(f"{tower.name}: {error}") from error
+        observed, names = observed_bands(cube, weights=weights, rolling_mean=rolling_mean)
+        table = daily_series(observed, names=names, period=period, series=series)
+        write_table(table, folder / f"{tower.name}.csv")
 
 
 def weighted_pixels(
@@ -84,16 +145,6 @@ def image_range(days: Days, either_side: int) -> tuple[Days, Days]:
     place = np.arange(len(days))
     first = np.maximum(place - either_side, 0)
     return days[first], days[np.minimum(place + either_side, len(days) - 1)]
-
-
-def day_numbers(dates: pd.Index | NDArray[np.datetime64]) -> Days:
-    """Dates as days since 1970-01-01."""
-    return np.asarray(dates).astype("datetime64[D]").astype(np.int64)
-
-
-def years_of(days: NDArray[np.integer]) -> NDArray[np.int64]:
-    """Calendar years of days since 1970-01-01."""
-    return days.astype("datetime64[D]").astype("datetime64[Y]").astype(np.int64) + 1970
 
 
 def observed_embeddings(

@@ -29,8 +29,7 @@ from pipeline_lib.gpp.methods import (
     label_of,
 )
 from pipeline_lib.gpp.metrics import DEFINITIONS, agreement, agreement_by_group, rmse_difference
-from pipeline_lib.gpp.observed import day_numbers
-from pipeline_lib.gpp.series import features_of, read_series
+from pipeline_lib.gpp.series import day_numbers, features_of, read_series
 from pipeline_lib.gpp.targets import read_sites
 from pipeline_lib.gpp.windows import TRAINING, VALIDATION, cut_windows
 from pipeline_lib.seeds import generator

@@ -6,116 +6,64 @@ was made, so that training and validation years can be kept apart.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from pipeline_lib.config import Context, DailySeries, Period, Sensor, Smoothing, Tower
-from pipeline_lib.cubes import clear_counts, grid_of, read_cube
+from pipeline_lib.config import DailySeries, Period, Smoothing
 from pipeline_lib.errors import UserError, in_a_line
 from pipeline_lib.files import atomic_path
-from pipeline_lib.gpp.footprint import footprint_weights
-from pipeline_lib.gpp.observed import (
-    Days,
-    Observed,
-    Values,
-    day_numbers,
-    frames_either_side,
-    observed_bands,
-    observed_embeddings,
-)
 
 SPREAD = "_spread"
 SOURCES = ("from_day", "to_day", "from_image", "to_image")
 """First and last day that a day's values are interpolated and smoothed from, and first and last
 day of an image that those were made from, the context of an embedding included."""
 
+Days = NDArray[np.int64]
+"""Days since 1970-01-01."""
+Values = NDArray[np.float64]
 
-def write_series(
-    *,
-    towers: Sequence[Tower],
-    period: Period,
-    series: DailySeries,
-    embeddings: Mapping[str, Path],
-    reference: str,
-    cubes: Mapping[str, Mapping[str, Path]],
-    sensors: Mapping[str, Sensor],
-    context: Context,
-    folder: Path,
-) -> None:
-    """Write the daily series of embeddings around each tower, as CSV ``<tower>.csv``.
+
+@dataclass(frozen=True)
+class Observed:
+    """What the footprint shows on the dates of some images.
 
     Parameters
     ----------
-    embeddings
-        Tower -> folder of its exported embeddings, which have the dates of the sensor
-        ``reference``.
-    cubes
-        Other sensor -> tower -> its cube.
-    sensors, context
-        Those of the embeddings' models: how many frames an embedding sees.
-
-    Raises UserError if a product cannot be read, or a tower lies outside it.
+    day
+        ``(date,)``, increasing; a day may occur more than once.
+    mean, spread
+        ``(date, feature)``: weighted mean and standard deviation over the footprint, NaN where
+        no pixel of it is valid.
+    weight
+        ``(date,)``: fraction of the footprint that the mean stands for.
+    from_image, to_image
+        ``(date,)``: days of the first and last image that the values were made from.
     """
-    from pipeline_lib.embed import read_embedding
 
-    for tower in towers:
-        try:
-            dataset = read_embedding(embeddings[tower.name])
-            weights = footprint_weights(
-                grid_of(dataset), tower=tower, radius=series.footprint_radius_m
-            )
-        except UserError as error:
-            raise UserError(f"{tower.name}: {error}") from error
-        others = {
-            name: (_usable_days(paths[tower.name]), frames_either_side(sensors[name], context))
-            for name, paths in cubes.items()
-        }
-        either_side = frames_either_side(sensors[reference], context)
-        observed = observed_embeddings(
-            dataset, weights=weights, either_side=either_side, others=others
-        )
-        names = [f"e{index}" for index in range(dataset.sizes["feature"])]
-        table = daily_series(observed, names=names, period=period, series=series)
-        _write(table, folder / f"{tower.name}.csv")
+    day: Days
+    mean: Values
+    spread: Values
+    weight: Values
+    from_image: Days
+    to_image: Days
 
 
-def _usable_days(path: Path) -> Days:
-    cube = read_cube(path, load=False)
-    return day_numbers(cube["time"].values[clear_counts(cube, path) > 0])
+def day_numbers(dates: pd.Index | NDArray[np.datetime64]) -> Days:
+    """Dates as days since 1970-01-01."""
+    return np.asarray(dates).astype("datetime64[D]").astype(np.int64)
 
 
-def write_bands(
-    *,
-    towers: Sequence[Tower],
-    period: Period,
-    series: DailySeries,
-    cubes: Mapping[str, Path],
-    rolling_mean: int,
-    folder: Path,
-) -> None:
-    """Write the daily series of a sensor's bands around each tower, as CSV ``<tower>.csv``.
-
-    ``cubes`` are the sensor's, by tower, averaged over ``rolling_mean`` frames. Raises UserError
-    if a cube cannot be read, or a tower lies outside it.
-    """
-    for tower in towers:
-        try:
-            cube = read_cube(cubes[tower.name])
-            weights = footprint_weights(
-                grid_of(cube), tower=tower, radius=series.footprint_radius_m
-            )
-        except UserError as error:
-            raise UserError(f"{tower.name}: {error}") from error
-        observed, names = observed_bands(cube, weights=weights, rolling_mean=rolling_mean)
-        table = daily_series(observed, names=names, period=period, series=series)
-        _write(table, folder / f"{tower.name}.csv")
+def years_of(days: NDArray[np.integer]) -> NDArray[np.int64]:
+    """Calendar years of days since 1970-01-01."""
+    return days.astype("datetime64[D]").astype("datetime64[Y]").astype(np.int64) + 1970
 
 
-def _write(table: pd.DataFrame, output: Path) -> None:
+def write_table(table: pd.DataFrame, output: Path) -> None:
+    """Write a series as CSV."""
     with atomic_path(output) as partial:
         table.to_csv(partial, lineterminator="\n", date_format="%Y-%m-%d", float_format="%.6g")
 

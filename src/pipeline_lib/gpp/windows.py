@@ -22,7 +22,7 @@ from numpy.typing import NDArray
 
 from pipeline_lib.config import Windowing
 from pipeline_lib.errors import UserError
-from pipeline_lib.gpp.observed import years_of
+from pipeline_lib.gpp.series import years_of
 
 TRAINING, VALIDATION, SPANNING = "training", "validation", "spanning"
 
