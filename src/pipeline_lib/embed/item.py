@@ -160,17 +160,16 @@ def _dimensions(grid: Grid, layout: Layout) -> dict[str, Any]:
 
 
 def _variables(layout: Layout) -> dict[str, Any]:
-    codings = layout.codings()
     return {
         name: {
             "variable_type": "data",
-            "description": attributes["long_name"],
+            "description": layer.long_name,
             "dimensions": ["time", *(["feature"] if name == "embedding" else []), "y", "x"],
-            "unit": attributes["units"],
-            "data_type": codings[name].dtype,
-            "nodata": no_data(codings[name]),
+            "unit": layer.units,
+            "data_type": layer.coding.dtype,
+            "nodata": no_data(layer.coding),
         }
-        for name, attributes in layout.attributes().items()
+        for name, layer in layout.layers().items()
     }
 
 

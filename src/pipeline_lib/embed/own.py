@@ -88,12 +88,12 @@ def embed_xarray(cubes: Mapping[str, xr.DataArray], models: str | Path) -> xr.Da
     grid = {"grid_mapping": "spatial_ref"} if "spatial_ref" in template.coords else {}
     others = tuple(name for name in encoders if name != reference)
     units = UNITS[encoders[reference].sensor.quantity]
-    attributes = Layout(template, others, reference, units, "float32", 1).attributes()
+    layers = Layout(template, others, reference, units, "float32", 1).layers()
     dimensions = {4: ("time", "feature", "y", "x"), 3: ("time", "y", "x")}
     return template.assign(
         {
-            name: (dimensions[layer.ndim], layer, attributes[name] | grid)
-            for name, layer in values.items()
+            name: (dimensions[array.ndim], array, layers[name].attributes | grid)
+            for name, array in values.items()
         }
     )
 

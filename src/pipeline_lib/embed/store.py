@@ -98,6 +98,20 @@ def _rounded(values: NDArray[Any], bits: int) -> NDArray[Any]:
 
 
 @dataclass(frozen=True)
+class Layer:
+    """One array of a store: what it means, and how it is stored."""
+
+    long_name: str
+    units: str
+    coding: Coding
+
+    @property
+    def attributes(self) -> dict[str, Any]:
+        """Long name and units, as CF has them."""
+        return {"long_name": self.long_name, "units": self.units}
+
+
+@dataclass(frozen=True)
 class Layout:
     """What a store holds.
 
@@ -134,35 +148,24 @@ class Layout:
         full = [-(-size // step) * step for size, step in zip(self.shape, self.chunks, strict=True)]
         return full[0], full[1], min(self.tile_px, full[2]), min(self.tile_px, full[3])
 
-    def codings(self) -> dict[str, Coding]:
-        """How each layer is stored."""
-        return {
-            "embedding": EMBEDDING_CODINGS[self.dtype],
-            "context_share": SHARE_CODING,
-            "reconstruction_error": ERROR_CODING,
-            **{days_layer(sensor): DAYS_CODING for sensor in self.sensors},
-        }
-
-    def attributes(self) -> dict[str, dict[str, str]]:
-        """Long name and units of each layer."""
+    def layers(self) -> dict[str, Layer]:
+        """Each layer by name."""
         share = f"share of valid {self.reference} pixels in the context"
         error = (
             f"mean absolute error over the bands of {self.reference}, "
             "decoded from the embedding at the centre pixel"
         )
-        described = {
-            "embedding": ("embedding of the pixel and its context", "1"),
-            "context_share": (share, "1"),
-            "reconstruction_error": (error, self.units),
+        embedding = EMBEDDING_CODINGS[self.dtype]
+        layers = {
+            "embedding": Layer("embedding of the pixel and its context", "1", embedding),
+            "context_share": Layer(share, "1", SHARE_CODING),
+            "reconstruction_error": Layer(error, self.units, ERROR_CODING),
         }
         for sensor in self.sensors:
             days = f"signed time to the paired frame of {sensor}; missing: none"
             # In the plural, xarray may take the unit for that of a duration.
-            described[days_layer(sensor)] = days, "day"
-        return {
-            name: {"long_name": long_name, "units": units}
-            for name, (long_name, units) in described.items()
-        }
+            layers[days_layer(sensor)] = Layer(days, "day", DAYS_CODING)
+        return layers
 
 
 class TileStore:
@@ -206,14 +209,14 @@ class TileStore:
 
     def write(self, tile: Tile, layers: Layers) -> None:
         """Store a tile and record it as finished."""
-        codings, side, clipped = self._layout.codings(), self._layout.tile_px, 0
+        described, side, clipped = self._layout.layers(), self._layout.tile_px, 0
         shards = []
         for name, values in layers.items():
             place = f"{'0/0' if values.ndim == 4 else '0'}/{tile.row // side}/{tile.column // side}"
             shard = self._state / STORE / name / "c" / place
             # Zarr would read a damaged shard before it writes into it.
             shard.unlink(missing_ok=True)
-            stored, beyond = codings[name].encode(values)
+            stored, beyond = described[name].coding.encode(values)
             self._arrays[name][..., tile.rows, tile.columns] = stored
             clipped += beyond
             shards.append(shard)
@@ -274,9 +277,8 @@ def _create(path: Path, layout: Layout) -> None:
     encoding = {"time": {"units": "seconds since 1970-01-01", "dtype": "float64"}}
     template.to_zarr(path, zarr_format=3, consolidated=False, encoding=encoding)
     group = zarr.open_group(path, mode="r+")
-    attributes = layout.attributes()
     grid = {"grid_mapping": "spatial_ref", "coordinates": "spatial_ref"}
-    for name, coding in layout.codings().items():
+    for name, layer in layout.layers().items():
         whole = name == "embedding"
         keep = slice(None) if whole else [0, 2, 3]
         group.create_array(
@@ -284,12 +286,12 @@ def _create(path: Path, layout: Layout) -> None:
             shape=tuple(np.array(layout.shape)[keep].tolist()),
             chunks=tuple(np.array(layout.chunks)[keep].tolist()),
             shards=tuple(np.array(layout.shards)[keep].tolist()),
-            dtype=coding.dtype,
-            fill_value=coding.fill,
+            dtype=layer.coding.dtype,
+            fill_value=layer.coding.fill,
             # With a checksum every reader notices an altered chunk.
             compressors=(BloscCodec(cname="zstd", clevel=5, shuffle="shuffle"), Crc32cCodec()),
             dimension_names=("time", "feature", "y", "x") if whole else ("time", "y", "x"),
-            attributes=attributes[name] | coding.attributes | grid,
+            attributes=layer.attributes | layer.coding.attributes | grid,
         )
 
 
