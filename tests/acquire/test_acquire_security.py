@@ -239,7 +239,7 @@ def test_items_that_are_none_are_refused_in_one_line(wrong: Any, told: str) -> N
 
 
 def test_a_baseline_that_is_no_number_is_refused() -> None:
-    with pytest.raises(UserError, match=r"processing baseline 'v5'; it must be like 05\.09"):
+    with pytest.raises(UserError, match="processing baseline v5, not one like"):
         baseline_of(item(properties={"s2:processing_baseline": "v5"}))
 
 

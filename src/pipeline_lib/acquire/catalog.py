@@ -222,13 +222,10 @@ def _may_match(item: Any, collection: str, bounds: Bounds) -> bool:
         return True
     if item.get("collection") != collection:
         return False
-    box = item.get("bbox")
-    known = isinstance(box, list) and len(box) in (4, 6) and all(map(_is_coordinate, box))
-    return not known or _overlap(item["bbox"], bounds)
-
-
-def _is_coordinate(value: Any) -> bool:
-    return isinstance(value, (int, float)) and -1e9 <= value <= 1e9
+    try:
+        return _overlap(item["bbox"], bounds)
+    except (KeyError, TypeError, ValueError):
+        return True
 
 
 def _overlap(box: Sequence[float], bounds: Bounds) -> bool:
@@ -264,12 +261,8 @@ def _acquisition(item: Item) -> tuple[Any, ...]:
     if tile is None:
         return (item["id"],)
     strip = re.search(r"_S(\d{8}T\d{6})_", str(properties.get("s2:datastrip_id", "")))
-    return (
-        properties.get("platform"),
-        tile,
-        start_of(item).replace(microsecond=0),
-        strip.group(1) if strip else None,
-    )
+    second = start_of(item).replace(microsecond=0)
+    return properties.get("platform"), tile, second, strip and strip[1]
 
 
 def _version(item: Item) -> tuple[tuple[int, ...], str, str]:
@@ -287,15 +280,10 @@ def baseline_of(item: Item) -> tuple[int, ...]:
     if text is None:
         named = re.search(r"_N(\d\d)\.?(\d\d)", str(properties.get("s2:product_uri", "")))
         text = ".".join(named.groups()) if named else None
-    if text is None:
-        raise UserError(
-            f"item {item['id']} has no processing baseline (s2:processing_baseline); "
-            "without it, the offset of its reflectance is unknown"
-        )
     if not re.fullmatch(r"\d{1,4}(\.\d{1,4}){0,3}", str(text), re.ASCII):
         raise UserError(
-            f"item {item['id']} has the processing baseline {in_a_line(text)!r}; "
-            "it must be like 05.09"
+            f"item {item['id']} has the processing baseline {in_a_line(text)}, not one like 05.09 "
+            "(s2:processing_baseline): the offset of its reflectance is unknown"
         )
     return tuple(int(part) for part in str(text).split("."))
 

@@ -133,8 +133,6 @@ class AssetReader:
         Missing items are left out and described in :attr:`missing`; where the config does not
         record them, the first raises UserError.
         """
-        from rich.console import Console
-        from rich.progress import track
 
         def load_or_miss(item: Item) -> Result | Missing:
             try:
@@ -142,18 +140,8 @@ class AssetReader:
             except Missing as error:
                 return error
 
-        # A bar on a terminal; nothing in a log file.
-        console = Console(stderr=True)
         with ThreadPoolExecutor(self.catalog.requests) as pool:
-            results = track(
-                pool.map(load_or_miss, items),
-                "reading scenes",
-                total=len(items),
-                console=console,
-                transient=True,
-                disable=not console.is_terminal,
-            )
-            for item, result in zip(items, results, strict=True):
+            for item, result in zip(items, pool.map(load_or_miss, items), strict=True):
                 if not isinstance(result, Missing):
                     yield item, result
                 elif self.catalog.missing_asset == "record":
