@@ -1,4 +1,5 @@
 import json
+import re
 from collections import defaultdict
 from datetime import date
 from pathlib import Path
@@ -258,3 +259,8 @@ def test_scenes_too_small_for_the_cube_are_an_error(tmp_path, canopy_table):
 def test_grid_squares_of_known_places():
     for lon, lat, square in ((11.575, 48.137, "32UPU"), (13.405, 52.52, "33UUU")):
         assert mgrs_square(grid_at(lon, lat, CUBE)) == square
+
+
+def test_the_library_does_not_import_the_simulated_archive(project_root: Path):
+    for path in (project_root / "src" / "pipeline_lib").rglob("*.py"):
+        assert not re.search(r"(from|import) simulated_archive", path.read_text()), path
