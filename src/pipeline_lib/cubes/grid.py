@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from datetime import date
 from typing import Any, Self
 
@@ -58,13 +58,13 @@ class Grid:
 
     def padded(self, pixels: int) -> Grid:
         """The same grid with ``pixels`` more on every side."""
-        return Grid(
-            self.epsg,
-            self.left - pixels * self.resolution,
-            self.top + pixels * self.resolution,
-            self.resolution,
-            self.height + 2 * pixels,
-            self.width + 2 * pixels,
+        margin = pixels * self.resolution
+        return replace(
+            self,
+            left=self.left - margin,
+            top=self.top + margin,
+            height=self.height + 2 * pixels,
+            width=self.width + 2 * pixels,
         )
 
     def lonlat_bounds(self) -> tuple[float, float, float, float]:

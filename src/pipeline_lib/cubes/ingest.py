@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -273,11 +274,10 @@ def _crop(
             "change it"
         )
     part = source.isel({block.y: slice(top, bottom), block.x: slice(left, right)})
-    return part, Grid(
-        grid.epsg,
-        grid.left + left * grid.resolution,
-        grid.top - top * grid.resolution,
-        grid.resolution,
-        bottom - top,
-        right - left,
+    return part, replace(
+        grid,
+        left=grid.left + left * grid.resolution,
+        top=grid.top - top * grid.resolution,
+        height=bottom - top,
+        width=right - left,
     )
