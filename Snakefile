@@ -24,6 +24,7 @@ if not C.models:
     include: "workflow/rules/dataset.smk"
     include: "workflow/rules/models.smk"
     include: "workflow/rules/gpp.smk"
+    include: "workflow/rules/figures.smk"
     include: "workflow/rules/report.smk"
 
     rule models:

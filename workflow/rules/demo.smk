@@ -27,7 +27,7 @@ if C.demo:
                 sites=plain(C.sites),
                 demo=plain(C.demo),
                 seed=C.seed,
-                folder=out("archive"),
+                folder=subpath(output[0], ancestor=2),
                 code=code_of("demo_land_cover"),
             message:
                 "Simulating a land-cover map"
@@ -73,8 +73,8 @@ if C.demo:
             cube=plain(C.cube),
             demo=plain(C.demo),
             seed=C.seed,
-            folder=out("archive"),
-            truth=out("truth"),
+            folder=subpath(output[0], ancestor=2),
+            truth=subpath(output[1], parent=True),
             code=code_of("demo_site"),
         message:
             "Simulating the scenes around {wildcards.site}"
@@ -98,8 +98,8 @@ if C.demo:
             cube=plain(C.cube),
             demo=plain(C.demo),
             seed=C.seed,
-            folder=out("archive"),
-            truth=out("truth"),
+            folder=subpath(output[0], ancestor=2),
+            truth=subpath(output[1], parent=True),
             code=code_of("demo_site"),
         message:
             "Simulating the scenes and the fluxes around {wildcards.tower}"

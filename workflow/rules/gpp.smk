@@ -41,7 +41,7 @@ if TOWERS:
             runtime=10,
         params:
             gpp=flux_towers(),
-            folder=out("gpp"),
+            folder=subpath(output[0], parent=True),
             code=code_of("gpp_targets"),
         message:
             "Reading the fluxes of the towers"
@@ -97,7 +97,7 @@ if TOWERS:
             series=plain(C.gpp.series),
             cubes=lambda w: {tower: cube_file(w.sensor, tower) for tower in TOWERS},
             rolling_mean=lambda w: C.sensors[w.sensor].rolling_mean,
-            folder=out("gpp/series/{sensor}"),
+            folder=subpath(output[0], parent=True),
             code=code_of("gpp_bands"),
         message:
             "Averaging the {wildcards.sensor} bands around the towers"
@@ -118,7 +118,7 @@ if TOWERS:
             mem_mb=retry_memory(6000),
             runtime=24 * 60,
         params:
-            folder=out("gpp"),
+            folder=subpath(output[0], ancestor=2),
             sensors=list(C.sensors),
             windows=plain(C.gpp.windows),
             regressor=plain(C.gpp.regressor),
@@ -169,7 +169,7 @@ if TOWERS:
             mem_mb=retry_memory(2000),
             runtime=10,
         params:
-            folder=out("gpp"),
+            folder=subpath(output[0], parent=True),
             sensors=list(C.sensors),
             windows=plain(C.gpp.windows),
             seed=C.seed,

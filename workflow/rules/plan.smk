@@ -28,8 +28,10 @@ rule write_plan:
 rule plan:
     input:
         rules.write_plan.output.page,
+    log:
+        out("logs/plan.log"),
     localrule: True
     message:
         "The plan, also in {input}"
     shell:
-        "cat {input}"
+        "tee {log} < {input}"
