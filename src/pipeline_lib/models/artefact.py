@@ -27,7 +27,7 @@ from pipeline_lib.dataset import Normalisation
 from pipeline_lib.errors import UserError, in_a_line
 from pipeline_lib.files import atomic_path, digest_of, read_json, write_csv, write_json
 from pipeline_lib.models.autoencoder import Autoencoder
-from pipeline_lib.models.card import encoder_card, fusion_card
+from pipeline_lib.models.card import model_card
 from pipeline_lib.models.fusion import Fusion
 
 WEIGHTS = "model.safetensors"
@@ -163,7 +163,7 @@ def save_encoder(
         "training": training,
         "library": f"pipeline_lib {__version__}",
     }
-    return _save(folder, description, autoencoder, curves, encoder_card)
+    return _save(folder, description, autoencoder, curves)
 
 
 def save_fusion(
@@ -189,7 +189,7 @@ def save_fusion(
         "training": training,
         "library": f"pipeline_lib {__version__}",
     }
-    return _save(folder, description, fusion, curves, fusion_card)
+    return _save(folder, description, fusion, curves)
 
 
 def _save(
@@ -197,7 +197,6 @@ def _save(
     description: dict[str, Any],
     model: nn.Module,
     curves: Sequence[Mapping[str, Any]],
-    card: Callable[[Mapping[str, Any], int], str],
 ) -> str:
     from safetensors.torch import save
 
@@ -209,7 +208,9 @@ def _save(
         write_json(partial / DESCRIPTION, {**description, "digest": digest})
         write_csv(partial / CURVES, curves)
         parameters = sum(value.numel() for value in model.parameters())
-        (partial / CARD).write_text(f"{card(description, parameters)}\nDigest: `{digest}`\n")
+        (partial / CARD).write_text(
+            f"{model_card(description, parameters)}\n\nDigest: `{digest}`\n"
+        )
     return digest
 
 

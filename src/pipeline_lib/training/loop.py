@@ -338,6 +338,8 @@ class _Processes(DDPStrategy):
         self.store = store
 
     def setup_distributed(self) -> None:
+        self.silence = _quiet()
+        self.silence.__enter__()  # for as long as the process lives
         self.set_world_ranks()
         # Gloo would listen where the name of this machine leads.
         loopback = next((name for _, name in socket.if_nameindex() if name.startswith("lo")), "lo")
@@ -354,14 +356,14 @@ class _Processes(DDPStrategy):
 @contextmanager
 def _quiet() -> Iterator[None]:
     """Silence what Lightning says about hardware and loaders: the log holds our own lines."""
-    names = ("lightning.pytorch", "lightning.fabric")
-    levels = {name: logging.getLogger(name).level for name in names}
-    for name in names:
-        logging.getLogger(name).setLevel(logging.ERROR)
-    try:
-        with warnings.catch_warnings():
-            warnings.filterwarnings("ignore", module="lightning")
+    loggers = [logging.getLogger(f"lightning.{name}") for name in ("pytorch", "fabric")]
+    levels = [logger.level for logger in loggers]
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", module="lightning")
+        for logger in loggers:
+            logger.setLevel(logging.ERROR)
+        try:
             yield
-    finally:
-        for name, level in levels.items():
-            logging.getLogger(name).setLevel(level)
+        finally:
+            for logger, level in zip(loggers, levels, strict=True):
+                logger.setLevel(level)
