@@ -51,24 +51,6 @@ def test_other_tools_find_place_and_time(field: SimpleNamespace, product: Path) 
     assert np.datetime64("2022-03-01") < plain["time"].values[0] < np.datetime64("2022-03-15")
 
 
-def test_the_item_is_a_stac_item_of_the_same_place(field: SimpleNamespace, product: Path) -> None:
-    import pystac
-
-    item = pystac.Item.from_file(product / "item.json")
-    grid = grid_of(read_cube(field.cubes["optical"]))
-    assert item.bbox == pytest.approx(grid.lonlat_bounds())
-    assert item.properties["proj:shape"] == [grid.height, grid.width]
-    assert item.properties["start_datetime"] < item.properties["end_datetime"]
-    parameters = item.properties["emb:runtime_parameters"]
-    assert parameters["model_digest"] == read_embedding(product).attrs["model_digest"]
-    sources = [link.href for link in item.links if link.rel == "emb:source-data"]
-    api = "https://stac.example.org/v1/collections/sentinel-2-l2a/items/scene-0-0"
-    assert api in sources
-    assert any(href.endswith("optical.zarr.zip") for href in sources)
-    for name in ("embeddings", "manifest"):
-        assert (product / item.assets[name].href).exists()
-
-
 @pytest.mark.parametrize("finished", [0, 4])
 def test_a_killed_export_resumes_and_ends_alike(
     field: SimpleNamespace,

@@ -66,7 +66,7 @@ def test_the_file_holds_the_values_of_its_date(written: SimpleNamespace) -> None
         np.testing.assert_allclose(band, values, rtol=1e-6, atol=5.1e-5)
 
 
-def test_the_file_lies_where_the_product_lies(written: SimpleNamespace) -> None:
+def test_the_file_has_place_units_and_tags(written: SimpleNamespace) -> None:
     with rasterio.open(written.output) as file:
         assert file.crs.to_epsg() == 32631
         assert file.res == (10, 10)
