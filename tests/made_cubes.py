@@ -1,29 +1,81 @@
-"""Small cubes of given values, written as those of a run."""
+"""Small cubes of given values, and embeddings of them, written as those of a run."""
 
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import numpy as np
+import xarray as xr
 
 from pipeline_lib.config import Sensor
-from pipeline_lib.cubes import Grid, make_cube, write_cube
+from pipeline_lib.cubes import Grid, make_cube, read_cube, write_cube
+from pipeline_lib.embed.store import Layout, TileStore
+from pipeline_lib.files import write_csv
 
 
 def write_made_cube(
-    path: Path, values: np.ndarray, mask: np.ndarray, sensor: Sensor, *, start: str = "2021-01-01"
+    path: Path,
+    values: np.ndarray,
+    mask: np.ndarray,
+    sensor: Sensor,
+    *,
+    start: str = "2021-01-01",
+    days: int = 6,
+    c_factor: float | None = None,
+    **settings: Any,
 ) -> Path:
-    """Write a cube of values ``(time, band, y, x)``, a frame every six days; its path."""
-    days = 6 * np.arange(len(values))
+    """Write a cube of values ``(time, band, y, x)``, a frame every few days; its path.
+
+    Its name is the file's, its sensor the folder's; settings are those of `make_cube`.
+    """
+    times = np.datetime64(start) + (days * np.arange(len(values))).astype("timedelta64[D]")
+    name = path.name.split(".")[0]
+    attributes = {"cube": name, "site": name, "land_cover": "grassland"}
     cube = make_cube(
         values=values.astype(np.float32),
         mask=mask.astype(np.uint8),
-        times=np.datetime64(start) + days.astype("timedelta64[D]"),
+        times=times,
         bands=sensor.bands,
         grid=Grid(32631, 600000, 5600000, 10, *values.shape[2:]),
         quantity=sensor.quantity,
-        frames={},
-        attributes={"cube": path.name.split(".")[0]},
+        attributes=attributes | {"sensor": path.parent.name},
+        **{"frames": {}} | settings,
     )
+    if c_factor is not None:
+        factors = np.full(values.shape[:2], c_factor, np.float32)
+        cube = cube.assign_coords(c_factor=(("time", "band"), factors))
     write_cube(cube, path)
+    return path
+
+
+def write_made_embeddings(
+    folder: Path, cube: Path, values: np.ndarray, *, model: str = "m"
+) -> Path:
+    """Write embeddings ``(time, feature, y, x)`` of a cube's dates; their manifest."""
+    source = read_cube(cube)
+    coords: dict[str, Any] = {
+        key: source[key].variable for key in ("time", "y", "x", "spatial_ref")
+    }
+    coords["feature"] = np.arange(values.shape[1])
+    attributes = {key: source.attrs[key] for key in ("cube", "land_cover")}
+    template = xr.Dataset(coords=coords, attrs=attributes | {"model_digest": model})
+    name = source.attrs["cube"]
+    layout = Layout(template, (), "optical", "1", "float32", 64)
+    store = TileStore(folder / "state" / name, {"model_digest": model}, layout)
+    (tile,) = store.pending()
+    embedding, quality = values.astype(np.float32), values[:, 0].astype(np.float32)
+    layers = {"embedding": embedding, "context_share": quality, "reconstruction_error": quality}
+    store.write(tile, layers)
+    store.finish(folder / "embeddings" / name, {})
+    return folder / "embeddings" / name / "manifest.json"
+
+
+def write_split(path: Path, split: dict[str, str], land_cover: str = "grassland") -> Path:
+    """Write a split table of cubes that are sites of their own; its path."""
+    rows = [
+        {"cube": name, "site": name, "land_cover": land_cover, "split": part}
+        for name, part in split.items()
+    ]
+    write_csv(path, rows)
     return path

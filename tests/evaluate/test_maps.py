@@ -10,9 +10,10 @@ from typing import Any
 import numpy as np
 import pytest
 import xarray as xr
+from made_cubes import write_made_cube, write_made_embeddings, write_split
 
-from pipeline_lib.cubes import CLEAR, THICK_CLOUD, Grid, make_cube, write_cube
-from pipeline_lib.embed.store import Layout, TileStore
+from pipeline_lib.config import SENTINEL_1, SENTINEL_2, Sensor
+from pipeline_lib.cubes import CLEAR, THICK_CLOUD
 from pipeline_lib.errors import UserError
 from pipeline_lib.evaluate.maps import (
     MAX_DAYS,
@@ -24,7 +25,6 @@ from pipeline_lib.evaluate.maps import (
     measure,
     numbers,
 )
-from pipeline_lib.files import write_csv
 
 HALVES = np.repeat([[0] * 6 + [1] * 6], 12, axis=0)
 """A class map with one straight boundary."""
@@ -176,52 +176,28 @@ def test_neither_unit_nor_offset_of_a_feature_matters() -> None:
 
 SIZE = 24
 COVER = np.kron([[0, 1], [2, 0]], np.ones((12, 12), int))
+SPLIT = {"a": "training", "b": "training", "c": "validation", "d": "test", "e": "unused"}
+OPTICAL = SENTINEL_2.model_copy(update={"bands": ("B02", "B03", "B04")})
+RADAR = SENTINEL_1.model_copy(update={"bands": ("vv",)})
 
 
-def product(folder: Path, name: str, *, factor: float = 1.0, model: str = "m") -> None:
+def product(root: Path, name: str, *, factor: float = 1.0, model: str = "m") -> None:
     """Cubes of both sensors and embeddings of one place: fields, and noise in all of it."""
-    rng = np.random.default_rng(sum(map(ord, name)))
-    grid = Grid(32631, 600000, 5600040, 10, SIZE, SIZE)
-    times = np.datetime64("2022-01-01T10:30", "ns") + np.arange(9) * np.timedelta64(12, "D")
-    mask = np.where(rng.random((9, SIZE, SIZE)) < 0.2, THICK_CLOUD, CLEAR).astype(np.uint8)
+    rng = np.random.default_rng(ord(name))
+    mask = np.where(rng.random((9, SIZE, SIZE)) < 0.2, THICK_CLOUD, CLEAR)
     fields = np.array([0.1, 0.2, 0.3])[COVER]
 
-    def cube(sensor: str, bands: tuple[str, ...], mask: np.ndarray, days: int, kind: str) -> None:
-        noise = rng.normal(size=(len(mask), len(bands), SIZE, SIZE))
-        made = make_cube(
-            values=(fields + 0.02 * noise).clip(0.001).astype(np.float32),
-            mask=mask,
-            times=times[: len(mask)] + np.timedelta64(days, "D"),
-            bands=bands,
-            grid=grid,
-            quantity=kind,
-            frames={},
-            attributes={"cube": name, "site": name, "land_cover": "x", "sensor": sensor},
-        )
-        write_cube(made, folder / sensor / f"{name}.zarr.zip")
+    def cube(folder: str, sensor: Sensor, mask: np.ndarray, start: str) -> Path:
+        noise = rng.normal(size=(len(mask), len(sensor.bands), SIZE, SIZE))
+        values = (fields + 0.02 * noise).clip(0.001)
+        path = root / folder / f"{name}.zarr.zip"
+        return write_made_cube(path, values, mask, sensor, start=start, days=12)
 
-    cube("optical", ("B02", "B03", "B04"), mask, 0, "reflectance")
-    cube("radar", ("vv",), np.full_like(mask[:5], CLEAR), 1, "backscatter")
-    template = xr.Dataset(
-        coords={"time": ("time", times), "feature": ("feature", np.arange(2))},
-        attrs={"cube": name, "land_cover": "x", "model_digest": model},
-    )
-    with xr.open_zarr(f"zip::{folder / 'optical' / name}.zarr.zip", consolidated=False) as stored:
-        template = template.assign_coords(
-            {key: stored[key].load().variable for key in ("y", "x", "spatial_ref")}
-        )
-    layout = Layout(template, (), "optical", "1", "float32", 64)
-    store = TileStore(folder / "state" / name, {"model_digest": model}, layout)
+    optical = cube("optical", OPTICAL, mask, "2022-01-01")
+    cube("radar", RADAR, np.full_like(mask[:5], CLEAR), "2022-01-02")
     values = factor * (10 * fields + rng.normal(size=(9, 2, SIZE, SIZE)))
-    values = np.where((mask != CLEAR)[:, None], np.nan, values).astype(np.float32)
-    (tile,) = store.pending()
-    quality = values[:, 0]
-    layers = {"embedding": values, "context_share": quality, "reconstruction_error": quality}
-    store.write(tile, layers)
-    store.finish(folder / "embeddings" / name, {})
-
-
-SPLIT = {"a": "training", "b": "training", "c": "validation", "d": "test", "e": "unused"}
+    hidden = np.where((mask != CLEAR)[:, None], np.nan, values)
+    write_made_embeddings(root, optical, hidden, model=model)
 
 
 @pytest.fixture(scope="module")
@@ -229,20 +205,15 @@ def world(tmp_path_factory: pytest.TempPathFactory) -> Path:
     root = tmp_path_factory.mktemp("maps")
     for name in SPLIT:
         product(root, name)
-    write_csv(
-        root / "split.csv",
-        [
-            {"cube": name, "site": name, "land_cover": "x", "split": split}
-            for name, split in SPLIT.items()
-        ],
-    )
-    np.savez_compressed(
-        root / "truth.npz",
-        time=["2022-01-01T10:30:00+00:00"],
-        leaf_area=np.zeros((1, SIZE, SIZE), np.float16),
-        cover=COVER.astype(np.int8),
-    )
+    write_split(root / "split.csv", SPLIT)
+    write_truth(root / "truth.npz", COVER)
     return root
+
+
+def write_truth(path: Path, cover: np.ndarray) -> None:
+    area = np.zeros((1, *cover.shape), np.float16)
+    times = ["2022-01-01T10:30:00+00:00"]
+    np.savez_compressed(path, time=times, leaf_area=area, cover=cover.astype(np.int8))
 
 
 def inputs(root: Path, names: str = "abcde", mapped: str = "cd") -> dict[str, Any]:
@@ -335,12 +306,7 @@ def test_splits_without_embeddings_are_skipped(world: Path, tmp_path: Path) -> N
 
 
 def test_a_foreign_truth_or_model_is_an_error(world: Path, tmp_path: Path) -> None:
-    np.savez_compressed(
-        tmp_path / "truth.npz",
-        time=["2022-01-01T10:30:00+00:00"],
-        leaf_area=np.zeros((1, 9, 9), np.float16),
-        cover=np.zeros((9, 9), np.int8),
-    )
+    write_truth(tmp_path / "truth.npz", COVER[:9, :9])
     with pytest.raises(UserError, match=r"cube c: .* another grid"):
         assessed(world, tmp_path / "maps.json", truth={"c": tmp_path / "truth.npz"})
     product(tmp_path, "d", model="another")

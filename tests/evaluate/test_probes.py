@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from made_cubes import write_made_cube
+from made_cubes import write_made_cube, write_split
 from torch import Tensor, nn
 from untrained import save_all_untrained, scaled_by
 
@@ -34,7 +34,6 @@ from pipeline_lib.evaluate.probes import (
     probed_samples,
     split_samples,
 )
-from pipeline_lib.files import write_csv
 from pipeline_lib.models import Autoencoder, TrainedEncoder
 from pipeline_lib.seeds import generator
 
@@ -240,11 +239,7 @@ def world(tmp_path_factory: pytest.TempPathFactory) -> SimpleNamespace:
     """Random models; the second training site and the test site have no radar."""
     root = tmp_path_factory.mktemp("world")
     torch.manual_seed(1)
-    rows = [
-        {"cube": name, "site": name, "land_cover": "others", "split": split}
-        for name, split in SITES.items()
-    ]
-    write_csv(root / "split.csv", rows)
+    write_split(root / "split.csv", SITES)
     save_all_untrained(root, SENSORS, CONTEXT, BLOCK, scaled_by(0, 1))
     cubes = {
         name: [

@@ -11,10 +11,11 @@ import pandas as pd
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from made_cubes import write_made_cube
 from numpy.typing import NDArray
 
-from pipeline_lib.cubes import CLEAR, NO_DATA, THICK_CLOUD, CubeRequest, make_cube, write_cube
-from pipeline_lib.cubes.grid import Grid
+from pipeline_lib.config import SENTINEL_1, SENTINEL_2
+from pipeline_lib.cubes import CLEAR, NO_DATA, THICK_CLOUD, CubeRequest, read_cube
 from pipeline_lib.errors import UserError
 from pipeline_lib.files import write_csv
 from pipeline_lib.report.curves import metric_columns, plot_curves
@@ -28,6 +29,7 @@ from pipeline_lib.report.radar import decibel, fullest_run, orbit_states, plot_r
 from pipeline_lib.report.site_map import plot_sites, site_classes
 
 RGB = ("B04", "B03", "B02")
+OPTICAL = SENTINEL_2.model_copy(update={"bands": (*RGB, "B08")})
 SIZE = 12
 LIMIT_BYTES = 400_000
 
@@ -40,45 +42,25 @@ def picture(path: Path) -> NDArray[np.uint8]:
     return np.asarray(Image.open(path).convert("RGB"))
 
 
-def optical_cube(path: Path, *, frames: int = 24, c_factor: bool = True) -> Path:
+def optical_cube(path: Path, *, frames: int = 24, c_factor: float | None = 0.5) -> Path:
     rng = np.random.default_rng(1)
-    values = rng.uniform(0.02, 0.3, (frames, 4, SIZE, SIZE)).astype(np.float32)
-    mask = rng.choice([CLEAR, THICK_CLOUD], size=(frames, SIZE, SIZE)).astype(np.uint8)
+    values = rng.uniform(0.02, 0.3, (frames, 4, SIZE, SIZE))
+    mask = rng.choice([CLEAR, THICK_CLOUD], size=(frames, SIZE, SIZE))
     values[0], mask[0] = np.nan, NO_DATA
-    cube = make_cube(
-        values=values,
-        mask=mask,
-        times=np.datetime64("2019-01-03") + 15 * np.arange(frames),
-        bands=("B02", "B03", "B04", "B08"),
-        grid=Grid(32631, 600000.0, 5600040.0, 10.0, SIZE, SIZE),
-        quantity="reflectance",
-        frames={},
-        attributes={"sensor": "sentinel-2", "cube": "site-000-a"},
-    )
-    if c_factor:
-        factors = np.full((frames, 4), 0.5, np.float32)
-        cube = cube.assign_coords(c_factor=(("time", "band"), factors))
-    write_cube(cube, path)
-    return path
+    return write_made_cube(path, values, mask, OPTICAL, days=15, c_factor=c_factor)
 
 
 def radar_cube(path: Path, *, frames: int = 9, filtered: bool = True, orbits: bool = True) -> Path:
-    rng = np.random.default_rng(2)
-    values = rng.gamma(4, 0.02, (frames, 2, SIZE, SIZE)).astype(np.float32)
+    values = np.random.default_rng(2).gamma(4, 0.02, (frames, 2, SIZE, SIZE)).astype(np.float32)
     states = np.where(np.arange(frames) % 2, "ascending", "descending")
-    cube = make_cube(
-        values=values,
-        unfiltered=values * 1.1 if filtered else None,
-        mask=np.zeros((frames, SIZE, SIZE), np.uint8),
-        times=np.datetime64("2019-01-03") + 6 * np.arange(frames),
-        bands=("vv", "vh"),
-        grid=Grid(32631, 600000.0, 5600040.0, 10.0, SIZE, SIZE),
-        quantity="backscatter",
+    return write_made_cube(
+        path,
+        values,
+        np.full((frames, SIZE, SIZE), CLEAR),
+        SENTINEL_1,
+        unfiltered=values * np.float32(1.1) if filtered else None,
         frames={"orbit_state": states} if orbits else {},
-        attributes={"sensor": "sentinel-1", "cube": "site-000-a"},
     )
-    write_cube(cube, path)
-    return path
 
 
 def site_table(path: Path, classes: dict[str, str]) -> Path:
@@ -159,12 +141,14 @@ def test_missing_pixels_are_grey_and_clear_ones_have_their_colour() -> None:
     assert len(set(colours[0, 1])) == 1 and 0.8 < colours[0, 1, 0] < 1
 
 
-@pytest.mark.parametrize("c_factor", [True, False])
-def test_the_optical_strip_has_a_row_more_with_a_correction(tmp_path: Path, c_factor: bool) -> None:
+@pytest.mark.parametrize("c_factor", [0.5, None])
+def test_the_optical_strip_has_a_row_more_with_a_correction(
+    tmp_path: Path, c_factor: float | None
+) -> None:
     cube = optical_cube(tmp_path / "cube.zarr.zip", c_factor=c_factor)
     plot_optical_strip(cube=cube, rgb=RGB, output=tmp_path / "strip.png")
     height, width = picture(tmp_path / "strip.png").shape[:2]
-    assert (height / width > 0.5) == c_factor
+    assert (height / width > 0.5) == (c_factor is not None)
 
 
 def test_a_picture_of_a_band_that_is_not_there_is_refused(tmp_path: Path) -> None:
@@ -203,8 +187,6 @@ def test_the_radar_strip_shows_what_the_cube_has(tmp_path: Path, filtered: bool)
 
 
 def test_an_orbit_that_is_not_given_is_called_unknown(tmp_path: Path) -> None:
-    from pipeline_lib.cubes import read_cube
-
     without = read_cube(radar_cube(tmp_path / "a.zarr.zip", frames=2, orbits=False))
     assert list(orbit_states(without)) == ["orbit unknown"] * 2
     known = read_cube(radar_cube(tmp_path / "b.zarr.zip", frames=2))
@@ -221,19 +203,14 @@ def curves_table(path: Path, columns: tuple[str, ...]) -> Path:
     return path
 
 
-def test_metrics_are_found_with_and_without_a_sensor_before_them() -> None:
-    columns = ["epoch", "loss", "centre_mae", "sentinel-2_centre_mae_scaled", "sentinel-1/sam"]
-    table = pd.DataFrame([[0, 1, 2, 3, 4]], columns=columns)
+def test_metrics_with_values_are_found_with_and_without_a_sensor_before_them() -> None:
+    columns = {"centre_mae": 2, "sentinel-2_centre_mae_scaled": 3, "sentinel-1/sam": 4}
+    table = pd.DataFrame([{"epoch": 0, "split": "train", "loss": 1, "sam": np.nan, **columns}])
     assert metric_columns(table, Path("x")) == {
         "": {"centre_mae": "centre_mae"},
         "sentinel-2": {"centre_mae_scaled": "sentinel-2_centre_mae_scaled"},
         "sentinel-1": {"sam": "sentinel-1/sam"},
     }
-
-
-def test_a_column_without_values_is_no_metric() -> None:
-    table = pd.DataFrame({"epoch": [0], "centre_mae": [0.1], "sam": [np.nan]})
-    assert metric_columns(table, Path("x")) == {"": {"centre_mae": "centre_mae"}}
 
 
 def test_curves_of_encoders_and_fusion_are_drawn_the_same_each_time(tmp_path: Path) -> None:

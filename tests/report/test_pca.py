@@ -3,13 +3,12 @@ from typing import Any
 
 import numpy as np
 import pytest
-import xarray as xr
+from made_cubes import write_made_cube, write_made_embeddings, write_split
 
-from pipeline_lib.cubes import CLEAR, THICK_CLOUD, Grid, make_cube, write_cube
+from pipeline_lib.config import SENTINEL_2
+from pipeline_lib.cubes import CLEAR, THICK_CLOUD
 from pipeline_lib.embed import read_embedding, read_manifest
-from pipeline_lib.embed.store import Layout, TileStore
 from pipeline_lib.errors import UserError
-from pipeline_lib.files import write_csv
 from pipeline_lib.report.pca import (
     choose_cubes,
     clearest_dates,
@@ -75,73 +74,34 @@ def test_dates_are_spread_and_the_clearest_of_their_season() -> None:
     assert clearest_dates(times, share, 4).tolist() == [40, 250, 300]
 
 
-def _product(folder: Path, name: str, model: str) -> tuple[Path, Path]:
-    """A cube file and its embeddings."""
-    rng = np.random.default_rng(len(name))
-    grid = Grid(32631, 600000, 5600040, 10, 24, 30)
-    times = np.datetime64("2022-01-01T10:30", "ns") + np.arange(9) * np.timedelta64(40, "D")
-    mask = np.where(rng.random((9, 24, 30)) < 0.2, THICK_CLOUD, CLEAR).astype(np.uint8)
-    cube = make_cube(
-        values=rng.random((9, 3, 24, 30), dtype=np.float32) * 0.3,
-        mask=mask,
-        times=times,
-        bands=["B02", "B03", "B04"],
-        grid=grid,
-        quantity="reflectance",
-        frames={},
-        attributes={"cube": name, "site": name, "land_cover": "grassland"},
-    )
-    path = folder / f"{name}.zarr.zip"
-    write_cube(cube, path)
-    template = xr.Dataset(
-        coords={
-            "time": ("time", times),
-            "feature": ("feature", np.arange(7)),
-            **{key: cube[key].variable for key in ("y", "x", "spatial_ref")},
-        },
-        attrs={"cube": name, "land_cover": "grassland", "model_digest": model},
-    )
-    layout = Layout(template, (), "sentinel-2", "1", "float16", 64)
-    store = TileStore(folder / f"state-{name}", {"model_digest": model}, layout)
-    values = rng.normal(size=(9, 7, 24, 30)).astype(np.float32).cumsum(axis=3)
-    values[np.broadcast_to((mask != CLEAR)[:, None], values.shape)] = np.nan
-    (tile,) = store.pending()
-    quality = values[:, 0]
-    layers = {"embedding": values, "context_share": quality, "reconstruction_error": quality}
-    store.write(tile, layers)
-    store.finish(folder / name, {})
-    return path, folder / name
+SENSOR = SENTINEL_2.model_copy(update={"bands": ("B02", "B03", "B04")})
 
 
-def test_the_figure_is_drawn_alike_every_time(tmp_path: Path) -> None:
-    made = {name: _product(tmp_path, name, "m") for name in ("here", "there")}
-    rows = [{"cube": n, "site": n, "land_cover": "grassland", "split": "test"} for n in made]
-    write_csv(tmp_path / "split.csv", rows)
+def made(root: Path, *names: str, model: str = "m") -> dict[str, dict[str, Path]]:
+    """Cubes and their embeddings by name, as the figures take them."""
+    found: dict[str, dict[str, Path]] = {"embeddings": {}, "cubes": {}}
+    for name in names:
+        rng = np.random.default_rng(len(name))
+        mask = np.where(rng.random((9, 24, 30)) < 0.2, THICK_CLOUD, CLEAR)
+        path, values = root / f"{name}.zarr.zip", rng.random((9, 3, 24, 30)) * 0.3
+        found["cubes"][name] = write_made_cube(path, values, mask, SENSOR, days=40)
+        embedding = rng.normal(size=(9, 7, 24, 30)).cumsum(axis=3)
+        embedding = np.where((mask != CLEAR)[:, None], np.nan, embedding)
+        manifest = write_made_embeddings(root, path, embedding, model=model)
+        found["embeddings"][name] = manifest
+    return found
+
+
+def test_the_figure_is_drawn_alike_every_time_and_of_one_model(tmp_path: Path) -> None:
+    split = write_split(tmp_path / "split.csv", {"here": "test", "there": "test"})
+    settings: dict[str, Any] = {"split_table": split, "rgb": RGB, "seed": 1}
+    files = made(tmp_path, "here", "there")
     for output in ("one.png", "two.png"):
-        plot_pca_maps(
-            embeddings={name: folder / "manifest.json" for name, (_, folder) in made.items()},
-            cubes={name: path for name, (path, _) in made.items()},
-            split_table=tmp_path / "split.csv",
-            rgb=RGB,
-            seed=1,
-            output=tmp_path / output,
-        )
+        plot_pca_maps(**files, **settings, output=tmp_path / output)
     assert (tmp_path / "one.png").read_bytes() == (tmp_path / "two.png").read_bytes()
-
-
-def test_embeddings_of_two_models_are_not_drawn_together(tmp_path: Path) -> None:
-    made = {name: _product(tmp_path, name, f"model of {name}") for name in ("here", "there")}
-    rows = [{"cube": n, "site": n, "land_cover": "grassland", "split": "test"} for n in made]
-    write_csv(tmp_path / "split.csv", rows)
+    files["embeddings"] |= made(tmp_path / "another", "there", model="another")["embeddings"]
     with pytest.raises(UserError, match="there come from another model than those of here"):
-        plot_pca_maps(
-            embeddings={name: folder / "manifest.json" for name, (_, folder) in made.items()},
-            cubes={name: path for name, (path, _) in made.items()},
-            split_table=tmp_path / "split.csv",
-            rgb=RGB,
-            seed=1,
-            output=tmp_path / "maps.png",
-        )
+        plot_pca_maps(**files, **settings, output=tmp_path / "maps.png")
     assert not (tmp_path / "maps.png").exists()
 
 
@@ -161,8 +121,11 @@ def test_the_figure_shows_each_land_cover_before_it_shows_one_twice() -> None:
 def test_one_cube_is_drawn_on_its_clearest_dates(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    made = {name: _product(tmp_path, name, "m") for name in ("here", "there", "elsewhere")}
-    counts = {name: read_manifest(folder)["embeddings"] for name, (_, folder) in made.items()}
+    files = made(tmp_path, "here", "there", "elsewhere")
+    counts = {
+        name: read_manifest(manifest.parent)["embeddings"]
+        for name, manifest in files["embeddings"].items()
+    }
     drawn: list[tuple[Path, Any]] = []
 
     def watched(path: Path, times: Any, rgb: Any) -> Any:
@@ -171,12 +134,7 @@ def test_one_cube_is_drawn_on_its_clearest_dates(
 
     monkeypatch.setattr("pipeline_lib.report.pca.true_colours", watched)
     for output in ("one.png", "two.png"):
-        plot_pca_dates(
-            embeddings={name: folder / "manifest.json" for name, (_, folder) in made.items()},
-            cubes={name: path for name, (path, _) in made.items()},
-            rgb=RGB,
-            output=tmp_path / output,
-        )
+        plot_pca_dates(**files, rgb=RGB, output=tmp_path / output)
     assert (tmp_path / "one.png").read_bytes() == (tmp_path / "two.png").read_bytes()
     shown = {
         name: [max(part) for part in np.array_split(np.array(found), [3, 5, 7])]
@@ -184,8 +142,8 @@ def test_one_cube_is_drawn_on_its_clearest_dates(
     }
     fullest = max(shown, key=lambda name: sum(shown[name]))
     path, times = drawn[0]
-    assert path == made[fullest][0]
-    product = read_embedding(made[fullest][1])
+    assert path == files["cubes"][fullest]
+    product = read_embedding(files["embeddings"][fullest].parent)
     chosen = np.isfinite(product.sel(time=times)["embedding"].values).all(axis=1)
     assert chosen.sum(axis=(1, 2)).tolist() == shown[fullest]
 

@@ -145,15 +145,13 @@ def measure(
     cover
         ``(y, x)``, the class of each pixel; none where it is not known.
     """
-    sums = {"noise": noise_in_time(values, valid, times)}
-    sums |= {name: np.zeros(2) for name in ("step", "step_within_field", "boundary")}
-    for turned in (False, True):
-        along, seen = (values.swapaxes(1, 2), valid.swapaxes(1, 2)) if turned else (values, valid)
+    sums = {name: np.zeros(2) for name in ("step", "step_within_field", "boundary")}
+    classes = cover
+    for along, seen in ((values, valid), (values.swapaxes(1, 2), valid.swapaxes(1, 2))):
         pairs = seen[..., 1:] & seen[..., :-1]
         sums["step"] += _squares(along, pairs, 0, 1)
-        if cover is None:
+        if classes is None:
             continue
-        classes = cover.T if turned else cover
         same = classes[:, 1:] == classes[:, :-1]
         sums["step_within_field"] += _squares(along, pairs & same, 0, 1)
         between = boundaries(classes)
@@ -161,7 +159,8 @@ def measure(
         for offset in (0, REACH - 1, REACH, 2 * REACH - 1):
             between = between & seen[..., offset : offset + length]
         sums["boundary"] += _squares(along, between, REACH - 1, REACH)
-    return sums
+        classes = classes.T
+    return {"noise": noise_in_time(values, valid, times), **sums}
 
 
 def noise_in_time(
@@ -282,32 +281,32 @@ def assess_maps(
         files = {sensor: cubes[sensor].get(name, count) for sensor, count in bands.items()}
         return CubeFeatures.read(embeddings[name], files)
 
-    def sums_of(name: str, sets: FeatureSets) -> dict[str, tuple[int, Sums]]:
-        cube, cover = read(name), None
-        if name in truth:
-            known = Truth.read(truth[name])
-            known.check_grid(name, cube.valid.shape[1:])
-            cover = known.cover
-        return {
-            label: (values.shape[-1], measure(values, cube.valid, cube.times, cover))
-            for label, values in sets.of(cube)
-        }
-
     splits: dict[str, Any] = {}
     if own[FITTED_ON]:
-        drawn = [
-            _draw(read(name), generator(seed, "maps", name), FIT_PIXELS // len(own[FITTED_ON]))
-            for name in own[FITTED_ON]
-        ]
+        count = max(1, FIT_PIXELS // len(own[FITTED_ON]))
+        drawn = [_draw(read(name), generator(seed, "maps", name), count) for name in own[FITTED_ON]]
         sets = FeatureSets.fit(*(np.concatenate(part) for part in zip(*drawn, strict=True)))
-        for part in SCORED_ON:
-            found = [sums_of(name, sets) for name in own[part]]
-            if found:
-                splits[part] = {
-                    "cubes": len(own[part]),
-                    "mapped_cubes": len(truth.keys() & set(own[part])),
-                    **_summary(found),
-                }
+        for part in filter(own.get, SCORED_ON):
+            sums: dict[str, Sums] = {}
+            sizes: dict[str, int] = {}
+            for name in own[part]:
+                cube, cover = read(name), None
+                if name in truth:
+                    cover = Truth.read(truth[name]).on_grid(name, cube.valid.shape[1:]).cover
+                for label, values in sets.of(cube):
+                    found = measure(values, cube.valid, cube.times, cover)
+                    added = sums.get(label, dict.fromkeys(found, np.zeros(2)))
+                    sums[label] = {key: added[key] + found[key] for key in found}
+                    sizes[label] = values.shape[-1]
+            splits[part] = {
+                "cubes": len(own[part]),
+                "mapped_cubes": len(truth.keys() & set(own[part])),
+                "counts": {name: int(count) for name, (count, _) in sums["embedding"].items()},
+                "sets": {
+                    label: {"features": sizes[label], **numbers(found)}
+                    for label, found in sums.items()
+                },
+            }
     missing = [part for part, names in own.items() if not names]
     content = {
         "model_digest": same_model(opened) if opened else None,
@@ -323,20 +322,6 @@ def _draw(
 ) -> tuple[NDArray[np.floating], NDArray[np.floating]]:
     """Bands and embeddings of pixels and dates drawn at random."""
     known = np.flatnonzero(cube.valid)
-    drawn = rng.choice(known, min(max(1, count), len(known)), replace=False)
+    drawn = rng.choice(known, min(count, len(known)), replace=False)
     place = np.unravel_index(drawn, cube.valid.shape)
     return cube.bands[place], cube.embedding[place]
-
-
-def _summary(cubes: list[dict[str, tuple[int, Sums]]]) -> dict[str, Any]:
-    """Counts, and numbers by set of features, over all cubes."""
-    sums = {
-        label: {name: np.sum([cube[label][1][name] for cube in cubes], axis=0) for name in own}
-        for label, (_, own) in cubes[0].items()
-    }
-    return {
-        "counts": {name: int(count) for name, (count, _) in sums["embedding"].items()},
-        "sets": {
-            label: {"features": cubes[0][label][0], **numbers(own)} for label, own in sums.items()
-        },
-    }

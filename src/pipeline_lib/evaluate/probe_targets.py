@@ -71,12 +71,13 @@ class Truth:
                 f"{path}: not the truth of a site ({error}); delete it and simulate the site again"
             ) from error
 
-    def check_grid(self, cube: str, shape: tuple[int, ...]) -> None:
-        """Raise UserError if a cube ``(y, x)`` has another grid."""
+    def on_grid(self, cube: str, shape: tuple[int, ...]) -> Self:
+        """This truth. Raises UserError if a cube ``(y, x)`` has another grid."""
         if self.cover.shape != shape:
             raise UserError(
                 f"cube {cube}: the truth of its site has another grid; simulate it again"
             )
+        return self
 
     def leaf_area_at(self, day: int, y: int, x: int) -> float:
         """Leaf area of a pixel, linear between two dates; NaN where these are far apart."""
@@ -151,7 +152,7 @@ def context_targets(
     """
     for cube in stack:
         if cube.name in truth:
-            truth[cube.name].check_grid(cube.name, cube.valid.shape[1:])
+            truth[cube.name].on_grid(cube.name, cube.valid.shape[1:])
     bands, size, half = len(normalisation.bands), context.patch_px, context.patch_px // 2
     columns = {"neighbourhood_mean": bands, "neighbourhood_std": bands, "next_change": bands}
     ndvi = _ndvi(normalisation)

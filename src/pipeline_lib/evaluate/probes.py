@@ -20,7 +20,7 @@ from sklearn.decomposition import PCA
 from sklearn.impute import SimpleImputer
 from torch import Tensor
 
-from pipeline_lib.dataset import SampleIndex, SequenceIndex, cube_name, cubes_of, read_split
+from pipeline_lib.dataset import SampleIndex, cube_name, cubes_of, read_split
 from pipeline_lib.errors import UserError
 from pipeline_lib.evaluate.probe_scores import NEAREST_TARGETS, Origin, target_scores
 from pipeline_lib.evaluate.probe_targets import Array, Targets, Truth, context_targets
@@ -28,7 +28,7 @@ from pipeline_lib.evaluate.reconstruction_errors import fusion_dataset
 from pipeline_lib.files import write_json
 from pipeline_lib.models import TrainedEncoder, TrainedFusion, load_encoder, load_fusion
 from pipeline_lib.seeds import generator
-from pipeline_lib.training.data import Batch, SampleDataset, SensorDataset, centre_of
+from pipeline_lib.training.data import Batch, FusionDataset, SensorDataset, centre_of
 from pipeline_lib.training.groups import land_cover_of
 from pipeline_lib.training.tasks import FusionTask
 
@@ -40,23 +40,17 @@ ROUNDS = 8
 
 @dataclass(frozen=True)
 class Probed:
-    """Samples that probes are fitted on or scored on.
+    """Samples that probes are fitted on or scored on; all features are ``(sample, feature)``.
 
     Attributes
     ----------
     spectrum
-        ``(sample, band)``, scaled: the target pixel in the centre frame, of all sensors side by
-        side; NaN where one is absent.
-    embedding
-        ``(sample, dimension)``.
-    targets, origin
-        Of the same samples.
+        Scaled bands of the target pixel in the centre frame, of all sensors side by side; NaN
+        where one is absent.
     latents
-        ``(sample, dimension)`` of all sensors side by side, NaN where one is absent; none where
-        the embedding is itself a latent.
+        Of all sensors side by side, NaN where one is absent; none where the embedding is a latent.
     reference_only
-        ``(sample, dimension)``: embeddings from the reference sensor alone; none where there are
-        no other sensors.
+        Embeddings from the reference sensor alone; none where there are no other sensors.
     """
 
     spectrum: Array
@@ -101,16 +95,14 @@ def probed_samples(
 
     Raises UserError if no sample can be drawn.
     """
+
+    def features(batch: Batch) -> dict[str, Array]:
+        own = batch.sensors[trained.name]
+        latents = trained.autoencoder.encoder(*own.patches)
+        return {"spectrum": _numpy(centre_of(own.values)), "embedding": _numpy(latents)}
+
     dataset = SensorDataset.of(trained, cubes)
-    drawn = _distinct(dataset, trained, rng, max_samples)
-    spectra, embeddings = [], []
-    with torch.inference_mode():
-        for batch in dataset.loader(drawn):
-            own = batch.sensors[trained.name]
-            spectra.append(centre_of(own.values).double().numpy())
-            embeddings.append(trained.autoencoder.encoder(*own.patches).double().numpy())
-    described = _described(dataset.index, drawn, trained, facts)
-    return Probed(np.concatenate(spectra), np.concatenate(embeddings), *described)
+    return _samples(dataset, features, trained, facts, rng, max_samples)
 
 
 def fused_samples(
@@ -128,26 +120,26 @@ def fused_samples(
     """
     trained.check_encoders(encoders)
     dataset = fusion_dataset(trained, encoders, cubes)
-    reference = encoders[trained.block.reference]
-    drawn = _distinct(dataset, reference, rng, max_samples)
     task = FusionTask(trained.fusion, trained.block, encoders).eval()
-    spectra, latents, embeddings, alone = [], [], [], []
-    with torch.inference_mode():
-        for batch in dataset.loader(drawn):
-            centres = {name: centre_of(batch.sensors[name].values) for name in task.names}
-            spectra.append(_side_by_side(centres, batch))
-            latents.append(_side_by_side(task.latents(batch), batch))
-            embeddings.append(task.embedding(batch).double().numpy())
+
+    def features(batch: Batch) -> dict[str, Array]:
+        centres = {name: centre_of(batch.sensors[name].values) for name in task.names}
+        found = {
+            "spectrum": _side_by_side(centres, batch),
+            "latents": _side_by_side(task.latents(batch), batch),
+            "embedding": _numpy(task.embedding(batch)),
+        }
+        if dataset.others:
             masked = batch.without_any(dataset.others)
-            alone.append(task.embedding(masked).double().numpy())
-    described = _described(dataset.index, drawn, reference, facts)
-    return Probed(
-        np.concatenate(spectra),
-        np.concatenate(embeddings),
-        *described,
-        latents=np.concatenate(latents),
-        reference_only=np.concatenate(alone) if dataset.others else None,
-    )
+            found["reference_only"] = _numpy(task.embedding(masked))
+        return found
+
+    reference = encoders[trained.block.reference]
+    return _samples(dataset, features, reference, facts, rng, max_samples)
+
+
+def _numpy(features: Tensor) -> Array:
+    return np.asarray(features.double())
 
 
 def _side_by_side(features: Mapping[str, Tensor], batch: Batch) -> Array:
@@ -156,33 +148,44 @@ def _side_by_side(features: Mapping[str, Tensor], batch: Batch) -> Array:
         torch.where(batch.sensors[name].present[:, None], values, torch.nan)
         for name, values in features.items()
     ]
-    return np.asarray(torch.cat(parts, dim=1).double())
+    return _numpy(torch.cat(parts, dim=1))
 
 
-def _described(
-    index: SequenceIndex, drawn: SampleIndex, trained: TrainedEncoder, facts: SiteFacts
-) -> tuple[Targets, Origin]:
-    """Targets and origin of drawn samples of a sensor."""
-    targets = context_targets(
-        index.stack,
-        drawn,
-        context=trained.context,
-        normalisation=trained.normalisation,
-        land_cover=facts.land_cover,
-        truth=facts.truth,
-    )
-    cube = np.array([index.stack[number].name for number in drawn.cube])
+def _samples(
+    dataset: SensorDataset | FusionDataset,
+    features: Callable[[Batch], dict[str, Array]],
+    trained: TrainedEncoder,
+    facts: SiteFacts,
+    rng: np.random.Generator,
+    max_samples: int,
+) -> Probed:
+    """Features, targets and origin of random samples of the (reference) sensor's encoder."""
+    drawn = _distinct(dataset, trained, rng, max_samples)
+    with torch.inference_mode():
+        batches = [features(batch) for batch in dataset.loader(drawn)]
+    stack = dataset.index.stack
+    cube = np.array([stack[number].name for number in drawn.cube])
     centre = drawn.frames[:, trained.context.frames // 2]
-    origin = Origin(
-        site=np.array([facts.site[name] for name in cube]),
-        cube=cube,
-        position=np.stack([drawn.top, drawn.left, centre], axis=1),
+    return Probed(
+        **{name: np.concatenate([one[name] for one in batches]) for name in batches[0]},
+        targets=context_targets(
+            stack,
+            drawn,
+            context=trained.context,
+            normalisation=trained.normalisation,
+            land_cover=facts.land_cover,
+            truth=facts.truth,
+        ),
+        origin=Origin(
+            site=np.array([facts.site[name] for name in cube]),
+            cube=cube,
+            position=np.stack([drawn.top, drawn.left, centre], axis=1),
+        ),
     )
-    return targets, origin
 
 
 def _distinct(
-    dataset: SampleDataset,
+    dataset: SensorDataset | FusionDataset,
     trained: TrainedEncoder,
     rng: np.random.Generator,
     max_samples: int,
@@ -211,19 +214,8 @@ def split_samples(
 ) -> tuple[dict[str, Probed], dict[str, str]]:
     """Samples of each split, and why a split has none.
 
-    Parameters
-    ----------
-    samples
-        Draws the samples of a split.
-    cubes
-        Split -> cubes of the (reference) sensor.
-
-    Raises
-    ------
-    UserError
-        If the training split has no sample.
-    ValueError
-        If a cube is both fitted and scored on.
+    ``cubes`` are those of the (reference) sensor by split. Raises UserError if the training split
+    has no sample, ValueError if a cube is both fitted and scored on.
     """
     fitted = {cube_name(path) for path in cubes.get(FITTED_ON, ())}
     both = fitted & {cube_name(path) for split in SCORED_ON for path in cubes.get(split, ())}
@@ -331,6 +323,10 @@ def probe_encoder(
 ) -> None:
     """Probe a trained encoder's latents and write the scores.
 
+    The JSON file holds the ``model``, its ``digest``, what `probe_scores` returns, and
+    ``skipped``: splits without samples, and why. Raises UserError if the training split has no
+    sample, or a truth does not fit its cube.
+
     Parameters
     ----------
     model
@@ -343,14 +339,6 @@ def probe_encoder(
         Cube -> file of its site's truth, as a simulated archive has it.
     max_samples
         Of each split.
-    output
-        JSON file: the ``model``, its ``digest``, what `probe_scores` returns, and ``skipped``:
-        splits without samples, and why.
-
-    Raises
-    ------
-    UserError
-        If the training split has no sample, or a truth does not fit its cube.
     """
     trained, facts = load_encoder(model), SiteFacts.read(split_table, truth)
     own = {split: cubes_of(list(cubes), split_table, split) for split in (FITTED_ON, *SCORED_ON)}
@@ -405,21 +393,8 @@ def fused_splits(
     """Samples by split with their fused embeddings, for `probe_scores`; splits without samples,
     and why.
 
-    Parameters
-    ----------
-    fusion
-        Folder of the trained fusion.
-    encoders
-        Sensor -> folder of its trained encoder.
-    cubes
-        Sensor -> files of its cubes, of every split.
-    split_table, truth, seed, max_samples
-        As in `probe_encoder`.
-
-    Raises
-    ------
-    UserError
-        If the encoders are not the fusion's, or as `probe_encoder`.
+    ``encoders`` are folders and ``cubes`` files of every split, by sensor; the other arguments are
+    those of `probe_encoder`. Raises UserError as that, or if the encoders are not the fusion's.
     """
     joined = load_fusion(fusion)
     trained = {name: load_encoder(folder) for name, folder in encoders.items()}

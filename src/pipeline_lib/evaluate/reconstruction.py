@@ -1,4 +1,4 @@
-"""How well trained models give back what they saw, beside what needs no model."""
+"""How well trained models reconstruct their inputs, beside baselines that need no model."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ from pipeline_lib.training.groups import land_cover_of
 
 SPLITS = ("training", "validation", "test")
 FEW_COMPONENTS = 2
-"""Principal components of a baseline, besides as many as the model has numbers."""
+"""Principal components of a baseline, besides as many as the model has dimensions."""
 
 Cubes = Mapping[str, Sequence[Path]]
 
@@ -38,6 +38,8 @@ def evaluate_encoder(
 ) -> None:
     """Measure a trained encoder on each split, beside its baselines.
 
+    Raises UserError if the training split has no sample, or no split has one.
+
     Parameters
     ----------
     model
@@ -46,19 +48,12 @@ def evaluate_encoder(
         Files of its sensor's cubes, of every split.
     split_table
         Table with the split and the land cover of each cube.
-    seed, max_samples
-        They decide which samples of a split are drawn, the same for the model and the
-        baselines. A class or season that has less than its equal share of ``max_samples``
-        among them gets further ones, for its own numbers only (`reconstruction_errors.choose`).
+    max_samples
+        Of a split, the same for the model and the baselines. A class or season with less than its
+        equal share among them gets further ones, for its own numbers only (`groups.choose`).
     output
-        JSON file: ``splits`` -> split -> ``model``, ``baselines``, ``land_cover`` and
-        ``seasons``, as `reconstruction_errors.encoder_evaluation` gives them, with none in place
-        of NaN; ``skipped``, what has no sample, and why.
-
-    Raises
-    ------
-    UserError
-        If a file is broken, the training split has no sample, or no split has one.
+        JSON file: ``splits`` -> split -> `encoder_evaluation`, with none in place of NaN;
+        ``skipped``, what has no sample, and why.
     """
     trained = load_encoder(model)
     name, land_cover = trained.name, land_cover_of(split_table)
@@ -106,24 +101,17 @@ def evaluate_fusion(
     sensors are present, as many principal components of their stacked centre values as an
     embedding has numbers.
 
+    JSON file as of `evaluate_encoder`, of `fusion_evaluation`. Raises UserError if the encoders
+    are not the fusion's, or as `evaluate_encoder`.
+
     Parameters
     ----------
     fusion
         Folder of the trained fusion.
     encoders
-        Folder of the trained encoder, by sensor.
+        Sensor -> folder of its trained encoder.
     cubes
-        Cube files of every split, by sensor.
-    split_table, seed, max_samples
-        As for :func:`evaluate_encoder`.
-    output
-        JSON file like that of :func:`evaluate_encoder`, with one more level below each
-        ``model`` and below each of the ``baselines``: the sensor.
-
-    Raises
-    ------
-    UserError
-        If the encoders are not the fusion's, or as :func:`evaluate_encoder`.
+        Sensor -> cube files of every split.
     """
     joined = load_fusion(fusion)
     trained = {sensor: load_encoder(folder) for sensor, folder in encoders.items()}

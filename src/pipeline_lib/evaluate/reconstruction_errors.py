@@ -24,8 +24,8 @@ Spectra = NDArray[np.float64]
 Evaluation = dict[str, Any]
 
 ABSENCES = ("never", "half_the_dates", "those_dates", "always")
-"""How often a sensor is left out: on a half of each cube's dates, drawn at random, and of these
-all samples, or those on the dates without it."""
+"""How often a sensor is masked: on half of each cube's dates, drawn at random, and of these all
+samples, or those on the dates without it."""
 
 
 def encoder_evaluation(
@@ -43,24 +43,10 @@ def encoder_evaluation(
     A baseline knows one spectrum and nothing around it: its reconstruction of a sample is that
     spectrum at every pixel of every frame, measured by the same functions as the model's.
     ``nearest_date`` is the target pixel in the sample's other frame closest in time where it is
-    valid, ``adjacent_pixel`` a valid direct neighbour in the centre frame, and ``pca_<n>``
-    the target pixel's spectrum itself, from its first n principal components.
-
-    Parameters
-    ----------
-    trained
-        The encoder.
-    cubes
-        Files of its sensor's cubes.
-    spectra
-        Scaled spectra ``(sample, band)`` that the components are fitted on: `centre_spectra`
-        of the training cubes.
-    components
-        Numbers of principal components.
-    land_cover
-        Class of each cube.
-    seed, max_samples
-        Decide, with the cubes, which samples are drawn.
+    valid, ``adjacent_pixel`` a valid direct neighbour in the centre frame, and ``pca_<n>`` the
+    target pixel's spectrum itself, reconstructed from its first n principal components, which are
+    fitted on ``spectra``: `centre_spectra` of the training cubes. Raises UserError if no sample
+    can be drawn.
 
     Returns
     -------
@@ -69,12 +55,7 @@ def encoder_evaluation(
         -> class -> ``model`` and ``baselines``; ``seasons`` -> season -> the same. The metrics
         are ``loss``, ``centre_mae`` and ``context_mae`` (physical units), ``centre_mae_scaled``
         (0..1), ``sam`` (radians), ``ssim_loss`` and ``samples``, the number of samples where
-        the method exists. A baseline that exists nowhere is left out.
-
-    Raises
-    ------
-    UserError
-        If no sample can be drawn.
+        the method exists. A baseline that exists nowhere is omitted.
     """
     dataset = SensorDataset.of(trained, cubes)
     drawn = dataset.draw(generator(seed, "evaluation"), None, f"evaluation of {trained.name}")
@@ -91,8 +72,8 @@ def encoder_evaluation(
         return terms
 
     def projected(count: int) -> Callable[[SensorBatch], Tensor]:
-        fitted = PCA(min(count, *spectra.shape), svd_solver="full").fit(spectra)
-        return lambda batch: _project(centre_of(batch.values), fitted)
+        components = PCA(min(count, *spectra.shape), svd_solver="full").fit(spectra)
+        return lambda batch: _projected(centre_of(batch.values), components)
 
     methods: dict[str, Callable[[Batch], dict[str, Tensor]]] = {
         "model": task,
@@ -106,7 +87,10 @@ def encoder_evaluation(
 def centre_spectra(
     trained: TrainedEncoder, cubes: Sequence[Path], *, seed: int, max_samples: int | None
 ) -> Spectra:
-    """Scaled spectra ``(sample, band)`` of the target pixels of samples drawn from some cubes."""
+    """Scaled spectra ``(sample, band)`` of the target pixels of samples drawn from some cubes.
+
+    Raises UserError if no sample can be drawn.
+    """
     dataset = SensorDataset.of(trained, cubes)
     rng = generator(seed, "evaluation")
     drawn = dataset.draw(rng, max_samples, f"principal components of {trained.name}")
@@ -127,11 +111,9 @@ def fusion_evaluation(
 
     The baselines, on the same samples: ``encoder_alone``, a sensor by its own encoder and
     decoder, and ``pca_<n>``, the stacked target spectra of all sensors from as many principal
-    components as an embedding has dimensions, where all sensors are present. As in
-    `encoder_evaluation`, the latter knows nothing but the target pixel.
-
-    ``cubes`` are the files of each sensor, ``spectra`` the `joint_spectra` of the training cubes;
-    the rest is as in `encoder_evaluation`.
+    components of ``spectra``, `joint_spectra` of the training cubes, as an embedding has
+    dimensions, where all sensors are present. Raises UserError if the encoders are not the
+    fusion's, or no sample can be drawn.
 
     Returns
     -------
@@ -139,12 +121,7 @@ def fusion_evaluation(
         As of `encoder_evaluation`, with one more level below ``model`` and below each baseline:
         the sensor, over those of the samples that have it. Further ``absence`` -> sensor other
         than the reference, or, if there are several, all of them -> one of `ABSENCES` -> sensor ->
-        metric -> mean: the model's errors where that sensor is left out, over samples that have it.
-
-    Raises
-    ------
-    UserError
-        If the encoders are not the fusion's, or no sample can be drawn.
+        metric -> mean: the model's errors where that sensor is masked, over samples that have it.
     """
     trained.check_encoders(encoders)
     own = {name: encoders[name] for name in trained.encoders}
@@ -160,9 +137,9 @@ def fusion_evaluation(
     }
     count = trained.block.embedding_dim
     if count < spectra.shape[1] and count <= len(spectra):
-        fitted = PCA(min(count, *spectra.shape), svd_solver="full").fit(spectra)
-        methods[f"pca_{count}"] = lambda batch: _joint(tasks, batch, fitted)
-    several = _left_out(dataset)
+        components = PCA(min(count, *spectra.shape), svd_solver="full").fit(spectra)
+        methods[f"pca_{count}"] = lambda batch: _joint(tasks, batch, components)
+    several = _masked(dataset)
     gaps = {label: _without(model, names) for label, names in several.items()}
     errors = measure(dataset.loader(chosen.drawn), methods | gaps)
     missed = {label: errors.pop(label) for label in gaps}
@@ -181,8 +158,8 @@ def fusion_evaluation(
     return {**_summary(errors, chosen, average), "absence": absence}
 
 
-def _left_out(dataset: FusionDataset) -> dict[str, tuple[str, ...]]:
-    """What is left out in turn: each sensor but the reference, and all of these if several."""
+def _masked(dataset: FusionDataset) -> dict[str, tuple[str, ...]]:
+    """What is masked in turn: each sensor but the reference, and all of these if several."""
     found: dict[str, tuple[str, ...]] = {name: (name,) for name in dataset.others}
     return found if len(found) < 2 else {**found, " + ".join(found): tuple(found)}
 
@@ -201,7 +178,7 @@ def _absences(
 
 
 def hidden_dates(drawn: SampleIndex, dataset: FusionDataset, seed: int) -> NDArray[np.bool_]:
-    """Whether samples lie on the half of their cube's dates that other sensors are left out of."""
+    """Whether samples lie on the half of their cube's dates on which other sensors are masked."""
     stack = dataset.index.stack
     centre = drawn.frames[:, drawn.frames.shape[1] // 2]
     found = np.zeros(len(drawn), bool)
@@ -221,7 +198,10 @@ def joint_spectra(
     seed: int,
     max_samples: int | None,
 ) -> Spectra:
-    """Scaled target spectra of all sensors side by side, of samples where all are present."""
+    """Scaled target spectra of all sensors side by side, of samples where all are present.
+
+    Raises UserError if no sample can be drawn.
+    """
     dataset = fusion_dataset(trained, encoders, cubes)
     where = "principal components of all sensors"
     drawn = dataset.draw(generator(seed, "evaluation"), max_samples, where)
@@ -233,7 +213,7 @@ def joint_spectra(
 
 
 def nearest_date(batch: SensorBatch) -> Tensor:
-    """Spectra ``(B, C)`` of the centre pixel in the valid frame closest in time to the centre's.
+    """Spectra ``(B, C)`` of the target pixel in the valid frame closest in time to the centre's.
 
     NaN where the pixel is valid in no other frame.
     """
@@ -247,7 +227,7 @@ def nearest_date(batch: SensorBatch) -> Tensor:
 
 
 def adjacent_pixel(batch: SensorBatch) -> Tensor:
-    """Spectra ``(B, C)`` of a valid direct neighbour in the centre's frame; NaN without one."""
+    """Spectra ``(B, C)`` of a valid direct neighbour in the centre frame; NaN without one."""
     frame, middle = batch.values.shape[1] // 2, batch.values.shape[-1] // 2
     spectra = torch.full_like(batch.values[:, frame, :, middle, middle], torch.nan)
     for dy, dx in ((0, 1), (1, 0), (0, -1), (-1, 0)):
@@ -308,10 +288,10 @@ def _by_sensor(found: Mapping[str, float], sensors: Iterable[str]) -> dict[str, 
     }
 
 
-def _project(spectra: Tensor, fitted: PCA) -> Tensor:
-    """Spectra ``(B, C)`` from their principal components."""
-    components = fitted.transform(spectra.double().numpy())
-    return torch.from_numpy(fitted.inverse_transform(components)).float()
+def _projected(spectra: Tensor, components: PCA) -> Tensor:
+    """Spectra reconstructed from principal components."""
+    scores = components.transform(spectra.double().numpy())
+    return torch.from_numpy(components.inverse_transform(scores)).float()
 
 
 def _alone(tasks: Mapping[str, EncoderTask], batch: Batch) -> dict[str, Tensor]:
@@ -330,10 +310,10 @@ def _alone(tasks: Mapping[str, EncoderTask], batch: Batch) -> dict[str, Tensor]:
     return terms
 
 
-def _joint(tasks: Mapping[str, EncoderTask], batch: Batch, fitted: PCA) -> dict[str, Tensor]:
+def _joint(tasks: Mapping[str, EncoderTask], batch: Batch, components: PCA) -> dict[str, Tensor]:
     """Errors of principal components of all sensors' centres, NaN where one is absent."""
     stacked, everywhere = _stacked(batch, list(tasks))
-    guess = _project(stacked, fitted).masked_fill(~everywhere[:, None], torch.nan)
+    guess = _projected(stacked, components).masked_fill(~everywhere[:, None], torch.nan)
     sizes = [batch.sensors[sensor].values.shape[2] for sensor in tasks]
     terms: dict[str, Tensor] = {}
     for (sensor, task), part in zip(tasks.items(), torch.split(guess, sizes, dim=1), strict=True):

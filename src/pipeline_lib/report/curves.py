@@ -34,21 +34,10 @@ _FEW_EPOCHS = 25
 def plot_curves(*, curves: Mapping[str, Path], output: Path) -> None:
     """Draw each training's metrics by epoch, training and validation.
 
-    Where the paper gives a validation value in the same unit, it is a dotted line. The fusion
-    is judged at the centre of each sensor, so its other metrics are left out.
-
-    Parameters
-    ----------
-    curves
-        Training (a sensor, or ``fusion``) -> ``curves.csv`` with the columns ``epoch``,
-        ``split`` (train or validation) and metrics; the fusion's are prefixed by a sensor.
-    output
-        PNG file to write.
-
-    Raises
-    ------
-    UserError
-        If a table has no known metric or no rows.
+    ``curves`` is training (a sensor, or ``fusion``) -> ``curves.csv`` with the columns ``epoch``,
+    ``split`` (train or validation) and metrics; the fusion's are prefixed by a sensor. Where the
+    paper gives a validation value in the same unit, it is a dotted line. The fusion is judged at
+    the target pixel of each sensor, so its other metrics are not drawn.
     """
     trainings = {name: _panels(name, path) for name, path in curves.items()}
     rows = [math.ceil(len(panels) / _COLUMNS) for panels in trainings.values()]
@@ -80,7 +69,7 @@ class _Panel:
 
 
 def _panels(name: str, path: Path) -> list[_Panel]:
-    table = _read(path)
+    table = pd.read_csv(path)
     found = metric_columns(table, path)
     by_sensor = {sensor: columns for sensor, columns in found.items() if sensor}
     stage, shown = ("fusion", _AT_CENTRE) if by_sensor else ("encoder", _METRICS)
@@ -105,28 +94,18 @@ def _panels(name: str, path: Path) -> list[_Panel]:
 
 
 def metric_columns(table: pd.DataFrame, path: Path) -> dict[str, dict[str, str]]:
-    """Find the metrics of a table: sensor (empty if not prefixed) -> metric -> column.
+    """The metrics of a table: sensor (empty if not prefixed) -> metric -> column.
 
-    Raises
-    ------
-    UserError
-        If there are none.
+    Raises UserError if there are none.
     """
     found: dict[str, dict[str, str]] = {}
     for column in table.columns:
         match = _COLUMN.fullmatch(column)
         if match and table[column].notna().any():
             found.setdefault(match["sensor"] or "", {})[match["metric"]] = column
-    if not found:
-        raise UserError(f"{path}: no known metric among its columns; train this model again")
+    if not found or not {"epoch", "split"} <= set(table.columns):
+        raise UserError(f"{path}: no metrics by epoch and split; train this model again")
     return found
-
-
-def _read(path: Path) -> pd.DataFrame:
-    table = pd.read_csv(path)
-    if table.empty or not {"epoch", "split"} <= set(table.columns):
-        raise UserError(f"{path}: no rows of `epoch` and `split`; train this model again")
-    return table
 
 
 def _draw(axes: Axes, panel: _Panel) -> None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -61,23 +61,25 @@ def pick_bands(cube: xr.Dataset, path: Path, rgb: Sequence[str]) -> xr.Dataset:
 def spread_dates(
     times: NDArray[np.datetime64], clear: NDArray[np.floating], count: int
 ) -> NDArray[np.intp]:
-    """Choose dates spread over a record, most of them clear and every third one half cloudy.
+    """Dates spread over a record, most of them clear and every third one half cloudy.
 
-    The record is cut into ``count`` equal spans of time. A span yields its clearest frame,
-    every third span the frame nearest to half clear. Empty spans yield none.
-
-    ``times`` and ``clear``, the clear fraction, are ``(time,)``; at most ``count`` increasing
-    indexes into them come back.
+    ``clear`` is the clear fraction of each date; see `best_of_spans`.
     """
+    return best_of_spans(
+        times, count, lambda span: -np.abs(clear - 0.5) if span % 3 == 1 else clear
+    )
+
+
+def best_of_spans(
+    times: NDArray[np.datetime64], count: int, merit: Callable[[int], NDArray[np.floating]]
+) -> NDArray[np.intp]:
+    """The date ``(time,)`` with most merit in each of ``count`` equal spans of a record, as
+    increasing indexes. Spans without dates have none."""
     stamps = times.astype("datetime64[s]").astype(np.int64)
     edges = np.linspace(stamps[0], stamps[-1] + 1, count + 1)
     span = np.searchsorted(edges, stamps, side="right") - 1
-    chosen = []
-    for index in range(count):
-        inside = np.flatnonzero(span == index)
-        if len(inside):
-            merit = -np.abs(clear[inside] - 0.5) if index % 3 == 1 else clear[inside]
-            chosen.append(inside[np.argmax(merit)])
+    inside = [np.flatnonzero(span == index) for index in range(count)]
+    chosen = [own[np.argmax(merit(index)[own])] for index, own in enumerate(inside) if len(own)]
     return np.asarray(chosen, dtype=np.intp)
 
 

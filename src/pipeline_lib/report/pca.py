@@ -20,7 +20,7 @@ from pipeline_lib.dataset import read_split
 from pipeline_lib.dataset.split import UNUSED
 from pipeline_lib.embed import read_embedding, read_manifest, same_model
 from pipeline_lib.errors import UserError
-from pipeline_lib.report.optical import pick_bands, stretch_limit, true_colour
+from pipeline_lib.report.optical import best_of_spans, pick_bands, stretch_limit, true_colour
 from pipeline_lib.report.style import ABSENT, INK, MASKED, bare, drawing
 from pipeline_lib.seeds import generator
 
@@ -94,20 +94,12 @@ def draw_samples(
 def clearest_dates(
     times: NDArray[np.datetime64], share: NDArray[np.floating], count: int
 ) -> NDArray[np.intp]:
-    """The date with the highest share in each of ``count`` equal spans of a record.
-
-    All dates with a share, where there are no more than ``count``; dates without one are not
-    chosen. Increasing indexes into ``times``.
-    """
-    shown = np.flatnonzero(share > 0)
-    if len(shown) <= count:
-        return shown
-    stamps = times.astype("datetime64[s]").astype(np.int64)
-    edges = np.linspace(stamps[0], stamps[-1] + 1, count + 1)
-    span = np.searchsorted(edges, stamps, side="right") - 1
-    inside = (np.flatnonzero((span == index) & (share > 0)) for index in range(count))
-    best = [dates[np.argmax(share[dates])] for dates in inside if len(dates)]
-    return np.asarray(best, dtype=np.intp)
+    """The dates with the highest share in ``count`` equal spans of a record, all dates with a
+    share where there are no more; those without one are never chosen."""
+    if (share > 0).sum() <= count:
+        return np.flatnonzero(share > 0)
+    best = best_of_spans(times, count, lambda span: share)
+    return np.asarray(best[share[best] > 0])
 
 
 def choose_cubes(cubes: Mapping[str, tuple[str, str]], count: int) -> list[str]:
