@@ -71,7 +71,7 @@ if TOWERS:
             cubes={s: {t: cube_file(s, t) for t in TOWERS} for s in OTHER_SENSORS},
             sensors={name: plain(sensor) for name, sensor in C.sensors.items()},
             context=plain(C.context),
-            folder=out("gpp/series/embedding"),
+            folder=subpath(output[0], parent=True),
             code=code_of("gpp_series"),
         message:
             "Averaging the embeddings around the towers"
@@ -143,7 +143,7 @@ if TOWERS:
             mem_mb=retry_memory(4000),
             runtime=60,
         params:
-            folder=out("gpp"),
+            folder=subpath(output[0], ancestor=2),
             sensors=list(C.sensors),
             windows=plain(C.gpp.windows),
             fits=C.gpp.regressor.seeds,
