@@ -6,23 +6,14 @@ import numpy as np
 import pandas as pd
 
 from pipeline_lib.config import Gpp, Regressor
-from pipeline_lib.files import write_csv
 from pipeline_lib.gpp.baselines import predict_baselines
 from pipeline_lib.gpp.fits import predict_transformers
 from pipeline_lib.gpp.scores import score_gpp
 from pipeline_lib.gpp.series import day_numbers
-from pipeline_lib.gpp.targets import describe_site, read_targets
+from pipeline_lib.gpp.targets import write_sites
 
-SMALL = Regressor(
-    width=16,
-    blocks=2,
-    heads=2,
-    dropout=0.0,
-    learning_rate=3e-3,
-    batch_size=16,
-    max_epochs=12,
-    seeds=2,
-)
+SIZE = {"width": 16, "blocks": 2, "heads": 2, "dropout": 0.0}
+SMALL = Regressor(**SIZE, learning_rate=3e-3, batch_size=16, max_epochs=12, seeds=2)
 QUICK = {"regressor": {"max_epochs": 1, "seeds": 1}}
 """Changes of the config for fits that need not be good."""
 WEATHER = {"fluxes": {"weather": ("TA_F",)}}
@@ -31,18 +22,15 @@ SENSORS = ["sentinel-2"]
 
 
 def gpp_of(**changes):
+    place = {"lon": 10, "lat": 50}
     settings = {
-        "towers": [
-            {"name": name, "lon": 10, "lat": 50, "vegetation": kind}
-            for name, kind in TOWERS.items()
-        ],
+        "towers": [{"name": n, "vegetation": kind, **place} for n, kind in TOWERS.items()],
         "period": {"start": "2018-01-01", "end": "2020-12-31"},
-        "fluxes": {},
         "windows": {"length_days": 30, "other_lengths_days": ()},
         "regressor": SMALL.model_dump(),
     }
     for block, keys in changes.items():
-        settings[block] = settings[block] | keys
+        settings[block] = settings.get(block, {}) | keys
     return Gpp.model_validate(settings)
 
 
@@ -83,7 +71,7 @@ def write_towers(folder, gpp, **bad):
     for number, tower in enumerate(gpp.towers):
         share = bad.get(tower.vegetation.capitalize(), 0.1)
         write_tower(folder, number, tower.name, gpp, bad_share=share)
-    write_sites(folder, gpp)
+    write_sites(gpp=gpp, folder=folder)
     return folder
 
 
@@ -114,16 +102,6 @@ def write_tower(folder, number, name, gpp, *, bad_share):
     }.items():
         (folder / kind).mkdir(parents=True, exist_ok=True)
         table.to_csv(folder / kind / f"{name}.csv")
-
-
-def write_sites(folder, gpp):
-    rows = []
-    for tower in gpp.towers:
-        targets = read_targets(folder / "targets" / f"{tower.name}.csv")
-        place = {"site": tower.name, "lon": tower.lon, "lat": tower.lat}
-        about = {"vegetation": tower.vegetation} | describe_site(targets, gpp.fluxes)
-        rows.append(place | about)
-    write_csv(folder / "sites.csv", rows)
 
 
 def edit(path, change):

@@ -1,7 +1,6 @@
 import gzip
 import io
 import zipfile
-from pathlib import Path
 
 import numpy as np
 import pandas as pd
@@ -80,7 +79,7 @@ def test_real_towers_equal_plain_pandas(shared_data, tmp_path, name):
     assert table["kept"].sum() == kept.sum() > 100
     assert table.loc[table.kept, "gpp"].mean() == pytest.approx(flux[kept].mean(), rel=1e-12)
     share = (good & flux.notna()).sum() / flux.count()
-    assert describe_site(table, gpp.fluxes)["good_share"] == pytest.approx(share)
+    assert describe_site(table, gpp.fluxes)["good_fraction"] == pytest.approx(share)
 
 
 @pytest.mark.real
@@ -232,7 +231,7 @@ def test_missing_low_quality_and_negative_days_are_not_kept(tmp_path):
     assert not table["kept"].iloc[:60].any() and table["kept"].iloc[60:].all()
     about = describe_site(table, gpp_of(2017, 2017).fluxes)
     assert (about["measured"], about["good"], about["kept"]) == (355, 355 - 30, 305)
-    assert about["good_share"] == pytest.approx((355 - 30) / 355)
+    assert about["good_fraction"] == pytest.approx((355 - 30) / 355)
 
 
 def test_the_period_is_complete_with_its_leap_day_and_nothing_else(tmp_path):
@@ -276,18 +275,14 @@ def test_a_site_needs_more_than_the_least_share_of_good_days():
     assert not is_used(days.iloc[:0])
 
 
-def test_units_travel_with_the_table(tmp_path):
-    save(tmp_path, days_of_2017())
-    (source,) = find_daily(tmp_path, "XX-Abc")
-    assert read_daily(source).attrs == {"gpp": "g C m-2 d-1", "quality": "1"}
-    assert read_daily(source, ["TA_F"]).attrs["TA_F"] == "degC"
-    assert Path(str(source)).name == NAME
-
-
-def test_weather_is_read_where_it_is_asked_for(tmp_path):
+def test_weather_is_read_where_it_is_asked_for_and_units_travel_along(tmp_path):
     temperature = np.linspace(-3, 20, 365)
     temperature[7] = -9999
     save(tmp_path, days_of_2017(TA_F=temperature))
+    (source,) = find_daily(tmp_path, "XX-Abc")
+    units = {"gpp": "g C m-2 d-1", "quality": "1"}
+    assert read_daily(source).attrs == units
+    assert read_daily(source, ["TA_F"]).attrs == units | {"TA_F": "degC"}
     table = targets_of(tmp_path, gpp_of(2017, 2017, fluxes={"weather": ("TA_F",)}))
     assert table["TA_F"].isna().sum() == 1
     assert table["TA_F"].iloc[-1] == 20
@@ -316,5 +311,5 @@ def test_the_site_table_tells_who_is_used_and_why_not(tmp_path):
     assert table.loc["XX-Bad", "reason"] == "50% good days, not more than 60%"
     assert table.loc["XX-Old", "reason"] == "no measured day in the period"
     assert table.loc["XX-Abc", ["lon", "lat", "vegetation"]].tolist() == [10.5, 50.25, "DBF"]
-    assert table.loc["XX-Abc", ["days", "kept", "good_share"]].tolist() == [365, 365, 1.0]
+    assert table.loc["XX-Abc", ["days", "kept", "good_fraction"]].tolist() == [365, 365, 1.0]
     assert "XX-Bad" in shown and "50% good days" in shown

@@ -39,9 +39,22 @@ def lying(path: Path) -> None:
     path.write_bytes(content)
 
 
+def before_its_start(path: Path) -> None:
+    """A zip whose directory lies before its start: the system refuses to seek there."""
+    zipped(path, TEXT.encode())
+    content = bytearray(path.read_bytes())
+    at = content.index(b"PK\x05\x06") + 16
+    content[at : at + 4] = struct.pack("<I", 2**31)
+    path.write_bytes(content)
+
+
 BOMBS: dict[str, tuple[Callable[[Path], object], str]] = {
     "zip that declares it": (lambda p: zipped(p / "XX-Abc.zip", BOMB), "more than 1 MB"),
     "zip that lies about it": (lambda p: lying(p / "XX-Abc.zip"), "damaged or cut short"),
+    "zip with a wrong offset": (
+        lambda p: before_its_start(p / "XX-Abc.zip"),
+        "damaged or cut short",
+    ),
     "zip packed by bzip2": (
         lambda p: zipped(p / "XX-Abc.zip", BOMB, zipfile.ZIP_BZIP2),
         "more than 1 MB",
@@ -74,14 +87,3 @@ def test_what_unpacks_to_too_much_is_refused_without_unpacking_it(
     tracemalloc.stop()
     assert peak < 4 * 2**20
     assert "\n" not in str(caught.value)
-
-
-def test_a_zip_that_leads_to_before_its_beginning_is_refused(tmp_path: Path) -> None:
-    """Found by changing files at random: the system refuses to seek there."""
-    path = zipped(tmp_path / "XX-Abc.zip", TEXT.encode())
-    content = bytearray(path.read_bytes())
-    at = content.index(b"PK\x05\x06") + 16
-    content[at : at + 4] = struct.pack("<I", 2**31)
-    path.write_bytes(content)
-    with pytest.raises(UserError, match="damaged or cut short"):
-        read(tmp_path)

@@ -130,12 +130,12 @@ def test_runs_of_neighbours_are_held_out_together():
     assert run[0] == 0 and (np.diff(run) >= 0).all()
     assert np.bincount(run).max() == 9
     assert all(len(set(site[run == one])) == 1 for one in range(run.max() + 1))
-    held = hold_out(run, share=0.15, generator=np.random.default_rng(1))
-    again = hold_out(run, share=0.15, generator=np.random.default_rng(1))
+    held = hold_out(run, fraction=0.15, generator=np.random.default_rng(1))
+    again = hold_out(run, fraction=0.15, generator=np.random.default_rng(1))
     np.testing.assert_array_equal(held, again)
     assert 0.08 < held.mean() < 0.25
     assert all(len(set(held[run == one])) == 1 for one in range(run.max() + 1))
-    few = hold_out(run[:10], share=0.01, generator=np.random.default_rng(1))
+    few = hold_out(run[:10], fraction=0.01, generator=np.random.default_rng(1))
     assert few.sum() in (1, 9)
     with pytest.raises(ValueError, match="fewer than two"):
-        hold_out(run[:9], share=0.5, generator=np.random.default_rng(1))
+        hold_out(run[:9], fraction=0.5, generator=np.random.default_rng(1))

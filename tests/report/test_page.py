@@ -60,7 +60,7 @@ def gpp(baseline: float, low: float, high: float) -> dict[str, Any]:
         return {**about, "temporal_holdout": years, "leave_one_site_out": scores(rmse + 1)}
 
     site = {"vegetation": "DBF", "lon": 7.1, "lat": 48.6, "measured": 300, "good": 100, "kept": 90}
-    site |= {"good_share": 0.33, "mean_gpp": 5.0, "max_gpp": 20.0, "used": False}
+    site |= {"good_fraction": 0.33, "mean_gpp": 5.0, "max_gpp": 20.0, "used": False}
     difference = {"rmse": 3.5 - baseline, "low": low, "high": high}
     length = {
         "dates": ["2020-04-29", "2020-12-05"],

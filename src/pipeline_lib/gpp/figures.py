@@ -35,7 +35,7 @@ from pipeline_lib.report.style import COLOURS, INK, MUTED, drawing
 OBSERVED, PREDICTED, LEFT_OUT = "0.62", COLOURS[0], COLOURS[4]
 GPP_LABEL = "GPP (g C m$^{-2}$ d$^{-1}$)"
 RMSE_LABEL = "RMSE (g C m$^{-2}$ d$^{-1}$)"
-SHOWN_SHARE = (0.01, 0.99)
+SHOWN = (0.01, 0.99)
 """Quantiles of a tower's embeddings between which its panel is sure to reach."""
 METHOD_COLOURS = dict(zip([*REGRESSORS, CLIMATOLOGY], (*COLOURS[:3], MUTED), strict=True))
 SCHEME_TITLES = {
@@ -142,7 +142,7 @@ def plot_series(*, folder: Path, output: Path) -> None:
             # A few dates of snow or missed cloud would flatten all others.
             values = table[features_of(table)].to_numpy()
             if np.isfinite(values).any():
-                low, high = np.nanquantile(values, SHOWN_SHARE)
+                low, high = np.nanquantile(values, SHOWN)
                 panel.set_ylim(low - 0.2 * (high - low), high + 0.2 * (high - low))
             panel.set_title(tower, loc="left")
             panel.set_ylabel("embedding (1)")

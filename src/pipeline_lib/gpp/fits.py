@@ -20,8 +20,8 @@ from pipeline_lib.gpp.days import columns_of, read_days
 from pipeline_lib.gpp.methods import TRANSFORMER, WEATHER, experiments
 from pipeline_lib.gpp.windows import cut_windows, hold_out
 
-HOLD_OUT_SHARE = 0.15
-"""Share of the runs of training windows that decides when the training stops."""
+HELD_OUT_FRACTION = 0.15
+"""Fraction of the runs of training windows that decides when the training stops."""
 
 
 def predict_transformers(
@@ -142,7 +142,7 @@ def transformer(block: Regressor) -> Regress:
         fitted = fit_regressor(
             inputs=examples.inputs,
             target=examples.target,
-            held_out=hold_out(examples.run, share=HOLD_OUT_SHARE, generator=rng),
+            held_out=hold_out(examples.run, fraction=HELD_OUT_FRACTION, generator=rng),
             block=block,
             seed=int(rng.integers(2**31)),
         )

@@ -25,12 +25,19 @@ def write_all_targets(*, gpp: FluxTowers, folder: Path) -> str:
     """
     if gpp.fluxnet is None:
         raise ValueError("no folder of daily FLUXNET files")
-    rows = []
     for tower in gpp.towers:
         output = folder / "targets" / f"{tower.name}.csv"
         write_targets(tower=tower, gpp=gpp, fluxnet=gpp.fluxnet, output=output)
+    return write_sites(gpp=gpp, folder=folder)
+
+
+def write_sites(*, gpp: FluxTowers, folder: Path) -> str:
+    """Write ``sites.csv`` of the towers whose targets a folder holds."""
+    rows = []
+    for tower in gpp.towers:
+        targets = read_targets(folder / "targets" / f"{tower.name}.csv")
         place = {"lon": tower.lon, "lat": tower.lat, "vegetation": tower.vegetation}
-        rows.append({"site": tower.name} | place | describe_site(read_targets(output), gpp.fluxes))
+        rows.append({"site": tower.name} | place | describe_site(targets, gpp.fluxes))
     write_csv(folder / "sites.csv", rows)
     return pd.DataFrame(rows).to_string(index=False, float_format="%.4g")
 
@@ -102,7 +109,7 @@ def describe_site(targets: pd.DataFrame, fluxes: Fluxes) -> dict[str, Any]:
     """A site's days and whether it is used.
 
     Returns the ``days`` of the period, those ``measured``, ``good`` and ``kept``, the
-    ``good_share`` of the measured days (the paper selects sites by "more than 60 % of the
+    ``good_fraction`` of the measured days (the paper selects sites by "more than 60 % of the
     remaining GPP observations"; 0 where nothing was measured), mean and maximum GPP of the kept
     days (None without any), ``used``, and the ``reason`` where it is not.
     """
@@ -122,7 +129,7 @@ def describe_site(targets: pd.DataFrame, fluxes: Fluxes) -> dict[str, Any]:
         "measured": int(measured.sum()),
         "good": int(good.sum()),
         "kept": len(kept),
-        "good_share": share,
+        "good_fraction": share,
         "mean_gpp": float(kept.mean()) if len(kept) else None,
         "max_gpp": float(kept.max()) if len(kept) else None,
         "used": reason is None,

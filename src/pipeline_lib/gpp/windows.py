@@ -148,14 +148,14 @@ def runs(windows: Windows, site: NDArray[np.str_], stride_days: int) -> NDArray[
 
 
 def hold_out(
-    run: NDArray[np.int64], *, share: float, generator: np.random.Generator
+    run: NDArray[np.int64], *, fraction: float, generator: np.random.Generator
 ) -> NDArray[np.bool_]:
-    """Windows of some randomly chosen runs: a share of the runs, at least one and not all.
+    """Windows of some randomly chosen runs: a fraction of them, at least one and not all.
 
     Raises ValueError if there are fewer than two runs.
     """
     count = len(np.unique(run))
     if count < 2:
         raise ValueError("fewer than two runs of windows")
-    held = min(max(1, round(share * count)), count - 1)
+    held = min(max(1, round(fraction * count)), count - 1)
     return np.isin(run, generator.choice(count, size=held, replace=False))

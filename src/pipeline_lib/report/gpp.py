@@ -136,7 +136,7 @@ def _site_table(metrics: Metrics) -> Table:
                 "days measured": about["measured"],
                 "good": about["good"],
                 "kept": about["kept"],
-                "good fraction": f"{100 * about['good_share']:.0f} %",
+                "good fraction": f"{100 * about['good_fraction']:.0f} %",
                 f"mean GPP, {UNITS}": about["mean_gpp"],
                 f"maximum, {UNITS}": about["max_gpp"],
             }
