@@ -139,7 +139,8 @@ def files_drawn(wildcards):
     """Files by argument. The table of sites is known only after its job."""
     files = FIGURES[wildcards.figure].files
     return {
-        name: file(wildcards) if callable(file) else file
+        # As plain text: what a checkpoint returns holds its rule, which no job can be handed.
+        name: str(file(wildcards)) if callable(file) else file
         for name, file in files.items()
     }
 
