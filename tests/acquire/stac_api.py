@@ -31,10 +31,7 @@ def reason_to_skip() -> str | None:
         if importlib.util.find_spec(name) is None:
             return f"{name} is not installed: pip install -e .[dev]"
     if _programs() is None:
-        return (
-            "PostgreSQL with PostGIS is not installed: "
-            "apt-get install postgresql postgresql-postgis"
-        )
+        return "PostGIS is not installed: apt-get install postgresql postgresql-postgis"
     if os.geteuid() == 0 and SERVER_USER not in {entry.pw_name for entry in pwd.getpwall()}:
         return f"PostgreSQL does not run as root, and there is no user {SERVER_USER}"
     return None
@@ -45,20 +42,13 @@ def _programs() -> Path | None:
     folders = sorted(Path("/usr/lib/postgresql").glob("[1-9][0-9]/bin"), reverse=True)
     if postgres := shutil.which("postgres"):
         folders.append(Path(postgres).parent)
-    if pg_config := shutil.which("pg_config"):
-        folders.append(Path(_shown(pg_config, "--bindir")))
     for folder in folders:
         if all((folder / name).is_file() for name in ("initdb", "postgres", "pg_config")):
-            extensions = Path(_shown(folder / "pg_config", "--sharedir")) / "extension"
-            if (extensions / "postgis.control").is_file():
+            command = [folder / "pg_config", "--sharedir"]
+            shared = subprocess.run(command, capture_output=True, text=True, timeout=30).stdout
+            if Path(shared.strip(), "extension", "postgis.control").is_file():
                 return folder
     return None
-
-
-def _shown(*command: str | Path) -> str:
-    """What a program prints; nothing if it fails, as Debian's pg_config does without a server."""
-    done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=30)
-    return done.stdout.strip()
 
 
 @dataclass(frozen=True)
@@ -88,8 +78,18 @@ class Database:
 @contextmanager
 def postgresql() -> Iterator[int]:
     """Run a PostgreSQL server while the context lasts, and yield its port."""
+    import psycopg
+
     programs = _programs()
     assert programs is not None, reason_to_skip()
+
+    def accepts() -> bool:
+        try:
+            psycopg.connect(Database(port, "postgres").address).close()
+        except psycopg.OperationalError:
+            return False
+        return True
+
     as_user: dict[str, Any] = {}
     # Not below pytest's folders, which only their owner can enter.
     folder = Path(tempfile.mkdtemp(prefix="stac-api-"))
@@ -110,7 +110,7 @@ def postgresql() -> Iterator[int]:
             create, cwd=folder, capture_output=True, text=True, timeout=START_LIMIT_S, **as_user
         )
         assert done.returncode == 0, done.stderr
-        with _running(serve, _accepts(port), log, cwd=folder, **as_user):
+        with _running(serve, accepts, log, cwd=folder, **as_user):
             yield port
     finally:
         shutil.rmtree(folder)
@@ -128,19 +128,6 @@ def make_database(port: int, name: str) -> Database:
     with PgstacDB(dsn=made.address) as database:
         Migrate(database).run_migration()
     return made
-
-
-def _accepts(port: int) -> Callable[[], bool]:
-    import psycopg
-
-    def answers() -> bool:
-        try:
-            psycopg.connect(Database(port, "postgres").address).close()
-        except psycopg.OperationalError:
-            return False
-        return True
-
-    return answers
 
 
 @dataclass(frozen=True)

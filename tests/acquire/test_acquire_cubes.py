@@ -137,7 +137,7 @@ def test_a_cube_that_shows_nothing_is_an_error(
 
 
 @pytest.mark.parametrize("damage", ["absent", "cut", "xml"])
-def test_a_lost_scene_is_named_in_the_cube_or_fatal(
+def test_a_missing_scene_is_named_in_the_cube_or_fatal(
     archive: Archive, cube_of: CubeOf, damage: str
 ) -> None:
     sensor = PLAIN.model_copy(update={"brdf": True})
@@ -156,6 +156,19 @@ def test_a_lost_scene_is_named_in_the_cube_or_fatal(
     assert name in told
     with pytest.raises(UserError, match=f"{broken['id']}.*{name}"):
         cube_of(sensor, missing_asset="fail")
+
+
+def test_a_scene_missing_after_the_last_frame_of_a_full_part_is_named(
+    archive: Archive, cube_of: CubeOf, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("pipeline_lib.acquire.build.frames_per_part", lambda grid: 1)
+    monkeypatch.setattr("pipeline_lib.acquire.sentinel2.STEP_PX", 1)
+    archive.optical("2021-06-01T10:10:00Z")
+    broken = archive.optical("2021-06-06T10:10:00Z")
+    (archive.folder / broken["assets"]["B05"]["href"]).unlink()
+    cube = cube_of(PLAIN, requests=1)
+    assert cube.sizes["time"] == 1
+    assert broken["id"] in cube.attrs["missing"]
 
 
 def test_the_result_depends_neither_on_order_nor_on_threads(
