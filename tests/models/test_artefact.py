@@ -7,8 +7,6 @@ import struct
 import numpy as np
 import pytest
 import torch
-from hypothesis import HealthCheck, given, settings
-from hypothesis import strategies as st
 from safetensors.torch import load as parse
 from safetensors.torch import save as serialise
 
@@ -204,59 +202,7 @@ def refused_or_loaded(load, folder):
 
 def copied(saved, kind, tmp_path):
     folder, load = saved[kind]
-    target = tmp_path / "copy"
-    shutil.rmtree(target, ignore_errors=True)
-    shutil.copytree(folder, target)
-    return target, load
-
-
-values = st.recursive(
-    st.none()
-    | st.booleans()
-    | st.integers(-(10**400), 10**400)
-    | st.sampled_from([0, 1, 7, 64, 10**6, 10**12])
-    | st.floats()
-    | st.text(max_size=5),
-    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=3), inner),
-    max_leaves=5,
-)
-
-
-def places(content, path=()):
-    """Every place of a nested value, from its root to its leaves."""
-    yield path
-    inner = content.items() if isinstance(content, dict) else ()
-    inner = enumerate(content) if isinstance(content, list) else inner
-    for key, value in inner:
-        yield from places(value, (*path, key))
-
-
-@pytest.mark.slow
-@settings(
-    max_examples=300,
-    deadline=None,
-    derandomize=True,
-    suppress_health_check=[HealthCheck.function_scoped_fixture],
-)
-@given(kind=st.sampled_from(["encoder", "fusion"]), data=st.data())
-def test_signed_descriptions_of_any_content_are_refused_or_harmless(saved, tmp_path, kind, data):
-    folder, load = copied(saved, kind, tmp_path)
-    drawn = []
-
-    def change(description):
-        *path, last = data.draw(st.sampled_from([p for p in places(description) if p]))
-        drawn[:] = [*path, last]
-        inner = description
-        for key in path:
-            inner = inner[key]
-        if data.draw(st.booleans()):
-            inner[last] = data.draw(values)
-        else:
-            del inner[last]
-
-    sign(folder, change)
-    refused = refused_or_loaded(load, folder)
-    assert refused or drawn not in (["normalisation"], ["latents"], ["encoders"])
+    return shutil.copytree(folder, tmp_path / "copy"), load
 
 
 @pytest.mark.parametrize(

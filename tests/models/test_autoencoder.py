@@ -1,4 +1,4 @@
-"""The start from principal components, and what the decoder says of the centre."""
+"""The start from principal components, and the decoder's target pixel."""
 
 import numpy as np
 import pytest
@@ -13,7 +13,7 @@ BANDS = len(SENTINEL_2.bands)
 
 
 def started(kind: str) -> tuple[Autoencoder, torch.Tensor]:
-    """An autoencoder that begins at the components of some spectra, and the spectra."""
+    """An autoencoder that starts from the components of some spectra, and the spectra."""
     block = Encoder(
         kind=kind,
         width=16,
@@ -51,17 +51,17 @@ def projected(spectra: torch.Tensor) -> np.ndarray:
 
 @pytest.mark.parametrize("kind", ["dense", "patch"])
 @torch.inference_mode()
-def test_training_begins_at_the_principal_components_of_the_centre(kind):
+def test_training_starts_from_the_principal_components_of_the_centre(kind):
     model, spectra = started(kind)
     values, valid, days = patches(spectra)
     made = model(values, valid, days)
-    np.testing.assert_allclose(made[:, 2, :, 4, 4].numpy(), projected(spectra), atol=2e-6)
+    np.testing.assert_allclose(made[:, 2, :, 4, 4].numpy(), projected(spectra), atol=1e-5)
     torch.testing.assert_close(made, made[:, 2:3, :, 4:5, 4:5].expand_as(made))
 
 
 @pytest.mark.parametrize("kind", ["dense", "patch"])
 @torch.inference_mode()
-def test_the_first_numbers_tell_the_centre_alone(kind):
+def test_the_first_dimensions_depend_on_the_target_pixel_alone(kind):
     model, spectra = started(kind)
     values, valid, days = patches(spectra)
     others = torch.rand_like(values)
@@ -79,14 +79,14 @@ def test_the_components_are_not_trained():
 
 
 @torch.inference_mode()
-def test_equal_spectra_in_any_order_begin_alike():
+def test_equal_spectra_in_any_order_start_alike():
     model, spectra = started("dense")
     before = model.encoder.spectrum_axes.clone()
     model.initialise(spectra.flip(0))
     torch.testing.assert_close(model.encoder.spectrum_axes, before, atol=1e-5, rtol=0)
 
 
-def test_centre_and_context_do_not_compete():
+def test_target_pixel_and_context_do_not_compete():
     model, _ = started("dense")
     for parameter in model.decoder.parameters():
         torch.nn.init.normal_(parameter, std=0.1)
@@ -103,14 +103,14 @@ def test_centre_and_context_do_not_compete():
 
     latent, linear = gradients("centre")
     assert (latent[:COMPONENTS] != 0).all() and (latent[COMPONENTS:] == 0).all()
-    assert linear.any(), "the centre may still be told by all numbers"
+    assert linear.any(), "the target pixel may still depend on all dimensions"
     latent, linear = gradients("context")
     assert (latent != 0).all()
     # The centre was subtracted from the sum of all: rounding is what is left.
     assert linear.abs().max() < 1e-4
 
 
-def test_without_components_the_centre_has_all_numbers():
+def test_without_components_the_target_pixel_has_all_dimensions():
     torch.manual_seed(3)
     block = Encoder(width=16, head_width=16, heads=2, head_layers=1, decoder_width=16)
     model = Autoencoder(SENTINEL_2.model_copy(update={"encoder": block}), CONTEXT)

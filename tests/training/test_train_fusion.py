@@ -30,6 +30,12 @@ def fused(world):
     return folder
 
 
+def samples_of(world, split="training"):
+    encoders = {name: load_encoder(world.root / "models" / name) for name in ("optical", "radar")}
+    cubes = {name: cubes_of(world.cubes[name], world.table, split) for name in encoders}
+    return encoders, FusionDataset.of(encoders, cubes, "optical")
+
+
 def test_fusion_learns_and_names_its_encoders(world, fused):
     trained = load_fusion(fused)
     encoders = {name: load_encoder(world.root / "models" / name) for name in ("optical", "radar")}
@@ -45,9 +51,7 @@ def test_fusion_learns_and_names_its_encoders(world, fused):
 
 
 def test_pairs_are_the_closest_dates_and_gaps_are_absent(world):
-    encoders = {name: load_encoder(world.root / "models" / name) for name in ("optical", "radar")}
-    cubes = {name: cubes_of(world.cubes[name], world.table, "training") for name in encoders}
-    dataset = FusionDataset.of(encoders, cubes, "optical")
+    _, dataset = samples_of(world)
     drawn = dataset.draw(generator(0, "x"), None, "test")
     lone = np.array([dataset.index.stack[c].name == "site-4" for c in drawn.cube])
     assert lone.any() and not lone.all()
@@ -151,12 +155,6 @@ def test_one_seed_gives_one_fusion_also_after_a_kill(world, fused, tmp_path, mon
     )
     for key, values in whole.items():
         torch.testing.assert_close(resumed[key], values, rtol=0, atol=1e-6)
-
-
-def samples_of(world, split="training"):
-    encoders = {name: load_encoder(world.root / "models" / name) for name in ("optical", "radar")}
-    cubes = {name: cubes_of(world.cubes[name], world.table, split) for name in encoders}
-    return encoders, FusionDataset.of(encoders, cubes, "optical")
 
 
 def test_the_embedding_is_scaled_and_its_scaling_changes_no_metric(world, fused):
