@@ -36,7 +36,6 @@ from pipeline_lib.gpp.series import (
     daily_series,
     day_numbers,
     features_of,
-    interpolate_daily,
     read_series,
     smooth_daily,
 )
@@ -95,29 +94,19 @@ def observations(draw):
     return np.array(sorted(days))
 
 
-@given(observations(), st.integers(1, 300))
-def test_interpolation_is_exact_on_a_line_and_empty_where_nothing_is_known(observed, gap):
-    slope = np.array([2.0, -0.5])
-    days = np.arange(-10, 320)
-    daily = interpolate_daily(
-        observed_days=observed, values=observed[:, None] * slope, days=days, max_gap=gap
-    )
-    known = np.isfinite(daily).all(axis=1)
-    np.testing.assert_allclose(daily[known], days[known, None] * slope, atol=1e-9)
-    for day, is_known in zip(days, known, strict=True):
-        before, after = observed[observed <= day], observed[observed >= day]
-        expected = len(before) and len(after) and after[0] - before[-1] <= gap
-        assert is_known == bool(expected)
-
-
-@given(observations(), st.integers(0, 2**32 - 1))
-def test_interpolation_keeps_observations_and_stays_between_them(observed, seed):
-    values = np.random.default_rng(seed).normal(size=(len(observed), 3))
-    days = np.arange(observed[0], observed[-1] + 1)
-    daily = interpolate_daily(observed_days=observed, values=values, days=days, max_gap=400)
-    np.testing.assert_allclose(daily[observed - observed[0]], values, atol=1e-12)
-    reference = np.stack([np.interp(days, observed, v) for v in values.T], axis=1)
-    np.testing.assert_allclose(daily, reference, atol=1e-9)
+@given(observations(), st.integers(1, 300), st.integers(0, 2**32 - 1))
+def test_days_are_interpolated_between_observations_that_are_close(days, gap, seed):
+    days += day_numbers(np.array(["2020-01-01"], "datetime64[D]"))
+    values = np.random.default_rng(seed).normal(size=(len(days), 2))
+    series = SERIES.model_copy(update={"max_gap_days": gap})
+    table = daily_series(observed(days, values), names=["a", "b"], period=PERIOD, series=series)
+    for day, row in zip(day_numbers(table.index), table[["a", "b"]].to_numpy(), strict=True):
+        before, after = days[days <= day], days[days >= day]
+        if len(before) and len(after) and after[0] - before[-1] <= gap:
+            expected = [np.interp(day, days, value) for value in values.T]
+            np.testing.assert_allclose(row, expected, atol=1e-9)
+        else:
+            assert np.isnan(row).all()
 
 
 @given(st.integers(0, 2**32 - 1))

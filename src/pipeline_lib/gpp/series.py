@@ -96,111 +96,49 @@ def daily_series(
 
     Its columns are the features, their spreads (``<name>_spread``, never smoothed), whether the
     day was ``observed``, and `SOURCES` (days since 1970; those of the day itself where nothing is
-    known). Observations outside the period are not used, so that a series knows nothing beyond
-    it. Several observations of one day are averaged by their weight.
+    known). Days between two observations are interpolated linearly, if these are no further apart
+    than ``series.max_gap_days``. Observations outside the period are not used, so that a series
+    knows nothing beyond it. Several observations of one day are averaged by their weight.
     """
     calendar = pd.date_range(period.start, period.end, name="date")
-    days = day_numbers(calendar)
-    one = _one_per_day(observed, days)
-    count = len(names)
-    daily = interpolate_daily(
-        observed_days=one.day,
-        values=np.concatenate([one.mean, one.spread], axis=1),
-        days=days,
-        max_gap=series.max_gap_days,
+    days = pd.Series(day_numbers(calendar), index=calendar)
+    columns = names + [f"{name}{SPREAD}" for name in names]
+    daily = _one_per_day(observed, columns).reindex(calendar)
+    seen = daily["from_image"].notna()
+    own = days.where(seen)
+    before, after = own.ffill(), own.bfill()
+    known = (after - before) <= series.max_gap_days
+    values = daily[columns].interpolate(method="time").where(known)
+    images = daily[["from_image", "to_image"]]
+    earlier, later = images.ffill(), images.bfill()
+    made_from = (
+        before,
+        after,
+        earlier["from_image"].clip(upper=later["from_image"]),
+        earlier["to_image"].clip(lower=later["to_image"]),
     )
-    sources = dict(zip(SOURCES, (days, days, days, days), strict=True))
-    known = _known(daily)
-    if known.any():
-        left, right, _ = _neighbours(one.day, days)
-        made_from = (
-            one.day[left],
-            one.day[right],
-            np.minimum(one.from_image[left], one.from_image[right]),
-            np.maximum(one.to_image[left], one.to_image[right]),
-        )
-        sources = {
-            name: np.where(known, source, days)
-            for name, source in zip(SOURCES, made_from, strict=True)
-        }
-    values = daily[:, :count]
+    sources = {
+        name: source.where(known, days).to_numpy(np.int64)
+        for name, source in zip(SOURCES, made_from, strict=True)
+    }
     if series.smoothing is not None:
-        values = smooth_daily(values, series.smoothing)
-        sources = _widened(sources, known, series.smoothing.window_days - 1)
-    spreads = [f"{name}{SPREAD}" for name in names]
-    table = pd.DataFrame(
-        np.concatenate([values, daily[:, count:]], axis=1), index=calendar, columns=names + spreads
+        values[names] = smooth_daily(values[names].to_numpy(), series.smoothing)
+        sources = _widened(sources, known.to_numpy(), series.smoothing.window_days - 1)
+    return values.assign(observed=seen, **sources)
+
+
+def _one_per_day(observed: Observed, columns: list[str]) -> pd.DataFrame:
+    """The observations by date, those of one day averaged by their weight."""
+    used = observed.weight > 0
+    day, weight = observed.day[used], pd.Series(observed.weight[used])
+    values = pd.DataFrame(
+        np.concatenate([observed.mean, observed.spread], axis=1)[used], columns=columns
     )
-    table["observed"] = np.isin(days, one.day)
-    return table.assign(**sources)
-
-
-def _one_per_day(observed: Observed, days: Days) -> Observed:
-    """The observations within some days, those of one day averaged."""
-    used = (observed.weight > 0) & np.isin(observed.day, days)
-    day, row = np.unique(observed.day[used], return_inverse=True)
-    share = observed.weight[used] / np.bincount(row, observed.weight[used])[row]
-
-    def averaged(values: Values) -> Values:
-        total = np.zeros((len(day), values.shape[1]))
-        np.add.at(total, row, share[:, np.newaxis] * values[used])
-        return total
-
-    first, last = np.full(len(day), np.iinfo(np.int64).max), np.full(len(day), -1)
-    np.minimum.at(first, row, observed.from_image[used])
-    np.maximum.at(last, row, observed.to_image[used])
-    return Observed(
-        day=day,
-        mean=averaged(observed.mean),
-        spread=averaged(observed.spread),
-        weight=np.bincount(row, observed.weight[used], minlength=len(day)).astype(np.float64),
-        from_image=first,
-        to_image=last,
-    )
-
-
-def interpolate_daily(
-    *, observed_days: NDArray[np.integer], values: Values, days: NDArray[np.integer], max_gap: int
-) -> Values:
-    """Interpolate linearly between observations, never beyond the first or the last.
-
-    Parameters
-    ----------
-    observed_days, values
-        Days of the observations, strictly increasing, ``(n,)``, and their values ``(n, feature)``.
-    days
-        Days to interpolate to, ``(m,)``.
-    max_gap
-        Two observations that lie further apart than this, in days, are not joined.
-
-    Returns
-    -------
-    ndarray, ``(m, feature)``
-        NaN where nothing is known.
-    """
-    daily = np.full((len(days), values.shape[1]), np.nan)
-    if len(observed_days) == 0:
-        return daily
-    left, right, between = _neighbours(observed_days, days)
-    gap = observed_days[right] - observed_days[left]
-    known = between & (gap <= max_gap)
-    weight = (days - observed_days[left]) / np.maximum(gap, 1)
-    joined = values[left] + weight[:, np.newaxis] * (values[right] - values[left])
-    daily[known] = joined[known]
-    return daily
-
-
-def _neighbours(
-    observed: NDArray[np.integer], days: NDArray[np.integer]
-) -> tuple[NDArray[np.int64], NDArray[np.int64], NDArray[np.bool_]]:
-    """Indices of the observations before and after each day, and whether it has both.
-
-    The two are one where a day is observed.
-    """
-    between = (days >= observed[0]) & (days <= observed[-1])
-    right = np.minimum(np.searchsorted(observed, days, side="left"), len(observed) - 1)
-    left = np.where(observed[right] == days, right, np.maximum(right - 1, 0))
-    return left, np.where(between, right, left), between
+    share = weight / weight.groupby(day).transform("sum")
+    table = values.mul(share, axis=0).groupby(day).sum()
+    table["from_image"] = pd.Series(observed.from_image[used]).groupby(day).min()
+    table["to_image"] = pd.Series(observed.to_image[used]).groupby(day).max()
+    return table.set_axis(pd.to_datetime(table.index, unit="D"))
 
 
 def smooth_daily(values: Values, smoothing: Smoothing) -> Values:
@@ -212,7 +150,7 @@ def smooth_daily(values: Values, smoothing: Smoothing) -> Values:
     from scipy.signal import savgol_filter
 
     smooth = values.copy()
-    for start, stop in _runs(_known(values)):
+    for start, stop in _runs(np.asarray(np.isfinite(values).all(axis=1))):
         if stop - start >= smoothing.window_days:
             smooth[start:stop] = savgol_filter(
                 values[start:stop], smoothing.window_days, smoothing.order, axis=0
@@ -230,10 +168,6 @@ def _widened(sources: dict[str, Days], known: NDArray[np.bool_], reach: int) -> 
             furthest = minimum_filter1d if name.startswith("from") else maximum_filter1d
             wide[name][start:stop] = furthest(values[start:stop], 2 * reach + 1, mode="nearest")
     return wide
-
-
-def _known(values: Values) -> NDArray[np.bool_]:
-    return np.asarray(np.isfinite(values).all(axis=1))
 
 
 def _runs(known: NDArray[np.bool_]) -> list[tuple[int, int]]:
