@@ -5,10 +5,11 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 import torch
+from made_cubes import write_made_cube
 from untrained import save_all_untrained, scaled_by
 
-from pipeline_lib.config import SENTINEL_1, SENTINEL_2, Context, Encoder, Fusion, Sequence
-from pipeline_lib.cubes import CLEAR, THICK_CLOUD, Grid, make_cube, write_cube
+from pipeline_lib.config import SENTINEL_1, SENTINEL_2, Context, Encoder, Fusion, Sensor, Sequence
+from pipeline_lib.cubes import CLEAR, THICK_CLOUD
 from pipeline_lib.errors import UserError
 from pipeline_lib.evaluate.reconstruction import evaluate_encoder, evaluate_fusion
 from pipeline_lib.evaluate.reconstruction_errors import ABSENCES, _absences, hidden_dates
@@ -23,22 +24,19 @@ from pipeline_lib.training.terms import METRICS
 
 CONTEXT = Context(patch_px=7, frames=3)
 SMALL = Encoder(width=8, head_width=16, heads=2, head_layers=1, decoder_width=8)
+SEQUENCE = Sequence(frames=4, stride_time=3, stride_space=2)
 SENSORS = {
     "optical": SENTINEL_2.model_copy(
         update={
             "bands": ("B03", "B04", "B08", "B11"),
             "rgb": None,
             "latent_dim": 3,
-            "sequence": Sequence(frames=4, stride_time=3, stride_space=2),
+            "sequence": SEQUENCE,
             "encoder": SMALL,
         }
     ),
     "radar": SENTINEL_1.model_copy(
-        update={
-            "latent_dim": 1,
-            "sequence": Sequence(frames=4, stride_time=3, stride_space=2),
-            "encoder": SMALL,
-        }
+        update={"latent_dim": 1, "sequence": SEQUENCE, "encoder": SMALL}
     ),
 }
 BLOCK = Fusion(reference="optical", embedding_dim=5, width=16, layers=1, heads=2)
@@ -52,7 +50,7 @@ SITES = {
 TOO_SHORT = ("d", "e")
 
 
-def _write_cube(path: Path, sensor, number: int, count: int) -> None:
+def _write_cube(path: Path, sensor: Sensor, number: int, count: int) -> Path:
     """A smooth field over winter and spring; some cubes are too short to give a sample."""
     rng = np.random.default_rng(number)
     size = 13
@@ -61,18 +59,8 @@ def _write_cube(path: Path, sensor, number: int, count: int) -> None:
     gains = np.linspace(0.6, 1.4, len(sensor.bands))[None, :, None, None]
     values = (1 + 0.3 * np.sin(days / 40))[:, None, None, None] * gains * field
     values = values + 0.02 * rng.standard_normal(values.shape)
-    mask = np.where(rng.random((count, size, size)) < 0.2, THICK_CLOUD, CLEAR).astype(np.uint8)
-    cube = make_cube(
-        values=values.astype(np.float32),
-        mask=mask,
-        times=np.datetime64("2021-02-10") + days.astype("timedelta64[D]"),
-        bands=sensor.bands,
-        grid=Grid(32631, 600000, 5600000, 10, size, size),
-        quantity=sensor.quantity,
-        frames={},
-        attributes={"cube": path.name.split(".")[0]},
-    )
-    write_cube(cube, path)
+    mask = np.where(rng.random((count, size, size)) < 0.2, THICK_CLOUD, CLEAR)
+    return write_made_cube(path, values, mask, sensor, start="2021-02-10")
 
 
 @pytest.fixture(scope="module")
@@ -120,36 +108,44 @@ def world(tmp_path_factory: pytest.TempPathFactory) -> SimpleNamespace:
     return SimpleNamespace(root=root, cubes=cubes, encoder=encoder, fusion=fusion)
 
 
-def test_an_encoder_stands_beside_its_baselines_and_the_paper(
-    world: SimpleNamespace, tmp_path: Path
-) -> None:
-    found = world.encoder(tmp_path / "optical.json")
-    assert set(found["splits"]) == {"training", "validation"}
-    assert "too few frames" in found["skipped"]["test"]
-    assert "no sample can be drawn" in found["skipped"]["training, others"]
-    part = found["splits"]["training"]
+@pytest.fixture(scope="module")
+def encoder(world: SimpleNamespace) -> dict:
+    return world.encoder(world.root / "optical.json")
+
+
+@pytest.fixture(scope="module")
+def fusion(world: SimpleNamespace) -> dict:
+    return world.fusion(world.root / "fusion.json")
+
+
+def test_an_encoder_stands_beside_its_baselines(encoder: dict) -> None:
+    assert set(encoder["splits"]) == {"training", "validation"}
+    assert "too few frames" in encoder["skipped"]["test"]
+    assert "no sample can be drawn" in encoder["skipped"]["training, others"]
+    part = encoder["splits"]["training"]
     assert set(part["baselines"]) == {"nearest_date", "adjacent_pixel", "pca_2", "pca_3"}
     assert list(part["land_cover"]) == ["grassland", "urban"]
     assert list(part["seasons"]) == ["DJF", "MAM"]
     errors = part["model"]
-    everywhere = [part, *part["land_cover"].values(), *part["seasons"].values()]
-    for own in everywhere:
+    for own in (part, *part["land_cover"].values(), *part["seasons"].values()):
         assert set(own["baselines"]) == set(part["baselines"])
-        for found_errors in (own["model"], *own["baselines"].values()):
-            assert set(found_errors) == {"loss", *METRICS, "samples"}
-            assert None not in found_errors.values()
+        for found in (own["model"], *own["baselines"].values()):
+            assert set(found) == {"loss", *METRICS, "samples"}
+            assert None not in found.values()
     assert errors["centre_mae"] == pytest.approx(0.8 * errors["centre_mae_scaled"], rel=1e-5)
     assert part["baselines"]["pca_3"]["centre_mae"] < part["baselines"]["pca_2"]["centre_mae"]
+    # Each class gets its share of the samples.
+    assert errors["samples"] == 40
+    assert all(own["model"]["samples"] >= 20 for own in part["land_cover"].values())
 
 
 def test_equal_seeds_give_equal_files_and_other_seeds_other_samples(
-    world: SimpleNamespace, tmp_path: Path
+    world: SimpleNamespace, encoder: dict, tmp_path: Path
 ) -> None:
-    first, second = (world.encoder(tmp_path / name) for name in ("one.json", "two.json"))
-    assert (tmp_path / "one.json").read_bytes() == (tmp_path / "two.json").read_bytes()
+    world.encoder(tmp_path / "two.json")
+    assert (world.root / "optical.json").read_bytes() == (tmp_path / "two.json").read_bytes()
     other = world.encoder(tmp_path / "three.json", seed=6)
-    assert first == second
-    assert first["splits"]["training"]["model"] != other["splits"]["training"]["model"]
+    assert encoder["splits"]["training"]["model"] != other["splits"]["training"]["model"]
 
 
 def weighted(parts: list[dict], name: str) -> float:
@@ -158,11 +154,9 @@ def weighted(parts: list[dict], name: str) -> float:
     return float(np.average([part[name] for part in parts], weights=samples))
 
 
-def test_classes_and_seasons_hold_the_samples_of_the_whole(
-    world: SimpleNamespace, tmp_path: Path
-) -> None:
+def test_classes_and_seasons_hold_the_samples_of_the_whole(encoder: dict) -> None:
     """Of the validation all samples are measured, and they are of one class."""
-    part = world.encoder(tmp_path / "optical.json")["splits"]["validation"]
+    part = encoder["splits"]["validation"]
     assert part["land_cover"] == {"urban": {k: part[k] for k in ("model", "baselines")}}
     seasons = list(part["seasons"].values())
     assert len(seasons) == 2
@@ -173,14 +167,8 @@ def test_classes_and_seasons_hold_the_samples_of_the_whole(
             assert weighted(found, metric) == pytest.approx(whole[metric], rel=1e-9)
 
 
-def test_each_class_gets_its_share_of_the_samples(world: SimpleNamespace, tmp_path: Path) -> None:
-    part = world.encoder(tmp_path / "optical.json")["splits"]["training"]
-    assert part["model"]["samples"] == 40
-    assert all(own["model"]["samples"] >= 20 for own in part["land_cover"].values())
-
-
 def test_groups_of_a_card_are_those_of_the_evaluation(
-    world: SimpleNamespace, tmp_path: Path
+    world: SimpleNamespace, encoder: dict
 ) -> None:
     trained = load_encoder(world.root / "models" / "optical")
     task = EncoderTask(trained.autoencoder, trained.sensor, trained.context, trained.normalisation)
@@ -189,7 +177,7 @@ def test_groups_of_a_card_are_those_of_the_evaluation(
     drawn = dataset.draw(generator(5, "evaluation"), None, "test")
     land_cover = land_cover_of(world.root / "split.csv")
     found = group_metrics(task, dataset, drawn, land_cover)
-    part = world.encoder(tmp_path / "optical.json")["splits"]["validation"]
+    part = encoder["splits"]["validation"]
     for kind in ("land_cover", "seasons"):
         assert list(found[kind]) == list(part[kind])
         for name, own in part[kind].items():
@@ -211,43 +199,28 @@ def test_the_groups_of_a_fusion_leave_out_sensors_that_are_absent(world: SimpleN
 
 
 def test_the_fusion_stands_beside_each_encoder_alone_on_the_same_samples(
-    world: SimpleNamespace, tmp_path: Path
+    encoder: dict, fusion: dict
 ) -> None:
-    fused = world.fusion(tmp_path / "fusion.json")
-    alone = world.encoder(tmp_path / "optical.json")
     for split in ("training", "validation"):
-        beside = fused["splits"][split]["baselines"]["encoder_alone"]["optical"]
-        expected = alone["splits"][split]["model"]
+        beside = fusion["splits"][split]["baselines"]["encoder_alone"]["optical"]
+        expected = encoder["splits"][split]["model"]
         assert beside == pytest.approx({key: expected[key] for key in beside}, rel=1e-5)
-    part = fused["splits"]["training"]
+    part = fusion["splits"]["training"]
     assert set(part["baselines"]) == {"encoder_alone", "pca_5"}
-    assert set(part["baselines"]["pca_5"]["radar"]) == {"loss", *METRICS, "samples"}
     assert set(part["seasons"]["DJF"]["model"]) == set(SENSORS)
     assert set(part["land_cover"]["urban"]["baselines"]) == {"encoder_alone", "pca_5"}
-
-
-def test_components_of_the_stacked_values_give_back_most_of_them(
-    world: SimpleNamespace, tmp_path: Path
-) -> None:
-    fused = world.fusion(tmp_path / "fusion.json")
-    errors = fused["splits"]["training"]["baselines"]["pca_5"]
-    for sensor in SENSORS:
-        assert 0 < errors[sensor]["centre_mae_scaled"] < 0.02
-        assert 0 < errors[sensor]["samples"] <= 40
-
-
-def test_a_split_without_radar_has_no_radar_errors(world: SimpleNamespace, tmp_path: Path) -> None:
-    part = world.fusion(tmp_path / "fusion.json")["splits"]["validation"]
+    for errors in part["baselines"]["pca_5"].values():
+        assert set(errors) == {"loss", *METRICS, "samples"}
+        assert 0 < errors["centre_mae_scaled"] < 0.02 and 0 < errors["samples"] <= 40
+    # The validation site has no radar.
+    part = fusion["splits"]["validation"]
     assert part["model"]["radar"]["centre_mae"] is None
     assert part["model"]["optical"]["centre_mae"] > 0
     assert set(part["baselines"]) == {"encoder_alone"}
 
 
-def test_what_a_missing_sensor_costs_is_told_on_the_samples_that_have_it(
-    world: SimpleNamespace, tmp_path: Path
-) -> None:
-    found = world.fusion(tmp_path / "fusion.json")
-    part = found["splits"]["training"]
+def test_a_masked_sensor_is_measured_on_the_samples_that_have_it(fusion: dict) -> None:
+    part = fusion["splits"]["training"]
     (label, cases), *others = part["absence"].items()
     assert label == "radar" and not others and tuple(cases) == ABSENCES
     assert cases["never"] == part["model"], "all samples of this split have radar"
@@ -262,9 +235,8 @@ def test_what_a_missing_sensor_costs_is_told_on_the_samples_that_have_it(
     assert cases["always"]["radar"] == {**dict.fromkeys(METRICS), "samples": 0}
     errors = {case: by_sensor["optical"]["centre_mae"] for case, by_sensor in cases.items()}
     assert len(set(errors.values())) == len(ABSENCES)
-    # A split without radar has nothing to leave out.
-    assert found["splits"]["validation"]["absence"] == {}
-    table = fusion_tables(found)[1]
+    assert fusion["splits"]["validation"]["absence"] == {}, "no radar that could be masked"
+    table = fusion_tables(fusion)[1]
     assert table.columns[:4] == ("split", "masked", "when", "sensor")
     assert {row[:4] for row in table.rows} == {
         ("training", "radar", when, sensor)
@@ -290,30 +262,31 @@ def test_half_of_the_dates_of_each_cube_are_hidden_whatever_is_drawn(
         found = hidden_dates(drawn, dataset, 5)
         for cube, frame, gone in zip(drawn.cube, drawn.frames[:, 1], found, strict=True):
             hidden.setdefault((int(cube), int(frame)), set()).add(bool(gone))
-    assert all(len(told) == 1 for told in hidden.values()), "a date is hidden for all its samples"
+    assert all(len(states) == 1 for states in hidden.values()), (
+        "a date is hidden for all its samples"
+    )
     for cube in (0, 1):
         # Of eight dates four, less those that are never in the middle of a sample.
-        gone = sum(told == {True} for (number, _), told in hidden.items() if number == cube)
+        gone = sum(states == {True} for (number, _), states in hidden.items() if number == cube)
         assert 2 <= gone <= 4
 
 
-def test_the_report_finds_its_rows(world: SimpleNamespace, tmp_path: Path) -> None:
-    found = world.encoder(tmp_path / "optical.json")
-    encoder, by_class, by_season, _ = encoder_tables("optical", found, "reflectance")
+def test_the_report_finds_its_rows(encoder: dict, fusion: dict) -> None:
+    whole, by_class, by_season, _ = encoder_tables("optical", encoder, "reflectance")
     methods = {"this model", "nearest date", "3 principal components"}
-    assert {row[1] for row in encoder.rows} >= methods
+    assert {row[1] for row in whole.rows} >= methods
     assert {row[2] for row in by_class.rows if row[1] == "urban"} >= methods
     assert {row[2] for row in by_season.rows if row[1] == "MAM"} >= methods
-    assert not any(None in row for table in (encoder, by_class, by_season) for row in table.rows)
-    fusion, *_ = fusion_tables(world.fusion(tmp_path / "fusion.json"))
-    assert {row[:2] for row in fusion.rows} >= {("training", "optical"), ("training", "radar")}
+    assert not any(None in row for table in (whole, by_class, by_season) for row in table.rows)
+    fused, *_ = fusion_tables(fusion)
+    assert {row[:2] for row in fused.rows} >= {("training", "optical"), ("training", "radar")}
 
 
-def test_foreign_encoders_are_refused(world: SimpleNamespace, tmp_path: Path) -> None:
+def test_foreign_encoders_are_an_error(world: SimpleNamespace, tmp_path: Path) -> None:
     swapped = dict.fromkeys(SENSORS, world.root / "models" / "optical")
     with pytest.raises(UserError, match="another encoder of radar"):
-        world.fusion(tmp_path / "fusion.json", encoders=swapped)
-    assert not (tmp_path / "fusion.json").exists()
+        world.fusion(tmp_path / "x.json", encoders=swapped)
+    assert not (tmp_path / "x.json").exists()
 
 
 def test_on_half_of_the_dates_the_errors_are_those_without_the_sensor() -> None:

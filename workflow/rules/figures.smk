@@ -136,12 +136,18 @@ def files_of_assessed():
 
 
 def files_drawn(wildcards):
-    """Files by argument. The table of sites is known only after its job."""
+    """Files by argument. The table of sites is known only after its job.
+
+    As plain text: outputs of rules hold their rule, which no job can be handed.
+    """
     files = FIGURES[wildcards.figure].files
-    return {
-        # As plain text: what a checkpoint returns holds its rule, which no job can be handed.
-        name: str(file(wildcards)) if callable(file) else file
+    found = {
+        name: file(wildcards) if callable(file) else file
         for name, file in files.items()
+    }
+    return {
+        name: file if isinstance(file, dict) else str(file)
+        for name, file in found.items()
     }
 
 
