@@ -45,8 +45,8 @@ def test_the_lock_names_no_registry_and_no_local_build(project_root: Path) -> No
 def test_what_the_snakefile_imports_is_light() -> None:
     heavy = "{'torch', 'lightning', 'xarray', 'rasterio', 'matplotlib', 'sklearn', 'geopandas'}"
     code = (
-        "import sys, pipeline_lib.config, pipeline_lib.config.site_table, "
-        "pipeline_lib.config.messages, pipeline_lib.files, pipeline_lib.code_digest; "
+        "import sys, pipeline_lib.config, pipeline_lib.config.check, "
+        "pipeline_lib.config.sites, pipeline_lib.files, pipeline_lib.code_digest; "
         f"print(sorted({heavy} & set(sys.modules)))"
     )
     shown = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)

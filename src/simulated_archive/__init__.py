@@ -4,5 +4,3 @@ from simulated_archive.archive import simulate_site
 from simulated_archive.canopy import write_canopy_table
 from simulated_archive.land_cover import write_land_cover
 from simulated_archive.tower import write_tower_file
-
-__all__ = ["simulate_site", "write_canopy_table", "write_land_cover", "write_tower_file"]

@@ -10,9 +10,8 @@ import pytest
 import yaml
 
 from pipeline_lib.config import Config, parse, with_defaults
-from pipeline_lib.config.check import check
+from pipeline_lib.config.check import check, check_duplicates
 from pipeline_lib.config.generate import generated_files
-from pipeline_lib.config.messages import check_duplicates
 from pipeline_lib.errors import UserError
 
 DEMO = {"tile_px": 222, "radar_tile_px": 90}
@@ -86,7 +85,7 @@ def test_mistakes_of_every_kind_are_reported_at_once(tmp_path: Path) -> None:
             "gpp.towers.0.lno: unknown key; did you mean `gpp.towers.0.lon`?",
         ),
         ({"embed": {"dtype": "Float-16"}}, "embed.dtype: .*; did you mean `float16`?"),
-        ({"sites": {"bounds": [1, 2, 3]}}, "sites.bounds: too few entries (3)"),
+        ({"sites": {"bounds": [1, 2, 3]}}, "sites.bounds: missing entry 3"),
         ({"sensors": {"sentinel2": {}}}, "sensors.sentinel2: missing .*`sensors.sentinel-2`?"),
         ({"fusion": {"reference": "sentinel2"}}, ".*'sentinel2'; did you mean `sentinel-2`?"),
         ({"run": "../elsewhere"}, "run: string should match pattern .*"),
@@ -94,12 +93,12 @@ def test_mistakes_of_every_kind_are_reported_at_once(tmp_path: Path) -> None:
         ({"sites": {"periods": {"count": 6}}}, "sites.periods: .* do not fit .*"),
         ({"sites": None}, ".*nothing to train on.*"),
         ({"split": {"training": 0.9}}, "split: .* add up to 1.15, not to 1"),
-        ({"context": {"patch_px": 14}}, "context: patch_px and frames must be odd"),
+        ({"context": {"patch_px": 14}}, "context.patch_px: must be odd .*"),
         ({"fusion": {"reference": "sentinel-1"}}, "sensors.sentinel-1.rgb: .*"),
         ({"sensors": {"sentinel-2": {"encoder": {"components": 9}}}}, ".*fewer than the bands.*"),
         ({"sensors": {"sentinel-1": {"loss": {"mae": 0}}}}, ".*at least one weight.*"),
         ({"gpp": {"towers": [TOWER | {"footprint": "gone"}]}}, ".*file not found: gone"),
-        ({"gpp": {"towers": [TOWER, TOWER]}}, ".*two towers have the same name.*"),
+        ({"gpp": {"towers": [TOWER, TOWER]}}, "gpp.towers: duplicate XX-Abc"),
         ({"areas": {"a": {}}}, "areas.a: missing .*"),
         ({"catalog": {"source": "https://u:secret@x.org"}}, "catalog: source: contains a pass.*"),
     ],

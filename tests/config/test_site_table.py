@@ -12,7 +12,7 @@ import pytest
 import shapely
 
 from pipeline_lib.config import parse
-from pipeline_lib.config.site_table import read_site_table
+from pipeline_lib.config.sites import read_site_table
 from pipeline_lib.errors import UserError
 from pipeline_lib.sites import write_site_table
 

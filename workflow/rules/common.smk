@@ -13,8 +13,8 @@ from pipeline_lib.config import (
     trained_blocks,
     with_defaults,
 )
-from pipeline_lib.config.messages import check_duplicates
-from pipeline_lib.config.site_table import read_site_table, site_cubes, site_rows
+from pipeline_lib.config.check import check_duplicates
+from pipeline_lib.config.sites import site_rows
 from pipeline_lib.errors import UserError
 from pipeline_lib.files import digest_of
 
@@ -84,7 +84,7 @@ CATALOG = (
 )
 FLUXNET = out("archive/fluxnet") if C.demo else (C.gpp and C.gpp.fluxnet)
 
-SITE_CUBES = site_cubes(C.sites) if C.sites else {}
+SITE_CUBES = C.sites.cubes() if C.sites else {}
 SITES = list(dict.fromkeys(SITE_CUBES.values()))
 # GPP is compared where tower files are known.
 TOWERS = {tower.name: tower for tower in C.gpp.towers} if C.gpp and FLUXNET else {}
@@ -208,10 +208,9 @@ def requests_of(cubes):
         period = plain(C.gpp.period)
         place = {"lon": tower.lon, "lat": tower.lat, "land_cover": tower.vegetation}
         return [{"cube": tower.name, "site": tower.name} | place | period]
-    if C.sites.file:
-        return [row for row in read_site_table(C.sites.file) if row["cube"] in cubes]
+    drawn = None if C.sites.file else checkpoints.sample_sites.get().output[0]
     try:
-        return site_rows(Path(checkpoints.sample_sites.get().output[0]), cubes)
+        return site_rows(C.sites.file or Path(drawn), cubes)
     except UserError as error:
         raise WorkflowError(str(error)) from None
 

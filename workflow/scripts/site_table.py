@@ -2,7 +2,7 @@
 
 from pathlib import Path
 
-from pipeline_lib.config.site_table import read_site_table
+from pipeline_lib.config.sites import read_site_table
 from pipeline_lib.scripting import job
 from pipeline_lib.sites import write_site_table
 

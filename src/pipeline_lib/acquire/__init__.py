@@ -3,5 +3,3 @@
 from pipeline_lib.acquire.build import build_cube
 from pipeline_lib.acquire.catalog import pin_all, pin_items, search
 from pipeline_lib.acquire.site_table import draw_site_table, read_land_cover
-
-__all__ = ["build_cube", "draw_site_table", "pin_all", "pin_items", "read_land_cover", "search"]

@@ -6,13 +6,13 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
 import yaml
 
-from pipeline_lib.config.messages import check_duplicates
+from pipeline_lib.config.messages import refuse
 from pipeline_lib.config.root import Config, merged, parse
 from pipeline_lib.errors import UserError, in_a_line
 
@@ -31,6 +31,32 @@ def check(paths: Sequence[Path]) -> Config:
             raise UserError(f"{path}: not a YAML file with keys ({in_a_line(error)})") from None
     check_duplicates(paths)
     return parse(content)
+
+
+def check_duplicates(paths: Iterable[Path]) -> None:
+    """Raise UserError if a YAML file holds a key twice: YAML silently takes the last one."""
+    mistakes: list[str] = []
+    for path in paths:
+        try:
+            node = yaml.compose(path.read_text(encoding="utf-8"), yaml.SafeLoader)
+        except yaml.YAMLError:
+            continue  # JSON with tabs, which Snakemake reads as JSON
+        mistakes += _duplicates(node, path)
+    refuse(mistakes)
+
+
+def _duplicates(node: yaml.Node | None, path: Path, place: str = "") -> Iterator[str]:
+    if isinstance(node, yaml.SequenceNode):
+        for index, entry in enumerate(node.value):
+            yield from _duplicates(entry, path, f"{place}{index}.")
+    elif isinstance(node, yaml.MappingNode):
+        lines: dict[str, int] = {}
+        for key, value in node.value:
+            name, line = str(key.value), key.start_mark.line + 1
+            if name in lines and name != "<<":
+                yield f"{place}{name}: duplicate key in {path}, lines {lines[name]} and {line}"
+            lines[name] = line
+            yield from _duplicates(value, path, f"{place}{name}.")
 
 
 if __name__ == "__main__":

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self
 
@@ -11,9 +12,11 @@ from pipeline_lib.config.acquisition import Period, Tower
 from pipeline_lib.config.base import (
     Block,
     Count,
+    Distinct,
     ExistingPath,
     Fraction,
     NonNegative,
+    OddWindow,
     Positive,
     folder_of,
 )
@@ -25,10 +28,8 @@ class Fluxes(Block):
     """Which days and towers are used."""
 
     min_quality: Fraction = Field(0.70, description="Minimum NEE_VUT_REF_QC of a day to be used")
-    min_good_days: Fraction = Field(
-        0.60, description="A tower is used if more than this fraction of its days is good"
-    )
-    weather: tuple[Literal["SW_IN_F", "TA_F"], ...] = Field(
+    min_good_days: Fraction = Field(0.60, description="Minimum fraction of good days of a tower")
+    weather: Distinct[Literal["SW_IN_F", "TA_F"]] = Field(
         (),
         description="Weather columns of the FLUXNET files that are added as inputs, reported "
         "separately: incoming radiation, air temperature",
@@ -38,13 +39,11 @@ class Fluxes(Block):
 class Smoothing(Block):
     """The filter of Savitzky and Golay (1964) over a daily series."""
 
-    window_days: int = Field(21, ge=3, description="Window of the local polynomial, days; odd")
+    window_days: OddWindow = Field(21, description="Window of the local polynomial, days; odd")
     order: Count = Field(2, description="Order of the polynomial")
 
     @model_validator(mode="after")
     def _possible(self) -> Self:
-        if self.window_days % 2 == 0:
-            raise ValueError("window_days must be odd")
         if self.order >= self.window_days:
             raise ValueError("order must be less than window_days")
         return self
@@ -56,12 +55,8 @@ class DailySeries(Block):
     footprint_radius_m: Positive = Field(
         50, description="Radius of the pixels averaged around a tower, m"
     )
-    max_gap_days: Count = Field(
-        60, description="Maximum gap between observations that is interpolated, days"
-    )
-    smoothing: Smoothing | None = Field(
-        None, description="Smoothing of the interpolated series; null: none"
-    )
+    max_gap_days: Count = Field(60, description="Maximum gap that is interpolated, days")
+    smoothing: Smoothing | None = Field(None, description="Smoothing; null: none")
 
 
 WindowDays = Annotated[int, Field(ge=3)]
@@ -71,14 +66,11 @@ class Windowing(Block):
     """Windows of days from which the GPP of their last day is predicted."""
 
     length_days: WindowDays = Field(90, description="Length of a window, days")
-    other_lengths_days: tuple[WindowDays, ...] = Field(
-        (60, 75, 105, 120),
-        description="Further window lengths that are compared in the temporal holdout, days",
+    other_lengths_days: Distinct[WindowDays] = Field(
+        (60, 75, 105, 120), description="Further lengths for the temporal holdout, days"
     )
     stride_days: Count = Field(10, description="Days between two training windows")
-    validation_years: tuple[int, ...] = Field(
-        (2020,), description="Years held out for the validation"
-    )
+    validation_years: tuple[int, ...] = Field((2020,), description="Years held out for validation")
 
 
 class Regressor(Block):
@@ -111,10 +103,9 @@ def _of_file(towers: Any, info: ValidationInfo) -> Any:
         rows = read_points(folder / towers)
     except UserError as error:
         raise ValueError(str(error)) from None
-    keys = Tower.model_fields.keys()
     # Cells may be empty: None, NaN or, in a CSV, nothing.
     return [
-        {key: value for key, value in row.items() if key in keys and value and value == value}
+        {k: row[k] for k in Tower.model_fields if row.get(k) not in (None, "") and row[k] == row[k]}
         for row in rows
     ]
 
@@ -126,7 +117,7 @@ class FluxTowers(Block):
         None, description="Folder of daily FLUXNET files; null: the simulated ones of the demo"
     )
     towers: Annotated[
-        tuple[Tower, ...],
+        Distinct[Tower],
         BeforeValidator(_of_file, json_schema_input_type=Path | tuple[Tower, ...]),
     ] = Field(
         (
@@ -156,26 +147,15 @@ class Gpp(FluxTowers):
     windows: Windowing = Field(Windowing(), description="Windows of days")
     regressor: Regressor = Field(Regressor(), description="Regressor")
 
-    def contradictions(self) -> list[str]:
+    def contradictions(self) -> Iterator[str]:
         """What is wrong between keys."""
-        problems = []
-        names = [tower.name for tower in self.towers]
-        if len(set(names)) < len(names):
-            problems.append("gpp.towers: two towers have the same name")
-        years = range(self.period.start.year, self.period.end.year + 1)
-        outside = [str(year) for year in self.windows.validation_years if year not in years]
-        if outside:
-            problems.append(
-                f"gpp.windows.validation_years: {', '.join(outside)} outside gpp.period; fix one"
-            )
-        lengths = (self.windows.length_days, *self.windows.other_lengths_days)
-        if len(set(lengths)) < len(lengths):
-            problems.append(
-                "gpp.windows.other_lengths_days: repeats a length, or gpp.windows.length_days"
-            )
-        if len(set(self.fluxes.weather)) < len(self.fluxes.weather):
-            problems.append("gpp.fluxes.weather: names a column twice")
-        smoothing = self.series.smoothing
-        if smoothing is not None and smoothing.window_days > min(lengths):
-            problems.append("gpp.series.smoothing.window_days: is longer than a window")
-        return problems
+        windows, smoothing = self.windows, self.series.smoothing
+        first, last = self.period.start.year, self.period.end.year
+        if outside := [str(y) for y in windows.validation_years if not first <= y <= last]:
+            yield f"gpp.windows.validation_years: {', '.join(outside)} outside gpp.period; fix one"
+        if windows.length_days in windows.other_lengths_days:
+            yield "gpp.windows.other_lengths_days: repeats gpp.windows.length_days"
+        if smoothing and smoothing.window_days > min(
+            windows.length_days, *windows.other_lengths_days
+        ):
+            yield "gpp.series.smoothing.window_days: is longer than a window"

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import types
 import typing
 from collections.abc import Iterator
 from typing import Any, NamedTuple
@@ -12,9 +11,8 @@ from pydantic.fields import FieldInfo
 
 
 class Key(NamedTuple):
-    """One key of the config.
+    """One key; its ``name`` has ``<name>`` and ``[]`` for what the user chooses.
 
-    ``name`` has ``<name>`` and ``[]`` for names and list entries that the user chooses.
     ``block`` is the type of the value, if that is a block, or of its entries, if those are blocks
     by name (``suffix`` is ``.<name>``) or in a list (``[]``).
     """
@@ -34,16 +32,12 @@ def keys_of(block: type[BaseModel], prefix: str = "") -> Iterator[Key]:
             yield from keys_of(inner, f"{prefix}{name}{suffix}.")
 
 
-def _inner(annotation: Any, suffix: str = "") -> tuple[type[BaseModel] | None, str]:
-    origin = typing.get_origin(annotation)
-    arguments = typing.get_args(annotation)
+def _inner(annotation: Any) -> tuple[type[BaseModel] | None, str]:
     if isinstance(annotation, type) and issubclass(annotation, BaseModel):
-        return annotation, suffix
-    if origin is dict:
-        return _inner(arguments[1], ".<name>")
-    if origin is tuple:
-        return _inner(arguments[0], "[]")
-    if origin in (typing.Union, types.UnionType, typing.Annotated):
-        found = (_inner(argument, suffix) for argument in arguments)
-        return next((pair for pair in found if pair[0] is not None), (None, ""))
+        return annotation, ""
+    suffix = {dict: ".<name>", tuple: "[]"}.get(typing.get_origin(annotation), "")
+    for argument in typing.get_args(annotation):
+        inner, below = _inner(argument)
+        if inner is not None:
+            return inner, suffix + below
     return None, ""

@@ -7,7 +7,7 @@ from typing import Literal, Self
 
 from pydantic import Field, model_validator
 
-from pipeline_lib.config.base import Block, Count, Fraction, NonNegative, Positive
+from pipeline_lib.config.base import Block, Count, Fraction, NonNegative, Odd, OddWindow, Positive
 
 
 class Split(Block):
@@ -28,14 +28,8 @@ class Split(Block):
 class Context(Block):
     """Spatial and temporal context of an embedding."""
 
-    patch_px: int = Field(15, ge=3, description="Patch size, pixels")
-    frames: int = Field(11, ge=1, description="Frames per sample")
-
-    @model_validator(mode="after")
-    def _odd(self) -> Self:
-        if self.patch_px % 2 == 0 or self.frames % 2 == 0:
-            raise ValueError("patch_px and frames must be odd")
-        return self
+    patch_px: OddWindow = Field(15, description="Patch size, pixels")
+    frames: Odd = Field(11, description="Frames per sample")
 
 
 class Training(Block):
@@ -46,21 +40,16 @@ class Training(Block):
     batch_size: Count = Field(256, description="Samples per step")
     max_epochs: Count = Field(200, description="Maximum number of epochs")
     max_minutes: Positive | None = Field(None, description="Time limit, minutes; null: none")
-    max_samples: Count | None = Field(
-        None, description="Maximum number of samples per epoch, redrawn each epoch; null: all"
-    )
+    max_samples: Count | None = Field(None, description="Samples drawn per epoch; null: all")
     warmup_steps: int = Field(500, ge=0, description="Steps of the linear warm-up")
     plateau_factor: Fraction = Field(0.35, description="Learning rate factor on a plateau")
     plateau_patience: Count = Field(
-        5, description="Epochs without improvement before the learning rate is reduced"
+        5, description="Epochs without improvement before the rate drops"
     )
     stop_patience: Count = Field(15, description="Epochs without improvement before early stopping")
     gradient_clip: Positive = Field(1.0, description="Maximum gradient norm")
     devices: Count = Field(1, description="GPUs per training; processes on a machine without GPU")
-    threads: Count = Field(
-        4,
-        description="CPU threads per process; fixed, since rounding depends on their number",
-    )
+    threads: Count = Field(4, description="CPU threads per process, on which rounding depends")
 
 
 class Fusion(Block):
@@ -84,7 +73,7 @@ class Fusion(Block):
     sensor_dropout: Fraction = Field(
         0.15,
         description="Fraction of the training samples in which a sensor other than the reference "
-        "is dropped, so that the fusion learns to do without it",
+        "is dropped",
     )
     training: Training = Field(Training(), description="Optimisation")
 
@@ -111,7 +100,5 @@ class Embed(Block):
         (), description="Dates that are exported as GeoTIFF: the closest date of each cube"
     )
     geotiff_tolerance_days: int = Field(
-        5,
-        ge=0,
-        description="Maximum distance from such a date, days; other cubes are skipped",
+        5, ge=0, description="Maximum distance from such a date, days; other cubes are skipped"
     )

@@ -2,19 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from difflib import get_close_matches
-from pathlib import Path
 from typing import Any
 
-import yaml
 from pydantic import BaseModel, ValidationError
 
 from pipeline_lib.config.keys import keys_of
 from pipeline_lib.errors import UserError, in_a_line
-
-SHOWN = 60
-"""Characters of a value that are repeated."""
 
 Location = tuple[str | int, ...]
 
@@ -33,33 +28,30 @@ def mistakes_in(
     lines = []
     missing: dict[Location, list[str]] = {}
     for detail in error.errors(include_url=False):
-        # An absent entry is a mistake of its list.
-        entry = detail["type"] == "missing" and isinstance(detail["loc"][-1], int)
-        where = _text(detail["loc"][:-1] if entry else detail["loc"])
-        if detail["type"] == "missing" and not entry:
-            missing.setdefault(detail["loc"][:-1], []).append(str(detail["loc"][-1]))
-            continue
-        # The validator of the outermost block reports several mistakes, with their own keys.
-        for text in _what(detail, root):
-            lines.append(f"{where}: {text}" if where else text)
+        location = tuple(part for part in detail["loc"] if part != "[key]")
+        if detail["type"] == "missing":
+            name = location[-1] if isinstance(location[-1], str) else f"entry {location[-1]}"
+            missing.setdefault(location[:-1], []).append(name)
+        else:  # The validator of the outermost block reports several mistakes, with their own keys.
+            where = f"{_text(location)}: " if location else ""
+            lines += [f"{where}{text}" for text in _what(detail, location, root)]
     for block, keys in missing.items():
         lines.append(f"{_text(block)}: missing {', '.join(keys)}{_other_name(block, content)}")
     return list(dict.fromkeys(lines))
 
 
 def _text(location: Location) -> str:
-    return ".".join(str(part) for part in location if part != "[key]")
+    return ".".join(map(str, location))
 
 
 def _other_name(block: Location, content: Any) -> str:
     """An incomplete block may be a misspelt name of another, such as `sentinel2`."""
-    if not block:
-        return ""
     for part in block[:-1]:
         content = content[part]
-    others = [name for name in content if name != block[-1]] if isinstance(content, dict) else []
-    close = _close(str(block[-1]), others)
-    return f"; did you mean `{_text((*block[:-1], close[0]))}`?" if close else ""
+    if not block or not isinstance(content, dict):
+        return ""
+    close = _close(str(block[-1]), (name for name in content if name != block[-1]))
+    return "".join(f"; did you mean `{_text((*block[:-1], name))}`?" for name in close)
 
 
 def suggestion(word: str, known: Iterable[str]) -> str:
@@ -74,20 +66,17 @@ def _close(word: str, known: Iterable[str]) -> list[str]:
     return [folded[name] for name in get_close_matches(word.casefold(), folded, 1)]
 
 
-def _what(detail: Any, root: type[BaseModel]) -> list[str]:
+def _what(detail: Any, location: Location, root: type[BaseModel]) -> list[str]:
     kind, given = detail["type"], detail["input"]
     if kind in ("extra_forbidden", "invalid_key"):
-        return [f"unknown key; {_meant(detail['loc'], root)}"]
-    if kind == "missing":
-        return [f"too few entries ({len(given)})"]
+        return [f"unknown key; {_meant(location, root)}"]
     if kind == "value_error":
         texts: list[str] = str(detail["ctx"]["error"]).splitlines()
         return texts
     text = in_a_line(detail["msg"]).removeprefix("Input ")
     text = text[:1].lower() + text[1:]
     if not isinstance(given, dict | BaseModel):
-        shown = in_a_line(repr(given))
-        text += f" (given: {shown if len(shown) <= SHOWN else shown[:SHOWN] + '...'})"
+        text += f" (given: {in_a_line(repr(given))})"
     if kind == "literal_error":
         choices = detail["ctx"]["expected"].split("'")[1::2]
         text += "".join(f"; did you mean `{close}`?" for close in _close(str(given), choices))
@@ -97,43 +86,12 @@ def _what(detail: Any, root: type[BaseModel]) -> list[str]:
 def _meant(location: Location, root: type[BaseModel]) -> str:
     """The key of the same block that is spelled alike, and the same key in another block."""
     *block, word = map(str, location)
-    known = [key.name.replace("[]", ".[]").split(".") for key in keys_of(root)]
-    here = [
-        key
-        for key in known
-        if len(key) == len(location)
-        and all(part in (name, "<name>", "[]") for part, name in zip(key, block, strict=False))
-    ]
-    meant = [".".join([*block, name]) for name in _close(word, [key[-1] for key in here])]
-    meant += [".".join(key).replace(".[]", "[]") for key in known if key[-1] == word][:1]
-    if not meant:
-        return "see config/README.md"
-    return f"did you mean {' or '.join(f'`{key}`' for key in meant)}?"
+    keys = [key.name.replace("[]", ".[]").split(".") for key in keys_of(root)]
+    near = [key[-1] for key in keys if len(key) == len(location) and _fits(key, block)]
+    meant = [_text((*block, name)) for name in _close(word, near)]
+    meant += [_text(tuple(key)).replace(".[]", "[]") for key in keys if key[-1] == word][:1]
+    return f"did you mean `{'` or `'.join(meant)}`?" if meant else "see config/README.md"
 
 
-def check_duplicates(paths: Iterable[Path]) -> None:
-    """Raise UserError if a YAML file holds a key twice: YAML silently takes the last one."""
-    refuse([mistake for path in paths for mistake in _duplicates(path)])
-
-
-def _duplicates(path: Path) -> Iterator[str]:
-    try:
-        nodes = [(yaml.compose(path.read_text(encoding="utf-8"), yaml.SafeLoader), "")]
-    except yaml.YAMLError:
-        return  # JSON with tabs, which Snakemake reads as JSON
-    seen: set[int] = set()
-    while nodes:
-        node, place = nodes.pop()
-        if id(node) in seen:  # the target of an anchor
-            continue
-        seen.add(id(node))
-        if isinstance(node, yaml.SequenceNode):
-            nodes += [(entry, f"{place}{index}.") for index, entry in enumerate(node.value)]
-        elif isinstance(node, yaml.MappingNode):
-            lines: dict[str, int] = {}
-            for key, value in node.value:
-                name, line = str(key.value), key.start_mark.line + 1
-                if name in lines and name != "<<":
-                    yield f"{place}{name}: duplicate key in {path}, lines {lines[name]} and {line}"
-                lines[name] = line
-                nodes.append((value, f"{place}{name}."))
+def _fits(key: Sequence[str], block: Sequence[str]) -> bool:
+    return all(part in (name, "<name>", "[]") for part, name in zip(key, block, strict=False))

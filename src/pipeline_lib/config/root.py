@@ -2,33 +2,30 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Annotated, Any, Self
 
 from pydantic import BeforeValidator, Field, ValidationError, ValidationInfo, model_validator
 
-from pipeline_lib.config.acquisition import Area, Catalog, CubeGrid, OwnCube, Sites
+from pipeline_lib.config.acquisition import Catalog, CubeGrid, Demo, OwnCube
+from pipeline_lib.config.areas import Area
 from pipeline_lib.config.base import Block, Count, Name, folder_of
-from pipeline_lib.config.demo import Demo
 from pipeline_lib.config.gpp import Gpp
 from pipeline_lib.config.learning import Context, Embed, Fusion, Split, Training
 from pipeline_lib.config.messages import mistakes_in, refuse, suggestion
 from pipeline_lib.config.sensors import SENTINEL_1, SENTINEL_2, Sensor
-from pipeline_lib.config.site_table import described, read_site_table, site_cubes
+from pipeline_lib.config.sites import Sites
 from pipeline_lib.config.trained import are_trained, trained_blocks
-from pipeline_lib.config.vector import parts_of
 from pipeline_lib.errors import UserError
 
 RESERVED = {"embedding", "bands", "yearly", "season", "weather"}
 """Names of GPP predictors besides the sensors."""
-
 UNUSED: dict[str, Any] = {"sites": None, "gpp": None}
 """Blocks without use in a run with trained models."""
 
 
-def _left_in(sensors: Any) -> Any:
-    """The sensors without those set to null, which drops a default one."""
+def _without_null(sensors: Any) -> Any:
     if not isinstance(sensors, Mapping):
         return sensors
     return {name: block for name, block in sensors.items() if block is not None}
@@ -49,7 +46,7 @@ class Config(Block):
     sites: Sites | None = Field(Sites(), description="Training sites; null: none")
     cube: CubeGrid = Field(CubeGrid(), description="Grid of the cubes")
     own_cubes: dict[Name, OwnCube] = Field({}, description="User-supplied cubes, by name")
-    sensors: Annotated[dict[Name, Sensor], BeforeValidator(_left_in)] = Field(
+    sensors: Annotated[dict[Name, Sensor], BeforeValidator(_without_null)] = Field(
         {"sentinel-1": SENTINEL_1, "sentinel-2": SENTINEL_2},
         description="Sensors, by name; null drops one of the defaults",
     )
@@ -71,11 +68,10 @@ class Config(Block):
             *self._cube_names(folder_of(info)),
             *self._own_cubes(),
             *self._sensors(),
+            *(self.gpp.contradictions() if self.gpp else ()),
         ]
-        if self.demo is not None and (self.sites is not None or self.gpp is not None):
+        if self.demo and (self.sites or self.gpp):
             problems += self.demo.too_small(self.cube.size_px, self.cube.cloud_context_px)
-        if self.gpp is not None:
-            problems += self.gpp.contradictions()
         if problems:
             raise ValueError("\n".join(problems))
         return self
@@ -97,25 +93,20 @@ class Config(Block):
         embedded = {cube: block for cube, block in self.own_cubes.items() if block.embed}
         if not self.areas and not embedded:
             yield "models: there is nothing to embed with them; set `areas` or `own_cubes`"
+        reference = self.fusion.reference
         for cube, block in embedded.items():
-            if self.fusion.reference not in block.files:
-                yield (
-                    f"own_cubes.{cube}.files: no {self.fusion.reference}, whose dates the "
-                    "embeddings have"
-                )
+            if reference not in block.files:
+                yield f"own_cubes.{cube}.files: no {reference}, whose dates the embeddings have"
 
     def _cube_names(self, folder: Path | None) -> Iterator[str]:
         """Names of cubes must differ, wherever the cubes come from."""
         names = [("own_cubes", cube) for cube in self.own_cubes]
         for area, block in self.areas.items():
             names += [(f"areas.{area}", part) for part in (area, *block.parts(area))]
-        if self.gpp is not None and (self.demo is not None or self.gpp.fluxnet is not None):
+        if self.gpp and (self.demo or self.gpp.fluxnet):
             names += [("gpp.towers", tower.name) for tower in self.gpp.towers]
-        if self.sites is not None and (self.sites.file is None or folder is not None):
-            try:
-                names += [("sites", cube) for cube in site_cubes(self.sites, folder or Path())]
-            except UserError as error:
-                yield from (f"sites.file: {line}" for line in str(error).splitlines())
+        if self.sites and (self.sites.file is None or folder is not None):
+            names += [("sites", cube) for cube in self.sites.cubes(folder or Path())]
         first: dict[str, str] = {}
         for where, name in names:
             if first.setdefault(name, where) != where:
@@ -123,32 +114,25 @@ class Config(Block):
 
     def _own_cubes(self) -> Iterator[str]:
         for cube, block in self.own_cubes.items():
+            where = f"own_cubes.{cube}.files"
             for key, file in block.files.items():
-                where = f"own_cubes.{cube}.files"
                 if key not in self.sensors:
                     yield f"{where}: no sensor {key!r}; {suggestion(key, self.sensors)}"
-                elif file.bands is not None and (
-                    missing := set(self.sensors[key].bands) - set(file.bands)
-                ):
+                elif file.bands and (missing := {*self.sensors[key].bands} - {*file.bands}):
                     yield f"{where}.{key}.bands: missing {', '.join(sorted(missing))}"
 
     def _sensors(self) -> Iterator[str]:
-        reference = self.fusion.reference
+        name, frames = self.fusion.reference, self.context.frames
         if not self.sensors:
             yield "sensors: at least one sensor is needed"
-        elif reference not in self.sensors:
-            yield (
-                f"fusion.reference: no sensor {reference!r}; {suggestion(reference, self.sensors)}"
-            )
-        elif self.models is None and self.sensors[reference].rgb is None:
-            yield f"sensors.{reference}.rgb: needed for the maps of the reference sensor"
+        elif name not in self.sensors:
+            yield f"fusion.reference: no sensor {name!r}; {suggestion(name, self.sensors)}"
+        elif self.models is None and self.sensors[name].rgb is None:
+            yield f"sensors.{name}.rgb: needed for the maps of the reference sensor"
         for key, sensor in self.sensors.items():
-            if sensor.sequence.frames < self.context.frames:
-                yield (
-                    f"sensors.{key}.sequence.frames: {sensor.sequence.frames} are fewer than the "
-                    f"{self.context.frames} of context.frames"
-                )
-            if self.gpp is not None and key in RESERVED:
+            if (given := sensor.sequence.frames) < frames:
+                yield f"sensors.{key}.sequence.frames: {given} < {frames}, those of context.frames"
+            if self.gpp and key in RESERVED:
                 yield f"sensors.{key}: a reserved name; choose another one"
 
 
@@ -174,7 +158,11 @@ def parse(content: Mapping[str, Any], base: Path = Path()) -> Config:
     once.
     """
     content = with_defaults(content)
-    return _checked(*_with_models(content, base), base)
+    mistakes: list[str] = []
+    if isinstance(content["models"], str):
+        blocks, mistakes = _blocks_of_models(content, base)
+        content |= blocks | UNUSED
+    return _checked(content, mistakes, base)
 
 
 def parse_before_models(content: Mapping[str, Any], base: Path = Path()) -> Config:
@@ -184,57 +172,32 @@ def parse_before_models(content: Mapping[str, Any], base: Path = Path()) -> Conf
     """
     folder = content.get("models")
     if isinstance(folder, str) and not are_trained(base / folder):
-        return _checked({**with_defaults(content), **UNUSED}, [], base)
+        return _checked(with_defaults(content) | UNUSED, [], base)
     return parse(content, base)
 
 
-def _checked(content: Mapping[str, Any], mistakes: Sequence[str], base: Path) -> Config:
-    found = list(mistakes)
+def _checked(content: Mapping[str, Any], mistakes: list[str], base: Path) -> Config:
     try:
         config = Config.model_validate(content, context={"folder": base})
     except ValidationError as error:
-        found += mistakes_in(error, Config, content)
-    else:
-        found += _outlines(config.areas, base)
-    refuse(found)
-    if config.sites is not None and config.sites.file is not None:
-        sites = described(config.sites, read_site_table(base / config.sites.file))
-        return config.model_copy(update={"sites": sites})
+        refuse([*mistakes, *mistakes_in(error, Config, content)])
+        raise
+    refuse(mistakes)
     return config
 
 
-def _with_models(content: Mapping[str, Any], base: Path) -> tuple[Mapping[str, Any], list[str]]:
-    """The config with the blocks of the models that it names, and the mistakes in their use."""
-    folder = content["models"]
-    if not isinstance(folder, str):
-        return content, []
+def _blocks_of_models(content: Mapping[str, Any], base: Path) -> tuple[dict[str, Any], list[str]]:
+    """The blocks of the models that a config names, and the mistakes in their use."""
+    folder, mistakes = base / content["models"], []
     try:
-        trained = trained_blocks(base / folder)
+        blocks = trained_blocks(folder).blocks()
     except UserError as error:
-        return {**content, **UNUSED}, [f"models: {error}"]
-    given = {
-        "sensors": {
-            name: sensor.model_dump(mode="json") for name, sensor in trained.sensors.items()
-        },
-        "context": trained.context.model_dump(mode="json"),
-        "fusion": trained.fusion.model_dump(mode="json"),
-    }
+        return {}, [f"models: {error}"]
     defaults = with_defaults({})
-    mistakes = [
-        f"{key}: is that of the models; remove it from the config"
-        for key, block in given.items()
-        if content[key] not in (block, defaults[key])
-    ]
+    for key, block in blocks.items():
+        if content[key] not in (block, defaults[key]):
+            mistakes.append(f"{key}: is that of the models; remove it from the config")
     products = base / "results" / str(content["run"])
-    if (base / folder).resolve().is_relative_to(products.resolve()):
+    if folder.resolve().is_relative_to(products.resolve()):
         mistakes.append(f"run: {content['run']!r} is the run of the models; choose another name")
-    return {**content, **given, **UNUSED}, mistakes
-
-
-def _outlines(areas: Mapping[str, Area], base: Path) -> Iterator[str]:
-    """Mistakes in the outlines of areas."""
-    for name, area in areas.items():
-        try:
-            parts_of({name: area}, base)
-        except UserError as error:
-            yield f"areas.{name}.outline: {error}"
+    return blocks, mistakes

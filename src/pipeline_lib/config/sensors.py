@@ -6,15 +6,13 @@ from typing import Literal, NamedTuple, Self
 
 from pydantic import Field, model_validator
 
-from pipeline_lib.config.base import Block, Count, Fraction, NonNegative, Positive
+from pipeline_lib.config.base import Block, Count, Distinct, Fraction, NonNegative, Odd, Positive
 
 
 class Sequence(Block):
     """How training samples are cut from a cube."""
 
-    frames: Count = Field(
-        20, description="Frames per sequence, from which the frames of a sample are drawn"
-    )
+    frames: Count = Field(20, description="Frames per sequence, from which samples are drawn")
     stride_time: Count = Field(17, description="Stride between sequences, frames")
     stride_space: Count = Field(9, description="Stride between patches, pixels")
     max_span_days: Positive = Field(195, description="Maximum time span of a sample, days")
@@ -25,8 +23,7 @@ class Encoder(Block):
 
     kind: Literal["dense", "patch"] = Field(
         "dense",
-        description="dense: fully convolutional, receptive field of one patch; "
-        "patch: the paper's, run on the patch around each pixel",
+        description="dense: fully convolutional; patch: the paper's, run on each pixel's patch",
     )
     width: int = Field(64, ge=8, description="Channels of the frame encoder")
     head_width: int = Field(128, ge=8, description="Channels of the temporal transformer")
@@ -35,8 +32,8 @@ class Encoder(Block):
     components: int = Field(
         0,
         ge=0,
-        description="Number of latent dimensions that are principal components of the target "
-        "pixel's spectrum; the others are learned (0: all are learned, as in the paper)",
+        description="Latent dimensions that are principal components of the target pixel's "
+        "spectrum; the others are learned (0: all are learned, as in the paper)",
     )
     decoder_width: int = Field(32, ge=8, description="Channels of the decoder")
 
@@ -58,27 +55,22 @@ class Loss(Block):
         "latent: mean and standard deviation around the target pixel in the centre frame",
     )
     ssim: NonNegative = Field(0.0, description="Weight of 1 - SSIM")
-    sam: NonNegative = Field(
-        0.0, description="Weight of the spectral angle at the target pixel, rad"
-    )
+    sam: NonNegative = Field(0.0, description="Weight of the target pixel's spectral angle, rad")
     time_factor: Fraction = Field(
         0.1, description="Factor of the weight of the context per frame from the centre frame"
     )
     first_ring_factor: Fraction = Field(
-        0.01,
-        description="Factor of the weight of the context in the first ring around the target pixel",
+        0.01, description="Factor of the weight in the first ring around the target pixel"
     )
-    ring_factor: Fraction = Field(
-        0.1, description="Factor of the weight of the context per further ring"
-    )
+    ring_factor: Fraction = Field(0.1, description="Factor of the weight per further ring")
 
 
 class Physics(NamedTuple):
     """What a loader can do.
 
-    ``function``: where it is defined, as a name, so that each sensor's cubes depend on the code
-    of its own loader alone. ``bands``: the only ones that it can read, or None: whatever the
-    items have. ``nadir``: whether it can correct to nadir view.
+    ``function``: its name, so that each sensor's cubes depend on the code of its own loader
+    alone. ``bands``: the only ones that it can read; None: whatever the items have. ``nadir``:
+    whether it can correct to nadir view.
     """
 
     function: str
@@ -114,27 +106,18 @@ class SensorSource(Block):
     loader: Literal["sentinel-2-l2a", "sentinel-1-rtc", "landsat-c2-l2"] = Field(
         description="Reader of the collection: how its assets become a cube"
     )
-    quantity: Literal["reflectance", "backscatter"] = Field(
-        description="Physical quantity of the cube"
-    )
-    bands: tuple[str, ...] = Field(description="Bands of the cube, in order", min_length=1)
+    quantity: Literal["reflectance", "backscatter"] = Field(description="Quantity of the cube")
+    bands: Distinct[str] = Field(description="Bands of the cube, in order", min_length=1)
     brdf: bool = Field(False, description="Correct to nadir view with the c-factor")
     clouds: Literal["cloudsen12", "scl", "qa_pixel", "none"] = Field(
-        "none",
-        description="Cloud mask: cloudsen12 or scl for Sentinel-2, qa_pixel for Landsat",
+        "none", description="Cloud mask: cloudsen12 or scl for Sentinel-2, qa_pixel for Landsat"
     )
     min_clear: Fraction = Field(0.0, description="Minimum clear fraction for a date to be kept")
-    rolling_mean: Count = Field(
-        1, description="Window of the centred rolling mean over time, frames (1: none)"
-    )
+    rolling_mean: Odd = Field(1, description="Centred rolling mean over time, frames (1: none)")
 
     @model_validator(mode="after")
     def _source_consistent(self) -> Self:
         problems = []
-        if len(set(self.bands)) < len(self.bands):
-            problems.append("duplicate band")
-        if self.rolling_mean % 2 == 0:
-            problems.append("rolling_mean must be odd")
         physics = LOADERS[self.loader]
         if self.quantity != physics.quantity:
             problems.append(f"quantity: {self.loader} is {physics.quantity}")
@@ -144,8 +127,7 @@ class SensorSource(Block):
             )
         if self.brdf and not physics.nadir:
             problems.append(f"brdf: {self.loader} is not corrected to nadir view; use false")
-        unknown = sorted(set(self.bands) - set(physics.bands or self.bands))
-        if unknown:
+        if unknown := sorted(set(self.bands) - set(physics.bands or self.bands)):
             problems.append(
                 f"bands: {self.loader} has no {self.quantity} {', '.join(unknown)}; use some of "
                 f"{', '.join(physics.bands or ())}"
@@ -176,8 +158,7 @@ class Sensor(SensorSource):
         loss = self.loss
         if not any((loss.mae, loss.centre, loss.neighbourhood, loss.ssim, loss.sam)):
             raise ValueError("loss: at least one weight must be above 0")
-        unknown = set(self.rgb or ()) - set(self.bands)
-        if unknown:
+        if unknown := set(self.rgb or ()) - set(self.bands):
             raise ValueError(f"rgb: unknown bands: {', '.join(sorted(unknown))}")
         return self
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal, TypeVar
+from typing import Any, Literal, TypeVar
 
 from pydantic import BaseModel, ValidationError
 
@@ -46,6 +46,12 @@ class TrainedBlocks:
     fusion: Fusion
     digest: str
 
+    def blocks(self) -> dict[str, Any]:
+        """The blocks as the content of a config."""
+        sensors = {name: sensor.model_dump(mode="json") for name, sensor in self.sensors.items()}
+        context, fusion = (block.model_dump(mode="json") for block in (self.context, self.fusion))
+        return {"sensors": sensors, "context": context, "fusion": fusion}
+
 
 def are_trained(folder: Path) -> bool:
     """Whether a folder contains models: their fusion, which is trained last."""
@@ -68,14 +74,11 @@ def trained_blocks(folder: Path) -> TrainedBlocks:
                 f"{folder / name}: not the encoder that the fusion was trained with (digest "
                 f"{in_a_line(encoders[name].digest[:12])}, not {in_a_line(digest[:12])}); {ADVICE}"
             )
-    if fusion.fusion.reference not in encoders:
+    reference = fusion.fusion.reference
+    if reference not in encoders:
         raise UserError(f"{folder / 'fusion'}: no encoder of its reference sensor; {ADVICE}")
-    return TrainedBlocks(
-        sensors={name: encoder.sensor for name, encoder in encoders.items()},
-        context=encoders[fusion.fusion.reference].context,
-        fusion=fusion.fusion,
-        digest=fusion.digest,
-    )
+    sensors = {name: encoder.sensor for name, encoder in encoders.items()}
+    return TrainedBlocks(sensors, encoders[reference].context, fusion.fusion, fusion.digest)
 
 
 def _read(folder: Path, kind: type[Description]) -> Description:

@@ -3,46 +3,16 @@
 from __future__ import annotations
 
 import csv
-from collections.abc import Mapping
 from functools import cache
 from pathlib import Path
 from typing import Any
 
-from pipeline_lib.config.acquisition import Area
 from pipeline_lib.errors import UserError, in_a_line
-
-
-def parts_of(areas: Mapping[str, Area], base: Path = Path()) -> dict[str, Area]:
-    """The areas to embed, by name: large ones as parts, without those outside their outline.
-
-    Relative paths of outlines start from ``base``. Raises UserError if an outline cannot be read,
-    or does not touch its area.
-    """
-    found = {}
-    for name, area in areas.items():
-        parts = area.parts(name)
-        if area.outline is not None:
-            parts = _touching(parts, base / area.outline)
-        if not parts:
-            raise UserError(f"{area.outline}: does not touch the area {name}, {area.bounds}")
-        found.update(parts)
-    return found
-
-
-def _touching(parts: Mapping[str, Area], path: Path) -> dict[str, Area]:
-    import shapely
-
-    boxes = shapely.box(*zip(*(part.bounds for part in parts.values()), strict=True))
-    touching = shapely.intersects(outline_of(path), boxes)
-    return {key: part for (key, part), keep in zip(parts.items(), touching, strict=True) if keep}
 
 
 @cache
 def outline_of(path: Path) -> Any:
-    """The polygons of a vector file as one prepared geometry of shapely, in degrees.
-
-    Raises UserError if there are none.
-    """
+    """The polygons of a vector file as one prepared geometry of shapely, in degrees."""
     import shapely
 
     shapes = read_vector(path).geometry

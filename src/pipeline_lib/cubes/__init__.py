@@ -18,27 +18,3 @@ from pipeline_lib.cubes.schema import (
     write_cube,
     write_parts,
 )
-
-__all__ = [
-    "CLEAR",
-    "CLOUD_SHADOW",
-    "NO_DATA",
-    "THICK_CLOUD",
-    "THIN_CLOUD",
-    "CubeRequest",
-    "Grid",
-    "clear_counts",
-    "decode",
-    "frames_per_part",
-    "grid_at",
-    "grid_of",
-    "grid_over",
-    "ingest_cube",
-    "make_cube",
-    "merge_days",
-    "read_cube",
-    "rolling_mean",
-    "utm_epsg",
-    "write_cube",
-    "write_parts",
-]

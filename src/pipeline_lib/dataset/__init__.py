@@ -12,25 +12,3 @@ from pipeline_lib.dataset.samples import SampleIndex, Samples, SequenceIndex, cu
 from pipeline_lib.dataset.split import read_split, read_split_table, split_sites, write_split
 from pipeline_lib.dataset.stacks import CubeArrays, load_stack
 from pipeline_lib.dataset.windows import closest_frames, window_frames, window_step
-
-__all__ = [
-    "CubeArrays",
-    "Normalisation",
-    "SampleIndex",
-    "Samples",
-    "SequenceIndex",
-    "check_cube_bands",
-    "closest_frames",
-    "cube_name",
-    "cubes_of",
-    "cut_patches",
-    "fit_normalisation",
-    "load_stack",
-    "read_split",
-    "read_split_table",
-    "split_sites",
-    "valid_pixels",
-    "window_frames",
-    "window_step",
-    "write_split",
-]

@@ -12,16 +12,3 @@ from pipeline_lib.models.autoencoder import Autoencoder
 from pipeline_lib.models.decoder import Decoder
 from pipeline_lib.models.encoder import SensorEncoder
 from pipeline_lib.models.fusion import Fusion
-
-__all__ = [
-    "Autoencoder",
-    "Decoder",
-    "Fusion",
-    "SensorEncoder",
-    "TrainedEncoder",
-    "TrainedFusion",
-    "load_encoder",
-    "load_fusion",
-    "save_encoder",
-    "save_fusion",
-]

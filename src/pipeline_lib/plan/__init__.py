@@ -3,5 +3,3 @@
 from pipeline_lib.plan.rates import RATES, Rates
 from pipeline_lib.plan.summary import Plan, as_markdown, summarise
 from pipeline_lib.plan.work import Work, work_of, write_plan
-
-__all__ = ["RATES", "Plan", "Rates", "Work", "as_markdown", "summarise", "work_of", "write_plan"]

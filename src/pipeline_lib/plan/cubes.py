@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from datetime import date
 
 from pipeline_lib.config import Area, Config, Context, Sensor
-from pipeline_lib.config.site_table import read_site_table
+from pipeline_lib.config.sites import read_site_table
 from pipeline_lib.plan.rates import Rates
 
 LARGE_KM = 10

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from pipeline_lib.config import Area, Config, Training, parts_of
-from pipeline_lib.config.acquisition import AREA_KM
+from pipeline_lib.config.areas import AREA_KM
 from pipeline_lib.config.trained import are_trained
 from pipeline_lib.files import atomic_path, write_json
 from pipeline_lib.gpp.methods import SCHEMES, TRANSFORMER, experiments

@@ -3,12 +3,3 @@
 from pipeline_lib.sites.distribution import distribution
 from pipeline_lib.sites.sampling import LandCoverMap, counts_of, draw_periods, draw_sites
 from pipeline_lib.sites.table import write_site_table
-
-__all__ = [
-    "LandCoverMap",
-    "counts_of",
-    "distribution",
-    "draw_periods",
-    "draw_sites",
-    "write_site_table",
-]

@@ -74,7 +74,7 @@ def draw_sites(land_cover: LandCoverMap, sites: Sites, seed: int) -> list[dict[s
     Raises UserError if a stratum cannot be filled.
     """
     places = _draw_places(land_cover, sites, generator(seed, "sites"))
-    cubes = iter(sites.drawn_cubes().items())
+    cubes = iter(sites.cubes().items())
     rows = []
     for number, place in enumerate(places):
         for start, end in draw_periods(sites.periods, generator(seed, "periods", number)):

@@ -2,5 +2,3 @@
 
 from pipeline_lib.training.encoders import train_encoder
 from pipeline_lib.training.fusions import train_fusion
-
-__all__ = ["train_encoder", "train_fusion"]
