@@ -1,4 +1,5 @@
 import csv
+import multiprocessing
 import shutil
 from pathlib import Path
 
@@ -100,6 +101,27 @@ def test_killed_and_resumed_equals_uninterrupted(
         torch.testing.assert_close(resumed[key], uninterrupted[key], rtol=0, atol=1e-6)
     curves = "curves.csv"
     assert (tmp_path / "model" / curves).read_text() == (whole[kind] / curves).read_text()
+
+
+@pytest.mark.slow
+def test_killed_at_any_moment_it_ends_with_the_weights_of_an_undisturbed_training(world, tmp_path):
+    """By SIGKILL, from the reading of the cubes to the saving of the model."""
+    moments = np.random.default_rng(0).uniform(0.05, 2.0, 12)
+    killed = 0
+    for moment in moments:
+        process = multiprocessing.get_context("fork").Process(
+            target=world.train, args=("optical", tmp_path / "model", tmp_path / "state")
+        )
+        process.start()
+        process.join(moment)
+        killed += process.is_alive()
+        process.kill()
+        process.join()
+    assert killed
+    if not (tmp_path / "model").exists():
+        world.train("optical", tmp_path / "model", tmp_path / "state")
+    digest = load_encoder(world.root / "models" / "optical").digest
+    assert load_encoder(tmp_path / "model").digest == digest
 
 
 def test_killed_after_the_last_epoch_trains_no_further(world, tmp_path, monkeypatch):
