@@ -253,8 +253,8 @@ class FusionDataset(SampleDataset):
         self.bands = {name: len(sensors[name].bands) for name in self.others}
         self.partners: dict[str, NDArray[np.int64]] = {}
         for name, stack in self.others.items():
-            numbers = {cube.name: number for number, cube in enumerate(stack)}
-            partners = [numbers.get(cube.name, -1) for cube in self.index.stack]
+            places = {cube.name: place for place, cube in enumerate(stack)}
+            partners = [places.get(cube.name, -1) for cube in self.index.stack]
             self.partners[name] = np.array(partners, np.int64)
             for cube, partner in zip(self.index.stack, partners, strict=True):
                 if partner >= 0 and stack[partner].valid.shape[1:] != cube.valid.shape[1:]:

@@ -32,16 +32,9 @@ Groups = dict[str, dict[str, dict[str, float]]]
 
 @dataclass(frozen=True)
 class Chosen:
-    """Samples to be measured, and which of them stand for what.
+    """Samples to be measured, and which rows of them stand for all and for each group.
 
-    Parameters
-    ----------
-    drawn
-        The samples.
-    whole
-        Rows of ``drawn`` that stand for all.
-    groups
-        ``land_cover`` and ``seasons`` -> group -> rows of ``drawn`` that stand for it.
+    The groups are ``land_cover`` and ``seasons`` -> group -> rows.
     """
 
     drawn: SampleIndex
@@ -71,19 +64,23 @@ def choose(
     is biased towards another kind of group. ``land_cover`` is the class of each cube.
     """
     count = len(drawn) if count is None else min(count, len(drawn))
-    classes, seasons = _labels(drawn, index, land_cover)
+    centre = drawn.frames[:, drawn.frames.shape[1] // 2]
+    cubes = [index.stack[number] for number in drawn.cube]
+    days = [cube.days[frame] for cube, frame in zip(cubes, centre, strict=True)]
+    classes = [land_cover[cube.name] for cube in cubes]
+    seasons = season_of(np.array(days, np.int64))
     groups = {
-        "land_cover": _first(classes, sorted(set(classes)), count),
+        "land_cover": _first(np.array(classes), sorted(set(classes)), count),
         "seasons": _first(seasons, [name for name in SEASONS if name in seasons], count),
     }
-    several = [rows for found in groups.values() for rows in found.values()]
+    several = [rows for group in groups.values() for rows in group.values()]
     kept = np.unique(np.concatenate([np.arange(count), *several]))
     return Chosen(
         drawn.take(kept),
         np.arange(count),
         {
-            kind: {name: np.searchsorted(kept, rows) for name, rows in found.items()}
-            for kind, found in groups.items()
+            kind: {name: np.searchsorted(kept, rows) for name, rows in group.items()}
+            for kind, group in groups.items()
         },
     )
 
@@ -98,8 +95,8 @@ def measure(
         for name, method in methods.items():
             parts[name].append(method(batch))
     return {
-        name: {key: torch.cat([part[key] for part in found]).double().numpy() for key in found[0]}
-        for name, found in parts.items()
+        name: {key: torch.cat([part[key] for part in own]).double().numpy() for key in own[0]}
+        for name, own in parts.items()
     }
 
 
@@ -108,14 +105,14 @@ def means(errors: Errors, rows: Rows) -> dict[str, float]:
 
     Beside each name that ends with the criterion's there is ``samples``, their number.
     """
-    found: dict[str, float] = {}
+    result: dict[str, float] = {}
     counts: dict[str, int] = {}
     for name, values in errors.items():
         applies = values[rows][~np.isnan(values[rows])]
-        found[name] = float(applies.mean()) if len(applies) else math.nan
+        result[name] = float(applies.mean()) if len(applies) else math.nan
         if name.endswith(CRITERION):
             counts[f"{name.removesuffix(CRITERION)}samples"] = len(applies)
-    return found | counts
+    return result | counts
 
 
 def group_metrics(
@@ -131,30 +128,16 @@ def group_metrics(
     # Not the call of the module, which may be compiled for another device.
     errors = measure(dataset.loader(chosen.drawn), {"model": task.eval().forward})["model"]
     return {
-        kind: {name: _finite(means(errors, rows)) for name, rows in found.items()}
-        for kind, found in chosen.groups.items()
+        kind: {
+            name: {key: value for key, value in means(errors, rows).items() if math.isfinite(value)}
+            for name, rows in group.items()
+        }
+        for kind, group in chosen.groups.items()
     }
 
 
-def _first(labels: Sequence[str], names: Sequence[str], count: int) -> dict[str, Rows]:
+def _first(labels: NDArray[np.str_], names: Sequence[str], count: int) -> dict[str, Rows]:
     """Rows of each name: those below ``count``, or the first ones up to an equal share of it."""
     share = math.ceil(count / max(1, len(names)))
-    members = {name: np.flatnonzero(np.asarray(labels) == name) for name in names}
+    members = {name: np.flatnonzero(labels == name) for name in names}
     return {name: rows[: max(int((rows < count).sum()), share)] for name, rows in members.items()}
-
-
-def _labels(
-    drawn: SampleIndex, index: SequenceIndex, land_cover: Mapping[str, str]
-) -> tuple[list[str], list[str]]:
-    """Class and season of samples."""
-    middle = drawn.frames.shape[1] // 2
-    days = [
-        index.stack[cube].days[frame]
-        for cube, frame in zip(drawn.cube, drawn.frames[:, middle], strict=True)
-    ]
-    classes = [land_cover[index.stack[cube].name] for cube in drawn.cube]
-    return classes, season_of(np.array(days, dtype=np.int64)).tolist()
-
-
-def _finite(found: Mapping[str, float]) -> dict[str, float]:
-    return {name: value for name, value in found.items() if math.isfinite(value)}

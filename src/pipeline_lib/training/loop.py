@@ -203,7 +203,7 @@ class _Module(lightning.LightningModule):
 
     def setup(self, stage: str) -> None:
         torch.set_num_threads(self.block.threads)
-        if self.device.type == "cuda":
+        if torch.cuda.is_available():
             self.task.compile()
 
     def configure_optimizers(self) -> Any:
