@@ -164,16 +164,15 @@ def _band_stack(
                 f"{block.file}: {block.variable!r} has no dimension {block.band_dim!r}; set "
                 "band_dim, or name the variable of each band in `bands`"
             )
-        labels = [str(label).upper() for label in variable[block.band_dim].values]
-        absent = [band for band in sensor.bands if band.upper() not in labels]
+        labels = [str(label) for label in variable[block.band_dim].values]
+        position = {label.upper(): index for index, label in reversed([*enumerate(labels)])}
+        absent = [band for band in sensor.bands if band.upper() not in position]
         if absent:
             raise UserError(
                 f"{block.file}: bands {', '.join(absent)} are not among {in_a_line(labels)}; leave "
                 "them out of the sensor, or name the variable of each band in `bands`"
             )
-        layers = [
-            variable.isel({block.band_dim: labels.index(band.upper())}) for band in sensor.bands
-        ]
+        layers = [variable.isel({block.band_dim: position[b.upper()]}) for b in sensor.bands]
     return np.stack([_physical(layer, block) for layer in layers], axis=1)
 
 
