@@ -83,7 +83,7 @@ def test_real_towers_equal_plain_pandas(shared_data, tmp_path, name):
 
 
 @pytest.mark.real
-def test_real_half_hourly_file_is_refused_by_name_and_by_content(shared_data, tmp_path):
+def test_real_half_hourly_file_is_rejected_by_name_and_by_content(shared_data, tmp_path):
     (source,) = (shared_data / "fluxnet").glob("*_HH_*")
     with pytest.raises(UserError, match=r"CH-Cha are not daily .* half-hourly"):
         find_daily(shared_data / "fluxnet", "CH-Cha")
@@ -93,7 +93,7 @@ def test_real_half_hourly_file_is_refused_by_name_and_by_content(shared_data, tm
 
 
 @pytest.mark.real
-def test_a_real_file_cut_anywhere_is_refused(shared_data, tmp_path):
+def test_a_real_file_cut_anywhere_is_rejected(shared_data, tmp_path):
     (packed,) = (shared_data / "fluxnet").glob("FLX_DE-Seh_*")
     plain = gzip.decompress(packed.read_bytes())
     name = packed.name.removesuffix(".gz")
@@ -117,9 +117,9 @@ HEADER = "TIMESTAMP,GPP_NT_VUT_REF,NEE_VUT_REF_QC"
 @pytest.mark.parametrize(
     ("text", "message"),
     [
-        ("", "lacks the columns"),
+        ("", "missing columns:"),
         (f"{HEADER}\n", "holds no days"),
-        ("TIMESTAMP,NEE_VUT_REF_QC\n20170101,1\n", "lacks the columns GPP_NT_VUT_REF"),
+        ("TIMESTAMP,NEE_VUT_REF_QC\n20170101,1\n", "missing columns: GPP_NT_VUT_REF"),
         ("TIMESTAMP;GPP_NT_VUT_REF;NEE_VUT_REF_QC\n20170101;1,5;1\n", "semicolons"),
         (f"{HEADER}\n20170101,1,5,0,9\n", "decimal commas"),
         (f'{HEADER}\n20170101,"1,5",1\n', "decimal commas"),
@@ -136,7 +136,7 @@ HEADER = "TIMESTAMP,GPP_NT_VUT_REF,NEE_VUT_REF_QC"
         (f"{HEADER}\n20170101,1,2\n20170102,1,0\n", "flags"),
     ],
 )
-def test_a_file_that_is_not_daily_fluxnet_is_refused_in_one_line(tmp_path, text, message):
+def test_a_file_that_is_not_daily_fluxnet_is_rejected_in_one_line(tmp_path, text, message):
     (tmp_path / "XX-Abc.csv").write_text(text)
     with pytest.raises(UserError, match=message) as caught:
         targets_of(tmp_path)
@@ -154,7 +154,7 @@ def test_a_file_that_is_not_daily_fluxnet_is_refused_in_one_line(tmp_path, text,
         lambda text: "",
     ],
 )
-def test_targets_that_were_edited_are_refused(tmp_path, change):
+def test_targets_that_were_edited_are_rejected(tmp_path, change):
     path = tmp_path / "targets.csv"
     text = "date,gpp,quality,kept\n2017-01-01,1.5,0.9,True\n2017-01-02,2,0.8,False\n"
     path.write_text(text)
@@ -260,7 +260,7 @@ def test_of_several_rows_of_a_day_the_measured_then_the_later_record_counts():
     assert join_records([repeated])["quality"].tolist() == [0.9]
 
 
-def test_a_site_needs_more_than_the_least_share_of_good_days():
+def test_a_site_needs_more_than_the_minimum_fraction_of_good_days():
     gpp = gpp_of(2017, 2017)
     index = pd.date_range("2017-01-01", periods=100)
     quality = np.where(np.arange(100) < 60, 0.9, 0.1)
@@ -286,11 +286,11 @@ def test_weather_is_read_where_it_is_asked_for_and_units_travel_along(tmp_path):
     table = targets_of(tmp_path, gpp_of(2017, 2017, fluxes={"weather": ("TA_F",)}))
     assert table["TA_F"].isna().sum() == 1
     assert table["TA_F"].iloc[-1] == 20
-    with pytest.raises(UserError, match="lacks the columns SW_IN_F"):
+    with pytest.raises(UserError, match="missing columns: SW_IN_F"):
         targets_of(tmp_path, gpp_of(2017, 2017, fluxes={"weather": ("SW_IN_F",)}))
 
 
-def test_the_site_table_tells_who_is_used_and_why_not(tmp_path):
+def test_the_site_table_says_which_towers_are_used_and_why(tmp_path):
     poor = np.where(np.arange(365) % 2, 0.9, 0.1)
     towers = [
         {"name": name, "lon": 10.5, "lat": 50.25, "vegetation": "DBF"}

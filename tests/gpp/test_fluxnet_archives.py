@@ -74,14 +74,14 @@ BOMBS: dict[str, tuple[Callable[[Path], object], str]] = {
 
 
 @pytest.mark.parametrize("name", BOMBS)
-def test_what_unpacks_to_too_much_is_refused_without_unpacking_it(
+def test_what_unpacks_to_too_much_is_rejected_without_unpacking_it(
     name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    make, told = BOMBS[name]
+    make, expected = BOMBS[name]
     make(tmp_path)
     monkeypatch.setattr(fluxnet, "LARGEST_BYTES", 2**20)
     tracemalloc.start()
-    with pytest.raises(UserError, match=told) as caught:
+    with pytest.raises(UserError, match=expected) as caught:
         read(tmp_path)
     _, peak = tracemalloc.get_traced_memory()
     tracemalloc.stop()

@@ -24,14 +24,8 @@ def test_metrics_equal_those_of_scikit_learn(seed, count):
 
 
 def test_what_is_undefined_is_none():
-    assert agreement([], []) == {
-        "n": 0,
-        "rmse": None,
-        "nrmse": None,
-        "mae": None,
-        "r2": None,
-        "bias": None,
-    }
+    undefined = dict.fromkeys(["rmse", "nrmse", "mae", "r2", "bias"])
+    assert agreement([], []) == {"n": 0, **undefined}
     flat = agreement([2.0, 2.0], [1.0, 3.0])
     assert flat["r2"] is None and flat["nrmse"] is None and flat["rmse"] == 1
     with pytest.raises(ValueError, match="shapes differ"):
@@ -59,20 +53,13 @@ def test_climatology_is_the_season_without_its_noise():
     def season(days):
         return 5 - 4 * np.cos(2 * np.pi * days / 365.25)
 
-    usual = climatology(
-        fitted_day=day,
-        fitted_gpp=season(day) + rng.normal(0, 1, len(day)),
-        day=np.arange(1, 367),
-    )
+    noisy = season(day) + rng.normal(0, 1, len(day))
+    usual = climatology(fitted_day=day, fitted_gpp=noisy, day=np.arange(1, 367))
     np.testing.assert_allclose(usual, season(np.arange(1, 367)), atol=0.5)
+    # 31 December and 1 January are neighbours.
     assert abs(usual[0] - usual[-1]) < 0.05
-
-
-def test_climatology_knows_new_year():
-    usual = climatology(
-        fitted_day=np.array([365.0, 180.0]), fitted_gpp=np.array([1.0, 9.0]), day=np.array([1, 179])
-    )
-    np.testing.assert_allclose(usual, [1, 9], atol=1e-6)
+    two = {"fitted_day": np.array([365, 180]), "fitted_gpp": np.array([1.0, 9.0])}
+    np.testing.assert_allclose(climatology(**two, day=np.array([1, 179])), [1, 9], atol=1e-6)
 
 
 def difference(observed, one, other, block, seed=0):
@@ -81,21 +68,21 @@ def difference(observed, one, other, block, seed=0):
     )
 
 
-def test_a_difference_beyond_chance_is_told_from_one_that_is_not():
+def test_a_difference_beyond_chance_is_distinguished_from_chance():
     rng = np.random.default_rng(0)
     block = np.repeat([f"site {month}" for month in range(60)], 20)
     observed = rng.normal(size=1200)
     near, far = (observed[:, None] + rng.normal(0, sd, (1200, 3)) for sd in (0.5, 1.0))
-    told = difference(observed, near, far, block)
+    interval = difference(observed, near, far, block)
     errors = [np.sqrt(np.mean((fits.mean(1) - observed) ** 2)) for fits in (near, far)]
-    assert told["rmse"] == pytest.approx(errors[0] - errors[1])
-    assert told["low"] < told["rmse"] < told["high"] < 0
+    assert interval["rmse"] == pytest.approx(errors[0] - errors[1])
+    assert interval["low"] < interval["rmse"] < interval["high"] < 0
     alike = difference(observed, near, observed[:, None] + rng.normal(0, 0.5, (1200, 3)), block)
     assert alike["low"] < 0 < alike["high"]
 
 
-def test_days_of_a_block_are_no_independent_witnesses():
-    """The same error all month long tells of a month, not of twenty days."""
+def test_days_of_a_block_are_not_independent():
+    """An error that lasts a month is one independent sample, not twenty."""
     rng = np.random.default_rng(1)
     observed = np.zeros(1200)
     days = np.array([f"day {day}" for day in range(1200)])
@@ -103,8 +90,8 @@ def test_days_of_a_block_are_no_independent_witnesses():
     one, other = (np.repeat(rng.normal(size=60), 20)[:, None] for _ in range(2))
     width = {}
     for name, block in (("days", days), ("months", months)):
-        told = difference(observed, one, other, block)
-        width[name] = told["high"] - told["low"]
+        interval = difference(observed, one, other, block)
+        width[name] = interval["high"] - interval["low"]
     assert width["months"] > 3 * width["days"]
 
 

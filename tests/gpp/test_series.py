@@ -4,7 +4,7 @@ import numpy as np
 import pandas as pd
 import pytest
 import xarray as xr
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from pyproj import CRS
 
@@ -94,6 +94,7 @@ def observations(draw):
     return np.array(sorted(days))
 
 
+@settings(deadline=None, max_examples=40)
 @given(observations(), st.integers(1, 300), st.integers(0, 2**32 - 1))
 def test_days_are_interpolated_between_observations_that_are_close(days, gap, seed):
     days += day_numbers(np.array(["2020-01-01"], "datetime64[D]"))
@@ -141,6 +142,7 @@ def test_smoothing_keeps_polynomials_and_leaves_gaps_and_short_runs():
     assert smooth_daily(noise, Smoothing(window_days=21, order=2)).std() < 0.5 * noise.std()
 
 
+@settings(deadline=None, max_examples=40)
 @given(
     st.lists(st.integers(18262, 18627), min_size=3, max_size=40, unique=True),
     st.integers(0, 399),
@@ -172,7 +174,7 @@ def test_series_of_a_cube(tmp_path, monkeypatch):
     data = dataset(dates + pd.Timedelta(hours=10), values)
     monkeypatch.setattr(pipeline_lib.embed, "read_embedding", lambda folder: data)
     folder = tmp_path / "s"
-    told = {
+    arguments = {
         **BLOCKS,
         "embeddings": {"XX-Abc": tmp_path},
         "reference": "sentinel-2",
@@ -180,7 +182,7 @@ def test_series_of_a_cube(tmp_path, monkeypatch):
         "sensors": {"sentinel-2": SENTINEL_2},
         "context": Context(frames=3),
     }
-    write_series(towers=[TOWER], folder=folder, **told)
+    write_series(towers=[TOWER], folder=folder, **arguments)
     table = read_series(folder / "XX-Abc.csv")
     assert features_of(table) == NAMES
     assert len(table) == 366
@@ -196,11 +198,11 @@ def test_series_of_a_cube(tmp_path, monkeypatch):
     assert row.tolist() == [*day_numbers(dates[[1, 2]]), *day_numbers(dates[[0, -1]])]
     far = TOWER.model_copy(update={"lat": 50.0})
     with pytest.raises(UserError, match=r"XX-Abc: the tower at .* outside its cube"):
-        write_series(towers=[far], folder=tmp_path / "far", **told)
+        write_series(towers=[far], folder=tmp_path / "far", **arguments)
     assert not (tmp_path / "far").exists()
 
 
-def test_pixels_of_much_seen_context_count_more():
+def test_pixels_are_weighted_by_their_available_context():
     values = np.zeros((1, 1, 24, 24))
     values[..., 12:] = 1
     share = np.where(np.arange(24) < 12, 0.2, 0.8)

@@ -179,7 +179,7 @@ def read_daily(file: FluxFile, weather: Sequence[str] = ()) -> pd.DataFrame:
     By ``date``: ``gpp`` in g C m-2 d-1, ``quality`` as a fraction, the weather, NaN where missing;
     units in ``attrs``. Days stand as in the file, repeated ones included.
 
-    Raises UserError if the file is not daily, lacks a column, is cut short, has decimal commas, or
+    Raises UserError if the file is not daily, misses a column, is cut short, has decimal commas, or
     holds something that is not a number or not a date.
     """
     text = file.read()
@@ -218,7 +218,7 @@ def _check_layout(text: str, wanted: list[str]) -> None:
     if ";" in header:
         raise ValueError("columns are separated by semicolons; use the original file")
     if missing := [column for column in wanted if column not in names]:
-        raise ValueError(f"lacks the columns {', '.join(missing)}; not a FLUXNET file?")
+        raise ValueError(f"missing columns: {', '.join(missing)}; not a FLUXNET file?")
     if doubled := [column for column in wanted if names.count(column) > 1]:
         raise ValueError(f"has {doubled[0]} twice; use the original file")
     if not lines:

@@ -64,7 +64,7 @@ class Windows:
 def cut_windows(table: pd.DataFrame, windowing: Windowing, days: int) -> Windows:
     """Cut a window of this many days for every day of a table, see `read_days`, that has one.
 
-    No input of any method lacks a day of it, so that all methods are compared on the same
+    All inputs of all methods have all its days, so that all methods are compared on the same
     windows. The stride starts on the first day of the period. Raises UserError if there is no
     validation window.
     """
