@@ -10,15 +10,11 @@ from __future__ import annotations
 
 import re
 import threading
-from collections.abc import Callable
 from concurrent.futures import Future
-from typing import TypeVar
 
 from pipeline_lib.acquire.retries import Busy, Missing, check_status, with_retries
 from pipeline_lib.config import Catalog
 from pipeline_lib.errors import UserError
-
-Result = TypeVar("Result")
 
 BLOB = re.compile(r"https?://([a-z0-9]+)\.blob\.core\.windows\.net/([a-z0-9$-]+)/[^?]*", re.ASCII)
 """An unsigned address in Azure's blob storage, account and container as Azure names them."""
@@ -38,14 +34,13 @@ class Signer:
         """
         if self.catalog.signing == "none" or not BLOB.fullmatch(href):
             return href
-        from planetary_computer import sign_url
         from planetary_computer.settings import Settings
 
         what = f"token endpoint {Settings.get().sas_url}"
         with self._lock:
             try:
                 return with_retries(
-                    lambda: _answer(lambda: str(sign_url(href)), self.catalog.timeout_s),
+                    lambda: _signed(href, self.catalog.timeout_s),
                     what=what,
                     retries=self.catalog.retries,
                 )
@@ -64,12 +59,25 @@ class Signer:
                 del TOKEN_CACHE[endpoint]
 
 
-def _answer(ask: Callable[[], Result], timeout_s: float) -> Result:
-    """The answer of the token endpoint, or what its absence means."""
+def _signed(href: str, timeout_s: float) -> str:
+    """The signed address, or what the token endpoint's failure means.
+
+    Its client has no time limit: it runs in a thread, which is left behind if it hangs.
+    """
+    from planetary_computer import sign_url
     from requests import HTTPError, RequestException
 
+    future: Future[str] = Future()
+
+    def run() -> None:
+        try:
+            future.set_result(str(sign_url(href)))
+        except Exception as error:
+            future.set_exception(error)
+
+    threading.Thread(target=run, daemon=True).start()
     try:
-        return _within(timeout_s, ask)
+        return future.result(timeout_s)
     except TimeoutError:
         raise Busy("no answer") from None
     except HTTPError as error:
@@ -79,17 +87,3 @@ def _answer(ask: Callable[[], Result], timeout_s: float) -> Result:
         raise Busy(type(error).__name__) from error
     except (ValueError, TypeError) as error:
         raise Busy(f"not a token ({type(error).__name__})") from error
-
-
-def _within(seconds: float, action: Callable[[], Result]) -> Result:
-    """The action's result; raises TimeoutError and leaves its thread behind if it hangs."""
-    future: Future[Result] = Future()
-
-    def run() -> None:
-        try:
-            future.set_result(action())
-        except Exception as error:
-            future.set_exception(error)
-
-    threading.Thread(target=run, daemon=True).start()
-    return future.result(seconds)
