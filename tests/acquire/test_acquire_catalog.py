@@ -45,12 +45,12 @@ def test_periods_of_items_count_where_they_have_no_single_time(archive: Any) -> 
     assert search(archive.catalog, "sentinel-1-rtc", BOX, *YEAR) == []
 
 
-def test_a_folder_without_items_is_told(tmp_path: Path) -> None:
+def test_a_folder_without_items_is_an_error(tmp_path: Path) -> None:
     with pytest.raises(UserError, match="no items"):
         search(Catalog(source=str(tmp_path)), "sentinel-2-l2a", BOX, *YEAR)
 
 
-def test_a_catalog_that_does_not_answer_is_told_soon() -> None:
+def test_a_catalog_that_does_not_answer_fails_soon() -> None:
     dead = Catalog(source="http://127.0.0.1:9/stac", timeout_s=1, retries=0)
     with pytest.raises(UserError, match=r"127\.0\.0\.1:9/stac"):
         search(dead, "sentinel-2-l2a", BOX, *YEAR)

@@ -151,9 +151,9 @@ def test_a_missing_scene_is_named_in_the_cube_or_fatal(
         file.write_bytes(file.read_bytes()[: file.stat().st_size // 2])
     cube = cube_of(sensor)
     assert cube["item"].values.tolist() == [whole["id"]]
-    (told,) = json.loads(cube.attrs["missing"])
-    assert broken["id"] in told
-    assert name in told
+    (message,) = json.loads(cube.attrs["missing"])
+    assert broken["id"] in message
+    assert name in message
     with pytest.raises(UserError, match=f"{broken['id']}.*{name}"):
         cube_of(sensor, missing_asset="fail")
 

@@ -53,7 +53,7 @@ def test_a_server_that_stays_busy_is_no_reason_to_record_a_loss() -> None:
     assert action.calls == 3
 
 
-def test_refusals_are_signed_again_and_end_as_lost() -> None:
+def test_rejected_requests_are_signed_again_and_end_as_missing() -> None:
     fresh: list[int] = []
     action = Failing(Rejected("HTTP 403"))
     more: Any = {"what": "x", "retries": 2, "sleep": lambda _: None}
@@ -135,7 +135,7 @@ def test_only_unsigned_blobs_are_signed(server: FileServer) -> None:
     assert server.requests == [f"GET {TOKEN_PATH}archive/sentinel2-l2"]
 
 
-def test_many_threads_ask_once_and_a_refused_token_is_renewed(server: FileServer) -> None:
+def test_many_threads_ask_once_and_a_rejected_token_is_renewed(server: FileServer) -> None:
     signer = Signer(SIGNING)
     with ThreadPoolExecutor(16) as pool:
         assert set(pool.map(signer.sign, [BLOB] * 64)) == {BLOB + "?sig=1"}

@@ -203,7 +203,7 @@ def test_scenes_of_a_path_and_day_are_merged(
     assert (first["mask"].values[~here] == THICK_CLOUD).all()
 
 
-def test_what_is_missing_is_told(archive: Archive, cube_of: Callable[..., xr.Dataset]) -> None:
+def test_missing_scenes_are_named(archive: Archive, cube_of: Callable[..., xr.Dataset]) -> None:
     whole = archive.landsat("2021-06-01T10:05:00Z")
     lost = archive.landsat("2021-06-09T10:05:00Z", without="swir16")
     vague = archive.landsat("2021-06-17T10:05:00Z")

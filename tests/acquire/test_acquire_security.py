@@ -78,7 +78,7 @@ def laughs(number: int) -> str:
         ("<!ELEMENT a ANY>", ""),
     ],
 )
-def test_entities_are_refused_and_never_resolved(declared: str, used: str) -> None:
+def test_entities_are_rejected_and_never_resolved(declared: str, used: str) -> None:
     begin = time.monotonic()
     with pytest.raises(Damaged, match="declares a document type") as caught:
         parse_angles(with_document_type(declared, used), SENSOR.bands)
@@ -93,7 +93,7 @@ def test_a_cube_names_a_granule_that_declares_entities(archive: Archive, tmp_pat
 
 
 @pytest.mark.parametrize(
-    ("old", "new", "told"),
+    ("old", "new", "message"),
     [
         (">EPSG:32632<", ">EPSG:4326<", "EPSG:4326: not the grid"),
         (">600000<", ">nan<", "nan, .*: not the grid"),
@@ -103,10 +103,10 @@ def test_a_cube_names_a_granule_that_declares_entities(archive: Archive, tmp_pat
         ("<VALUES>40 ", "<VALUES>1e30 ", "zenith of 1e"),
     ],
 )
-def test_angles_that_can_not_be_are_refused(old: str, new: str, told: str) -> None:
+def test_angles_that_can_not_be_are_rejected(old: str, new: str, message: str) -> None:
     text = granule_metadata(32632, 600000, 5100000).decode()
     assert old in text
-    with pytest.raises(Damaged, match=told):
+    with pytest.raises(Damaged, match=message):
         parse_angles(text.replace(old, new).encode(), SENSOR.bands)
 
 
@@ -213,7 +213,7 @@ def item(**changes: Any) -> dict[str, Any]:
 
 
 @pytest.mark.parametrize(
-    ("wrong", "told"),
+    ("wrong", "message"),
     [
         (item(id="a\nfake line"), "holds control characters"),
         (item(id="\x1b[2Jgone"), "holds control characters"),
@@ -232,13 +232,13 @@ def item(**changes: Any) -> dict[str, Any]:
         ("no item", "item number 0"),
     ],
 )
-def test_items_that_are_none_are_refused_in_one_line(wrong: Any, told: str) -> None:
-    with pytest.raises(UserError, match=told) as caught:
+def test_items_that_are_not_stac_are_rejected_in_one_line(wrong: Any, message: str) -> None:
+    with pytest.raises(UserError, match=message) as caught:
         checked_items([wrong], "https://stac.example.org/v1")
     assert str(caught.value).isprintable() and len(str(caught.value)) < 1000
 
 
-def test_a_baseline_that_is_no_number_is_refused() -> None:
+def test_a_baseline_that_is_no_number_is_rejected() -> None:
     with pytest.raises(UserError, match="processing baseline v5, not one like"):
         baseline_of(item(properties={"s2:processing_baseline": "v5"}))
 
@@ -258,7 +258,7 @@ def test_pinned_items_that_were_edited_are_rejected(archive: Archive, tmp_path: 
             read_pinned(items)
 
 
-def test_an_api_that_leads_to_a_file_or_never_ends_is_refused(
+def test_an_api_that_leads_to_a_file_or_never_ends_is_rejected(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """pystac opens what is no address as a file of this machine."""
@@ -268,19 +268,19 @@ def test_an_api_that_leads_to_a_file_or_never_ends_is_refused(
     with FileServer(tmp_path) as server:
         api = f"{server.url}/api"
         catalog = Catalog(source=api, signing="none", retries=0, timeout_s=5)
-        for search_at, told in (
+        for search_at, message in (
             (secret.as_uri(), "which is no address"),
             (f"{api}/search", "more than 5 pages"),
         ):
             more = {"search": search_at, "then": f"{api}/search"}
             write_api(tmp_path, server.url, SENSOR.collection, [item()], **more)
-            with pytest.raises(UserError, match=told) as caught:
+            with pytest.raises(UserError, match=message) as caught:
                 search(catalog, "sentinel-2-l2a", (10, 45, 12, 47), *YEAR)
             assert "\n" not in str(caught.value)
 
 
 @pytest.mark.parametrize("kind", ["Catalog", "Feature"])
-def test_an_api_that_is_none_is_refused_in_one_line(tmp_path: Path, kind: str) -> None:
+def test_an_api_that_is_not_stac_is_rejected_in_one_line(tmp_path: Path, kind: str) -> None:
     """pystac-client raises a warning as an error, and errors of a dozen kinds."""
     page = {"stac_version": "1.0.0", "description": "a", "links": []}
     (tmp_path / "index.json").write_text(json.dumps(page | item(type=kind)))
@@ -403,7 +403,7 @@ def test_only_azures_own_storage_is_signed(href: str) -> None:
 
 
 @pytest.mark.parametrize("token", [{"token": "sig=1", "msft:expiry": "never"}, {}, "none"])
-def test_a_token_that_is_none_ends_in_one_line(
+def test_a_token_that_is_not_one_ends_in_one_line(
     tmp_path: Path, token_endpoint: Callable[[str], None], token: object
 ) -> None:
     def tell(answer: Answer) -> None:

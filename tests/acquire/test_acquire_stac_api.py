@@ -118,8 +118,8 @@ def served(item: Item, url: str) -> Item:
     return item | {"assets": item["assets"] | assets}
 
 
-def told(item: Item, place: str) -> Item:
-    """What an item tells in either catalog; ``place`` is where its assets lie.
+def comparable(item: Item, place: str) -> Item:
+    """What an item says in either catalog; ``place`` is where its assets lie.
 
     An API writes its own links and leaves out what is None.
     """
@@ -183,13 +183,13 @@ def acquisition(
 
 
 @pytest.mark.parametrize("collection", COLLECTIONS)
-def test_the_api_tells_of_each_item_what_the_folder_tells(
+def test_items_of_the_api_equal_those_of_the_folder(
     acquisition: Acquisition, collection: str
 ) -> None:
     mine = search(acquisition.api, collection, WORLD, *ALWAYS)
     theirs = search(acquisition.folder, collection, WORLD, *ALWAYS)
-    assert [told(item, acquisition.files.url) for item in mine] == [
-        told(item, acquisition.folder.source) for item in theirs
+    assert [comparable(item, acquisition.files.url) for item in mine] == [
+        comparable(item, acquisition.folder.source) for item in theirs
     ]
     assert mine
 
@@ -273,10 +273,10 @@ def test_the_last_moment_of_the_last_day_belongs_to_a_period(
         assert times == [time]
 
 
-def test_an_unknown_collection_is_told_in_one_line(
+def test_an_unknown_collection_is_an_error_of_one_line(
     acquisition: Acquisition, tmp_path: Path
 ) -> None:
-    with pytest.raises(UserError) as told_of_sensor:
+    with pytest.raises(UserError) as caught:
         pin_items(
             request=acquisition.request,
             sensor=SENTINEL_2.model_copy(update={"collection": "sentinel-2-l9z"}),
@@ -284,7 +284,7 @@ def test_an_unknown_collection_is_told_in_one_line(
             catalog=acquisition.api,
             output=tmp_path / "pins.json",
         )
-    assert str(told_of_sensor.value) == (
+    assert str(caught.value) == (
         f"{acquisition.api.source}: no collection sentinel-2-l9z; check the sensor's collection"
     )
     land_cover = LandCover(collection="no-map")
@@ -298,7 +298,7 @@ def test_an_unknown_collection_is_told_in_one_line(
     assert list(tmp_path.iterdir()) == []
 
 
-def test_a_server_that_has_stopped_is_told_in_one_line(
+def test_a_server_that_has_stopped_is_an_error_of_one_line(
     acquisition: Acquisition, tmp_path: Path
 ) -> None:
     with stac_api(acquisition.database, tmp_path) as server:
@@ -330,7 +330,9 @@ def test_real_collections_are_served_understood_and_pinned_unsigned(
         signing = source.model_copy(update={"signing": "planetary-computer"})
         (pinned,) = pin(signing, request, "sentinel-2", tmp_path / "pins.json")["items"]
     real = {item["id"]: item for item in items}
-    assert {n: told(i, "") for n, i in found.items()} == {n: told(i, "") for n, i in real.items()}
+    assert {n: comparable(i, "") for n, i in found.items()} == {
+        n: comparable(i, "") for n, i in real.items()
+    }
     assert pinned["assets"] == real[pinned["id"]]["assets"]
     for item in found.values():
         if item["collection"] == "sentinel-2-l2a":

@@ -135,7 +135,7 @@ def test_addresses_are_kept_without_what_signs_and_otherwise_as_they_are() -> No
     "source",
     ["https://me:secret@stac.example.org/v1", "https://stac.example.org/v1?key=1&sig=s3cret"],
 )
-def test_a_catalog_with_a_password_is_refused_without_telling_it(source: str) -> None:
+def test_a_catalog_with_a_password_is_rejected_without_showing_it(source: str) -> None:
     content = Config().model_dump(mode="json")
     content["catalog"]["source"] = source
     with pytest.raises(UserError, match="contains a password or key") as caught:
@@ -165,7 +165,7 @@ def test_a_log_holds_no_signature_of_any_error_in_the_chain(
     assert "cret" not in log + capfd.readouterr().err
 
 
-def test_foreign_text_is_told_in_one_line_that_changes_no_terminal() -> None:
+def test_foreign_text_is_shown_in_one_line_that_changes_no_terminal() -> None:
     assert in_a_line("a\nb\t\x1b[2J\u202e\ud800 c") == "a b ?[2J?? c"
     assert len(in_a_line("x" * 10**6)) < 400
     in_a_line("\ud800").encode()
