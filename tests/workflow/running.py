@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 import subprocess
 import sys
@@ -20,10 +21,18 @@ def command(root: Path, folder: Path, *arguments: str) -> list[str]:
     return [*start, "--directory", str(folder), "--cores", "2", *arguments]
 
 
-def snakemake(root: Path, folder: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
-    """Run Snakemake in a folder of its own."""
+def snakemake(
+    root: Path, folder: Path, *arguments: str, library: Path | None = None
+) -> subprocess.CompletedProcess[str]:
+    """Run Snakemake in a folder of its own, with the library in another place if one is given."""
+    environment = dict(os.environ) | ({"PYTHONPATH": str(library)} if library else {})
     return subprocess.run(
-        command(root, folder, *arguments), capture_output=True, text=True, check=False, timeout=1800
+        command(root, folder, *arguments),
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=1800,
+        env=environment,
     )
 
 

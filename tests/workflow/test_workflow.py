@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import re
+import shutil
 import subprocess
 import sys
 from collections import Counter
@@ -110,6 +111,25 @@ def test_an_edited_row_of_an_own_table_reruns_its_own_cubes(
     assert rerun["demo_site"] == 1 and rerun["pin_items"] == 2 and rerun["build_cube"] == 2
     assert rerun["site_table"] == 1
     assert not {"sample_sites", "demo_tower", "gpp_targets"} & set(rerun)
+
+
+def test_an_edit_of_a_loader_rebuilds_the_cubes_of_its_sensor(
+    project_root: Path, finished: Path, tmp_path: Path
+) -> None:
+    library = Path(shutil.copytree(project_root / "src", tmp_path / "src"))
+    loader = library / "pipeline_lib" / "acquire" / "sentinel1.py"
+
+    def rerun(addition: str) -> str:
+        loader.write_text(loader.read_text() + addition)
+        arguments = ["cubes", "--configfile", str(TINY), "--dry-run"]
+        shown = snakemake(project_root, finished, *arguments, library=library)
+        assert shown.returncode == 0, shown.stderr[-4000:]
+        return shown.stdout + shown.stderr
+
+    assert not jobs(rerun("# A comment.\n"))
+    edited = rerun("ANSWER = 42\n")
+    assert jobs(edited) == {"build_cube": 5, "cubes": 1}
+    assert len(re.findall(r"^Job \d+: Building the sentinel-1 cube", edited, re.MULTILINE)) == 5
 
 
 @pytest.mark.parametrize("site", ["site-000", "DE-Gra"])
