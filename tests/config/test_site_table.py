@@ -108,7 +108,7 @@ def test_all_mistakes_of_a_table_are_reported_at_once(tmp_path: Path) -> None:
     with pytest.raises(UserError, match="the config has 4 mistake") as raised:
         parse({"sites": {"file": "mine.csv"}}, tmp_path)
     for part in ("row 3: lat: ", "row 3: start: ", "row 4: cube: ", "duplicate cube oak-1"):
-        assert f"sites.file: {tmp_path / 'mine.csv'}" in str(raised.value)
+        assert f"sites: {tmp_path / 'mine.csv'}" in str(raised.value)
         assert part in str(raised.value)
 
 
@@ -139,5 +139,5 @@ def test_files_that_are_no_table_are_refused(tmp_path: Path) -> None:
         write(tmp_path / "a.csv", [{"cube": "a", "lon": 1}]): "missing columns",
     }
     for path, line in lines.items():
-        with pytest.raises(UserError, match=f"sites.file: .*{path.name}: {line}"):
+        with pytest.raises(UserError, match=f"sites: .*{path.name}: {line}"):
             parse({"sites": {"file": path.name}}, tmp_path)

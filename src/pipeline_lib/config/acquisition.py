@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from datetime import date
-from typing import Literal, Self
+from typing import Annotated, Literal, Self
 
 from pydantic import Field, model_validator
 
@@ -21,6 +21,7 @@ from pipeline_lib.signatures import unsigned
 
 STEP_PX = 6
 """Simulated scenes have pixels of 10, 20 and 30 m; their sides are whole in each of them."""
+SceneSide = Annotated[int, Field(multiple_of=STEP_PX)]
 
 
 class Catalog(Block):
@@ -133,21 +134,11 @@ class Period(Block):
 class Demo(Block):
     """The simulated archive that replaces the catalog."""
 
-    tile_px: int = Field(
-        96, ge=48, multiple_of=STEP_PX, description="Side of the simulated scenes, pixels of 10 m"
-    )
-    radar_tile_px: int = Field(
-        60, ge=24, multiple_of=STEP_PX, description="Side of the simulated radar scenes, pixels"
-    )
-    optical_revisit_days: Count = Field(
-        10, description="Days between optical passes of one orbit; two orbits see each site"
-    )
-    radar_revisit_days: Count = Field(
-        12, description="Days between radar passes of one orbit; two orbits see each site"
-    )
-    land_cover_cells_per_degree: Count = Field(
-        360, description="Cells of the land-cover map per degree"
-    )
+    tile_px: SceneSide = Field(96, ge=48, description="Side of a scene, pixels of 10 m")
+    radar_tile_px: SceneSide = Field(60, ge=24, description="Side of a radar scene, pixels")
+    optical_revisit_days: Count = Field(10, description="Days between passes of each of two orbits")
+    radar_revisit_days: Count = Field(12, description="Days between passes of each of two orbits")
+    land_cover_cells_per_degree: Count = Field(360, description="Land-cover cells per degree")
 
     def too_small(self, size_px: int, context_px: int) -> list[str]:
         """Mistakes: scenes smaller than a cube, optical ones than a cube with its cloud context."""

@@ -32,7 +32,7 @@ class Area(Period):
     model_config = ConfigDict(json_schema_extra=lambda schema: schema["required"].remove("bounds"))
 
     bounds: Bounds = Field(
-        description="West, south, east, north, degrees; not needed with an outline"
+        description="West, south, east, north, degrees; optional with an outline"
     )
     outline: ExistingPath | None = Field(
         None,
@@ -126,20 +126,15 @@ def parts_of(areas: Mapping[str, Area], base: Path = Path()) -> dict[str, Area]:
     Relative paths of outlines start from ``base``. Raises UserError if an outline cannot be read,
     or does not touch its area.
     """
-    found = {}
+    found: dict[str, Area] = {}
     for name, area in areas.items():
         parts = area.parts(name)
         if area.outline is not None:
-            parts = _touching(parts, base / area.outline)
+            import shapely
+
+            touches = outline_of(base / area.outline).intersects
+            parts = {key: part for key, part in parts.items() if touches(shapely.box(*part.bounds))}
         if not parts:
             raise UserError(f"{area.outline}: does not touch the area within {area.bounds}")
-        found.update(parts)
+        found |= parts
     return found
-
-
-def _touching(parts: Mapping[str, Area], path: Path) -> dict[str, Area]:
-    import shapely
-
-    boxes = shapely.box(*zip(*(part.bounds for part in parts.values()), strict=True))
-    touching = shapely.intersects(outline_of(path), boxes)
-    return {key: part for (key, part), keep in zip(parts.items(), touching, strict=True) if keep}

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -11,24 +10,13 @@ import yaml
 from pydantic import BaseModel
 from pydantic.fields import FieldInfo
 
-from pipeline_lib.config.keys import keys_of
+from pipeline_lib.config.messages import keys_of
 from pipeline_lib.config.root import Config
 
 HEADER = (
     "# The paper's configuration; generated from src/pipeline_lib/config.\n"
     "# README.md in this folder explains every key.\n"
 )
-
-
-def defaults_yaml() -> str:
-    """The paper's configuration, with a comment on every block."""
-    content = Config().model_dump(mode="json")
-    lines = [HEADER.rstrip(), ""]
-    for name, field in Config.model_fields.items():
-        lines.append(f"# {field.description}")
-        lines.append(_dump({name: content[name]}).rstrip())
-        lines.append("")
-    return "\n".join(lines).rstrip() + "\n"
 
 
 class _Dumper(yaml.SafeDumper):
@@ -39,48 +27,46 @@ class _Dumper(yaml.SafeDumper):
         return super().represent_sequence(tag, sequence, flow_style=plain or flow_style)
 
 
-def _dump(content: Mapping[str, Any]) -> str:
-    return yaml.dump(content, Dumper=_Dumper, sort_keys=False, width=98, allow_unicode=True)
-
-
-def json_schema() -> str:
-    """The JSON schema of the config."""
-    return json.dumps(Config.model_json_schema(), indent=1) + "\n"
+def defaults_yaml() -> str:
+    """The paper's configuration, with a comment on every block."""
+    parts = [HEADER]
+    for name, value in Config().model_dump(mode="json").items():
+        block = yaml.dump({name: value}, Dumper=_Dumper, sort_keys=False, width=98)
+        parts.append(f"# {Config.model_fields[name].description}\n{block}")
+    return "\n".join(parts)
 
 
 def key_table() -> str:
     """A Markdown table: key, default, meaning."""
     rows = ["| key | default | meaning |", "|---|---|---|"]
-    for key in keys_of(Config):
-        if key.block is None or key.suffix:
-            default = _default(key.field, key.block)
-            rows.append(f"| `{key.name}` | {default} | {key.field.description} |")
+    for name, field in keys_of(Config):
+        if not isinstance(field.default, BaseModel):
+            rows.append(f"| `{name}` | {_default(field)} | {field.description} |")
     return "\n".join(rows) + "\n"
 
 
-def _default(field: FieldInfo, inner: type[BaseModel] | None) -> str:
+def _default(field: FieldInfo) -> str:
     if field.is_required():
         return "required"
-    default = field.get_default(call_default_factory=True)
-    if inner is not None and default:
-        named = default if isinstance(default, dict) else [getattr(d, "name", "") for d in default]
-        return ", ".join(named)
+    default = field.default
+    if isinstance(default, dict) and all(isinstance(one, BaseModel) for one in default.values()):
+        return ", ".join(default) or "`{}`"
     if isinstance(default, tuple):
+        if default and isinstance(default[0], BaseModel):
+            return ", ".join(block.name for block in default)
         return f"`{list(default)}`"
     return f"`{json.dumps(default, default=str)}`"
 
 
 def generated_files(root: Path) -> dict[Path, str]:
     """Path and content of every generated file; of ``config/README.md`` only the table changes."""
-    readme = root / "config" / "README.md"
+    folder = root / "config"
     begin, end = "<!-- keys: begin -->\n", "<!-- keys: end -->"
-    text = readme.read_text()
-    before, rest = text.split(begin)
-    after = rest.split(end)[1]
+    before, rest = (folder / "README.md").read_text().split(begin)
     return {
-        root / "config" / "config.yaml": defaults_yaml(),
-        root / "config" / "schema.json": json_schema(),
-        readme: before + begin + key_table() + end + after,
+        folder / "config.yaml": defaults_yaml(),
+        folder / "schema.json": json.dumps(Config.model_json_schema(), indent=1) + "\n",
+        folder / "README.md": before + begin + key_table() + end + rest.split(end)[1],
     }
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from datetime import date
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self
 
@@ -52,9 +53,7 @@ class Smoothing(Block):
 class DailySeries(Block):
     """Daily series of embeddings and bands around a tower."""
 
-    footprint_radius_m: Positive = Field(
-        50, description="Radius of the pixels averaged around a tower, m"
-    )
+    footprint_radius_m: Positive = Field(50, description="Radius of the averaged pixels, m")
     max_gap_days: Count = Field(60, description="Maximum gap that is interpolated, days")
     smoothing: Smoothing | None = Field(None, description="Smoothing; null: none")
 
@@ -134,8 +133,7 @@ class FluxTowers(Block):
         description="Flux towers: a list, or a CSV or vector file of points with these columns",
     )
     period: Period = Field(
-        Period.model_validate({"start": "2017-01-01", "end": "2020-12-31"}),
-        description="Days of the comparison",
+        Period(start=date(2017, 1, 1), end=date(2020, 12, 31)), description="Days compared"
     )
     fluxes: Fluxes = Field(Fluxes(), description="Selection of days and towers")
 

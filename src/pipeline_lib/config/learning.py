@@ -43,9 +43,7 @@ class Training(Block):
     max_samples: Count | None = Field(None, description="Samples drawn per epoch; null: all")
     warmup_steps: int = Field(500, ge=0, description="Steps of the linear warm-up")
     plateau_factor: Fraction = Field(0.35, description="Learning rate factor on a plateau")
-    plateau_patience: Count = Field(
-        5, description="Epochs without improvement before the rate drops"
-    )
+    plateau_patience: Count = Field(5, description="Epochs without progress before the rate drops")
     stop_patience: Count = Field(15, description="Epochs without improvement before early stopping")
     gradient_clip: Positive = Field(1.0, description="Maximum gradient norm")
     devices: Count = Field(1, description="GPUs per training; processes on a machine without GPU")
@@ -71,9 +69,7 @@ class Fusion(Block):
     )
     joint_weight: NonNegative = Field(0.1, description="Weight of the joint SSIM + SAM term")
     sensor_dropout: Fraction = Field(
-        0.15,
-        description="Fraction of the training samples in which a sensor other than the reference "
-        "is dropped",
+        0.15, description="Fraction of samples in which a sensor besides the reference is dropped"
     )
     training: Training = Field(Training(), description="Optimisation")
 

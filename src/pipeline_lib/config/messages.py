@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+import typing
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from difflib import get_close_matches
 from typing import Any
 
 from pydantic import BaseModel, ValidationError
+from pydantic.fields import FieldInfo
 
-from pipeline_lib.config.keys import keys_of
 from pipeline_lib.errors import UserError, in_a_line
 
 Location = tuple[str | int, ...]
@@ -86,7 +87,7 @@ def _what(detail: Any, location: Location, root: type[BaseModel]) -> list[str]:
 def _meant(location: Location, root: type[BaseModel]) -> str:
     """The key of the same block that is spelled alike, and the same key in another block."""
     *block, word = map(str, location)
-    keys = [key.name.replace("[]", ".[]").split(".") for key in keys_of(root)]
+    keys = [name.replace("[]", ".[]").split(".") for name, _ in keys_of(root)]
     near = [key[-1] for key in keys if len(key) == len(location) and _fits(key, block)]
     meant = [_text((*block, name)) for name in _close(word, near)]
     meant += [_text(tuple(key)).replace(".[]", "[]") for key in keys if key[-1] == word][:1]
@@ -95,3 +96,27 @@ def _meant(location: Location, root: type[BaseModel]) -> str:
 
 def _fits(key: Sequence[str], block: Sequence[str]) -> bool:
     return all(part in (name, "<name>", "[]") for part, name in zip(key, block, strict=False))
+
+
+def keys_of(block: type[BaseModel], prefix: str = "") -> Iterator[tuple[str, FieldInfo]]:
+    """The keys of a block and of the blocks within it, each by its whole name.
+
+    Names and list entries that the user chooses are ``<name>`` and ``[]``.
+    """
+    for name, field in block.model_fields.items():
+        yield f"{prefix}{name}", field
+        inner, suffix = _inner(field.annotation)
+        if inner is not None:
+            yield from keys_of(inner, f"{prefix}{name}{suffix}.")
+
+
+def _inner(annotation: Any) -> tuple[type[BaseModel] | None, str]:
+    """The block that a type is, or has as entries."""
+    if isinstance(annotation, type) and issubclass(annotation, BaseModel):
+        return annotation, ""
+    suffix = {dict: ".<name>", tuple: "[]"}.get(typing.get_origin(annotation), "")
+    for argument in typing.get_args(annotation):
+        inner, below = _inner(argument)
+        if inner is not None:
+            return inner, suffix + below
+    return None, ""

@@ -55,9 +55,7 @@ class Config(Block):
     training: Training = Field(Training(), description="Training of the encoders")
     fusion: Fusion = Field(Fusion(), description="Fusion")
     embed: Embed = Field(Embed(), description="Export")
-    evaluation_samples: Count = Field(
-        4096, description="Samples per split for the evaluation of the reconstruction"
-    )
+    evaluation_samples: Count = Field(4096, description="Samples per split in the evaluation")
     gpp: Gpp | None = Field(Gpp(), description="GPP at flux towers; null: not evaluated")
     demo: Demo | None = Field(None, description="Simulated archive; null: the real catalog")
 
@@ -190,7 +188,7 @@ def _blocks_of_models(content: Mapping[str, Any], base: Path) -> tuple[dict[str,
     """The blocks of the models that a config names, and the mistakes in their use."""
     folder, mistakes = base / content["models"], []
     try:
-        blocks = trained_blocks(folder).blocks()
+        blocks = trained_blocks(folder).model_dump(mode="json", exclude={"digest"})
     except UserError as error:
         return {}, [f"models: {error}"]
     defaults = with_defaults({})

@@ -56,12 +56,8 @@ class Loss(Block):
     )
     ssim: NonNegative = Field(0.0, description="Weight of 1 - SSIM")
     sam: NonNegative = Field(0.0, description="Weight of the target pixel's spectral angle, rad")
-    time_factor: Fraction = Field(
-        0.1, description="Factor of the weight of the context per frame from the centre frame"
-    )
-    first_ring_factor: Fraction = Field(
-        0.01, description="Factor of the weight in the first ring around the target pixel"
-    )
+    time_factor: Fraction = Field(0.1, description="Factor of the weight per frame from the centre")
+    first_ring_factor: Fraction = Field(0.01, description="Factor of the weight in the first ring")
     ring_factor: Fraction = Field(0.1, description="Factor of the weight per further ring")
 
 

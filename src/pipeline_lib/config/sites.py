@@ -7,9 +7,9 @@ from collections import Counter
 from collections.abc import Collection
 from functools import lru_cache
 from pathlib import Path
-from typing import Annotated, Self
+from typing import Self
 
-from pydantic import AfterValidator, Field, ValidationError, ValidationInfo, model_validator
+from pydantic import Field, ValidationError, ValidationInfo, model_validator
 
 from pipeline_lib.config.acquisition import Period
 from pipeline_lib.config.base import (
@@ -81,15 +81,6 @@ def site_rows(path: Path, cubes: Collection[str]) -> list[dict[str, str]]:
     return rows
 
 
-def _readable(path: Path, info: ValidationInfo) -> Path:
-    if (folder := folder_of(info)) is not None:
-        try:
-            read_site_table(folder / path)
-        except UserError as error:
-            raise ValueError(str(error)) from None
-    return path
-
-
 class Stratum(Block):
     """A land-cover stratum of the sampling."""
 
@@ -105,7 +96,7 @@ class LandCover(Block):
     asset: str = Field("lccs_class", description="Asset of its items with the LCCS codes")
     year: int = Field(2020, ge=1992, description="Year of the map")
     file: ExistingPath | None = Field(
-        None, description="GeoTIFF or NetCDF in place of the collection"
+        None, description="GeoTIFF or NetCDF, replaces the collection"
     )
     excluded: tuple[int, ...] = Field((0, 210), description="Codes not drawn: no data, water")
 
@@ -132,7 +123,7 @@ class Periods(Block):
 class Sites(Block):
     """Sampling of the training sites."""
 
-    file: Annotated[ExistingPath, AfterValidator(_readable)] | None = Field(
+    file: ExistingPath | None = Field(
         None,
         description="Your own table of sites, a CSV or points as GeoPackage, GeoParquet or GeoJSON "
         "with the columns cube, site, land_cover, lon, lat, start, end: used as it is, nothing is "
@@ -166,7 +157,10 @@ class Sites(Block):
         """With the number, the strata and the extent of the user's sites."""
         if self.file is None or (folder := folder_of(info)) is None:
             return self
-        rows = read_site_table(folder / self.file)
+        try:
+            rows = read_site_table(folder / self.file)
+        except UserError as error:
+            raise ValueError(str(error)) from None
         classes = {row["site"]: row["land_cover"] for row in rows}
         counts, total = Counter(classes.values()), len(classes)
         strata = (

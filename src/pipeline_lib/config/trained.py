@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal, TypeVar
+from typing import Literal, TypeVar
 
 from pydantic import BaseModel, ValidationError
 
@@ -34,8 +33,7 @@ class _Fusion(BaseModel):
 Description = TypeVar("Description", _Encoder, _Fusion)
 
 
-@dataclass(frozen=True)
-class TrainedBlocks:
+class TrainedBlocks(BaseModel):
     """The blocks of trained models; the context is that of the reference sensor's encoder.
 
     ``digest`` is that of the fusion, which covers the digests of the encoders.
@@ -45,12 +43,6 @@ class TrainedBlocks:
     context: Context
     fusion: Fusion
     digest: str
-
-    def blocks(self) -> dict[str, Any]:
-        """The blocks as the content of a config."""
-        sensors = {name: sensor.model_dump(mode="json") for name, sensor in self.sensors.items()}
-        context, fusion = (block.model_dump(mode="json") for block in (self.context, self.fusion))
-        return {"sensors": sensors, "context": context, "fusion": fusion}
 
 
 def are_trained(folder: Path) -> bool:
@@ -78,7 +70,10 @@ def trained_blocks(folder: Path) -> TrainedBlocks:
     if reference not in encoders:
         raise UserError(f"{folder / 'fusion'}: no encoder of its reference sensor; {ADVICE}")
     sensors = {name: encoder.sensor for name, encoder in encoders.items()}
-    return TrainedBlocks(sensors, encoders[reference].context, fusion.fusion, fusion.digest)
+    context = encoders[reference].context
+    return TrainedBlocks(
+        sensors=sensors, context=context, fusion=fusion.fusion, digest=fusion.digest
+    )
 
 
 def _read(folder: Path, kind: type[Description]) -> Description:
