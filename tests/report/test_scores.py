@@ -79,7 +79,7 @@ def test_tables_of_maps_hold_numbers_and_counts() -> None:
     assert measured.columns[2:] == (
         "noise in time", "step to the next pixel", "step within a field", "contrast at boundaries",
     )  # fmt: skip
-    assert measured.rows[0] == ("test", "bands (3)", 0.5, 0.25, 2.0, 2.0)
+    assert measured.rows[0] == ("test", "spectrum (3)", 0.5, 0.25, 2.0, 2.0)
     assert counted.rows == (("test", 2, 1, 4, 5, 3, 2),)
     assert skipped.rows == (("validation", "none of its cubes is embedded"),)
 

@@ -33,7 +33,7 @@ def map_tables(maps: Mapping[str, Any]) -> tuple[Table, ...]:
     measured = (
         {
             "split": split,
-            "features": f"{_label(features)} ({one['features']})",
+            "features": f"{set_style(features)[0]} ({one['features']})",
             **{label: one[name] for name, (label, _) in NUMBERS.items()},
         }
         for split, part in splits.items()
@@ -59,10 +59,6 @@ def map_tables(maps: Mapping[str, Any]) -> tuple[Table, ...]:
         Table.of("What the maps are measured on, all dates counted.", counted, folded=True),
         Table.of("Splits whose maps are not measured.", skipped, words=2, folded=True),
     )
-
-
-def _label(features: str) -> str:
-    return "bands" if features == "spectrum" else set_style(features)[0]
 
 
 def plot_maps(*, evaluation: Path, output: Path) -> None:
