@@ -94,25 +94,10 @@ def fit_normalisation(
     quantiles: tuple[float, float],
     output: Path,
 ) -> None:
-    """Fit per-band quantiles over the valid pixels of the training cubes, and write them.
+    """Fit per-band quantiles over the valid pixels of the training cubes, and write them as JSON.
 
-    Parameters
-    ----------
-    cubes
-        Files of one sensor; those outside the training split are not read.
-    split_table
-        File of `write_split`.
-    bands
-        Of the sensor, in order.
-    quantiles
-        They become 0 and 1.
-    output
-        JSON file.
-
-    Raises
-    ------
-    UserError
-        If there is nothing to fit on, or a band is constant.
+    The two quantiles become 0 and 1. ``cubes`` are files of one sensor; those outside the training
+    split are not read. Raises UserError if there is nothing to fit on, or a band is constant.
     """
     chosen = cubes_of(cubes, split_table, "training")
     if not chosen:

@@ -22,10 +22,9 @@ class SampleIndex:
     ----------
     cube
         ``(sample,)``: index of the cube in its stack.
-    frames
-        ``(sample, frame)``: indices of the cube's frames.
-    present
-        ``(sample, frame)``: False where a window reaches beyond the record.
+    frames, present
+        ``(sample, frame)``: indices of the cube's frames; False where a window reaches beyond the
+        record.
     top, left
         ``(sample,)``: first row and column of the patch.
     dropped
@@ -52,15 +51,9 @@ class SampleIndex:
 class Samples:
     """Arrays of some samples.
 
-    Parameters
-    ----------
-    values
-        ``(sample, frame, band, y, x)``, uint16: scaled values in steps of `stacks.QUANTUM`; 0
-        where invalid.
-    valid
-        ``(sample, frame, y, x)``.
-    days
-        ``(sample, frame)``: days since the middle frame.
+    Values ``(sample, frame, band, y, x)``, uint16, are scaled values in steps of
+    `stacks.QUANTUM`, 0 where invalid; validity is ``(sample, frame, y, x)``, and days
+    ``(sample, frame)`` count from the middle frame.
     """
 
     values: NDArray[np.uint16]

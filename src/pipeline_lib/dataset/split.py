@@ -29,22 +29,9 @@ def split_sites(
     (systematic stratified draw). With three free sites or more each split that has a share
     gets at least one of them.
 
-    Parameters
-    ----------
-    rows
-        One per cube, in any order: ``cube``, ``site``, ``land_cover`` and, if preset, ``split``.
-    split
-        Shares of the sites.
-
-    Returns
-    -------
-    list of dict
-        ``cube``, ``site``, ``land_cover``, ``split``, sorted by cube.
-
-    Raises
-    ------
-    UserError
-        If the cubes of one site have different preset splits, or a cube is listed twice.
+    ``rows``, one per cube and in any order, have ``cube``, ``site``, ``land_cover`` and, if preset,
+    ``split``. Returns rows of these four, sorted by cube. Raises UserError if the cubes of one
+    site have different preset splits, or a cube is listed twice.
     """
     cubes = [str(row["cube"]) for row in rows]
     if len(set(cubes)) < len(cubes):

@@ -31,17 +31,11 @@ INDEX, VALUES, VALID = "index.json", "values.uint16", "valid.bool"
 class CubeArrays:
     """One normalised cube.
 
-    Parameters
-    ----------
-    values
-        ``(time, band, y, x)``, uint16: scaled values in steps of `QUANTUM`; 0 where invalid.
-    valid
-        ``(time, y, x)``.
-    days
-        ``(time,)``, int64: days since 1970-01-01.
-    place
-        Folder of the files that the arrays are mapped from, and the cube's number there; None:
-        they are in memory. Another process gets the place of a mapped cube, not its arrays.
+    Values ``(time, band, y, x)``, uint16, are scaled values in steps of `QUANTUM`, 0 where
+    invalid; validity is ``(time, y, x)``, and days ``(time,)``, int64, count from 1970-01-01.
+    ``place`` is the folder of the files that the arrays are mapped from, and the cube's number
+    there; None: they are in memory. Another process gets the place of a mapped cube, not its
+    arrays.
     """
 
     name: str

@@ -11,22 +11,10 @@ def window_frames(
 ) -> tuple[NDArray[np.int64], NDArray[np.bool_]]:
     """Indices of the frames of the window around one frame of a record, and which are present.
 
-    Parameters
-    ----------
-    count
-        Frames of the record.
-    centre
-        Index of the window's middle frame.
-    frames
-        Frames of the window, odd.
-    step
-        Frames of the record between two frames of the window.
-
-    Returns
-    -------
-    indices, present
-        ``(frames,)`` each. Where the window reaches beyond the record, ``present`` is False
-        and the index is that of the record's nearest end, so that it can be read all the same.
+    The record has ``count`` frames; the window has an odd number of ``frames``, ``step`` frames of
+    the record apart, and ``centre`` in its middle. Where it reaches beyond the record, ``present``
+    is False and the index is that of the record's nearest end, so that it can be read all the
+    same. Both are ``(frames,)``.
     """
     wanted = centre + step * (np.arange(frames) - frames // 2)
     present = (wanted >= 0) & (wanted < count)

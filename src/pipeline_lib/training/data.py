@@ -214,23 +214,8 @@ class SensorDataset(SampleDataset):
 class FusionDataset(SampleDataset):
     """Samples of the reference sensor, each paired with the other sensors' closest windows.
 
-    Parameters
-    ----------
-    stacks
-        Sensor -> cubes. Cubes of one name show the same pixels.
-    sensors
-        Their config blocks.
-    reference
-        Sensor whose samples are drawn.
-    context
-        Size of a sample.
-    dropout
-        Probability that a sensor other than the reference is left out of a drawn sample.
-
-    Raises
-    ------
-    UserError
-        If two sensors' cubes of one name have different grids.
+    Cubes of one name show the same pixels; raises UserError if their grids differ. ``dropout`` is
+    the probability that a sensor other than the reference is left out of a drawn sample.
     """
 
     def __init__(

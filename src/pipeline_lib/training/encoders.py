@@ -40,28 +40,15 @@ def train_encoder(
     output: Path,
     config_digest: str,
 ) -> None:
-    """Train the autoencoder of a sensor and write it.
+    """Train the autoencoder of a sensor and write it to the folder ``output``.
 
-    Parameters
-    ----------
-    seed
-        Seed of the weights and of all draws.
-    cubes
-        Files of the sensor's cubes, of every split.
-    split_table, normalisation
-        Files of `dataset.write_split` and `dataset.fit_normalisation`.
-    state
-        Folder of the cubes' arrays and of the checkpoint, which a killed training goes on from;
-        removed at the end.
-    output
-        Folder of the model (see `models.save_encoder`).
-    config_digest
-        Kept with the model.
+    ``cubes`` are the files of the sensor's cubes, of every split; ``split_table`` and
+    ``normalisation`` the files of `dataset.write_split` and `dataset.fit_normalisation`. ``state``
+    is a folder for the cubes' arrays and the checkpoints, which a killed training goes on from; it
+    is removed at the end. ``config_digest`` is kept with the model.
 
-    Raises
-    ------
-    UserError
-        If a split has no usable cube, a file is broken, or the loss becomes non-finite.
+    Raises UserError if a split has no usable cube, a file is broken, or the loss becomes
+    non-finite.
     """
     state = Path(state)
     chosen = splits_of(cubes, split_table, sensor_name)

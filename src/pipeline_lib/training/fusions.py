@@ -48,31 +48,16 @@ def train_fusion(
     output: Path,
     config_digest: str,
 ) -> None:
-    """Train the fusion of all sensors and write it.
+    """Train the fusion of all sensors and write it to the folder ``output``.
 
     Samples are those of the reference sensor; each other sensor joins with the window around
     its frame closest in time, in the cube of the same name. A sensor without such a cube, or
     without a valid target pixel in that frame, is absent from the sample.
 
-    Parameters
-    ----------
-    fusion, context
-        Config blocks; the optimisation is ``fusion.training``.
-    seed
-        Seed of the weights and of all draws.
-    cubes
-        Sensor -> files of its cubes, of every split.
-    split_table
-        File of `dataset.write_split`.
-    encoders
-        Sensor -> folder of its trained encoder; read only.
-    state, output, config_digest
-        As in `train_encoder`.
+    ``cubes`` and ``encoders`` give the files of each sensor's cubes, of every split, and the
+    folder of its trained encoder, which is only read; the rest is as in `train_encoder`.
 
-    Raises
-    ------
-    UserError
-        If an encoder was trained with another context, or as `train_encoder`.
+    Raises UserError if an encoder was trained with another context, or as `train_encoder`.
     """
     state = Path(state)
     trained = {name: _encoder(encoders[name], context) for name in sorted(encoders)}

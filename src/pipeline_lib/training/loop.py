@@ -46,14 +46,8 @@ IDENTITY = "identity.json"
 class Outcome:
     """Result of a training whose best weights are in the task's model.
 
-    Parameters
-    ----------
-    curves
-        Rows of ``curves.csv``: epoch, step, split, metrics.
-    metrics
-        Split -> metric -> value, of the best epoch.
-    epochs, best_epoch
-        Number of epochs; the best one, counted from 0.
+    ``curves`` are the rows of ``curves.csv``, ``metrics`` those of the best epoch by split. Epochs
+    are counted from 0.
     """
 
     curves: list[dict[str, Any]]
@@ -69,22 +63,12 @@ def fit(task: Task, data: TrainingData, *, state: Path, identity: str) -> Outcom
     result is that of one device but for rounding. ``task`` and ``data`` are then pickled, and the
     program must guard its start by ``if __name__ == "__main__"``.
 
-    Parameters
-    ----------
-    task, data
-        What learns, and its batches. They depend on the number of an epoch alone, which makes a
-        resumed training equal an uninterrupted one.
-    state
-        Folder of the checkpoints. A killed training goes on from its last whole epoch.
-    identity
-        Digest of everything the training depends on; the checkpoint of another identity is
-        discarded.
+    ``state`` is the folder of the checkpoints: a killed training goes on from its last whole
+    epoch. ``identity`` is a digest of everything the training depends on; checkpoints of another
+    one are discarded.
 
-    Raises
-    ------
-    UserError
-        If the loss or the criterion becomes non-finite, naming the batch or the epoch, or if
-        there are fewer GPUs than ``training.devices``.
+    Raises UserError if the loss or the criterion becomes non-finite, naming the batch or the
+    epoch, or if there are fewer GPUs than ``training.devices``.
     """
     block, limit = data.block, data.block.max_minutes
     gpus = torch.cuda.device_count()

@@ -32,16 +32,10 @@ shall not take longer than a tenth of its training."""
 
 @dataclass(frozen=True)
 class TrainingData:
-    """The loaders of a training, which depend on nothing but the seed and the epoch's number.
+    """Loaders of a training, which depend on nothing but the seed and the epoch's number.
 
-    So a resumed training equals an uninterrupted one, and all ranks draw the same samples.
-
-    Parameters
-    ----------
-    name
-        What is trained.
-    datasets
-        ``training`` and ``validation``.
+    So a resumed training equals an uninterrupted one, and all ranks draw the same samples. ``name``
+    is what is trained; there is a dataset for ``training`` and one for ``validation``.
     """
 
     name: str
@@ -83,22 +77,9 @@ def train_and_save(
 ) -> None:
     """Train, save the best weights, and remove the state.
 
-    Parameters
-    ----------
-    task, data
-        What learns, and from which samples.
-    chosen
-        Files of each split; their number goes into the model's description.
-    split_table
-        File of `dataset.write_split`.
-    identity
-        What else the result depends on.
-    data_digest, config_digest
-        Of the training data and of the config; kept with the model.
-    state
-        Folder that a killed training goes on from.
-    save
-        Takes ``metrics``, ``groups``, ``training`` and ``curves``; see `models.save_encoder`.
+    ``chosen`` are the files of each split. ``identity`` is what the result depends on besides the
+    training data, the seed and the optimisation; a state of another identity is discarded.
+    ``save`` takes ``metrics``, ``groups``, ``training`` and ``curves`` (`models.save_encoder`).
     """
     from pipeline_lib.training.loop import fit
 

@@ -92,17 +92,8 @@ class FusionTask(Task):
     The best weights are those of the lowest loss: at the target pixel alone the initialisation
     (`initialisation.initialise`), which gives the context up, can hardly be improved on.
 
-    Parameters
-    ----------
-    fusion, block
-        The layers that learn, and their config.
-    encoders
-        Sensor -> trained autoencoder; they are frozen.
-
-    Attributes
-    ----------
-    shares
-        ``(sensor,)``: share of the samples that have it, 1 unless set.
+    The encoders are frozen. ``shares`` ``(sensor,)`` is the share of the samples that have each
+    sensor, 1 unless set.
     """
 
     model: Fusion

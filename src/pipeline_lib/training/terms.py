@@ -40,16 +40,9 @@ def reconstruction_terms(
 ) -> dict[str, Tensor]:
     """Loss terms and metrics of one sensor's reconstruction, each ``(B,)``.
 
-    Parameters
-    ----------
-    prediction, moments
-        Patches, and mean and spread of the neighbourhood (`losses.neighbourhood`), both scaled.
-    batch
-        The truth.
-    weights
-        Of `losses.weighted_mae`.
-    scale
-        Returns to physical units.
+    ``prediction`` are patches, ``moments`` mean and spread of the neighbourhood
+    (`losses.neighbourhood`), both scaled; ``batch`` is the truth, ``weights`` those of
+    `losses.weighted_mae`, and ``scale`` returns to physical units.
 
     Returns
     -------
