@@ -11,12 +11,14 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from made_cubes import write_split
+from made_scores import maps, probes
 
 from pipeline_lib.config import Config, Demo, parse
 from pipeline_lib.cubes import make_cube, write_cube
 from pipeline_lib.cubes.grid import Grid
 from pipeline_lib.errors import UserError
-from pipeline_lib.files import write_csv, write_json
+from pipeline_lib.files import write_json
 from pipeline_lib.report.gpp import verdict
 from pipeline_lib.report.page import write_report
 from pipeline_lib.report.style import drawing
@@ -87,35 +89,6 @@ def gpp(baseline: float, low: float, high: float) -> dict[str, Any]:
     }
 
 
-def probes(*targets: str) -> dict[str, Any]:
-    """Scores of probes of the test samples."""
-
-    def target(score: float, **about: Any) -> dict[str, Any]:
-        scores = {"spectrum": score, "embedding": score / 2, "spectrum+embedding": score + 0.001}
-        counts = {"samples": 321, "fit_samples": 654, "reason": None}
-        return {"metric": "r2", "scores": scores, **counts, **about}
-
-    nearest = {"spectrum": 0.654, "embedding": 0.765, "spectrum+embedding": 0.766}
-    about = {"metric": "balanced_accuracy", "classes": 5, "unseen_classes": 0}
-    cover = target(0.777, **about, nearest=nearest)
-    found = {name: target(0.432) for name in targets} | {"land_cover": cover}
-    return {
-        "features": {"spectrum": 10, "embedding": 9, "spectrum+embedding": 19},
-        "splits": {"test": {"samples": 321, "targets": found}},
-        "skipped": {"validation": "no <cube>"},
-    }
-
-
-def maps(mapped: bool) -> dict[str, Any]:
-    """Numbers of the maps of the test cubes, with or without known classes."""
-    numbers = {"features": 7, "noise": 0.543, "step": 0.211}
-    numbers |= dict.fromkeys(("step_within_field", "contrast"), 0.321 if mapped else None)
-    counts = dict.fromkeys(("noise", "step", "step_within_field", "boundary"), 4321)
-    part = {"cubes": 2, "mapped_cubes": 2 * mapped, "counts": counts}
-    skipped = {"validation": "no <cube>"}
-    return {"splits": {"test": part | {"sets": {"embedding": numbers}}}, "skipped": skipped}
-
-
 def write_inputs(folder: Path) -> dict[str, Any]:
     """Small files of every kind that the report reads."""
     encoders = {}
@@ -130,7 +103,7 @@ def write_inputs(folder: Path) -> dict[str, Any]:
     write_json(folder / "fusion.json", {"splits": fusion})
     write_json(folder / "gpp.json", gpp(baseline=4.0, low=-0.8, high=-0.2))
     for sensor in SENSORS:
-        write_json(folder / f"probes-{sensor}.json", probes("neighbourhood_mean", "leaf_area"))
+        write_json(folder / f"probes-{sensor}.json", probes("test"))
     write_json(folder / "maps.json", maps(mapped=True))
     manifest = folder / "embeddings" / "site-000-a" / "manifest.json"
     about = {"embeddings": [100, 44], "files": {"c/0": 2_500_000}}
@@ -146,11 +119,8 @@ def write_inputs(folder: Path) -> dict[str, Any]:
         attributes={"sensor": "sentinel-2", "cube": "site-000-a", "missing": ["scene <X>"]},
     )
     write_cube(cube, folder / "cube.zarr.zip")
-    rows = {"site-000-a": "training", "site-001-a": "test", "site-002-a": "test"}
-    table = [
-        {"cube": c, "site": c[:-2], "land_cover": "crops", "split": s} for c, s in rows.items()
-    ]
-    write_csv(folder / "split.csv", table)
+    split = {"site-000-a": "training", "site-001-a": "test", "site-002-a": "test"}
+    write_split(folder / "split.csv", split)
     figure = folder / "sites.png"
     with drawing(figure, width=2, height=1) as drawn:
         drawn.subplots().plot([0, 1])
@@ -206,38 +176,40 @@ def report(inputs: dict[str, Any], output: Path, config: Config) -> str:
     return output.read_text()
 
 
-def test_the_report_needs_nothing_besides_itself(inputs: dict[str, Any], tmp_path: Path) -> None:
+@pytest.fixture(scope="module")
+def page(inputs: dict[str, Any], tmp_path_factory: pytest.TempPathFactory) -> str:
+    """The report of a run with everything."""
+    return report(inputs, tmp_path_factory.mktemp("page") / "report.html", Config())
+
+
+def section(text: str, anchor: str) -> str:
+    return text[text.index(f'<section id="{anchor}">') :].partition("</section>")[0]
+
+
+def test_the_report_needs_nothing_besides_itself(
+    page: str, inputs: dict[str, Any], tmp_path: Path
+) -> None:
     outline = Outline()
-    outline.feed(report(inputs, tmp_path / "report.html", Config()))
+    outline.feed(page)
     assert not outline.open
     anchors = [a for a in outline.addresses if a.startswith("#")]
     assert {a.removeprefix("#") for a in anchors} == set(outline.ids)
     others = set(outline.addresses) - set(anchors)
     assert others and all(a.startswith("data:image/png;base64,") for a in others)
     assert not outline.tags & {"script", "link", "iframe"}
-
-
-def test_equal_inputs_give_equal_bytes(inputs: dict[str, Any], tmp_path: Path) -> None:
-    texts = [report(inputs, tmp_path / f"{i}.html", Config()) for i in range(2)]
-    assert texts[0] == texts[1]
-    assert not re.search(str(tmp_path), texts[0])
-
-
-def test_held_out_cubes_are_named(inputs: dict[str, Any], tmp_path: Path) -> None:
-    text = report(inputs, tmp_path / "report.html", Config())
-    rows = [re.findall(r"<t[dh][^>]*>([^<]*)</t[dh]>", row) for row in text.split("<tr>")]
-    assert ["test", "site-001-a, site-002-a", "2"] in rows
-    assert ["validation", "–", "0"] in rows
+    # Equal inputs give equal bytes, which name no file of this machine.
+    assert report(inputs, tmp_path / "again.html", Config()) == page
+    assert str(inputs["split"].parent) not in page
 
 
 def test_a_simulated_run_says_so_and_a_real_one_does_not(
-    inputs: dict[str, Any], tmp_path: Path
+    page: str, inputs: dict[str, Any], tmp_path: Path
 ) -> None:
-    warning = "Simulated archive: figures are no statement about real land"
     simulated = report(inputs, tmp_path / "a.html", Config(run="demo", demo=DEMO))
-    assert warning in simulated
+    assert "Simulated archive: figures are no statement about real land" in simulated
     assert re.search(r"<figcaption>[^<]*Simulated archive\.</figcaption>", simulated)
-    assert "imulated" not in report(inputs, tmp_path / "b.html", Config())
+    assert "truth of the simulated archive" in simulated and "NDVI stands" not in simulated
+    assert "imulated" not in page and "NDVI stands" in page
 
 
 def test_a_run_has_no_section_without_content(inputs: dict[str, Any], tmp_path: Path) -> None:
@@ -248,13 +220,8 @@ def test_a_run_has_no_section_without_content(inputs: dict[str, Any], tmp_path: 
     config = parse(content, base=tmp_path)
     reduced = inputs | {"gpp_metrics": None, "figures": {}, "embeddings": []}
     text = report(reduced, tmp_path / "report.html", config)
-    assert not any(f'id="{page}"' in text for page in ("gpp", "places", "towers", "sites"))
+    assert not any(f'id="{anchor}"' in text for anchor in ("gpp", "places", "towers", "sites"))
     assert "1 cubes of the user" in text and config.catalog.source not in text
-
-
-def test_text_of_files_is_escaped(inputs: dict[str, Any], tmp_path: Path) -> None:
-    text = report(inputs, tmp_path / "report.html", Config())
-    assert "scene &lt;X&gt;" in text and "<X>" not in text
 
 
 def test_a_figure_without_file_or_caption_is_an_error(
@@ -305,54 +272,31 @@ def test_the_comparison_sets_ours_beside_the_papers() -> None:
     assert len(table.rows) == 10 and all(len(row) == len(table.columns) for row in table.rows)
 
 
-def test_what_evaluations_hold_reaches_the_page(inputs: dict[str, Any], tmp_path: Path) -> None:
-    text = report(inputs, tmp_path / "report.html", Config())
-    comparison = text[text.index('id="results"') : text.index('id="sites"')]
-    assert comparison.count(">0.0345<") == 6
-    assert comparison.count(">0.104<") == 6
+def test_what_evaluations_hold_reaches_its_section(
+    page: str, inputs: dict[str, Any], tmp_path: Path
+) -> None:
+    comparison = section(page, "results")
+    assert comparison.count(">0.0345<") == 6 and comparison.count(">0.104<") == 6
     assert ">2.50<" in comparison and ">3.50<" in comparison and "4.50" not in comparison
-    assert ">4.50<" in text
-    assert "good days &lt;of&gt; few" in text
-    data = text[text.index('id="data"') : text.index('id="training"')]
+    data = section(page, "data")
     assert 'alt="sentinel-2: one cube through its record"' in data
-
-
-def test_probes_are_shown_with_and_without_truth(inputs: dict[str, Any], tmp_path: Path) -> None:
-    def section(probed: dict[str, Path], config: Config) -> str:
-        text = report(inputs | {"probes": probed}, tmp_path / "report.html", config)
-        return text[text.index('id="context"') : text.index('id="embeddings"')]
-
-    shown = section(inputs["probes"], Config(run="demo", demo=DEMO))
-    assert "truth of the simulated archive" in shown and "NDVI stands" not in shown
-    assert 'alt="sentinel-2: scores of probes by target"' in shown
-    assert shown.count(">0.432<") == 4 and shown.count(">0.433<") == 4
-    assert shown.count(">0.777<") == 2 and shown.count(">0.654<") == 2
-    assert shown.count(">0.200<") == 4, "chance among five classes, of either probe"
-    assert shown.count(">land cover, linear<") == shown.count(">land cover, k nearest<") == 2
-    assert "no &lt;cube&gt;" in shown
-    write_json(tmp_path / "probes.json", probes("neighbourhood_mean", "ndvi_change"))
-    shown = section({"sentinel-2": tmp_path / "probes.json"}, Config())
-    assert "NDVI stands" in shown and "imulated" not in shown
-    assert "change to the next date" in shown and "leaf area" not in shown
-
-
-def test_maps_are_shown_with_and_without_classes(inputs: dict[str, Any], tmp_path: Path) -> None:
-    def section(content: dict[str, Any]) -> str:
+    assert "scene &lt;X&gt;" in data and "<X>" not in data
+    rows = [re.findall(r"<t[dh][^>]*>([^<]*)</t[dh]>", row) for row in data.split("<tr>")]
+    assert ["test", "site-001-a, site-002-a", "2"] in rows and ["validation", "–", "0"] in rows
+    context = section(page, "context")
+    assert 'alt="sentinel-2: scores of probes by target"' in context
+    assert context.count(">0.750<") == 2, "a score of each sensor"
+    assert context.count(">land cover, linear<") == context.count(">land cover, k nearest<") == 2
+    shown = section(page, "maps")
+    assert "<h2>Are the maps smooth in time and sharp in space?</h2>" in shown
+    assert 'alt="Noise in time, steps in space and contrast' in shown
+    assert "three pixels of one class" in shown and "for lack of a map" not in shown
+    assert shown.count(">2.00<") == 8 and "none of its cubes is embedded" in shown
+    for content in (maps(mapped=False), {"splits": {}, "skipped": {}}):
         write_json(tmp_path / "maps.json", content)
         changed = inputs | {"maps": tmp_path / "maps.json"}
         text = report(changed, tmp_path / "report.html", Config())
-        start = text.index('id="maps"')
-        return text[start : text.index("</section>", start)]
-
-    shown = section(maps(mapped=True))
-    assert "<h2>Are the maps smooth in time and sharp in space?</h2>" in shown
-    assert 'alt="Noise in time, steps in space and contrast' in shown
-    assert shown.count(">0.543<") == 1 and shown.count(">0.321<") == 2
-    assert "three pixels of one class" in shown and "for lack of a map" not in shown
-    shown = section(maps(mapped=False))
-    assert "Contrast at boundaries is not measured, for lack of a map" in shown
-    assert ">0.211<" in shown and "no &lt;cube&gt;" in shown and "0.321" not in shown
-    assert "for lack of a map" in section({"splits": {}, "skipped": {}})
+        assert "for lack of a map" in section(text, "maps")
 
 
 def test_an_encoder_is_shown_with_its_baselines() -> None:
@@ -456,11 +400,10 @@ def test_an_advantage_of_the_useless_is_none() -> None:
     assert "neither is better" in verdict(metrics, "leave_one_site_out")[0]
 
 
-def test_gpp_has_a_page_per_question(inputs: dict[str, Any], tmp_path: Path) -> None:
-    text = report(inputs, tmp_path / "report.html", Config())
+def test_gpp_has_a_section_per_question(page: str) -> None:
     found = {
-        page: text[text.index(f'<section id="{page}">') :].partition("</section>")[0]
-        for page in ("towers", "gpp", "places", "windows", "weather")
+        anchor: section(page, anchor)
+        for anchor in ("towers", "gpp", "places", "windows", "weather")
     }
     assert "33% good days &lt;of&gt; few" in found["towers"]
     assert ">4.40<" in found["gpp"] and ">0.0958<" in found["gpp"]

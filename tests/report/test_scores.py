@@ -6,32 +6,12 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from made_scores import maps, probes
 
 from pipeline_lib.errors import UserError
 from pipeline_lib.files import write_json
 from pipeline_lib.report.maps import map_tables, plot_maps
 from pipeline_lib.report.probes import plot_probes, probe_tables, shown_split
-
-SETS = {"spectrum": 3, "pca_2": 2, "embedding": 2, "spectrum+embedding": 5}
-
-
-def probes(split: str, *, unseen: int = 0, reason: str | None = None) -> dict[str, Any]:
-    """Probes of one split: a target of numbers, and one of classes that may have no score."""
-    values = [0.25, 0.5, -2.0, 0.75]
-    counts = {"samples": 60, "fit_samples": 1234}
-    area = {"metric": "r2", "reason": None, "scores": dict(zip(SETS, values, strict=True))}
-    cover = {"metric": "balanced_accuracy", "reason": reason, "classes": 3}
-    cover |= {"unseen_classes": unseen}
-    scores = dict.fromkeys(SETS, None if reason else 0.625)
-    cover |= {"scores": scores, "nearest": scores}
-    targets = {"leaf_area_change": area | counts, "land_cover": cover | counts}
-    other = {"test": "validation", "validation": "test"}[split]
-    return {
-        "model": "made",
-        "features": SETS,
-        "splits": {split: {"samples": 60, "targets": targets}},
-        "skipped": {other: "it has no cube"},
-    }
 
 
 def test_tables_show_the_test_split_else_validation() -> None:
@@ -63,15 +43,6 @@ def test_probes_are_drawn_alike_every_time(content: dict[str, Any], tmp_path: Pa
     for name in ("one", "two"):
         plot_probes(evaluation=tmp_path / "probes.json", output=tmp_path / f"{name}.png")
     assert (tmp_path / "one.png").read_bytes() == (tmp_path / "two.png").read_bytes()
-
-
-def maps(*, mapped: bool) -> dict[str, Any]:
-    numbers = {"noise": 0.5, "step": 0.25}
-    numbers |= dict.fromkeys(("step_within_field", "contrast"), 2.0 if mapped else None)
-    sets = {name: {"features": size, **numbers} for name, size in SETS.items()}
-    counts = {"noise": 4, "step": 5, "step_within_field": 3, "boundary": 2}
-    part = {"cubes": 2, "mapped_cubes": int(mapped), "counts": counts, "sets": sets}
-    return {"splits": {"test": part}, "skipped": {"validation": "none of its cubes is embedded"}}
 
 
 def test_tables_of_maps_hold_numbers_and_counts() -> None:
