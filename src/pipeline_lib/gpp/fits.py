@@ -67,18 +67,14 @@ def predict_transformers(
             if write:
                 write_predictions(predicted, folder / experiment.file)
 
-    # Each process makes its share of the fits; this one reads them, and makes what is missing.
-    # They are forks, since a script of Snakemake cannot be imported again.
-    context = multiprocessing.get_context("fork")
-    workers = [
-        context.Process(
-            target=run,
-            args=(KeptFits(regressor, state, worker=number, workers=processes),),
-            kwargs={"write": False},
-        )
-        for number in range(processes)
-    ]
     if processes > 1:
+        # Each process makes its share of the fits; this one reads them, and makes what is missing.
+        # They are forks, since a script of Snakemake cannot be imported again.
+        context = multiprocessing.get_context("fork")
+        shares = (KeptFits(regressor, state, number, processes) for number in range(processes))
+        workers = [
+            context.Process(target=run, args=(share,), kwargs={"write": False}) for share in shares
+        ]
         for worker in workers:
             worker.start()
         for worker in workers:

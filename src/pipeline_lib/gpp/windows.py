@@ -12,7 +12,6 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, fields
-from itertools import pairwise
 from typing import Self
 
 import numpy as np
@@ -22,7 +21,7 @@ from numpy.typing import NDArray
 
 from pipeline_lib.config import Windowing
 from pipeline_lib.errors import UserError
-from pipeline_lib.gpp.series import years_of
+from pipeline_lib.gpp.series import SOURCES, years_of
 
 TRAINING, VALIDATION, SPANNING = "training", "validation", "spanning"
 
@@ -72,7 +71,8 @@ def cut_windows(table: pd.DataFrame, windowing: Windowing, days: int) -> Windows
     last_rows = [np.zeros(0, np.int64)]
     whole = np.isfinite(table[features].to_numpy(np.float64)).all(axis=1)
     on_stride = np.zeros(len(table), dtype=bool)
-    for start, stop in _blocks(table["site"].to_numpy(str)):
+    for rows in table.groupby("site").indices.values():
+        start, stop = rows[0], rows[-1] + 1
         if stop - start >= days:
             complete = sliding_window_view(whole[start:stop], days).all(axis=1)
             last_rows.append(start + days - 1 + np.flatnonzero(complete))
@@ -99,38 +99,21 @@ def _no_validation(
     )
 
 
-def _blocks(site: NDArray[np.str_]) -> list[tuple[int, int]]:
-    """First and last-plus-one row of each site."""
-    edges = np.flatnonzero(site[1:] != site[:-1]) + 1
-    bounds = [0, *edges.tolist(), len(site)]
-    return list(pairwise(bounds))
-
-
 def _parts(
     table: pd.DataFrame, last: NDArray[np.int64], days: int, validation_years: Sequence[int]
 ) -> NDArray[np.str_]:
     rows = last[:, np.newaxis] + np.arange(1 - days, 1)
-
-    def years(source: str) -> NDArray[np.int64]:
-        # Sources are never later, or earlier, than the day they belong to.
-        day = table[source].to_numpy(np.int64)[rows]
-        bound = day.min(axis=1) if source.startswith("from") else day.max(axis=1)
-        return years_of(bound)
-
-    first, final = years("from_day"), years("to_day")
-    inside = _validation_years_between(first, final, validation_years)
-    seen = _validation_years_between(years("from_image"), years("to_image"), validation_years)
-    names = np.where(seen == 0, TRAINING, SPANNING)
-    return np.where(inside == final - first + 1, VALIDATION, names)
-
-
-def _validation_years_between(
-    first: NDArray[np.int64], last: NDArray[np.int64], validation_years: Sequence[int]
-) -> NDArray[np.int64]:
-    count = np.zeros(len(first), dtype=np.int64)
+    # Sources are never later, or earlier, than the day they belong to.
+    first, last_day, first_image, last_image = (
+        years_of(furthest(table[source].to_numpy(np.int64)[rows], axis=1))
+        for source, furthest in zip(SOURCES, (np.min, np.max, np.min, np.max), strict=True)
+    )
+    inside, seen = np.zeros(len(last), dtype=np.int64), np.zeros(len(last), dtype=bool)
     for year in set(validation_years):
-        count += (first <= year) & (year <= last)
-    return count
+        inside += (first <= year) & (year <= last_day)
+        seen |= (first_image <= year) & (year <= last_image)
+    names = np.where(seen, SPANNING, TRAINING)
+    return np.where(inside == last_day - first + 1, VALIDATION, names)
 
 
 def runs(windows: Windows, site: NDArray[np.str_], stride_days: int) -> NDArray[np.int64]:
