@@ -35,7 +35,7 @@ def scaled_by(lower: float, upper: float) -> Callable[[Sensor], Normalisation]:
 def save_untrained(
     folder: Path, name: str, sensor: Sensor, context: Context, scaling: Normalisation
 ) -> str:
-    """Save an encoder as it begins; its digest."""
+    """Save an untrained encoder; its digest."""
     return save_encoder(
         folder,
         name=name,
@@ -56,7 +56,7 @@ def save_all_untrained(
     block: Fusion,
     scaling: Callable[[Sensor], Normalisation],
 ) -> dict[str, Path]:
-    """Save an encoder of each sensor and their fusion as they begin; their folders by name."""
+    """Save an untrained encoder of each sensor and their fusion; their folders by name."""
     digests = {
         name: save_untrained(folder / name, name, sensor, context, scaling(sensor))
         for name, sensor in sensors.items()

@@ -1,6 +1,7 @@
 import hashlib
 import json
 import pickle
+import re
 import shutil
 import struct
 
@@ -89,7 +90,7 @@ def test_the_card_describes_the_model_its_loss_and_its_results_by_group(tmp_path
     assert "| | DJF | JJA |\n|---|---|---|\n| sam | 0.25 | 0.125 |" in card
 
 
-def test_digest_tells_models_apart_and_equal_ones_are_equal(tmp_path):
+def test_equal_models_have_equal_digests_and_files(tmp_path):
     assert save(tmp_path / "a") == save(tmp_path / "b") != save(tmp_path / "c", seed=1)
     for name in ("model.safetensors", "model.json", "README.md", "curves.csv"):
         assert (tmp_path / "a" / name).read_bytes() == (tmp_path / "b" / name).read_bytes()
@@ -133,9 +134,7 @@ def edit(folder):
 def test_damaged_models_are_refused_in_one_line(tmp_path, damage):
     save(tmp_path / "a")
     damage(tmp_path / "a")
-    with pytest.raises(UserError, match="/a") as caught:
-        load_encoder(tmp_path / "a")
-    assert "\n" not in str(caught.value)
+    assert_refused(load_encoder, tmp_path / "a")
 
 
 def save_joint(folder):
@@ -190,14 +189,11 @@ def sign(folder, change=None, weights=None):
     (folder / "model.json").write_text(text)
 
 
-def refused_or_loaded(load, folder):
-    """Whether a folder is refused; anything but a refusal in one line fails."""
-    try:
+def assert_refused(load, folder):
+    """In one line that names the folder."""
+    with pytest.raises(UserError, match=re.escape(str(folder))) as caught:
         load(folder)
-    except UserError as error:
-        assert str(folder) in str(error) and "\n" not in str(error)
-        return True
-    return False
+    assert "\n" not in str(caught.value)
 
 
 def copied(saved, kind, tmp_path):
@@ -205,30 +201,39 @@ def copied(saved, kind, tmp_path):
     return shutil.copytree(folder, tmp_path / "copy"), load
 
 
+PLAIN = SENSOR.model_dump(mode="json")
+SCALING = {"bands": ["vv", "vh"], "lower": [0, 0], "upper": [1, 1]}
+
+
 @pytest.mark.parametrize(
-    ("key", "value"),
+    ("kind", "change"),
     [
-        ("metrics", [["validation", {"sam": 1.0}]]),
-        ("metrics", "validation"),
-        ("metrics", {"validation": {"sam": float("nan")}}),
-        ("sensor_name", ["sentinel-1"]),
-        ("normalisation", {"bands": ["vh", "vv"], "lower": [0, 0], "upper": [1, 1]}),
-        ("normalisation", {"bands": ["vv", "vh"], "lower": [0, 0], "upper": [1, float("inf")]}),
-        ("normalisation", {"bands": ["vv", "vh"], "lower": [0, 0], "upper": [1, 10**400]}),
-        ("context", {"patch_px": 10**9 + 1, "frames": 3}),
-        ("context", {"patch_px": 3, "frames": 3}),
-        ("sensor", SENSOR.model_dump(mode="json") | {"latent_dim": 10**12}),
-        (
-            "sensor",
-            SENSOR.model_dump(mode="json")
-            | {"encoder": SENSOR.encoder.model_dump() | {"head_layers": 10**9}},
+        ("encoder", {"metrics": [["validation", {"sam": 1.0}]]}),
+        ("encoder", {"metrics": {"validation": {"sam": float("nan")}}}),
+        ("encoder", {"sensor_name": ["sentinel-1"]}),
+        ("encoder", {"normalisation": {"bands": ["vh", "vv"], "lower": [0, 0], "upper": [1, 1]}}),
+        *(
+            (
+                "encoder",
+                {"normalisation": {"bands": ["vv", "vh"], "lower": [0, 0], "upper": [1, x]}},
+            )
+            for x in (float("inf"), 10**400)
         ),
+        ("encoder", {"context": {"patch_px": 10**9 + 1, "frames": 3}}),
+        ("encoder", {"context": {"patch_px": 3, "frames": 3}}),
+        ("encoder", {"sensor": PLAIN | {"latent_dim": 10**12}}),
+        ("encoder", {"sensor": PLAIN | {"encoder": PLAIN["encoder"] | {"head_layers": 10**9}}}),
+        ("fusion", {"latents": [["sentinel-1", 2], ["sentinel-2", 9]]}),
+        ("fusion", {"latents": {}, "encoders": {}}),
+        ("fusion", {"encoders": {"sentinel-1": "x"}}),
+        ("fusion", {"latents": {"sentinel-1": 2, "sentinel-2": 8}}),
+        ("fusion", {"fusion": Block(width=16, heads=2, layers=1, reference="x").model_dump()}),
     ],
 )
-def test_signed_descriptions_that_cannot_be_true_are_refused(saved, tmp_path, key, value):
-    folder, load = copied(saved, "encoder", tmp_path)
-    sign(folder, lambda description: description | {key: value})
-    assert refused_or_loaded(load, folder)
+def test_signed_descriptions_that_cannot_be_true_are_refused(saved, tmp_path, kind, change):
+    folder, load = copied(saved, kind, tmp_path)
+    sign(folder, lambda description: description | change)
+    assert_refused(load, folder)
 
 
 @pytest.mark.parametrize(
@@ -240,7 +245,7 @@ def test_signed_weights_that_torch_cannot_hold_are_refused(saved, tmp_path, dtyp
     about = {"dtype": dtype, "shape": shape, "data_offsets": [0, count]}
     header = json.dumps({"encoder.bottleneck.weight": about}).encode()
     sign(folder, weights=struct.pack("<Q", len(header)) + header + bytes(count))
-    assert refused_or_loaded(load, folder)
+    assert_refused(load, folder)
 
 
 @pytest.mark.parametrize("size", [{"head_layers": 2000}, {"width": 10**6, "decoder_width": 10**6}])
@@ -252,7 +257,7 @@ def test_models_larger_than_their_weights_are_not_even_built(saved, tmp_path, mo
         raise AssertionError("built")
 
     monkeypatch.setattr(artefact, "Autoencoder", built)
-    assert refused_or_loaded(load, folder)
+    assert_refused(load, folder)
 
 
 def test_models_too_large_for_any_memory_are_refused(saved, tmp_path):
@@ -264,23 +269,7 @@ def test_models_too_large_for_any_memory_are_refused(saved, tmp_path):
         description["context"]["patch_px"] = 10**6 - 1
 
     sign(folder, change, serialise({"a": torch.zeros(10**6)}))
-    assert refused_or_loaded(load, folder)
-
-
-@pytest.mark.parametrize(
-    "change",
-    [
-        {"latents": [["sentinel-1", 2], ["sentinel-2", 9]]},
-        {"latents": {}, "encoders": {}},
-        {"encoders": {"sentinel-1": "x"}},
-        {"latents": {"sentinel-1": 2, "sentinel-2": 8}},
-        {"fusion": Block(width=16, heads=2, layers=1, reference="x").model_dump(mode="json")},
-    ],
-)
-def test_latents_as_a_list_and_other_encoders_are_refused(saved, tmp_path, change):
-    folder, load = copied(saved, "fusion", tmp_path)
-    sign(folder, lambda description: description | change)
-    assert refused_or_loaded(load, folder)
+    assert_refused(load, folder)
 
 
 @pytest.mark.parametrize(
@@ -292,17 +281,17 @@ def test_weights_that_are_not_finite_or_of_another_type_are_refused(saved, tmp_p
     name = "encoder.bottleneck.weight"
     changed = weights | {name: change(weights[name]).contiguous()}
     sign(folder, weights=serialise(changed))
-    assert refused_or_loaded(load, folder)
+    assert_refused(load, folder)
 
 
 def test_folders_that_are_none_and_endless_nesting_are_refused(saved, tmp_path):
     (tmp_path / "file").write_text("no folder")
-    assert refused_or_loaded(load_encoder, tmp_path / "file")
+    assert_refused(load_encoder, tmp_path / "file")
     folder, load = copied(saved, "encoder", tmp_path)
     (folder / "model.json").write_text('{"kind": ' + "[" * 10**5)
-    assert refused_or_loaded(load, folder)
+    assert_refused(load, folder)
     (folder / "model.json").write_text('{"kind": ' + "9" * 10**5 + "}")
-    assert refused_or_loaded(load, folder)
+    assert_refused(load, folder)
     (folder / "model.json").unlink()
     (folder / "model.json").mkdir()
-    assert refused_or_loaded(load, folder)
+    assert_refused(load, folder)

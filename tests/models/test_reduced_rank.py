@@ -1,4 +1,4 @@
-"""The best linear map through few numbers: no other costs less."""
+"""The best linear map through few dimensions: no other costs less."""
 
 import pytest
 import torch
@@ -24,7 +24,7 @@ def mean_cost(values, slopes, into, back):
 
 
 @pytest.mark.parametrize("features", [1, 2, 3])
-def test_no_other_map_of_as_many_numbers_costs_less(features):
+def test_no_other_map_of_as_many_dimensions_costs_less(features):
     values, spread, slopes = world()
     into, back = reduced_rank(spread, slopes.T @ slopes, features)
     least = mean_cost(values, slopes, into, back)
@@ -33,13 +33,13 @@ def test_no_other_map_of_as_many_numbers_costs_less(features):
     for step in (1.0, 0.1, 0.01):
         for _ in range(50):
             other = into + step * torch.randn(into.shape, generator=rng, dtype=torch.float64)
-            # For any numbers, least squares give the best way back.
+            # For any map, least squares give the best way back.
             seen = values @ other.T
             best = torch.linalg.lstsq(seen, values).solution.T
             assert mean_cost(values, slopes, other, best) > least * (1 - 1e-9)
 
 
-def test_numbers_are_uncorrelated_of_unit_variance_and_in_order():
+def test_dimensions_are_uncorrelated_of_unit_variance_and_in_order():
     values, spread, slopes = world()
     into, back = reduced_rank(spread, slopes.T @ slopes, 4)
     seen = values @ into.T
@@ -49,14 +49,14 @@ def test_numbers_are_uncorrelated_of_unit_variance_and_in_order():
     assert (into.gather(1, into.abs().argmax(dim=1, keepdim=True)) > 0).all()
 
 
-def test_no_more_numbers_than_what_costs_has_dimensions():
+def test_no_more_dimensions_than_what_costs_has():
     values, spread, slopes = world()
     into, back = reduced_rank(spread, slopes.T @ slopes, SIZE)
     assert len(into) == len(slopes)
     assert mean_cost(values, slopes, into, back) < 1e-18
 
 
-def test_what_costs_nothing_is_told_by_what_costs():
+def test_what_costs_nothing_is_predicted_from_what_costs():
     values, _, _ = world()
     values[:, 5] = 2 * values[:, 0] - values[:, 1]
     spread = values.T @ values / len(values)

@@ -49,7 +49,7 @@ def test_seasons_change_with_the_month(date, season):
     cubes=st.lists(st.tuples(st.integers(0, 3), st.integers(0, 3)), min_size=1, max_size=60),
     count=st.none() | st.integers(1, 80),
 )
-def test_each_group_is_stood_for_by_its_first_samples(cubes, count):
+def test_each_group_is_represented_by_its_first_samples(cubes, count):
     """Of each sample the class, and the season; its row is kept in ``top``."""
     names = "abcd"
     days = np.array(["2020-01-15", "2020-04-15", "2020-07-15", "2020-10-15"], "datetime64[D]")

@@ -169,7 +169,7 @@ def test_the_embedding_is_scaled_and_its_scaling_changes_no_metric(world, fused)
     parts = (found, found[batch.sensors["radar"].present])
     deviations = torch.stack([part.std(dim=0, correction=0) for part in parts])
     torch.testing.assert_close(deviations.amax(dim=0), torch.ones(4), atol=1e-4, rtol=0)
-    assert (deviations.argmax(dim=0) == 1).any(), "some numbers tell of the radar"
+    assert (deviations.argmax(dim=0) == 1).any(), "some dimensions follow the radar"
     # The metrics beside the weights are those of before the scaling.
     _, dataset = samples_of(world, "validation")
     batches = TrainingData(
@@ -245,7 +245,7 @@ def initialised(world, **changes):
 
 
 def test_untrained_the_fusion_gives_back_what_the_encoders_alone_do(world):
-    """Four numbers for five."""
+    """Four dimensions for five."""
     task, batch, encoders = initialised(world)
     with torch.inference_mode():
         errors, latents = task(batch), task.latents(batch)

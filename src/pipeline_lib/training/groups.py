@@ -32,7 +32,7 @@ Groups = dict[str, dict[str, dict[str, float]]]
 
 @dataclass(frozen=True)
 class Chosen:
-    """Samples to be measured, and which rows of them stand for all and for each group.
+    """Samples to be measured, and which rows of them represent all and each group.
 
     The groups are ``land_cover`` and ``seasons`` -> group -> rows.
     """
@@ -56,9 +56,9 @@ def land_cover_of(split_table: Path) -> dict[str, str]:
 def choose(
     drawn: SampleIndex, index: SequenceIndex, land_cover: Mapping[str, str], count: int | None
 ) -> Chosen:
-    """Choose from samples in random order those that stand for all, each class and each season.
+    """Choose from samples in random order those that represent all, each class and each season.
 
-    The first ``count`` stand for all (None: all do). A class is represented by its samples among
+    The first ``count`` represent all (None: all do). A class is represented by its samples among
     these; where they are fewer than an equal share of ``count``, by the first ones of the class up
     to that share; a season likewise. So rare groups get means worth reading, and none of the means
     is biased towards another kind of group. ``land_cover`` is the class of each cube.

@@ -29,7 +29,7 @@ def initialise(task: FusionTask, batches: Iterable[Batch]) -> list[Inputs]:
     What they make is linearised: the target pixel's spectrum, and mean and spread of its
     neighbourhood where the loss has them, as linear functions of the latent, fitted on the
     samples. The square of a change costs the weight that the loss gives to its absolute value,
-    over the error that the decoder makes with the true latent: least squares so weighted stand for
+    over the error that the decoder makes with the true latent: least squares so weighted replace
     least absolute values (Beaton and Tukey 1974).
 
     How often each sensor is present becomes the task's ``shares``. Returns the inputs of the
