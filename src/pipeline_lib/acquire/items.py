@@ -10,15 +10,18 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Annotated, Any
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, TypeAdapter, ValidationError
 
 from pipeline_lib.cubes import CubeRequest, Grid
+from pipeline_lib.cubes.grid import UTM_ZONES
 from pipeline_lib.errors import UserError, in_a_line
 from pipeline_lib.files import read_json
 from pipeline_lib.signatures import unsigned
 
 YEARS = (1900, 2200)
 """Times beyond are mistakes, and overflow where days are counted."""
+LONGEST_SIDE_PX = 20_000
+"""No cube is larger: areas are at most 50 km a side."""
 REMOTE = ("http://", "https://", "s3://", "gs://", "az://")
 ADVICE = "not STAC as it is used here; choose another catalog.source, or fix this one"
 AGAIN = "damaged or edited; delete it and run again"
@@ -161,6 +164,14 @@ def read_pinned(path: Path) -> Pinned:
     """
     content = read_json(path)
     with _in_one_line(str(path), AGAIN):
-        request, grid = CubeRequest.from_row(content["request"]), Grid(**content["grid"])
+        request = CubeRequest.from_row(content["request"])
+        grid = TypeAdapter(Grid).validate_python(content["grid"])
+        if not (
+            grid.epsg in UTM_ZONES
+            and all(1 <= side <= LONGEST_SIDE_PX for side in grid.shape)
+            and all(abs(edge) < 1e9 for edge in (grid.left, grid.top))
+            and 0 < grid.resolution < 1e9
+        ):
+            raise ValueError(f"{grid}")
         items, source = list(content["items"]), str(content["query"]["source"])
         return Pinned(source, str(content["license"]), request, grid, checked_items(items, path))
