@@ -352,31 +352,13 @@ def probe_encoder(
     write_json(output, {**content, **probe_scores(found), "skipped": skipped})
 
 
-def probe_fusion(
-    *,
-    fusion: Path,
-    encoders: Mapping[str, Path],
-    cubes: Mapping[str, Sequence[Path]],
-    split_table: Path,
-    truth: Mapping[str, Path],
-    seed: int,
-    max_samples: int,
-    output: Path,
-) -> None:
+def probe_fusion(*, output: Path, **inputs: Any) -> None:
     """Probe the fused embeddings as `probe_encoder` does a sensor's, and write the scores.
 
-    Arguments are those of `fused_splits`.
+    Inputs are those of `fused_splits`.
     """
-    samples, skipped = fused_splits(
-        fusion=fusion,
-        encoders=encoders,
-        cubes=cubes,
-        split_table=split_table,
-        truth=truth,
-        seed=seed,
-        max_samples=max_samples,
-    )
-    content = {"model": "fusion", "digest": load_fusion(fusion).digest}
+    samples, skipped = fused_splits(**inputs)
+    content = {"model": "fusion", "digest": load_fusion(inputs["fusion"]).digest}
     write_json(output, {**content, **probe_scores(samples), "skipped": skipped})
 
 

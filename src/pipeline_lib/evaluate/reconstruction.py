@@ -74,15 +74,8 @@ def evaluate_encoder(
         )
 
     splits, skipped = _measure_splits({name: cubes}, name, split_table, land_cover, measure)
-    write_json(
-        output,
-        {
-            "model": name,
-            "digest": trained.digest,
-            "splits": splits,
-            "skipped": skipped,
-        },
-    )
+    content = {"model": name, "digest": trained.digest, "splits": splits}
+    write_json(output, content | {"skipped": skipped})
 
 
 def evaluate_fusion(
@@ -95,11 +88,7 @@ def evaluate_fusion(
     max_samples: int,
     output: Path,
 ) -> None:
-    """Measure what each sensor gets back from the fused embedding, on each split.
-
-    Beside it, on the same samples: each sensor's encoder and decoder alone, and, where all
-    sensors are present, as many principal components of their stacked centre values as an
-    embedding has numbers.
+    """Measure what is reconstructed of each sensor from the fused embedding, on each split.
 
     JSON file as of `evaluate_encoder`, of `fusion_evaluation`. Raises UserError if the encoders
     are not the fusion's, or as `evaluate_encoder`.
@@ -136,15 +125,8 @@ def evaluate_fusion(
     splits, skipped = _measure_splits(
         used, joined.block.reference, split_table, land_cover, measure
     )
-    write_json(
-        output,
-        {
-            "model": "fusion",
-            "digest": joined.digest,
-            "splits": splits,
-            "skipped": skipped,
-        },
-    )
+    content = {"model": "fusion", "digest": joined.digest, "splits": splits}
+    write_json(output, content | {"skipped": skipped})
 
 
 def _measure_splits(

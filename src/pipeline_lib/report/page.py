@@ -97,18 +97,11 @@ def write_report(
         PNG files by name: a kind, or kind-sensor, such as ``optical-sentinel-2``.
     split
         Table of the split of each cube.
-    cubes
-        Cube files, whose attributes and coordinates are read.
-    encoder_evaluations, fusion_evaluation
-        Reconstruction metrics per sensor, and of the fusion.
-    probes
-        Scores of the probes per sensor, and of the fusion.
-    maps
-        Noise and sharpness of the maps.
+    encoder_evaluations, fusion_evaluation, probes, maps, gpp_metrics
+        JSON files of the evaluations, those of encoders and probes by sensor; no GPP where the
+        run has no towers.
     embeddings
         Manifests of the exported embeddings, each in the folder of its cube.
-    gpp_metrics
-        Metrics of GPP, or none where the run has no towers.
 
     Raises
     ------
