@@ -100,14 +100,12 @@ def test_mistakes_of_every_kind_are_reported_at_once(tmp_path: Path) -> None:
         ({"gpp": {"towers": [TOWER | {"footprint": "gone"}]}}, ".*file not found: gone"),
         ({"gpp": {"towers": [TOWER, TOWER]}}, "gpp.towers: duplicate XX-Abc"),
         ({"areas": {"a": {}}}, "areas.a: missing .*"),
-        ({"catalog": {"source": "https://u:secret@x.org"}}, "catalog: source: contains a pass.*"),
     ],
     ids=str,
 )
 def test_a_mistake_is_one_line_with_its_key(content: dict[Any, Any], line: str) -> None:
     (found,) = mistakes(content)
     assert found == line or re.fullmatch(line.replace("?", r"\?"), found), found
-    assert "secret" not in found
 
 
 def test_all_simulated_scenes_that_are_too_small_are_reported() -> None:

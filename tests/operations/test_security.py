@@ -4,21 +4,18 @@ from __future__ import annotations
 
 import ast
 import json
-import logging
 import subprocess
 import sys
 import threading
 from collections.abc import Callable, Iterator
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
-from types import SimpleNamespace
 from typing import Any
 
 import pytest
 
 from pipeline_lib.config import Catalog, Config, parse
 from pipeline_lib.errors import UserError, in_a_line
-from pipeline_lib.scripting import job
 from pipeline_lib.signatures import unsigned, without_signatures
 
 CODE = ("src", "workflow", "benchmarks", "studies")
@@ -144,27 +141,6 @@ def test_a_catalog_with_a_password_is_rejected_without_showing_it(source: str) -
     assert Catalog(source="https://stac.example.org/v1?f=json").source.endswith("?f=json")
 
 
-def test_a_log_holds_no_signature_of_any_error_in_the_chain(
-    tmp_path: Path, capfd: pytest.CaptureFixture[str]
-) -> None:
-    """urllib3 tells the path with its query, and not the host that would mark it as an address."""
-    rule = SimpleNamespace(
-        log=[str(tmp_path / "a.log")], output=[str(tmp_path / "a")], rule="build_cube"
-    )
-    with pytest.raises(SystemExit), job(rule):
-        try:
-            try:
-                raise OSError("Max retries exceeded with url: /c/B02.tif?sp=r&sig=se%2Fcret")
-            except OSError as error:
-                logging.getLogger("urllib3").warning("Retrying: %r", error)
-                raise RuntimeError(f"Error opening {SIGNED!r}") from error
-        except RuntimeError as error:
-            raise UserError("lost") from error
-    log = Path(rule.log[0]).read_text()
-    assert "Max retries" in log and "Error opening" in log
-    assert "cret" not in log + capfd.readouterr().err
-
-
 def test_foreign_text_is_shown_in_one_line_that_changes_no_terminal() -> None:
     assert in_a_line("a\nb\t\x1b[2J\u202e\ud800 c") == "a b ?[2J?? c"
     assert len(in_a_line("x" * 10**6)) < 400
@@ -219,19 +195,8 @@ def test_the_audit_fails_where_a_pinned_version_is_vulnerable(audit: Callable[..
     assert code == 1
     assert lines[0].startswith("zarr 3.1.6: PYSEC-2030-1, ") and lines[0].endswith(" in 9.9")
     assert lines[1:] == ["audit: 2 pinned packages, 1 with known vulnerabilities"]
-    passed = audit("affine==3.0.1\n")
-    assert passed[:2] == (0, ["audit: 1 pinned packages, 0 with known vulnerabilities"])
-
-
-@pytest.mark.slow
-def test_the_audit_says_in_one_line_what_it_cannot_do(audit: Callable[..., Any]) -> None:
+    assert audit("affine==3.0.1\n")[0] == 0
     code, (line,), _ = audit("zarr==3.1.6\n", port=9)
-    assert code == 0
-    assert line.endswith("does not answer (ConnectionError); nothing was audited")
+    assert code == 0 and line.endswith("does not answer (ConnectionError); nothing was audited")
     code, _, message = audit("zarr>=3\n")
     assert code not in (0, None) and "not pinned" in message
-
-
-def test_make_check_audits_the_lock(project_root: Path) -> None:
-    lines = (project_root / "Makefile").read_text().splitlines()
-    assert "audit" in next(line for line in lines if line.startswith("check:")).split()
