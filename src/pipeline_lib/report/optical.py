@@ -39,15 +39,49 @@ def plot_optical_strip(*, cube: Path, rgb: Sequence[str], output: Path, dates: i
     corrected = colours["reflectance"].values
     mask = colours["mask"].values
     upper = stretch_limit(corrected, mask)
+    pictures = {"as read": true_colour(corrected, upper)}
     if "c_factor" in colours.coords:
         factor = colours["c_factor"].transpose("time", "band").values[:, :, None, None]
         seen = true_colour(corrected, upper)
         seen[mask != CLEAR] = to_rgb(MASKED)
-        before = ("before BRDF\ncorrection", true_colour(corrected / factor, upper))
-        after = ("corrected to nadir,\nmasked grey", seen)
-    else:
-        before, after = ("as read", true_colour(corrected, upper)), None
-    _draw(chosen, before=before, after=after, upper=upper, red=rgb[0], output=output)
+        before = true_colour(corrected / factor, upper)
+        pictures = {"before BRDF\ncorrection": before, "corrected to nadir,\nmasked grey": seen}
+    count, height, width = mask.shape
+    side = 1.65
+    size = (side * max(count, 4) + 0.9, (len(pictures) + 1) * side * height / width + 1.25)
+    classes = ListedColormap(_MASK_COLOURS)
+    bounds = BoundaryNorm(np.arange(-0.5, len(_MASK_NAMES)), classes.N)
+    with drawing(output, width=size[0], height=size[1]) as figure:
+        panels = figure.subplots(len(pictures) + 1, count, squeeze=False)
+        for line, (label, frames) in zip(panels[::2], pictures.items(), strict=True):
+            line[0].set_ylabel(label)
+            for axes, picture in zip(line, frames, strict=True):
+                axes.imshow(picture, interpolation="nearest")
+        panels[1, 0].set_ylabel("mask")
+        for column, day in enumerate(np.datetime_as_string(chosen["time"].values, unit="D")):
+            share = 100 * float((mask[column] == CLEAR).mean())
+            panels[0, column].set_title(f"{day}\n{share:.0f} % clear")
+            panels[1, column].imshow(
+                mask[column], cmap=classes, norm=bounds, interpolation="nearest"
+            )
+            if len(pictures) > 1:
+                red = float(chosen["c_factor"].isel(time=column).sel(band=rgb[0]))
+                panels[2, column].set_xlabel(f"c-factor {rgb[0]} {red:.3f}")
+        for axes in panels.flat:
+            bare(axes)
+        figure.legend(
+            handles=[
+                Patch(facecolor=colour, edgecolor=INK, linewidth=0.4, label=name)
+                for colour, name in zip(_MASK_COLOURS, _MASK_NAMES, strict=True)
+            ],
+            loc="outside lower center",
+            ncols=len(_MASK_NAMES),
+            title=(
+                f"Panels are {grid_of(chosen).resolution * width:,.0f} m wide; reflectance 0 to "
+                f"{upper:.2f}, gamma {_GAMMA:g}, the same for all"
+            ),
+            title_fontsize=8,
+        )
 
 
 def pick_bands(cube: xr.Dataset, path: Path, rgb: Sequence[str]) -> xr.Dataset:
@@ -99,56 +133,3 @@ def true_colour(values: NDArray[np.float32], upper: float) -> NDArray[np.float32
     missing = ~np.isfinite(scaled).all(axis=-1)
     scaled[missing] = to_rgb(ABSENT)
     return scaled.astype(np.float32)
-
-
-def _draw(
-    chosen: xr.Dataset,
-    *,
-    before: tuple[str, NDArray[np.float32]],
-    after: tuple[str, NDArray[np.float32]] | None,
-    upper: float,
-    red: str,
-    output: Path,
-) -> None:
-    mask = chosen["mask"].values
-    count, height, width = mask.shape
-    rows = 2 if after is None else 3
-    side = 1.65
-    size = (side * max(count, 4) + 0.9, rows * side * height / width + 1.25)
-    classes = ListedColormap(_MASK_COLOURS)
-    bounds = BoundaryNorm(np.arange(-0.5, len(_MASK_NAMES)), classes.N)
-    with drawing(output, width=size[0], height=size[1]) as figure:
-        panels = figure.subplots(rows, count, squeeze=False)
-        for column in range(count):
-            frame = chosen.isel(time=column)
-            day = np.datetime_as_string(frame["time"].values, unit="D")
-            share = 100 * float((mask[column] == CLEAR).mean())
-            panels[0, column].set_title(f"{day}\n{share:.0f} % clear")
-            panels[0, column].imshow(before[1][column], interpolation="nearest")
-            panels[1, column].imshow(
-                mask[column], cmap=classes, norm=bounds, interpolation="nearest"
-            )
-            if after is not None:
-                factor = float(frame["c_factor"].sel(band=red))
-                panels[2, column].imshow(after[1][column], interpolation="nearest")
-                panels[2, column].set_xlabel(f"c-factor {red} {factor:.3f}")
-        for axes in panels.flat:
-            bare(axes)
-        panels[0, 0].set_ylabel(before[0])
-        panels[1, 0].set_ylabel("mask")
-        if after is not None:
-            panels[2, 0].set_ylabel(after[0])
-        extent = grid_of(chosen).resolution * width
-        figure.legend(
-            handles=[
-                Patch(facecolor=colour, edgecolor=INK, linewidth=0.4, label=name)
-                for colour, name in zip(_MASK_COLOURS, _MASK_NAMES, strict=True)
-            ],
-            loc="outside lower center",
-            ncols=len(_MASK_NAMES),
-            title=(
-                f"Panels are {extent:,.0f} m wide; reflectance 0 to {upper:.2f}, "
-                f"gamma {_GAMMA:g}, the same for all"
-            ),
-            title_fontsize=8,
-        )

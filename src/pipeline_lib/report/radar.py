@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
 
 import numpy as np
@@ -20,24 +21,46 @@ _UNKNOWN_ORBIT = (COLOURS[3], "o")
 def plot_radar_strip(*, cube: Path, output: Path, dates: int = 6) -> None:
     """Draw consecutive dates of the first band in dB, and the record of the centre pixel.
 
-    Cubes without ``backscatter_unfiltered`` have no row and no dots of single frames.
-
-    Raises UserError if the cube has no frames.
+    Cubes without ``backscatter_unfiltered`` have no row and no dots of single frames. Raises
+    UserError if the cube has no frames.
     """
     content = read_cube(cube)
     if not content.sizes["time"]:
         raise UserError(f"{cube}: the cube has no frames to draw")
     content = content.isel(band=0)
-    smoothed = decibel(content["backscatter"].values)
-    raw = None
+    last = "rolling mean" if "backscatter_unfiltered" in content else "as read"
+    layers = {last: decibel(content["backscatter"].values)}
     if "backscatter_unfiltered" in content:
-        raw = decibel(content["backscatter_unfiltered"].values)
-    start = fullest_run(np.isfinite(smoothed).mean(axis=(1, 2)), dates)
+        layers = {"single frames": decibel(content["backscatter_unfiltered"].values), **layers}
+    start = fullest_run(np.isfinite(layers[last]).mean(axis=(1, 2)), dates)
     shown = slice(start, start + dates)
-    rows = [("after rolling mean" if raw is not None else "as read", smoothed[shown])]
-    if raw is not None:
-        rows.insert(0, ("single frames", raw[shown]))
-    _draw(content, rows=rows, raw=raw, smoothed=smoothed, shown=shown, output=output)
+    rows = {label: values[shown] for label, values in layers.items()}
+    times, orbits = content["time"].values, orbit_states(content)
+    count, side, shape = len(rows[last]), 1.65, content.sizes["y"] / content.sizes["x"]
+    pictures = np.concatenate([values.ravel() for values in rows.values()])
+    pictures = pictures[np.isfinite(pictures)]
+    low, high = np.quantile(pictures, (0.02, 0.98)) if pictures.size else (-25.0, 0.0)
+    strip = len(rows) * side * shape + 0.55
+    unit = f"{str(content['band'].values).upper()}, dB"
+    with drawing(output, width=side * max(count, 4) + 1.6, height=strip + 2.4) as figure:
+        upper, lower = figure.subfigures(2, 1, height_ratios=(strip, 2.4), squeeze=False)[:, 0]
+        panels = upper.subplots(len(rows), count, squeeze=False)
+        for line, (label, values) in zip(panels, rows.items(), strict=True):
+            for axes, picture in zip(line, values, strict=True):
+                image = axes.imshow(
+                    picture, cmap="gray", vmin=low, vmax=high, interpolation="nearest"
+                )
+                bare(axes)
+            line[0].set_ylabel("after rolling mean" if label == "rolling mean" else label)
+        for axes, time, orbit in zip(panels[0], times[shown], orbits[shown], strict=True):
+            axes.set_title(f"{np.datetime_as_string(time, unit='D')}\n{orbit}")
+        upper.colorbar(image, ax=panels, label=unit, shrink=0.9, extend="both")
+        axes = lower.subplots()
+        axes.axvspan(times[shown][0], times[shown][-1], color="#F0F0F0", label="dates above")
+        y, x = (content.sizes[side] // 2 for side in ("y", "x"))
+        record = {label: values[:, y, x] for label, values in layers.items()}
+        _draw_record(axes, times, orbits, record)
+        axes.set_ylabel(unit)
 
 
 def decibel(power: NDArray[np.float32]) -> NDArray[np.float32]:
@@ -58,51 +81,6 @@ def fullest_run(share: NDArray[np.floating], length: int) -> int:
     return int(best[np.argmin(np.abs(best - (len(sums) - 1) / 2))])
 
 
-def _draw(
-    content: xr.Dataset,
-    *,
-    rows: list[tuple[str, NDArray[np.float32]]],
-    raw: NDArray[np.float32] | None,
-    smoothed: NDArray[np.float32],
-    shown: slice,
-    output: Path,
-) -> None:
-    times = content["time"].values
-    orbits = orbit_states(content)
-    count = len(rows[0][1])
-    side = 1.65
-    shape = content.sizes["y"] / content.sizes["x"]
-    pictures = np.concatenate([values.ravel() for _, values in rows])
-    pictures = pictures[np.isfinite(pictures)]
-    low, high = np.quantile(pictures, (0.02, 0.98)) if pictures.size else (-25.0, 0.0)
-    strip = len(rows) * side * shape + 0.55
-    band = str(content["band"].values).upper()
-    with drawing(output, width=side * max(count, 4) + 1.6, height=strip + 2.4) as figure:
-        upper, lower = figure.subfigures(2, 1, height_ratios=(strip, 2.4), squeeze=False)[:, 0]
-        panels = upper.subplots(len(rows), count, squeeze=False)
-        for row, (name, values) in enumerate(rows):
-            for column in range(count):
-                axes = panels[row, column]
-                image = axes.imshow(
-                    values[column], cmap="gray", vmin=low, vmax=high, interpolation="nearest"
-                )
-                bare(axes)
-                if row == 0:
-                    day = np.datetime_as_string(times[shown][column], unit="D")
-                    axes.set_title(f"{day}\n{orbits[shown][column]}")
-            panels[row, 0].set_ylabel(name)
-        upper.colorbar(image, ax=panels, label=f"{band}, dB", shrink=0.9, extend="both")
-        _draw_record(
-            lower.subplots(),
-            times=times,
-            orbits=orbits,
-            raw=None if raw is None else _centre(raw),
-            smoothed=_centre(smoothed),
-            shown=shown,
-            band=band,
-        )
-
-
 def orbit_states(content: xr.Dataset) -> NDArray[np.object_]:
     """Orbit direction of each frame, ``(time,)``; ``orbit unknown`` where the cube does not say."""
     if "orbit_state" not in content.coords:
@@ -111,39 +89,30 @@ def orbit_states(content: xr.Dataset) -> NDArray[np.object_]:
     return np.array([s if s in _ORBITS else "orbit unknown" for s in states], dtype=object)
 
 
-def _centre(values: NDArray[np.float32]) -> NDArray[np.float32]:
-    return values[:, values.shape[1] // 2, values.shape[2] // 2]
-
-
 def _draw_record(
     axes: Axes,
-    *,
     times: NDArray[np.datetime64],
     orbits: NDArray[np.object_],
-    raw: NDArray[np.float32] | None,
-    smoothed: NDArray[np.float32],
-    shown: slice,
-    band: str,
+    record: Mapping[str, NDArray[np.float32]],
 ) -> None:
-    axes.axvspan(times[shown][0], times[shown][-1], color="#F0F0F0", label="dates above")
-    if raw is not None:
+    """Draw layers ``(time,)`` of one pixel: single frames as dots by orbit, the last as a line."""
+    *single, last = record
+    for label in single:
         for state in sorted(set(orbits)):
             colour, marker = _ORBITS.get(state, _UNKNOWN_ORBIT)
             of_orbit = orbits == state
             axes.plot(
                 times[of_orbit],
-                raw[of_orbit],
+                record[label][of_orbit],
                 linestyle="none",
                 marker=marker,
                 markersize=4,
                 color=colour,
                 alpha=0.8,
-                label=f"single frames, {state}",
+                label=f"{label}, {state}",
             )
-    marker = "." if raw is None else ""
-    label = "as read" if raw is None else "rolling mean"
-    axes.plot(times, smoothed, color=INK, linewidth=1.3, marker=marker, label=label)
+    marker = "" if single else "."
+    axes.plot(times, record[last], color=INK, linewidth=1.3, marker=marker, label=last)
     axes.grid()
-    axes.set_ylabel(f"{band}, dB")
     axes.set_title("Centre pixel", loc="left")
     axes.legend(loc="lower right", bbox_to_anchor=(1, 1), ncols=4, borderaxespad=0.2)
