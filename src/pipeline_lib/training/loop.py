@@ -322,6 +322,9 @@ class _Processes(DDPStrategy):
         self.store = store
 
     def setup_distributed(self) -> None:
+        # The job's log is open in the first process alone: here the epochs go to standard error.
+        logging.basicConfig()
+        LOG.setLevel(logging.INFO)
         self.silence = _quiet()
         self.silence.__enter__()  # for as long as the process lives
         self.set_world_ranks()
