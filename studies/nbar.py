@@ -70,16 +70,16 @@ def write_metadata(case: Case) -> None:
     """Write the metadata of whole granules, with the angles of the demo's sun and a year."""
     from pyproj import Transformer
 
+    from pipeline_lib.cubes import Grid
     from simulated_archive.bands import BANDS as ALL_BANDS
     from simulated_archive.geometry import (
         ACROSS_GRADIENT,
         ACROSS_TRACK_AZIMUTH,
         DETECTORS,
-        Granule,
         SceneAngles,
         sun_position,
     )
-    from simulated_archive.granule import GranuleNames, granule_xml
+    from simulated_archive.granule import granule_xml
 
     steps = np.arange(NODES) * NODE_STEP_M
     east, north = np.meshgrid(LEFT + steps, TOP - steps)
@@ -115,12 +115,9 @@ def write_metadata(case: Case) -> None:
             view_zenith_grid=zenith,
             view_azimuth_grid=azimuth,
         )
-        xml = granule_xml(
-            names=GranuleNames("tile", "datastrip", moment.isoformat()),
-            granule=Granule(EPSG, LEFT, TOP, 109800.0),
-            angles=angles,
-            cloudy_percent=0.0,
-        )
+        properties = {"s2:granule_id": "tile", "s2:datastrip_id": "strip", "eo:cloud_cover": 0.0}
+        properties["datetime"] = moment.isoformat()
+        xml = granule_xml(Grid(EPSG, LEFT, TOP, 10, 10980, 10980), angles, properties)
         case.metadata(date).write_text(with_cirrus(xml))
 
 

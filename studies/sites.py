@@ -32,8 +32,8 @@ def write_map(path: Path, block: dict[str, Any], cells_per_degree: int) -> dict[
     import rasterio
     from rasterio.transform import from_origin
 
+    from simulated_archive.arrays import smooth_field
     from simulated_archive.land_cover import draw_land_cover
-    from simulated_archive.random_fields import smooth_field
 
     west, south, east, north = block["bounds"]
     shape = round((north - south) * cells_per_degree), round((east - west) * cells_per_degree)

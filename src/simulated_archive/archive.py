@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from pathlib import Path
@@ -16,21 +16,21 @@ from pipeline_lib.config import CubeGrid, Demo, Period, Tower
 from pipeline_lib.cubes import THICK_CLOUD, CubeRequest
 from pipeline_lib.files import atomic_path
 from simulated_archive import landsat, optical, passes
-from simulated_archive.arrays import Float32
+from simulated_archive.arrays import Float32, Float64
 from simulated_archive.bands import BANDS
-from simulated_archive.canopy import CanopyTable
+from simulated_archive.canopy import CanopyTable, Ground
 from simulated_archive.clouds import Clouds, cover_with_clouds, draw_clouds
 from simulated_archive.geometry import SceneAngles, granule_of, scene_angles
 from simulated_archive.geotiff import write_geotiff
 from simulated_archive.granule import granule_xml
 from simulated_archive.landsat import FILL, LANDSAT_BANDS, LandsatTile, landsat_tile
 from simulated_archive.landscape import Cover
-from simulated_archive.optical import Ground, block_mean
+from simulated_archive.optical import block_mean
 from simulated_archive.passes import LandsatPass, OpticalPass, RadarPass
 from simulated_archive.radar import NO_DATA, backscatter, speckle
-from simulated_archive.site import Site, Tile, make_site, source_folder, tiles_of
+from simulated_archive.site import Site, Tile, make_site, tiles_of
 from simulated_archive.stac import OpticalScene, RadarScene, landsat_item, optical_item, radar_item
-from simulated_archive.tower import Fluxes, carbon_fluxes, write_tower_file
+from simulated_archive.tower import carbon_fluxes, write_tower_file
 
 SPLIT_SHARE = 0.15
 """Share of radar passes that come in two slices whose border crosses the site."""
@@ -38,6 +38,8 @@ ARCHIVED_SHARE = 0.93
 """Share of optical passes that reach the archive: instruments rest and links fail."""
 FOOTPRINT_PX = 11
 """Side of the area that a tower sees, pixels."""
+
+Pass = TypeVar("Pass", OpticalPass, RadarPass, LandsatPass)
 
 
 @dataclass(frozen=True)
@@ -78,19 +80,18 @@ def simulate_site(
     """
     site = make_site(requests, cube=cube, demo=demo, seed=seed)
     table = CanopyTable.read(canopy_table)
-    spans = [(request.start, request.end) for request in requests]
-    sentinel_2 = _by_time(
+    span = min(one.start for one in requests), max(one.end for one in requests)
+
+    def asked(found: list[Pass]) -> list[Pass]:
+        return [p for p in found if any(r.start <= p.time.date() <= r.end for r in requests)]
+
+    sentinel_2 = [
         one
-        for span in spans
-        for one in passes.optical_passes(site.lon, *span, demo.optical_revisit_days)
+        for one in asked(passes.optical_passes(site.lon, *span, demo.optical_revisit_days))
         if site.generator("outage", one.time.date().toordinal()).random() < ARCHIVED_SHARE
-    )
-    sentinel_1 = _by_time(
-        one for span in spans for one in passes.radar_passes(*span, demo.radar_revisit_days)
-    )
-    landsat_8 = _by_time(
-        one for span in spans for one in passes.landsat_passes(site.lon, site.lat, *span)
-    )
+    ]
+    sentinel_1 = asked(passes.radar_passes(*span, demo.radar_revisit_days))
+    landsat_8 = asked(passes.landsat_passes(site.lon, site.lat, *span))
     items: list[dict[str, Any]] = []
     states = []
     tiles = tiles_of(site)
@@ -113,18 +114,17 @@ def simulate_site(
     items += [write_landsat(site, seen, pixels[seen.epsg], table, folder) for seen in landsat_8]
     extra: dict[str, NDArray[Any]] = {}
     if tower is not None:
-        starts, ends = zip(*spans, strict=True)
         fluxes = _fluxes(site, tower)
         write_tower_file(
             tower=tower,
-            period=Period(start=min(starts), end=max(ends)),
+            period=Period(start=span[0], end=span[1]),
             fluxes=fluxes,
             weather=site.weather,
             rng=site.generator("tower"),
             folder=folder / "fluxnet",
         )
         days = np.datetime64(site.weather.first) + np.arange(len(site.weather))
-        extra = {"gpp_date": days.astype("U10"), "gpp": fluxes.photosynthesis.astype(np.float32)}
+        extra = {"gpp_date": days.astype("U10"), "gpp": fluxes[0].astype(np.float32)}
     content = {key: np.stack([state[key] for state in states]) for key in states[0]} | extra
     content["bands"] = np.array(list(BANDS))
     content["cover"] = site.landscape.ground_map[site.within(site.cube)]
@@ -133,15 +133,6 @@ def simulate_site(
     # Without indentation: half the size, and a fifth of the time.
     with atomic_path(folder / "items" / f"{site.name}.json") as partial:
         partial.write_text(json.dumps({"type": "FeatureCollection", "features": items}))
-
-
-Pass = TypeVar("Pass", OpticalPass, RadarPass, LandsatPass)
-
-
-def _by_time(observed: Iterable[Pass]) -> list[Pass]:
-    """Passes in order of time, each once."""
-    unique = {one.time: one for one in observed}
-    return [unique[time] for time in sorted(unique)]
 
 
 def observe(
@@ -192,7 +183,7 @@ def _write_optical(
     for number, version in seen:
         tile, made = tiles[number], version.generated + timedelta(minutes=7 * number)
         scene = OpticalScene(one, replace(version, generated=made), tile.grid, tile.name)
-        path, href = source_folder(folder, site.name, scene.identifier)
+        path, href = _asset_folder(folder, site, scene.name())
         picked = observation.measured[:, tile.row, tile.column]
         picked = np.where(tile.inside, picked, np.float32(np.nan))
         for values, (name, band) in zip(picked, BANDS.items(), strict=True):
@@ -203,12 +194,7 @@ def _write_optical(
         write_geotiff(path / "SCL.tif", scl, tile.grid, resolution=20)
         counts = np.bincount(scl.ravel(), minlength=12).tolist()
         item = optical_item(scene, angles=observation.angles, scl_counts=counts, folder=href)
-        xml = granule_xml(
-            names=scene.names,
-            granule=granule_of(tile.grid),
-            angles=observation.angles,
-            cloudy_percent=item["properties"]["eo:cloud_cover"],
-        )
+        xml = granule_xml(granule_of(tile.grid), observation.angles, item["properties"])
         (path / "MTD_TL.xml").write_text(xml)
         items.append(item)
     return items
@@ -235,7 +221,7 @@ def _write_radar(site: Site, one: RadarPass, folder: Path) -> list[dict[str, Any
         )
         order = number if one.orbit_state == "descending" else 1 - number
         scene = RadarScene(one, grid, order)
-        path, href = source_folder(folder, site.name, scene.identifier)
+        path, href = _asset_folder(folder, site, scene.identifier)
         for name, values in power.items():
             image = np.where(seen, values, np.float32(NO_DATA))[part]
             write_geotiff(path / f"{name}.tif", image, grid, no_data=NO_DATA)
@@ -252,12 +238,19 @@ def write_landsat(
     numbers = landsat.landsat_numbers(tile, observation.measured)
     quality = landsat.pixel_quality(rng, tile, observation.clouds, numbers)
     grid = tile.grid
-    path, href = source_folder(folder, site.name, one.identifier)
+    path, href = _asset_folder(folder, site, one.identifier)
     for name, values in zip(LANDSAT_BANDS, numbers, strict=True):
         write_geotiff(path / f"{name}.tif", values, grid)
     write_geotiff(path / "qa_pixel.tif", quality, grid, no_data=1 << FILL)
     write_geotiff(path / "qa_radsat.tif", np.zeros_like(quality), grid)
     return landsat_item(one, grid, angles=observation.angles, quality=quality, folder=href)
+
+
+def _asset_folder(folder: Path, site: Site, item: str) -> tuple[Path, str]:
+    """Folder of an item's assets, created: its path, and the path relative to the archive."""
+    href = f"assets/{site.name}/{item}"
+    (folder / href).mkdir(parents=True, exist_ok=True)
+    return folder / href, href
 
 
 def _slices(rng: np.random.Generator, shape: tuple[int, int]) -> list[NDArray[np.bool_]]:
@@ -269,7 +262,7 @@ def _slices(rng: np.random.Generator, shape: tuple[int, int]) -> list[NDArray[np
     return [row < border, row >= border]
 
 
-def _fluxes(site: Site, tower: Tower) -> Fluxes:
+def _fluxes(site: Site, tower: Tower) -> tuple[Float64, Float64]:
     """Fluxes of the area around the middle of the cube, on all days of the weather."""
     half = FOOTPRINT_PX // 2
     middles = [(side.start + side.stop) // 2 for side in site.within(site.cube)]

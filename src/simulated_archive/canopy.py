@@ -42,8 +42,8 @@ SURFACE_REFLECTANCE = 17
 
 
 @dataclass(frozen=True)
-class CanopyState:
-    """What the canopy of each pixel is made of; every field is ``(pixel,)``.
+class Ground:
+    """State of the ground on one day; every field is ``(y, x)``.
 
     Leaf area index in m2/m2, chlorophyll in micrograms/cm2, leaf water in cm, soil
     brightness as a factor, soil moisture in m3/m3.
@@ -52,7 +52,7 @@ class CanopyState:
     leaf_area: Float32
     chlorophyll: Float32
     leaf_water: Float32
-    soil_brightness: Float32
+    soil: Float32
     soil_moisture: Float32
 
 
@@ -71,29 +71,29 @@ class CanopyTable:
 
     def reflectance(
         self,
-        state: CanopyState,
+        ground: Ground,
         *,
         sun_zenith: float,
         view_zenith: Float64,
         relative_azimuth: Float64,
     ) -> tuple[Float32, Float32]:
-        """Reflectance ``(band, pixel)`` as the scene sees it, and as seen from the nadir.
+        """Reflectance ``(band, y, x)`` as the scene sees it, and as seen from the nadir.
 
         Angles are in degrees; those of the view are per band of :data:`BANDS`, ``(band,)``.
         Relative azimuth 0 is looking with the sun behind (backscatter), 180 against it.
         """
-        directional = np.empty((len(BANDS), len(state.leaf_area)), dtype=np.float32)
+        directional = np.empty((len(BANDS), *ground.leaf_area.shape), dtype=np.float32)
         nadir = np.empty_like(directional)
-        soil = [(SOIL_BRIGHTNESS, state.soil_brightness), (SOIL_MOISTURE, state.soil_moisture)]
+        soil = [(SOIL_BRIGHTNESS, ground.soil), (SOIL_MOISTURE, ground.soil_moisture)]
         groups = (
-            (self.pigment, PIGMENT_BANDS, CHLOROPHYLL, state.chlorophyll),
-            (self.water, WATER_BANDS, LEAF_WATER, state.leaf_water),
+            (self.pigment, PIGMENT_BANDS, CHLOROPHYLL, ground.chlorophyll),
+            (self.water, WATER_BANDS, LEAF_WATER, ground.leaf_water),
         )
         for table, names, nodes, leaf in groups:
             rows = [list(BANDS).index(name) for name in names]
             seen = _at_angles(table, sun_zenith, view_zenith[rows], relative_azimuth[rows])
             above = _at_angles(table, sun_zenith, np.zeros(len(rows)), np.zeros(len(rows)))
-            axes = [(LEAF_AREA, state.leaf_area), (nodes, leaf), *soil]
+            axes = [(LEAF_AREA, ground.leaf_area), (nodes, leaf), *soil]
             values = _interpolate(np.concatenate([seen, above], axis=-1), axes)
             directional[rows] = values[: len(rows)]
             nadir[rows] = values[len(rows) :]
@@ -128,11 +128,11 @@ def _interpolate(table: Float32, axes: list[tuple[tuple[float, ...], Float32]]) 
     """Multilinear interpolation of all bands at once, as one sparse product."""
     from scipy.sparse import csr_array
 
-    pixels = len(axes[0][1])
+    shape, pixels = axes[0][1].shape, axes[0][1].size
     columns = np.zeros((pixels, 1), dtype=np.int32)
     weights = np.ones((pixels, 1), dtype=np.float32)
     for (nodes, values), size in zip(axes, table.shape[:-1], strict=True):
-        below, share = _bracket(nodes, values)
+        below, share = _bracket(nodes, values.ravel())
         steps = np.stack([below, below + 1], axis=1).astype(np.int32)
         shares = np.stack([1 - share, share], axis=1).astype(np.float32)
         columns = (columns[:, :, None] * size + steps[:, None, :]).reshape(pixels, -1)
@@ -141,7 +141,7 @@ def _interpolate(table: Float32, axes: list[tuple[tuple[float, ...], Float32]]) 
     rows = np.arange(0, pixels * corners + 1, corners, dtype=np.int32)
     flat = table.reshape(-1, table.shape[-1])
     product = csr_array((weights.ravel(), columns.ravel(), rows), shape=(pixels, len(flat))) @ flat
-    return np.ascontiguousarray(product.T)
+    return np.ascontiguousarray(product.T).reshape(-1, *shape)
 
 
 def write_canopy_table(output: Path) -> None:

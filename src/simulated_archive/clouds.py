@@ -8,9 +8,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pipeline_lib.cubes import CLEAR, CLOUD_SHADOW, THICK_CLOUD, THIN_CLOUD
-from simulated_archive.arrays import Float32
+from simulated_archive.arrays import Float32, smooth_field
 from simulated_archive.bands import BANDS
-from simulated_archive.random_fields import smooth_field
 
 LOW_CLOUD = (1.08, 1.04, 1.0, 0.97, 1.05, 1.12, 1.13, 1.16, 1.11, 2.0, 0.96, 0.86)
 HIGH_CLOUD = (1.0, 1.01, 1.0, 1.0, 1.04, 1.07, 1.08, 1.09, 1.05, 1.4, 0.80, 0.68)

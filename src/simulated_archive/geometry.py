@@ -16,6 +16,7 @@ from simulated_archive.bands import BANDS
 
 ANGLE_STEP_M = 5000
 ANGLE_NODES = 3
+NODES_M = np.arange(ANGLE_NODES, dtype=np.float64) * ANGLE_STEP_M
 MARGIN_M = 3000
 """The granule that metadata describe reaches this far beyond the simulated window."""
 ACROSS_TRACK_AZIMUTH = 105.0
@@ -23,22 +24,6 @@ ACROSS_TRACK_AZIMUTH = 105.0
 ACROSS_GRADIENT = 0.07 / 1000
 """Change of the view angle across the swath, degrees per metre."""
 DETECTORS = (6, 7)
-
-
-@dataclass(frozen=True)
-class Granule:
-    """Upper left corner and side of the granule, metres, in its UTM zone."""
-
-    epsg: int
-    left: float
-    top: float
-    side: float
-
-    @property
-    def nodes(self) -> tuple[Float64, Float64]:
-        """Easting and northing of the nodes of the angle grids, ``(node,)`` each."""
-        steps = np.arange(ANGLE_NODES, dtype=np.float64) * ANGLE_STEP_M
-        return self.left + steps, self.top - steps
 
 
 @dataclass(frozen=True)
@@ -64,10 +49,9 @@ class SceneAngles:
         return np.abs((self.sun_azimuth - self.view_azimuth + 180) % 360 - 180)
 
 
-def granule_of(window: Grid) -> Granule:
+def granule_of(window: Grid) -> Grid:
     """The granule around a simulated window."""
-    side = window.width * window.resolution + 2 * MARGIN_M
-    return Granule(window.epsg, window.left - MARGIN_M, window.top + MARGIN_M, side)
+    return window.padded(round(MARGIN_M / window.resolution))
 
 
 def sun_position(time: datetime, lon: Any, lat: Any) -> tuple[Any, Any]:
@@ -95,12 +79,12 @@ def sun_position(time: datetime, lon: Any, lat: Any) -> tuple[Any, Any]:
 
 
 @lru_cache(maxsize=16)
-def _node_places(granule: Granule) -> tuple[Float64, Float64]:
+def _places(epsg: int, east: float, north: float) -> tuple[Float64, Float64]:
+    """Longitude and latitude of the nodes of angle grids that begin at a corner."""
     from pyproj import Transformer
 
-    east, north = np.meshgrid(*granule.nodes)
-    to_lonlat = Transformer.from_crs(granule.epsg, 4326, always_xy=True)
-    return to_lonlat.transform(east, north)
+    to_lonlat = Transformer.from_crs(epsg, 4326, always_xy=True)
+    return to_lonlat.transform(*np.meshgrid(east + NODES_M, north - NODES_M))
 
 
 def scene_angles(
@@ -113,9 +97,8 @@ def scene_angles(
     instrument look ahead and back by turns; only the first detector sees the window.
     """
     granule = granule_of(window)
-    east, _ = granule.nodes
     centre = window.left + window.width * window.resolution / 2
-    tilt = across - ACROSS_GRADIENT * (east - centre)
+    tilt = across - ACROSS_GRADIENT * (granule.left + NODES_M - centre)
     ahead = np.array([0.35 + 0.09 * band.number for band in BANDS.values()])
     zenith, azimuth = _direction(np.array(across), ahead)
     shape = (len(BANDS), len(DETECTORS), ANGLE_NODES, ANGLE_NODES)
@@ -124,8 +107,7 @@ def scene_angles(
         grids = _direction(tilt[None, None, :], sign * ahead[:, None, None])
         for target, values in zip((zeniths, azimuths), grids, strict=True):
             target[:, detector] = np.where(seen, values, np.nan)
-    node_lon, node_lat = _node_places(granule)
-    sun_grid = sun_position(time, node_lon, node_lat)
+    sun_grid = sun_position(time, *_places(granule.epsg, granule.left, granule.top))
     sun = sun_position(time, lon, lat)
     return SceneAngles(
         sun_zenith=float(sun[0]),

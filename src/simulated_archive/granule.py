@@ -2,38 +2,31 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from typing import Any
 from xml.sax.saxutils import escape
 
 import numpy as np
 from numpy.typing import NDArray
 
+from pipeline_lib.cubes import Grid
 from simulated_archive.bands import BANDS
-from simulated_archive.geometry import ANGLE_STEP_M, DETECTORS, Granule, SceneAngles
+from simulated_archive.geometry import ANGLE_STEP_M, DETECTORS, SceneAngles
 
 NAMESPACE = "https://psd-14.sentinel2.eo.esa.int/PSD/S2_PDI_Level-2A_Tile_Metadata.xsd"
 
 
-@dataclass(frozen=True)
-class GranuleNames:
-    """Identifiers of a granule, and its sensing time as ISO text."""
-
-    tile_id: str
-    datastrip_id: str
-    sensing_time: str
-
-
-def granule_xml(
-    *, names: GranuleNames, granule: Granule, angles: SceneAngles, cloudy_percent: float
-) -> str:
+def granule_xml(granule: Grid, angles: SceneAngles, properties: Mapping[str, Any]) -> str:
     """Metadata of a granule: its place, and the grids of sun and view angles.
 
     Element names, units and order are those of real files. The grids are smaller, as the granule
-    is.
+    is. ``properties`` are those of its item.
     """
+    names = ("s2:granule_id", "s2:datastrip_id", "datetime")
+    tile_id, datastrip_id, sensing_time = (escape(properties[name]) for name in names)
     epsg, left, top = granule.epsg, int(granule.left), int(granule.top)
     zone = f"{epsg % 100}{'N' if epsg < 32700 else 'S'}"
-    sizes = ((r, int(granule.side // r)) for r in (10, 20, 60))
+    sizes = ((r, int(granule.width * granule.resolution // r)) for r in (10, 20, 60))
     size = "\n".join(
         f'<Size resolution="{r}"><NROWS>{n}</NROWS><NCOLS>{n}</NCOLS></Size>' for r, n in sizes
     )
@@ -60,10 +53,10 @@ def granule_xml(
 <?xml version="1.0" encoding="UTF-8" standalone="no"?>
 <n1:Level-2A_Tile_ID xmlns:n1="{NAMESPACE}" xmlns:xsi="http://www.w3.org/2001/XMLSchema-instance">
 <n1:General_Info>
-<TILE_ID metadataLevel="Brief">{escape(names.tile_id)}</TILE_ID>
-<DATASTRIP_ID metadataLevel="Standard">{escape(names.datastrip_id)}</DATASTRIP_ID>
+<TILE_ID metadataLevel="Brief">{tile_id}</TILE_ID>
+<DATASTRIP_ID metadataLevel="Standard">{datastrip_id}</DATASTRIP_ID>
 <DOWNLINK_PRIORITY metadataLevel="Standard">NOMINAL</DOWNLINK_PRIORITY>
-<SENSING_TIME metadataLevel="Standard">{escape(names.sensing_time)}</SENSING_TIME>
+<SENSING_TIME metadataLevel="Standard">{sensing_time}</SENSING_TIME>
 </n1:General_Info>
 <n1:Geometric_Info>
 <Tile_Geocoding metadataLevel="Brief">
@@ -88,7 +81,7 @@ def granule_xml(
 </n1:Geometric_Info>
 <n1:Quality_Indicators_Info metadataLevel="Standard">
 <Image_Content_QI>
-<CLOUDY_PIXEL_PERCENTAGE>{cloudy_percent:.6f}</CLOUDY_PIXEL_PERCENTAGE>
+<CLOUDY_PIXEL_PERCENTAGE>{properties["eo:cloud_cover"]:.6f}</CLOUDY_PIXEL_PERCENTAGE>
 </Image_Content_QI>
 </n1:Quality_Indicators_Info>
 </n1:Level-2A_Tile_ID>

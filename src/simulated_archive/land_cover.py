@@ -12,10 +12,9 @@ from pipeline_lib.config import Demo, Sites
 from pipeline_lib.cubes import Grid
 from pipeline_lib.files import write_json
 from pipeline_lib.seeds import generator
+from simulated_archive.arrays import classes_by_share, smooth_field
 from simulated_archive.geotiff import write_geotiff
-from simulated_archive.random_fields import smooth_field
-from simulated_archive.stac import EXTENSIONS
-from simulated_archive.stac_collections import LAND_COVER, collection
+from simulated_archive.stac import EXTENSIONS, LAND_COVER, collection
 
 VERSION = "v2.1.1"
 
@@ -24,19 +23,13 @@ def draw_land_cover(rng: np.random.Generator, shape: tuple[int, int]) -> NDArray
     """Map ``(y, x)`` of LCCS codes with patches of every class.
 
     Each class has a smooth field; a cell takes the class whose field, raised by an offset, is
-    highest. The offsets are adjusted until the shares are right.
+    highest.
     """
     codes = np.array(list(LAND_COVER), dtype=np.uint8)
     shares = np.array([share for _, _, share, _ in LAND_COVER.values()])
     shares /= shares.sum()
     fields = np.stack([smooth_field(rng, shape, size, 5.0) for *_, size in LAND_COVER.values()])
-    coarse = fields[:, ::4, ::4]
-    offsets = np.log(shares)[:, None, None].astype(np.float32)
-    for _ in range(40):
-        counts = np.bincount((coarse + offsets).argmax(axis=0).ravel(), minlength=len(codes))
-        drawn = np.maximum(counts / coarse[0].size, 1e-4)
-        offsets += 0.25 * np.log(shares / drawn)[:, None, None].astype(np.float32)
-    return codes[(fields + offsets).argmax(axis=0)]
+    return codes[classes_by_share(fields, shares, steps=40, rate=0.25, least=1e-4, stride=4)]
 
 
 def write_land_cover(*, sites: Sites, demo: Demo, seed: int, folder: Path) -> None:

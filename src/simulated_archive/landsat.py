@@ -10,10 +10,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pipeline_lib.cubes import Grid
-from simulated_archive.arrays import Float32
+from simulated_archive.arrays import Float32, smooth_field
 from simulated_archive.bands import BANDS
 from simulated_archive.clouds import Clouds
-from simulated_archive.random_fields import smooth_field
 from simulated_archive.site import tile_on
 
 PIXEL_M = 30
@@ -125,13 +124,15 @@ def pixel_quality(
     Thin clouds are missed or overdone in patches, shadows are detected only in part, bright roofs
     are taken for clouds, and clouds are widened by three pixels.
     """
+    from scipy.ndimage import binary_dilation
+
     fields = np.stack([clouds.thickness, clouds.cirrus, clouds.shade])
     patches = np.exp(0.5 * smooth_field(rng, tile.grid.shape, 1.5))
     thickness, veil, shade = np.nan_to_num(tile.mean(fields)) * patches
     fill = numbers[0] == 0
     blue = numbers[list(LANDSAT_BANDS).index("blue")] * SCALE + OFFSET
     cloud = (thickness > 2.5) | (blue > 0.27)
-    rim = widened(cloud, DILATION_PX) & ~cloud
+    rim = binary_dilation(cloud, np.ones((2 * DILATION_PX + 1,) * 2)) & ~cloud
     cirrus, shadow = veil > 0.16, shade > 0.75
     flags = {DILATED_CLOUD: rim, CIRRUS: cirrus, CLOUD: cloud, CLOUD_SHADOW: shadow}
     flags[CLEAR] = ~(cloud | rim)
@@ -144,11 +145,3 @@ def pixel_quality(
     ):
         bits = bits + (np.where(flag, HIGH_CONFIDENCE, LOW_CONFIDENCE) << bit)
     return np.where(fill, 1 << FILL, bits).astype(np.uint16)
-
-
-def widened(mask: NDArray[np.bool_], pixels: int) -> NDArray[np.bool_]:
-    """A mask ``(y, x)`` and all within a square of ``pixels`` around it."""
-    from scipy.ndimage import binary_dilation
-
-    side = 2 * pixels + 1
-    return np.asarray(binary_dilation(mask, np.ones((side, side))))

@@ -8,8 +8,7 @@ from enum import IntEnum
 import numpy as np
 from numpy.typing import NDArray
 
-from simulated_archive.arrays import Float32
-from simulated_archive.random_fields import smooth_field
+from simulated_archive.arrays import Float32, classes_by_share, smooth_field
 
 
 class Cover(IntEnum):
@@ -25,31 +24,23 @@ class Cover(IntEnum):
     BARE = 7
 
 
-_C = Cover
-_N, _B, _G, _F, _S, _U = list(Cover)[:6]
+_N, _B, _G, _F, _S, _U, _W, _BARE = Cover
 
 MIXTURES: dict[Cover, dict[Cover, float]] = {
     _N: {_N: 0.66, _B: 0.14, _G: 0.10, _F: 0.08, _U: 0.02},
     _B: {_B: 0.64, _N: 0.12, _G: 0.10, _F: 0.11, _U: 0.03},
-    _G: {_G: 0.64, _F: 0.14, _B: 0.10, _N: 0.05, _U: 0.05, _C.WATER: 0.02},
-    _F: {_F: 0.70, _G: 0.12, _B: 0.08, _N: 0.04, _U: 0.05, _C.WATER: 0.01},
-    _S: {_S: 0.50, _G: 0.22, _B: 0.12, _F: 0.10, _C.BARE: 0.06},
-    _U: {_U: 0.66, _G: 0.16, _B: 0.08, _F: 0.08, _C.WATER: 0.02},
+    _G: {_G: 0.64, _F: 0.14, _B: 0.10, _N: 0.05, _U: 0.05, _W: 0.02},
+    _F: {_F: 0.70, _G: 0.12, _B: 0.08, _N: 0.04, _U: 0.05, _W: 0.01},
+    _S: {_S: 0.50, _G: 0.22, _B: 0.12, _F: 0.10, _BARE: 0.06},
+    _U: {_U: 0.66, _G: 0.16, _B: 0.08, _F: 0.08, _W: 0.02},
 }
 """Dominant cover of a site -> share of each cover around it."""
 
 DOMINANT: dict[str, Cover] = {
-    "needle-leaved": _C.NEEDLE_LEAVED,
-    "ENF": _C.NEEDLE_LEAVED,
-    "broad-leaved": _C.BROAD_LEAVED,
-    "DBF": _C.BROAD_LEAVED,
-    "grassland": _C.GRASSLAND,
-    "GRA": _C.GRASSLAND,
-    "urban": _C.BUILT,
-    "CRO": _C.CROPLAND,
+    **{"needle-leaved": _N, "broad-leaved": _B, "grassland": _G, "urban": _U},
+    **{"ENF": _N, "DBF": _B, "GRA": _G, "CRO": _F},
 }
 """Land-cover stratum of a site, or vegetation type of a tower -> dominant cover."""
-
 
 MEAN_SOIL = 0.72
 """Mean brightness of soils, as a factor of the spectra of PROSAIL."""
@@ -91,7 +82,7 @@ def dominant_cover(land_cover: str, rng: np.random.Generator) -> Cover:
     """Cover that dominates a site of a stratum; the rest of the land is mostly cropland."""
     if land_cover in DOMINANT:
         return DOMINANT[land_cover]
-    return Cover(rng.choice([_C.CROPLAND, _C.SHRUB], p=[0.85, 0.15]))
+    return Cover(rng.choice([Cover.CROPLAND, Cover.SHRUB], p=[0.85, 0.15]))
 
 
 def draw_landscape(rng: np.random.Generator, size: int, dominant: Cover) -> Landscape:
@@ -104,14 +95,14 @@ def draw_landscape(rng: np.random.Generator, size: int, dominant: Cover) -> Land
     blocks = _rectangles(rng, size, smallest=6, largest=260)
     plots = _rectangles(rng, size, smallest=3, largest=24)
     cover = _assign(rng, size, dominant, blocks)
-    fine = np.isin(cover, [_C.BUILT])
+    fine = np.isin(cover, [Cover.BUILT])
     key = np.where(fine, plots + blocks.max() + 1, blocks) * len(Cover) + cover
     unique, parcel = np.unique(key, return_inverse=True)
-    built = cover == _C.BUILT
+    built = cover == Cover.BUILT
     sealed = np.where(built, rng.beta(2.0, 1.1, plots.max() + 1)[plots], 0.0)
     walls = sealed.copy()
     paved = built | (rng.random(blocks.max() + 1)[blocks] < 0.35)
-    paved &= ~np.isin(cover, [_C.WATER, _C.NEEDLE_LEAVED, _C.BROAD_LEAVED])
+    paved &= ~np.isin(cover, [Cover.WATER, Cover.NEEDLE_LEAVED, Cover.BROAD_LEAVED])
     road = _edges(blocks) & paved
     sealed[road], walls[road] = 0.75, 0.0
     roof = np.clip(rng.lognormal(0, 0.28, plots.max() + 1)[plots], 0.5, 2.2)
@@ -183,16 +174,11 @@ def _assign(
     counts = np.bincount(blocks.ravel())
     scores = []
     for cover in covers:
-        length = 5.0 if cover in (_C.WATER, _C.BUILT) else 9.0
+        length = 5.0 if cover in (Cover.WATER, Cover.BUILT) else 9.0
         score = smooth_field(rng, (size, size), length, 4.5).astype(np.float64)
-        if cover in (_C.GRASSLAND, _C.CROPLAND, _C.SHRUB, _C.BARE):
+        if cover in (Cover.GRASSLAND, Cover.CROPLAND, Cover.SHRUB, Cover.BARE):
             of_block = np.bincount(blocks.ravel(), score.ravel()) / counts
             score = of_block[blocks] * 1.6
         scores.append(score + (centre if cover == dominant else 0))
-    fields = np.stack(scores)
-    offsets = np.log(shares)[:, None, None]
-    for _ in range(60):
-        counts = np.bincount((fields + offsets).argmax(axis=0).ravel(), minlength=len(covers))
-        offsets += 0.2 * np.log(shares / np.maximum(counts / size**2, 2e-3))[:, None, None]
-    codes = np.array(covers, dtype=np.int8)
-    return codes[(fields + offsets).argmax(axis=0)]
+    drawn = classes_by_share(np.stack(scores), shares, steps=60, rate=0.2, least=2e-3)
+    return np.array(covers, dtype=np.int8)[drawn]

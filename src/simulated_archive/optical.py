@@ -2,19 +2,16 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-
 import numpy as np
 from numpy.typing import NDArray
 
-from simulated_archive.arrays import Float32
+from simulated_archive.arrays import Float32, smooth_field
 from simulated_archive.bands import BANDS
-from simulated_archive.canopy import CanopyState, CanopyTable
+from simulated_archive.canopy import CanopyTable, Ground
 from simulated_archive.clouds import Clouds
 from simulated_archive.geometry import SceneAngles
 from simulated_archive.landscape import MEAN_SOIL, Cover, Landscape
 from simulated_archive.phenology import Growth
-from simulated_archive.random_fields import smooth_field
 
 CONCRETE = (0.11, 0.125, 0.145, 0.155, 0.16, 0.17, 0.18, 0.19, 0.195, 0.20, 0.21, 0.195)
 TILES = (0.055, 0.065, 0.095, 0.175, 0.20, 0.215, 0.225, 0.24, 0.245, 0.255, 0.29, 0.265)
@@ -32,16 +29,6 @@ UNCLASSIFIED, CLOUD_MEDIUM, CLOUD_HIGH, THIN_CIRRUS = 7, 8, 9, 10
 """Classes of the scene classification (SCL)."""
 
 
-@dataclass(frozen=True)
-class Ground:
-    """State of the ground on one day, each ``(y, x)``."""
-
-    leaf_area: Float32
-    chlorophyll: Float32
-    leaf_water: Float32
-    soil_moisture: Float32
-
-
 def ground_on(landscape: Landscape, growth: Growth, soil_moisture: float, day: int) -> Ground:
     """The ground of one day: what grows on the parcels, varied within them.
 
@@ -54,6 +41,7 @@ def ground_on(landscape: Landscape, growth: Growth, soil_moisture: float, day: i
         leaf_area=leaf_area.astype(np.float32),
         chlorophyll=growth.chlorophyll[:, day][parcel] * (0.7 + 0.3 * landscape.vigour),
         leaf_water=growth.leaf_water[:, day][parcel],
+        soil=landscape.soil,
         soil_moisture=np.clip(soil_moisture + landscape.wetness, 0.04, 0.45).astype(np.float32),
     )
 
@@ -65,10 +53,8 @@ def surface_reflectance(
 
     Roofs, roads and water are taken as equally bright from everywhere.
     """
-    leaves = ground.leaf_area.ravel(), ground.chlorophyll.ravel(), ground.leaf_water.ravel()
-    state = CanopyState(*leaves, landscape.soil.ravel(), ground.soil_moisture.ravel())
     views = table.reflectance(
-        state,
+        ground,
         sun_zenith=angles.sun_zenith,
         view_zenith=angles.view_zenith,
         relative_azimuth=angles.relative_azimuth,
@@ -84,8 +70,7 @@ def surface_reflectance(
     water = np.array(WATER, dtype=np.float32)[:, None, None] * landscape.soil / MEAN_SOIL
     mixed = []
     for view in views:
-        grown = view.reshape(len(BANDS), *cover.shape) * shade[cover]
-        land = grown * (1 - share) + sealed * share
+        land = view * shade[cover] * (1 - share) + sealed * share
         mixed.append(np.where(cover == Cover.WATER, water, land).astype(np.float32))
     return mixed[0], mixed[1]
 

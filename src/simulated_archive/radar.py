@@ -7,8 +7,8 @@ from dataclasses import dataclass
 import numpy as np
 
 from simulated_archive.arrays import Float32
+from simulated_archive.canopy import Ground
 from simulated_archive.landscape import MEAN_SOIL, Cover, Landscape
-from simulated_archive.optical import Ground
 
 LOOKS = 4.4
 NO_DATA = -32768.0
@@ -58,7 +58,7 @@ def backscatter(
     result = {}
     for name, model in MODELS.items():
         moisture_db = model.soil_db + model.moisture_db * (ground.soil_moisture - 0.05)
-        rough = 4.0 * (landscape.soil / MEAN_SOIL - 1)
+        rough = 4.0 * (ground.soil / MEAN_SOIL - 1)
         soil = 10 ** ((moisture_db + rough) / 10) * (cosine / reference) ** 1.6
         depth = np.where(
             forest,

@@ -6,7 +6,6 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from datetime import date
 from functools import cached_property
-from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
@@ -15,8 +14,9 @@ from pipeline_lib.config import CubeGrid, Demo
 from pipeline_lib.cubes import CubeRequest, Grid
 from pipeline_lib.errors import UserError
 from pipeline_lib.seeds import generator
+from simulated_archive.canopy import Ground
 from simulated_archive.landscape import Landscape, dominant_cover, draw_landscape
-from simulated_archive.optical import Ground, ground_on
+from simulated_archive.optical import ground_on
 from simulated_archive.phenology import Growth, grow
 from simulated_archive.weather import Weather, simulate_weather
 
@@ -176,11 +176,3 @@ def mgrs_square(grid: Grid) -> str:
     columns = ("STUVWXYZ", "ABCDEFGH", "JKLMNPQR")[zone % 3]
     rows = "ABCDEFGHJKLMNPQRSTUV" if zone % 2 else "FGHJKLMNPQRSTUVABCDE"
     return f"{zone:02d}{band}{columns[int(x // 1e5) - 1]}{rows[int(y // 1e5) % 20]}"
-
-
-def source_folder(folder: Path, site: str, item: str) -> tuple[Path, str]:
-    """Folder of an item's assets, created: its path, and the path relative to the archive."""
-    href = f"assets/{site}/{item}"
-    path = folder / href
-    path.mkdir(parents=True, exist_ok=True)
-    return path, href

@@ -1,4 +1,4 @@
-"""STAC items of simulated scenes, in the layout of Planetary Computer's collections."""
+"""STAC collections and items, in the layout of Planetary Computer's."""
 
 from __future__ import annotations
 
@@ -14,14 +14,18 @@ from numpy.typing import NDArray
 from pipeline_lib.cubes import Grid
 from simulated_archive.bands import BANDS
 from simulated_archive.geometry import SceneAngles
-from simulated_archive.granule import GranuleNames
 from simulated_archive.landsat import CLOUD, LANDSAT_BANDS, OFFSET, PIXEL_M, SCALE
 from simulated_archive.passes import LandsatPass, OpticalPass, Processing, RadarPass
 
 COG = "image/tiff; application=geotiff; profile=cloud-optimized"
-LICENSE = "https://sentinel.esa.int/documents/247904/690755/Sentinel_Data_Legal_Notice"
+SENTINEL_LICENSE = "https://sentinel.esa.int/documents/247904/690755/Sentinel_Data_Legal_Notice"
+LANDSAT_LICENSE = "https://www.usgs.gov/core-science-systems/hdds/data-policy"
+CCI_LICENSE = "https://cds.climate.copernicus.eu/api/v2/terms/static/satellite-land-cover.pdf"
 EXTENSIONS = "https://stac-extensions.github.io"
 SLICE_LENGTH = timedelta(seconds=25)
+_DATA = {"type": COG, "roles": ["data"]}
+STAMP, TIME = "%Y%m%dT%H%M%S", "%Y-%m-%dT%H:%M:%S.%fZ"
+"""Times as names of products and as items spell them."""
 
 SCL_SHARES = {
     f"s2:{name}_percentage": (number,)
@@ -35,6 +39,27 @@ SCL_SHARES = {
 } | {"eo:cloud_cover": (8, 9, 10)}
 """Property of an item -> classes of the scene classification that it counts."""
 
+LAND_COVER: dict[int, tuple[str, str, float, float]] = {
+    10: ("cropland-1", "Cropland, rainfed", 0.17, 14),
+    11: ("cropland-1a", "Cropland, rainfed, herbaceous cover", 0.09, 10),
+    12: ("cropland-1b", "Cropland, rainfed, tree, or shrub cover", 0.01, 5),
+    30: ("cropland-3", "Mosaic cropland (over half) and natural vegetation", 0.09, 7),
+    40: ("natural-veg", "Mosaic natural vegetation (over half) and cropland", 0.04, 6),
+    60: ("tree-2", "Tree cover, broadleaved, deciduous, closed to open", 0.13, 12),
+    61: ("tree-2a", "Tree cover, broadleaved, deciduous, closed", 0.03, 7),
+    70: ("tree-3", "Tree cover, needleleaved, evergreen, closed to open", 0.18, 14),
+    80: ("tree-4", "Tree cover, needleleaved, deciduous, closed to open", 0.01, 6),
+    90: ("tree-5", "Tree cover, mixed leaf type", 0.05, 8),
+    100: ("tree-shrub", "Mosaic tree and shrub (over half) and herbaceous cover", 0.02, 5),
+    120: ("shrubland", "Shrubland", 0.02, 6),
+    130: ("grassland", "Grassland", 0.12, 12),
+    150: ("sparse-veg", "Sparse vegetation", 0.005, 4),
+    190: ("urban", "Urban areas", 0.045, 5),
+    200: ("bare", "Bare areas", 0.005, 4),
+    210: ("water", "Water bodies", 0.015, 6),
+}
+"""LCCS code -> name, meaning, share of the region, and size of its patches in cells of 300 m."""
+
 
 @dataclass(frozen=True)
 class OpticalScene:
@@ -45,41 +70,11 @@ class OpticalScene:
     grid: Grid
     tile: str
 
-    @property
-    def platform(self) -> str:
-        """Satellite as products spell it."""
-        return f"S2{self.observed.platform}"
-
-    @property
-    def stamp(self) -> str:
-        """Sensing time as products spell it."""
-        return f"{self.observed.time:%Y%m%dT%H%M%S}"
-
-    def _name(self, baseline: str = "") -> str:
-        orbit = f"R{self.observed.relative_orbit:03d}_T{self.tile}"
-        made = f"{self.processing.generated:%Y%m%dT%H%M%S}"
-        return f"{self.platform}_MSIL2A_{self.stamp}_{baseline}{orbit}_{made}"
-
-    @property
-    def identifier(self) -> str:
-        """Identifier of the item: the product's name without its baseline."""
-        return self._name()
-
-    @property
-    def product(self) -> str:
-        """Name of the product."""
-        return self._name(f"N{self.processing.baseline.replace('.', '')}_") + ".SAFE"
-
-    @property
-    def names(self) -> GranuleNames:
-        """Identifiers of the granule's metadata."""
-        made = f"MSFT_{self.processing.generated:%Y%m%dT%H%M%S}"
-        orbit, baseline = self.observed.absolute_orbit, self.processing.baseline
-        return GranuleNames(
-            f"{self.platform}_OPER_MSI_L2A_TL_{made}_A{orbit:06d}_T{self.tile}_N{baseline}",
-            f"{self.platform}_OPER_MSI_L2A_DS_{made}_S{self.stamp}_N{baseline}",
-            f"{self.observed.time:%Y-%m-%dT%H:%M:%S.%f}Z",
-        )
+    def name(self, baseline: str = "") -> str:
+        """Name of the product; without its ``baseline``, identifier of the item."""
+        sensed = f"S2{self.observed.platform}_MSIL2A_{self.observed.time:{STAMP}}"
+        made = f"T{self.tile}_{self.processing.generated:{STAMP}}"
+        return f"{sensed}_{baseline}R{self.observed.relative_orbit:03d}_{made}"
 
 
 @dataclass(frozen=True)
@@ -98,7 +93,7 @@ class RadarScene:
     @property
     def identifier(self) -> str:
         """Identifier of the item: the product's name and ``_rtc``."""
-        span = f"{self.begins:%Y%m%dT%H%M%S}_{self.begins + SLICE_LENGTH:%Y%m%dT%H%M%S}"
+        span = f"{self.begins:{STAMP}}_{self.begins + SLICE_LENGTH:{STAMP}}"
         orbit = self.observed.absolute_orbit
         return f"S1A_IW_GRDH_1SDV_{span}_{orbit:06d}_{_datatake(orbit):06X}_rtc"
 
@@ -137,7 +132,7 @@ def _item(
         "id": identifier,
         "bbox": list(bbox),
         "type": "Feature",
-        "links": [{"rel": "license", "href": LICENSE}],
+        "links": [{"rel": "license", "href": SENTINEL_LICENSE}],
         "assets": {},
         "geometry": {"type": "Polygon", "coordinates": [[list(point) for point in ring]]},
         "collection": collection,
@@ -155,31 +150,34 @@ def optical_item(
     ``scl_counts`` are the pixels of each class of the scene classification, from 0 to 11;
     ``folder`` of its assets is relative to the archive.
     """
-    one, processing = scene.observed, scene.processing
+    one, baseline = scene.observed, scene.processing.baseline
+    sensed, made = f"{one.time:{STAMP}}", f"MSFT_{scene.processing.generated:{STAMP}}"
+    product = scene.name(f"N{baseline.replace('.', '')}_")
+    orbit = f"{one.absolute_orbit:06d}"
+    operation = f"S2{one.platform}_OPER_MSI_L2A"
     extensions = ("eo/v1.0.0", "sat/v1.0.0", "projection/v1.1.0")
-    item = _item(scene.identifier, "sentinel-2-l2a", scene.grid, extensions)
+    item = _item(scene.name(), "sentinel-2-l2a", scene.grid, extensions)
     total = max(1, sum(scl_counts))
     distance = 1 - 0.01673 * math.cos(0.9856 * math.pi / 180 * (one.time.timetuple().tm_yday - 4))
     item["properties"] = {
-        "datetime": scene.names.sensing_time,
+        "datetime": f"{one.time:{TIME}}",
         "platform": f"Sentinel-2{one.platform}",
         "proj:epsg": scene.grid.epsg,
         "instruments": ["msi"],
         "s2:mgrs_tile": scene.tile,
         "constellation": "Sentinel 2",
-        "s2:granule_id": scene.names.tile_id,
-        "s2:datatake_id": f"G{scene.platform}_{scene.stamp}_{one.absolute_orbit:06d}"
-        f"_N{processing.baseline}",
-        "s2:product_uri": scene.product,
-        "s2:datastrip_id": scene.names.datastrip_id,
+        "s2:granule_id": f"{operation}_TL_{made}_A{orbit}_T{scene.tile}_N{baseline}",
+        "s2:datatake_id": f"GS2{one.platform}_{sensed}_{orbit}_N{baseline}",
+        "s2:product_uri": f"{product}.SAFE",
+        "s2:datastrip_id": f"{operation}_DS_{made}_S{sensed}_N{baseline}",
         "s2:product_type": "S2MSI2A",
         "sat:orbit_state": "descending",
         "s2:datatake_type": "INS-NOBS",
-        "s2:generation_time": f"{processing.generated:%Y-%m-%dT%H:%M:%S.%f}Z",
+        "s2:generation_time": f"{scene.processing.generated:{TIME}}",
         "sat:relative_orbit": one.relative_orbit,
         "s2:mean_solar_zenith": angles.sun_zenith,
         "s2:mean_solar_azimuth": angles.sun_azimuth,
-        "s2:processing_baseline": processing.baseline,
+        "s2:processing_baseline": baseline,
         "s2:degraded_msi_data_percentage": 0.0,
         "s2:reflectance_conversion_factor": 1 / distance**2,
     } | {
@@ -228,7 +226,7 @@ def radar_item(scene: RadarScene, *, folder: str) -> dict[str, Any]:
     projection = _projection(grid, grid.resolution)
     projection["proj:transform"] += [0.0, 0.0, 1.0]
     item["properties"] = projection | {
-        "datetime": f"{middle:%Y-%m-%dT%H:%M:%S.%f}Z",
+        "datetime": f"{middle:{TIME}}",
         "platform": "SENTINEL-1A",
         "s1:shape": [grid.width, grid.height],
         "proj:epsg": grid.epsg,
@@ -295,9 +293,9 @@ def landsat_item(
     projection = _projection(grid, grid.resolution)
     item["properties"] = {
         "gsd": PIXEL_M,
-        "created": f"{one.time + timedelta(days=12):%Y-%m-%dT%H:%M:%S.%f}Z",
+        "created": f"{one.time + timedelta(days=12):{TIME}}",
         "sci:doi": doi,
-        "datetime": f"{one.time:%Y-%m-%dT%H:%M:%S.%f}Z",
+        "datetime": f"{one.time:{TIME}}",
         "platform": "landsat-8",
         "proj:epsg": grid.epsg,
         "proj:shape": projection["proj:shape"],
@@ -358,3 +356,79 @@ def landsat_assets() -> dict[str, dict[str, Any]]:
             "raster:bands": [{"unit": "bit index"} | kept],
         }
     return assets
+
+
+def collection(name: str) -> dict[str, Any]:
+    """A collection: ``sentinel-2-l2a``, ``sentinel-1-rtc``, ``landsat-c2-l2``, ``esa-cci-lc``."""
+    title, description, license_name, license_href, assets = {
+        "sentinel-2-l2a": (
+            "Sentinel-2 Level-2A",
+            "Simulated surface reflectance in the layout of Sentinel-2 Level-2A.",
+            *("proprietary", SENTINEL_LICENSE, _optical_assets()),
+        ),
+        "sentinel-1-rtc": (
+            "Sentinel 1 Radiometrically Terrain Corrected (RTC)",
+            "Simulated backscatter in the layout of Sentinel-1 RTC.",
+            *("CC-BY-4.0", SENTINEL_LICENSE, _radar_assets()),
+        ),
+        "landsat-c2-l2": (
+            "Landsat Collection 2 Level-2",
+            "Simulated surface reflectance in the layout of Landsat Collection 2 Level-2.",
+            *("proprietary", LANDSAT_LICENSE, landsat_assets()),
+        ),
+        "esa-cci-lc": (
+            "ESA Climate Change Initiative Land Cover Maps",
+            "A simulated land-cover map with the classes of ESA CCI.",
+            *("proprietary", CCI_LICENSE, {"lccs_class": _land_cover_asset()}),
+        ),
+    }[name]
+    return {
+        "type": "Collection",
+        "id": name,
+        "stac_version": "1.0.0",
+        "title": title,
+        "description": description,
+        "license": license_name,
+        "links": [{"rel": "license", "href": license_href}],
+        "stac_extensions": [f"{EXTENSIONS}/item-assets/v1.0.0/schema.json"],
+        "extent": {
+            "spatial": {"bbox": [[-180, -90, 180, 90]]},
+            "temporal": {"interval": [["2015-06-27T00:00:00Z", None]]},
+        },
+        "keywords": ["simulated"],
+        "providers": [{"name": "pipeline_lib", "roles": ["producer"]}],
+        "item_assets": assets,
+    }
+
+
+def _optical_assets() -> dict[str, Any]:
+    assets: dict[str, Any] = {
+        name: _DATA
+        | {"gsd": float(band.resolution_m), "title": f"{name} - {band.title}"}
+        | {"raster:bands": [{"nodata": 0, "data_type": "uint16"}]}
+        for name, band in BANDS.items()
+    }
+    assets["SCL"] = _DATA | {"gsd": 20.0, "title": "Scene classfication map (SCL)"}
+    assets["granule-metadata"] = {
+        "type": "application/xml",
+        "roles": ["metadata"],
+        "title": "Granule metadata",
+    }
+    return assets
+
+
+def _radar_assets() -> dict[str, Any]:
+    bands = [{"nodata": -32768, "data_type": "float32", "spatial_resolution": 10.0}]
+    return {name: _DATA | {"title": name.upper(), "raster:bands": bands} for name in ("vv", "vh")}
+
+
+def _land_cover_asset() -> dict[str, Any]:
+    names = {0: ("no-data", "No data")} | {code: kind[:2] for code, kind in LAND_COVER.items()}
+    classes = [{"value": c, "name": name, "description": text} for c, (name, text) in names.items()]
+    return _DATA | {
+        "title": "Land Cover Class Defined in the Land Cover Classification System",
+        "raster:bands": [
+            {"nodata": 0, "sampling": "area", "data_type": "uint8", "spatial_resolution": 300}
+        ],
+        "classification:classes": classes,
+    }

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from datetime import timedelta
 from pathlib import Path
 
@@ -28,18 +27,10 @@ OTHER_OPTIMUM = 20.0
 """Temperature at which photosynthesis is fastest, degrees C."""
 
 
-@dataclass(frozen=True)
-class Fluxes:
-    """Daily carbon fluxes without measurement noise, g C m-2 d-1, ``(day,)`` each."""
-
-    photosynthesis: Float64
-    respiration: Float64
-
-
 def carbon_fluxes(
     *, vegetation: str, leaf_area: Float64, chlorophyll: Float64, weather: Weather
-) -> Fluxes:
-    """Daily fluxes of a canopy from a light-use-efficiency model.
+) -> tuple[Float64, Float64]:
+    """Daily GPP and respiration of a canopy, g C m-2 d-1, from a light-use-efficiency model.
 
     GPP = efficiency * fAPAR * PAR * f(light) * f(temperature) * f(vapour deficit) * f(soil
     moisture) (Monteith 1972; the ramps of MOD17, Running et al. 2004; the saturation 1 / (1 + gamma
@@ -62,20 +53,21 @@ def carbon_fluxes(
     gross = efficiency * harvested * warmth * dry_air * dry_soil
     gross = np.maximum(gross, 0)
     respiration = (0.9 + 0.28 * gross) * 1.7 ** ((weather.temperature - 10) / 10) + 0.15 * gross
-    return Fluxes(gross, respiration)
+    return gross, respiration
 
 
 def write_tower_file(
     *,
     tower: Tower,
     period: Period,
-    fluxes: Fluxes,
+    fluxes: tuple[Float64, Float64],
     weather: Weather,
     rng: np.random.Generator,
     folder: Path,
 ) -> Path:
     """Write ``FLX_<tower>_FLUXNET2015_FULLSET_DD_<first year>-<last year>_1-4.csv``; its path.
 
+    ``fluxes`` are those of :func:`carbon_fluxes`, without the noise of measurement.
     The quality of a day is its share of measured half-hours (calm nights and broken instruments
     have none); gap-filled ones are noisier and closer to the mean of their neighbours; on some days
     all fluxes are missing.
@@ -83,7 +75,7 @@ def write_tower_file(
     days = (period.end - period.start).days + 1
     first = weather.day(period.start)
     span = slice(first, first + days)
-    gross, respiration = fluxes.photosynthesis[span], fluxes.respiration[span]
+    gross, respiration = (series[span] for series in fluxes)
     quality = np.clip(rng.beta(7, 1.1, days), 0, 1)
     broken = _spells(rng, days, per_year=5, mean_length=6)
     quality[broken] = rng.uniform(0, 0.35, broken.sum())

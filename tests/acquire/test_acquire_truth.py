@@ -17,7 +17,7 @@ from simulated_archive import write_canopy_table
 from simulated_archive.bands import BANDS as ARCHIVE_BANDS
 from simulated_archive.canopy import CanopyTable
 from simulated_archive.geometry import SceneAngles, granule_of, scene_angles
-from simulated_archive.granule import GranuleNames, granule_xml
+from simulated_archive.granule import granule_xml
 from simulated_archive.optical import surface_reflectance
 from simulated_archive.site import Site, make_site
 
@@ -50,12 +50,9 @@ def angles_from(site: Site, across: float) -> SceneAngles:
 
 def factor_of(site: Site, scene: SceneAngles) -> tuple[np.ndarray, dict[str, float]]:
     """The c-factor on the cube, by way of the metadata that the archive would hold."""
-    text = granule_xml(
-        names=GranuleNames("tile", "strip", NOON.isoformat()),
-        granule=granule_of(site.window),
-        angles=scene,
-        cloudy_percent=0,
-    )
+    properties = {"s2:granule_id": "tile", "s2:datastrip_id": "strip", "eo:cloud_cover": 0}
+    properties["datetime"] = NOON.isoformat()
+    text = granule_xml(granule_of(site.window), scene, properties)
     angles = parse_angles(text.encode(), BANDS)
     factor = on_grid(fill_nearest(c_factor_on_nodes(angles)), angles, site.cube)
     return factor, mean_angles(angles, site.cube)

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from simulated_archive.bands import BANDS
-from simulated_archive.canopy import MEAN_LEAF_ANGLE, CanopyState, CanopyTable
+from simulated_archive.canopy import MEAN_LEAF_ANGLE, CanopyTable, Ground
 
 
 @pytest.fixture(scope="module")
@@ -14,7 +14,7 @@ def table(canopy_table: Path) -> CanopyTable:
 
 def canopy(*, area=3.0, chlorophyll=38.0, water=0.014, bright=0.8, moisture=0.2):
     values = (area, chlorophyll, water, bright, moisture)
-    return CanopyState(*(np.array([value], dtype=np.float32) for value in values))
+    return Ground(*(np.array([[value]], dtype=np.float32) for value in values))
 
 
 def reflectance(table, state, *, sun=40.0, view=9.0, azimuth=0.0):
@@ -24,7 +24,9 @@ def reflectance(table, state, *, sun=40.0, view=9.0, azimuth=0.0):
         view_zenith=np.full(len(BANDS), view),
         relative_azimuth=np.full(len(BANDS), azimuth),
     )
-    return dict(zip(BANDS, seen[:, 0], strict=True)), dict(zip(BANDS, nadir[:, 0], strict=True))
+    return dict(zip(BANDS, seen[:, 0, 0], strict=True)), dict(
+        zip(BANDS, nadir[:, 0, 0], strict=True)
+    )
 
 
 def test_the_table_agrees_with_a_run_of_prosail(table):

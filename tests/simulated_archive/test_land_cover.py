@@ -6,7 +6,7 @@ import rasterio
 
 from pipeline_lib.config import Demo, Sites
 from simulated_archive.land_cover import draw_land_cover, write_land_cover
-from simulated_archive.stac_collections import LAND_COVER
+from simulated_archive.stac import LAND_COVER
 
 
 def test_every_class_has_its_share():

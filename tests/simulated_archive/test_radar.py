@@ -1,18 +1,18 @@
 import numpy as np
 import pytest
 
+from simulated_archive.canopy import Ground
 from simulated_archive.landscape import Cover, draw_landscape
-from simulated_archive.optical import Ground
 from simulated_archive.radar import LOOKS, backscatter, speckle
 
 SIZE = 96
 
 
-def ground(*, area=1.0, moisture=0.15):
+def ground(landscape, *, area=1.0, moisture=0.15):
     def flat(value):
         return np.full((SIZE, SIZE), value, dtype=np.float32)
 
-    return Ground(flat(area), flat(40.0), flat(0.014), flat(moisture))
+    return Ground(flat(area), flat(40.0), flat(0.014), landscape.soil, flat(moisture))
 
 
 def decibel(power):
@@ -33,7 +33,7 @@ def mean_db(power, chosen):
 
 
 def test_rain_brightens_fields_and_hardly_forests(landscape):
-    dry, wet = (look(landscape, ground(area=0.3, moisture=m)) for m in (0.12, 0.34))
+    dry, wet = (look(landscape, ground(landscape, area=0.3, moisture=m)) for m in (0.12, 0.34))
     cover = landscape.cover_map
     fields = (cover == Cover.CROPLAND) & (landscape.sealed == 0)
     forest = cover == Cover.BROAD_LEAVED
@@ -44,7 +44,7 @@ def test_rain_brightens_fields_and_hardly_forests(landscape):
 
 
 def test_levels_are_those_of_land(landscape):
-    both = look(landscape, ground())
+    both = look(landscape, ground(landscape))
     cover = landscape.cover_map
     for kind, low, high in ((Cover.BROAD_LEAVED, -9, -6), (Cover.CROPLAND, -15, -8)):
         chosen = (cover == kind) & (landscape.sealed == 0)

@@ -60,13 +60,13 @@ def test_columns_are_known_to_the_real_layout(written, shared_data: Path):
 
 
 def test_photosynthesis_follows_leaves_and_light(written, weather):
-    area, fluxes, path = written
+    area, (gpp, _), path = written
     absorbed = (1 - np.exp(-0.5 * area)) * weather.radiation
-    assert np.corrcoef(absorbed, fluxes.photosynthesis)[0, 1] > 0.85
+    assert np.corrcoef(absorbed, gpp)[0, 1] > 0.85
     table = pd.read_csv(path).replace(-9999, np.nan)
     good = table["NEE_VUT_REF_QC"] >= 0.7
     kept = table["GPP_NT_VUT_REF"][good]
-    assert np.corrcoef(kept, fluxes.photosynthesis[good])[0, 1] > 0.95
+    assert np.corrcoef(kept, gpp[good])[0, 1] > 0.95
     assert 5 < kept.max() < 30
     residual = table["RECO_NT_VUT_REF"] - table["GPP_NT_VUT_REF"] - table["NEE_VUT_REF"]
     assert residual.abs().max() < 1e-3
