@@ -21,14 +21,8 @@ def code_digest(script: Path, *loaded: str) -> str:
     reruns after one. Nothing is imported to find the modules, imports inside functions count, and
     a name that a package only passes on leads to the module that defines it. Comments, docstrings
     and the descriptions of config keys do not count; templates and style sheets that a module
-    names do.
-
-    Parameters
-    ----------
-    script
-        File to start from.
-    loaded
-        Functions or modules that are only named in data, such as ``pipeline_lib.cubes.read_cube``.
+    names do. ``loaded`` are functions or modules that are only named in data, such as
+    ``pipeline_lib.cubes.read_cube``.
     """
     found = {"": script}
     todo = [*_imports(script), *(_defining(*name.rpartition(".")[::2]) for name in loaded)]

@@ -15,6 +15,7 @@ from pipeline_lib.config.generate import generated_files
 from pipeline_lib.errors import UserError
 
 DEMO = {"tile_px": 222, "radar_tile_px": 90}
+AREA = {"bounds": [11, 48, 12, 49], "start": "2021-03-01", "end": "2021-10-31"}
 TOWER = {"name": "XX-Abc", "lon": 10, "lat": 50, "vegetation": "DBF"}
 
 
@@ -100,6 +101,7 @@ def test_mistakes_of_every_kind_are_reported_at_once(tmp_path: Path) -> None:
         ({"gpp": {"towers": [TOWER | {"footprint": "gone"}]}}, ".*file not found: gone"),
         ({"gpp": {"towers": [TOWER, TOWER]}}, "gpp.towers: duplicate XX-Abc"),
         ({"areas": {"a": {}}}, "areas.a: missing .*"),
+        ({"areas": {"a": AREA}}, "areas: are embedded with trained models; set .*`models`"),
     ],
     ids=str,
 )

@@ -1,9 +1,6 @@
 from __future__ import annotations
 
 import itertools
-import os
-import subprocess
-import sys
 from datetime import date
 
 import numpy as np
@@ -83,38 +80,6 @@ def test_distances_codes_and_counts_are_kept(seed: int, count: int, distance: fl
 def test_the_same_seed_gives_the_same_table_and_another_seed_another() -> None:
     assert draw_sites(land_cover(), block(), 7) == draw_sites(land_cover(), block(), 7)
     assert draw_sites(land_cover(), block(), 7) != draw_sites(land_cover(), block(), 8)
-
-
-DRAW = """
-import hashlib, json, os, sys
-os.sched_setaffinity(0, set(map(int, sys.argv[1].split(","))))
-import numpy as np
-from pipeline_lib.config import Sites
-from pipeline_lib.sites import LandCoverMap, draw_sites
-classes = np.array([60, 70, 130, 190, 10, 210], np.uint8)
-codes = np.random.default_rng(0).choice(classes, (2400, 3600))
-lon, lat = (np.arange(3600) + 0.5) / 120, 62 - (np.arange(2400) + 0.5) / 120
-rows = draw_sites(LandCoverMap(codes, lon, lat), Sites(), 42)
-print(hashlib.sha256(json.dumps(rows).encode()).hexdigest())
-"""
-
-
-@pytest.mark.slow
-@pytest.mark.skipif(not hasattr(os, "sched_setaffinity"), reason="processes cannot be pinned here")
-def test_the_number_of_cores_and_threads_changes_nothing() -> None:
-    cores = sorted(os.sched_getaffinity(0))
-    digests = set()
-    for used, threads in ((cores[:1], 1), (cores, 1), (cores, 4)):
-        variables = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS")
-        shown = subprocess.run(
-            [sys.executable, "-c", DRAW, ",".join(map(str, used))],
-            env=os.environ | dict.fromkeys(variables, str(threads)),
-            capture_output=True,
-            text=True,
-            check=True,
-        )
-        digests.add(shown.stdout)
-    assert len(digests) == 1
 
 
 @settings(max_examples=5, deadline=None)
