@@ -58,3 +58,17 @@ def test_packages_without_networks_import_no_torch(package: str) -> None:
     code = f"import sys, pipeline_lib.{package}; print('torch' in sys.modules)"
     shown = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert shown.stdout.strip() == "False"
+
+
+@pytest.mark.parametrize(
+    ("modules", "heavy"),
+    [
+        (("report.page", "report.pca", "report.maps", "gpp.figures", "evaluate.maps"), "torch"),
+        (("evaluate.probes", "evaluate.reconstruction"), "lightning"),
+    ],
+)
+def test_jobs_load_only_what_they_use(modules: tuple[str, ...], heavy: str) -> None:
+    names = ", ".join(f"pipeline_lib.{module}" for module in modules)
+    code = f"import sys, {names}; print({heavy!r} in sys.modules)"
+    shown = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert shown.stdout.strip() == "False"

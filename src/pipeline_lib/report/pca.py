@@ -26,6 +26,10 @@ from pipeline_lib.seeds import generator
 
 Picture = NDArray[np.float32]
 
+DATES, ROWS = 4, 8
+"""Dates in a row, spread over the record of a cube, and rows of the figure of all cubes."""
+SAMPLES_PER_CUBE = 20_000
+
 _COLOURS = 3
 _STRETCH = (0.02, 0.98)
 """Quantiles of a component that become the darkest and the brightest colour."""
@@ -133,9 +137,6 @@ def plot_pca_maps(
     rgb: Sequence[str],
     seed: int,
     output: Path,
-    dates: int = 4,
-    rows: int = 8,
-    samples_per_cube: int = 20_000,
 ) -> None:
     """Draw true colour beside the embeddings' principal components, cube by cube.
 
@@ -165,21 +166,21 @@ def plot_pca_maps(
     for name, manifest in embeddings.items():
         product = read_embedding(manifest.parent)
         rng = generator(seed, name)
-        samples.append(draw_samples(product["embedding"].values, samples_per_cube, rng))
+        samples.append(draw_samples(product["embedding"].values, SAMPLES_PER_CUBE, rng))
         products[name] = product.drop_vars(list(product.data_vars))
         kinds[name] = (str(product.attrs["land_cover"]), split.get(name, UNUSED))
     same_model(products)
     basis = pca_basis(np.concatenate(samples))
-    names = choose_cubes(kinds, rows)
-    lines = rows // len(names)
+    names = choose_cubes(kinds, ROWS)
+    lines = ROWS // len(names)
     shown: list[tuple[str, xr.Dataset, list[Picture]]] = []
     for name in names:
         product = read_embedding(embeddings[name].parent)
         share = np.isfinite(product["reconstruction_error"].values).mean(axis=(1, 2))
-        product = product.isel(time=clearest_dates(product["time"].values, share, dates * lines))
+        product = product.isel(time=clearest_dates(product["time"].values, share, DATES * lines))
         pictures = true_colours(cubes[name], product["time"].values, rgb)
-        for start in range(0, max(1, len(pictures)), dates):
-            part = slice(start, start + dates)
+        for start in range(0, max(1, len(pictures)), DATES):
+            part = slice(start, start + DATES)
             label = "" if start else "\n".join((name, *kinds[name]))
             shown.append((label, product.isel(time=part), pictures[part]))
     side = 1.25
@@ -188,8 +189,8 @@ def plot_pca_maps(
         f"Left of each pair: {' '.join(rgb)}; right: {basis.caption}.\n"
         "One basis and one stretch for all cubes and dates. Stretch of true colour by cube."
     )
-    with drawing(output, width=2 * side * dates + 1.1, height=sum(heights) + 0.7) as figure:
-        panels = figure.subplots(len(shown), 2 * dates, squeeze=False, height_ratios=heights)
+    with drawing(output, width=2 * side * DATES + 1.1, height=sum(heights) + 0.7) as figure:
+        panels = figure.subplots(len(shown), 2 * DATES, squeeze=False, height_ratios=heights)
         for axes in panels.flat:
             bare(axes)
         for (label, product, pictures), line in zip(shown, panels, strict=True):
@@ -212,7 +213,6 @@ def plot_pca_dates(
     cubes: Mapping[str, Path],
     rgb: Sequence[str],
     output: Path,
-    dates: int = 4,
 ) -> None:
     """Draw one cube through its record: true colour, and below it the embeddings as colours.
 
@@ -221,7 +221,7 @@ def plot_pca_dates(
     `plot_pca_maps`. Raises UserError if there are no embeddings.
     """
     _check_any(embeddings, output)
-    chosen = {name: _fullest_dates(path.parent, dates) for name, path in sorted(embeddings.items())}
+    chosen = {name: _fullest_dates(path.parent, DATES) for name, path in sorted(embeddings.items())}
     name = max(chosen, key=lambda cube: chosen[cube][1])
     product = read_embedding(embeddings[name].parent, load=False).isel(time=chosen[name][0]).load()
     pictures = true_colours(cubes[name], product["time"].values, rgb)
