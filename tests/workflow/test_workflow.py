@@ -8,6 +8,7 @@ import re
 import shutil
 import subprocess
 import sys
+import zipfile
 from collections import Counter
 from pathlib import Path
 
@@ -146,6 +147,20 @@ def test_nothing_is_learnt_from_the_truth(finished: Path, dry_run, site: str) ->
     assert bool(rerun) == (site == "site-000")
     made = {rule for rule in rerun if not rule.startswith(("probe_", "figure", "assess_maps"))}
     assert made <= {"report", "all"}
+
+
+@pytest.mark.slow
+def test_the_report_of_snakemake_holds_figures_with_captions(
+    project_root: Path, finished: Path, tmp_path: Path
+) -> None:
+    archive = tmp_path / "report.zip"
+    shown = snakemake(project_root, finished, "--configfile", str(TINY), "--report", str(archive))
+    assert shown.returncode == 0, shown.stderr[-4000:]
+    with zipfile.ZipFile(archive) as content:
+        names = {Path(name).name for name in content.namelist()}
+        text = content.read("report/report.html").decode()
+    assert {"report.html", "pca.png", "maps.png", "probes-fusion.png", "gpp.png"} <= names
+    assert "Noise in time, steps in space" in text and '"Embeddings"' in text
 
 
 def test_a_report_needs_no_network(finished: Path) -> None:
