@@ -95,8 +95,8 @@ def test_embedding_does_not_depend_on_its_batch_mates(block):
         alone = torch.cat([model(values[i, None], valid[i, None], days[i, None]) for i in range(6)])
         order = torch.tensor([4, 0, 5, 2, 1, 3])
         shuffled = model(values[order], valid[order], days[order])
-    torch.testing.assert_close(together, alone, rtol=0, atol=1e-5)
-    torch.testing.assert_close(together[order], shuffled, rtol=0, atol=1e-5)
+    torch.testing.assert_close(together, alone, rtol=0, atol=1e-6)
+    torch.testing.assert_close(together[order], shuffled, rtol=0, atol=1e-6)
 
 
 @KINDS
@@ -187,7 +187,7 @@ def test_frames_in_another_order_differ_unless_their_dates_go_along(block, order
         reference = model(values, valid, days)
         along = model(values[:, order], valid[:, order], days[:, order])
         other = model(values[:, order], valid[:, order], days)
-    torch.testing.assert_close(reference, along, rtol=0, atol=1e-5)
+    torch.testing.assert_close(reference, along, rtol=0, atol=1e-6)
     assert (other - reference).abs().max() > 1e-5
 
 
@@ -212,8 +212,8 @@ def test_common_dates_may_be_given_once_and_absent_frames_left_out():
         whole = model.latent(features, days, present, 5)
         each = model.latent(features, days.expand(5, 11), present, 5)
         fewer = model.latent(features[:, kept], days[:, kept], present[:, kept], 2)
-    torch.testing.assert_close(each, whole, rtol=0, atol=1e-5)
-    torch.testing.assert_close(fewer, whole, rtol=0, atol=1e-5)
+    torch.testing.assert_close(each, whole, rtol=0, atol=1e-6)
+    torch.testing.assert_close(fewer, whole, rtol=0, atol=1e-6)
 
 
 def test_centre_attention_is_multi_head_attention():
@@ -276,7 +276,7 @@ def test_decoded_frames_follow_their_dates():
         whole = model.decoder(latent, days)
         fewer = model.decoder(latent, days[:, [3, 5, 7]])
     assert (whole[:, 7] - whole[:, 8]).abs().max() > 1e-5
-    torch.testing.assert_close(whole[:, [3, 5, 7]], fewer, rtol=0, atol=1e-5)
+    torch.testing.assert_close(whole[:, [3, 5, 7]], fewer, rtol=0, atol=1e-6)
 
 
 @pytest.mark.parametrize("patch_px", [7, 15])
@@ -290,7 +290,7 @@ def test_the_centre_alone_is_the_centre_of_the_whole(patch_px: int) -> None:
     middle = patch_px // 2
     with torch.inference_mode():
         whole = decoder(latent, days)[:, 1, :, middle, middle]
-        torch.testing.assert_close(decoder.centre(latent), whole, atol=1e-5, rtol=0)
+        torch.testing.assert_close(decoder.centre(latent), whole, atol=1e-6, rtol=0)
 
 
 @torch.inference_mode()
@@ -306,5 +306,5 @@ def test_the_dense_encoder_sees_statistics_of_its_whole_patch():
         pixels = values[n, :, y : y + 7, x : x + 7].numpy()[:, shown]
         mean = pixels.mean(axis=1) if shown.any() else np.zeros(3)
         variance = pixels.var(axis=1) if shown.any() else np.zeros(3)
-        np.testing.assert_allclose(found[n, :3, y, x], mean, atol=1e-5)
+        np.testing.assert_allclose(found[n, :3, y, x], mean, atol=1e-6)
         np.testing.assert_allclose(found[n, 3:, y, x], np.sqrt(variance + 1e-4), atol=1e-5)
