@@ -6,11 +6,10 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import xarray as xr
 
 from pipeline_lib.config import Sensor
 from pipeline_lib.cubes import Grid, make_cube, read_cube, write_cube
-from pipeline_lib.embed.store import Layout, TileStore
+from pipeline_lib.embed.store import Layout, TileStore, layers_of, template_of
 from pipeline_lib.files import write_csv
 
 
@@ -54,14 +53,11 @@ def write_made_embeddings(
 ) -> Path:
     """Write embeddings ``(time, feature, y, x)`` of a cube's dates; their manifest."""
     source = read_cube(cube)
-    coords: dict[str, Any] = {
-        key: source[key].variable for key in ("time", "y", "x", "spatial_ref")
-    }
-    coords["feature"] = np.arange(values.shape[1])
+    coords = {key: source[key].variable for key in ("time", "y", "x", "spatial_ref")}
     attributes = {key: source.attrs[key] for key in ("cube", "land_cover")}
-    template = xr.Dataset(coords=coords, attrs=attributes | {"model_digest": model})
+    template = template_of(coords, values.shape[1], attributes | {"model_digest": model})
     name = source.attrs["cube"]
-    layout = Layout(template, (), "optical", "1", "float32", 64)
+    layout = Layout(template, layers_of("optical", [], units="1", dtype="float32"), 64)
     store = TileStore(folder / "state" / name, {"model_digest": model}, layout)
     (tile,) = store.pending()
     embedding, quality = values.astype(np.float32), values[:, 0].astype(np.float32)

@@ -7,12 +7,11 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import xarray as xr
 from numpy.typing import NDArray
 
 from pipeline_lib.cubes import CLEAR, Grid, make_cube
 from pipeline_lib.embed.arrays import Frames, Layers, days_of
-from pipeline_lib.embed.store import Layout, TileStore
+from pipeline_lib.embed.store import Layout, TileStore, layers_of, template_of
 
 
 @dataclass(frozen=True)
@@ -51,15 +50,9 @@ def layout_of(
         frames={},
         attributes={},
     )
-    template = xr.Dataset(
-        coords={
-            "time": ("time", times),
-            "feature": ("feature", np.arange(features)),
-            **{name: cube[name].variable for name in ("y", "x", "spatial_ref")},
-        },
-        attrs={"cube": "field", "model_digest": model},
-    )
-    return Layout(template, ("radar",), "optical", "1", dtype, tile_px)
+    coords = {name: cube[name].variable for name in ("time", "y", "x", "spatial_ref")}
+    template = template_of(coords, features, {"cube": "field", "model_digest": model})
+    return Layout(template, layers_of("optical", ["radar"], units="1", dtype=dtype), tile_px)
 
 
 def contents(product: Path) -> dict[str, bytes]:
@@ -75,7 +68,8 @@ def export(
     folder: Path, layers: Layers, layout: Layout, item: dict[str, Any] | None = None
 ) -> Path:
     """Export layers tile by tile; the folder of the finished product."""
-    origin = {"model_digest": layout.template.attrs["model_digest"], "dtype": layout.dtype}
+    dtype = layout.layers["embedding"].coding.dtype
+    origin = {"model_digest": layout.template.attrs["model_digest"], "dtype": dtype}
     store = TileStore(folder.with_name(f"{folder.name}-state"), origin, layout)
     for tile in store.pending():
         store.write(tile, {name: v[..., tile.rows, tile.columns] for name, v in layers.items()})

@@ -2,6 +2,7 @@
 
 from pathlib import Path
 from types import SimpleNamespace
+from typing import Any
 
 import numpy as np
 import pytest
@@ -23,50 +24,43 @@ from pipeline_lib.dataset import Normalisation
 from pipeline_lib.embed import embed_cube
 
 CONTEXT = Context(patch_px=7, frames=5)
-SMALL = Encoder(width=8, head_width=16, heads=2, head_layers=1, decoder_width=8)
+SMALL = {"encoder": Encoder(width=8, head_width=16, heads=2, head_layers=1, decoder_width=8)}
+OPTICAL = {
+    "bands": ("B04", "B08", "B11"),
+    "rgb": None,
+    "latent_dim": 3,
+    "sequence": Sequence(frames=10),
+}
+RADAR = {"latent_dim": 2, "sequence": Sequence(frames=15)}
 SENSORS = {
-    "optical": SENTINEL_2.model_copy(
-        update={
-            "bands": ("B04", "B08", "B11"),
-            "rgb": None,
-            "latent_dim": 3,
-            "sequence": Sequence(frames=10),
-            "encoder": SMALL,
-        }
-    ),
-    "radar": SENTINEL_1.model_copy(
-        update={"latent_dim": 2, "sequence": Sequence(frames=15), "encoder": SMALL}
-    ),
+    "optical": SENTINEL_2.model_copy(update=SMALL | OPTICAL),
+    "radar": SENTINEL_1.model_copy(update=SMALL | RADAR),
 }
 BLOCK = Fusion(reference="optical", embedding_dim=4, width=16, layers=1, heads=2)
 SIZE = (21, 26)
+DATES = {"optical": 9, "radar": 12}
+SPANS = ((0, 0.1), (0.3, 0.6))
+"""Spans of the lower and of the upper bounds of the bands."""
 
 
 def write_models(folder: Path, seed: int) -> dict[str, Path]:
     """Encoders and a fusion with random weights; their folders by name."""
+
+    def scaling(sensor: Sensor) -> Normalisation:
+        bounds = [np.linspace(*span, len(sensor.bands), dtype=np.float32) for span in SPANS]
+        return Normalisation(sensor.bands, *bounds)
+
     torch.manual_seed(seed)
-    return save_all_untrained(folder, SENSORS, CONTEXT, BLOCK, _scaling)
+    return save_all_untrained(folder, SENSORS, CONTEXT, BLOCK, scaling)
 
 
-def _scaling(sensor: Sensor) -> Normalisation:
-    bands = len(sensor.bands)
-    return Normalisation(
-        sensor.bands,
-        np.linspace(0, 0.1, bands, dtype=np.float32),
-        np.linspace(0.3, 0.6, bands, dtype=np.float32),
-    )
-
-
-def write_cubes(folder: Path, *, dates: dict[str, int]) -> dict[str, Path]:
+def write_cubes(folder: Path) -> dict[str, Path]:
     """One cube per sensor, with clouds, an empty corner, and a date without a clear pixel."""
     rng = np.random.default_rng(11)
-    grid = Grid(32631, 600000, 5600040, 10, *SIZE)
     paths = {}
     for number, (name, sensor) in enumerate(SENSORS.items()):
-        count = dates[name]
-        times = np.datetime64("2022-03-01T10:30", "ns") + np.cumsum(
-            rng.integers(3, 9, count)
-        ) * np.timedelta64(1, "D")
+        count = DATES[name]
+        days = np.cumsum(rng.integers(3, 9, count)) * np.timedelta64(1, "D")
         mask = np.where(rng.random((count, *SIZE)) < 0.3, THICK_CLOUD, CLEAR).astype(np.uint8)
         mask[:, :8, :9] = THICK_CLOUD
         mask[count // 2] = THICK_CLOUD
@@ -78,17 +72,14 @@ def write_cubes(folder: Path, *, dates: dict[str, int]) -> dict[str, Path]:
         cube = make_cube(
             values=values,
             mask=mask,
-            times=times,
+            times=np.datetime64("2022-03-01T10:30", "ns") + days,
             bands=sensor.bands,
-            grid=grid,
+            grid=Grid(32631, 600000, 5600040, 10, *SIZE),
             quantity=sensor.quantity,
             unfiltered=values if sensor.rolling_mean > 1 else None,
             frames={"item": [f"scene-{number}-{date}" for date in range(count)]},
             attributes={
-                "sensor": name,
-                "cube": "field",
-                "site": "field",
-                "land_cover": "grassland",
+                **{"sensor": name, "cube": "field", "site": "field", "land_cover": "grassland"},
                 "license": "proprietary",
                 "source": f"{sensor.collection} of https://stac.example.org/v1",
             },
@@ -100,36 +91,29 @@ def write_cubes(folder: Path, *, dates: dict[str, int]) -> dict[str, Path]:
 
 @pytest.fixture(scope="session")
 def field(tmp_path_factory: pytest.TempPathFactory) -> SimpleNamespace:
-    """Cubes, models, and a function that embeds them."""
+    """Cubes, models, what embeds them, and the arguments that it passes to `embed_cube`."""
     root = tmp_path_factory.mktemp("field")
-    models = write_models(root / "models", seed=1)
-    cubes = write_cubes(root, dates={"optical": 9, "radar": 12})
+    models, cubes = write_models(root / "models", seed=1), write_cubes(root)
 
-    def embed(
-        output: Path,
-        *,
-        models: dict[str, Path] = models,
-        cubes: dict[str, Path] = cubes,
-        block: Embed | None = None,
-        state: Path | None = None,
-        workers: int = 1,
-    ) -> None:
-        embed_cube(
-            cube="field",
-            cubes=cubes,
-            encoders={name: models[name] for name in SENSORS},
-            fusion=models["fusion"],
-            embed=block or Embed(dtype="float32", tile_px=10, batch_size=100),
-            state=state or output.with_name(f"{output.name}-state"),
-            output=output,
-            config_digest="config",
-            workers=workers,
-        )
+    def arguments(
+        output: Path, *, models: dict[str, Path] = models, **changed: Any
+    ) -> dict[str, Any]:
+        return {
+            "cube": "field",
+            "cubes": cubes,
+            "encoders": {name: models[name] for name in SENSORS},
+            "fusion": models["fusion"],
+            "embed": Embed(dtype="float32", tile_px=10, batch_size=100),
+            "state": output.with_name(f"{output.name}-state"),
+            "output": output,
+            "config_digest": "config",
+            **changed,
+        }
 
     return SimpleNamespace(
         models=models,
         cubes=cubes,
-        embed=embed,
+        arguments=arguments,
+        embed=lambda output, **changed: embed_cube(**arguments(output, **changed)),
         write_models=write_models,
-        write_cubes=write_cubes,
     )

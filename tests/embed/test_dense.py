@@ -74,9 +74,7 @@ def test_every_embedding_equals_the_patchwise_path(parts: SimpleNamespace) -> No
     rng = np.random.default_rng(2)
     dates, rows, columns = np.nonzero(optical.valid)
     chosen = rng.choice(len(dates), 40, replace=False)
-    wanted = {(0, 0, 25), (len(optical.times) - 1, 20, 25)}
-    wanted = {place for place in wanted if optical.valid[place]}
-    wanted |= {(int(dates[i]), int(rows[i]), int(columns[i])) for i in chosen}
+    wanted = {(int(dates[i]), int(rows[i]), int(columns[i])) for i in (0, *chosen, -1)}
     absent = 0
     for date, row, column in wanted:
         gap = np.abs(radar.days - optical.days[date]) + 10_000 * ~radar.valid[:, row, column]
@@ -122,8 +120,7 @@ def test_exactly_the_clear_pixels_of_every_date_are_embedded(parts: SimpleNamesp
     np.testing.assert_array_equal(np.isfinite(found["embedding"]).all(axis=1), valid)
     np.testing.assert_array_equal(np.isfinite(found["embedding"]).any(axis=1), valid)
     np.testing.assert_array_equal(np.isfinite(found["reconstruction_error"]), valid)
-    assert valid[0].any()
-    assert valid[-1].any()
+    assert valid[0].any() and valid[-1].any()
 
 
 def test_what_clouds_hide_has_no_influence(parts: SimpleNamespace) -> None:
@@ -150,10 +147,8 @@ def test_a_missing_sensor_is_absent_and_not_invented(parts: SimpleNamespace) -> 
 
 def test_the_context_share_counts_pixels_and_dates_beyond_the_edges_as_missing() -> None:
     valid = np.ones((1, 9, 9), bool)
-    counts = count_valid(np.pad(valid, ((0, 0), (3, 3), (3, 3))), 7)
-    assert counts[0, 4, 4] == 49
-    assert counts[0, 0, 0] == 16
-    assert counts[0, 0, 4] == 28
+    (counts,) = count_valid(np.pad(valid, ((0, 0), (3, 3), (3, 3))), 7)
+    assert (counts[4, 4], counts[0, 0], counts[0, 4]) == (49, 16, 28)
 
 
 def test_the_context_share_of_one_window(parts: SimpleNamespace) -> None:
@@ -173,6 +168,5 @@ def test_tiles_cover_every_pixel_once(height: int, width: int, side: int) -> Non
     covered = np.zeros((height, width), int)
     for tile in tiles(height, width, side):
         covered[tile.rows, tile.columns] += 1
-        assert tile.height <= side
-        assert tile.width <= side
+        assert tile.height <= side and tile.width <= side
     assert (covered == 1).all()

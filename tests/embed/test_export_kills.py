@@ -21,6 +21,7 @@ from pipeline_lib.errors import UserError
 pytestmark = pytest.mark.slow
 
 KILLS = 10
+BLOCK = Embed(dtype="int8", tile_px=13, batch_size=1000)
 CHANGES = {"open", "os.mkdir", "os.rename", "os.remove", "os.rmdir"}
 """Audit events before which a process may be killed: all that touch files."""
 
@@ -58,20 +59,6 @@ def processes() -> ForkServerContext:
     return context
 
 
-def arguments_of(field: SimpleNamespace, folder: Path) -> dict[str, Any]:
-    """Arguments of an export below a folder."""
-    return {
-        "cube": "field",
-        "cubes": field.cubes,
-        "encoders": {name: field.models[name] for name in field.cubes},
-        "fusion": field.models["fusion"],
-        "embed": Embed(dtype="int8", tile_px=13, batch_size=1000),
-        "state": folder / "state",
-        "output": folder / "product",
-        "config_digest": "config",
-    }
-
-
 @pytest.fixture(scope="module")
 def undisturbed(
     field: SimpleNamespace,
@@ -80,7 +67,7 @@ def undisturbed(
 ) -> SimpleNamespace:
     """Files of a product, and how many events its export has."""
     folder = tmp_path_factory.mktemp("undisturbed")
-    arguments = arguments_of(field, folder)
+    arguments = field.arguments(folder / "product", embed=BLOCK)
     process = processes.Process(target=export_and_die, args=(0, folder / "count", arguments))
     process.start()
     process.join()
@@ -103,7 +90,7 @@ def test_a_killed_export_resumes_and_ends_alike(
     earliest: float,
 ) -> None:
     moment = np.random.default_rng([KILLS, number]).uniform(earliest, 1) * undisturbed.events
-    arguments = arguments_of(field, tmp_path)
+    arguments = field.arguments(tmp_path / "product", embed=BLOCK)
     given = (1 + int(moment), tmp_path / "count", arguments)
     process = processes.Process(target=export_and_die, args=given)
     process.start()

@@ -1,9 +1,6 @@
 """Embedding of a user's arrays in Python: the same numbers as by files and workflow."""
 
-import json
 import re
-import subprocess
-import sys
 from collections.abc import Callable
 from pathlib import Path
 from types import SimpleNamespace
@@ -12,11 +9,12 @@ import numpy as np
 import pytest
 import xarray as xr
 
-from pipeline_lib.config import Embed, OwnCube, trained_blocks
+from pipeline_lib.config import Embed, OwnCube
 from pipeline_lib.cubes import ingest_cube
 from pipeline_lib.embed import read_embedding
 from pipeline_lib.embed.own import embed_xarray
 from pipeline_lib.errors import UserError
+from pipeline_lib.models import load_encoder
 
 SIZE = (18, 23)
 DATES = {"optical": 9, "radar": 14}
@@ -60,8 +58,6 @@ def user_array(name: str, bands: tuple[str, ...]) -> xr.DataArray:
 @pytest.fixture(scope="module")
 def own(field: SimpleNamespace) -> SimpleNamespace:
     """The arrays of two sensors, the folder of the models, and their sensors."""
-    from pipeline_lib.models import load_encoder
-
     folder = field.models["fusion"].parent
     sensors = {name: load_encoder(folder / name).sensor for name in DATES}
     cubes = {name: user_array(name, sensor.bands) for name, sensor in sensors.items()}
@@ -91,7 +87,7 @@ def test_python_and_workflow_give_the_same(
             config_digest="config",
             output=paths[name],
         )
-    field.embed(tmp_path / "out", cubes=paths, block=Embed(dtype="float32", tile_px=8))
+    field.embed(tmp_path / "out", cubes=paths, embed=Embed(dtype="float32", tile_px=8))
     stored = read_embedding(tmp_path / "out")
     assert set(embedding.data_vars) == set(stored.data_vars)
     assert embedding.sizes == stored.sizes
@@ -168,27 +164,20 @@ def test_infinite_values_and_rounded_coordinates_change_nothing(
     np.testing.assert_array_equal(found["embedding"], embedding["embedding"])
 
 
-def unknown_date(array: xr.DataArray) -> xr.DataArray:
-    times = array["time"].values.copy()
-    times[3] = np.datetime64("NaT")
-    return array.assign_coords(time=times)
-
-
 @pytest.mark.parametrize(
     ("sensor", "change", "message"),
     [
         ("optical", lambda a: a.isel(band=[1, 0, 2]), "has the bands B08 B04 B11, but B04 B08 B11"),
-        ("optical", lambda a: a.isel(band=[0, 1]), "has the bands B04 B08, but"),
         ("optical", lambda a: a.drop_vars("band"), "has the bands 0 1 2, but"),
         ("optical", lambda a: a.drop_vars("time"), "time must be datetime64"),
         ("optical", lambda a: a.rename(y="lat"), "rename to time, band, y, x"),
-        ("radar", lambda a: a.astype(str), "not numbers; give reflectance or power"),
-        ("optical", lambda a: a.isel(time=0), "has the dimensions band, y, x"),
-        ("optical", lambda a: a.to_dataset("band"), "is a Dataset; give one DataArray"),
         ("optical", lambda a: a.isel(time=[1, 0, 2]), "time does not increase after 2022-04"),
         ("radar", lambda a: a.isel(time=[0, 1, 1]), "time does not increase after 2022-04"),
-        ("optical", lambda a: a.assign_coords(time=range(9)), "time must be datetime64"),
-        ("optical", unknown_date, "time must be datetime64 without NaT"),
+        (
+            "optical",
+            lambda a: a.assign_coords(time=a["time"].where(np.arange(9) != 3)),
+            "time must be datetime64 without NaT",
+        ),
         ("optical", lambda a: a.isel(y=slice(None, None, -1)), "y must fall"),
         ("radar", lambda a: a.assign_coords(x=a["x"] + 10), "another grid than optical"),
         ("radar", lambda a: a.isel(y=slice(1, None)), "another grid than optical"),
@@ -197,57 +186,20 @@ def unknown_date(array: xr.DataArray) -> xr.DataArray:
         ("optical", lambda a: a.where(False), "no date has a valid pixel"),
     ],
 )
-def test_what_cannot_be_embedded_is_an_error_in_one_line(
+def test_what_cannot_be_embedded_is_an_error(
     own: SimpleNamespace, sensor: str, change: Callable[[xr.DataArray], object], message: str
 ) -> None:
-    with pytest.raises(UserError, match=rf"^{sensor}: .*{message}") as raised:
+    with pytest.raises(UserError, match=rf"^{sensor}: .*{message}"):
         embed_xarray(own.cubes | {sensor: change(own.cubes[sensor])}, own.models)
-    assert "\n" not in str(raised.value)
 
 
-def test_unknown_and_missing_sensors_are_errors(own: SimpleNamespace) -> None:
+def test_unknown_and_missing_sensors_are_errors(own: SimpleNamespace, tmp_path: Path) -> None:
     with pytest.raises(UserError, match=r"thermal: no sensor of .*; those are optical, radar"):
         embed_xarray(own.cubes | {"thermal": own.cubes["radar"]}, own.models)
-    with pytest.raises(UserError, match=r"^a \? b: no sensor of") as raised:
-        embed_xarray(own.cubes | {"a \ud800\nb": own.cubes["radar"]}, own.models)
-    assert "\n" not in str(raised.value)
     with pytest.raises(UserError, match="optical: is missing"):
         embed_xarray({"radar": own.cubes["radar"]}, own.models)
-
-
-def test_a_folder_without_models_is_an_error(own: SimpleNamespace, tmp_path: Path) -> None:
     with pytest.raises(UserError, match="file not found"):
         embed_xarray(own.cubes, tmp_path)
-
-
-def test_saved_models_are_all_that_a_run_on_an_area_needs(
-    own: SimpleNamespace, project_root: Path, tmp_path: Path
-) -> None:
-    trained = trained_blocks(own.models)
-    assert trained.sensors == own.sensors
-    assert trained.fusion.reference == "optical" and trained.context.frames == 5
-
-    area = {"bounds": [11.0, 48.0, 11.01, 48.01], "start": "2021-03-01", "end": "2021-10-31"}
-    config = tmp_path / "my_area.yaml"
-    content = {"run": "mine", "models": str(own.models), "areas": {"valley": area}}
-    config.write_text(json.dumps(content))
-    shown = subprocess.run(
-        [
-            *(sys.executable, "-m", "snakemake", "embed", "--dry-run", "--cores", "1"),
-            *("--snakefile", project_root / "Snakefile", "--directory", tmp_path),
-            *("--configfile", config),
-        ],
-        capture_output=True,
-        text=True,
-        check=False,
-    )
-    output = shown.stdout + shown.stderr
-    assert shown.returncode == 0, output[-3000:]
-    for sensor in own.sensors:
-        assert output.count(f": Asking the catalog for the {sensor} scenes of valley\n") == 1
-        assert output.count(f": Building the {sensor} cube of valley\n") == 1
-    assert output.count(": Embedding valley\n") == 1
-    assert re.search(r"^total +6$", output, re.MULTILINE)
 
 
 def test_a_single_pixel_is_a_cube_too(own: SimpleNamespace, embedding: xr.Dataset) -> None:

@@ -14,7 +14,7 @@ from products import export, layout_of
 
 from pipeline_lib.embed import read_embedding, read_manifest, same_model
 from pipeline_lib.embed.arrays import Layers, Tile
-from pipeline_lib.embed.store import Coding, Layout, TileStore
+from pipeline_lib.embed.store import Coding, Layout, TileStore, template_of
 from pipeline_lib.errors import UserError
 
 SHAPE = DATES, FEATURES, HEIGHT, WIDTH = 19, 3, 37, 50
@@ -67,14 +67,16 @@ def test_what_is_read_is_what_was_written(
 ) -> None:
     folder = export(tmp_path / "product", whole, layout_of(SHAPE, model=MODEL, dtype=dtype))
     data = read_embedding(folder, load=load)
-    tolerance = {"embedding": most, "context_share": 0.00201, "reconstruction_error": 2**-9}
+    relative, absolute = (
+        {"reconstruction_error": 0.009},
+        {"embedding": most, "context_share": 0.00201},
+    )
     assert list(data) == list(whole)
     for name, values in whole.items():
         assert data[name].dtype == np.float32
-        np.testing.assert_allclose(data[name], values, rtol=0, atol=tolerance.get(name, 0))
-    stored, exact = data["reconstruction_error"].values, whole["reconstruction_error"]
-    np.testing.assert_allclose(stored, exact, rtol=0.009, atol=2**-20)
-    assert abs(np.nanmean(stored / exact) - 1) < 1e-3
+        tolerance = {"rtol": relative.get(name, 0), "atol": absolute.get(name, 2**-20)}
+        np.testing.assert_allclose(data[name], values, **tolerance)
+    assert abs(np.nanmean(data["reconstruction_error"] / whole["reconstruction_error"]) - 1) < 1e-3
 
 
 def test_int8_is_decoded_by_any_reader_of_cf(made: Path, whole: Layers) -> None:
@@ -83,12 +85,8 @@ def test_int8_is_decoded_by_any_reader_of_cf(made: Path, whole: Layers) -> None:
     np.testing.assert_array_equal(plain["days_to_radar"].values, whole["days_to_radar"])
     raw = xr.open_zarr(made / "embedding.zarr", consolidated=False, mask_and_scale=False)
     np.testing.assert_array_equal(raw["embedding"] == -128, np.isnan(whole["embedding"]))
-    assert {name: str(array.dtype) for name, array in raw.data_vars.items()} == {
-        "embedding": "int8",
-        "context_share": "uint8",
-        "reconstruction_error": "float16",
-        "days_to_radar": "int16",
-    }
+    types = ["int8", "uint8", "float16", "int16"]
+    assert [str(raw[name].dtype) for name in whole] == types
 
 
 def test_values_beyond_the_range_are_clipped_and_counted(
@@ -123,25 +121,18 @@ def test_the_manifest_names_dates_counts_and_one_file_per_tile(made: Path, whole
     counts = np.isfinite(whole["reconstruction_error"]).sum((1, 2))
     assert manifest["embeddings"] == counts.tolist()
     # Four tiles, of which one holds nothing.
-    shards = [key for key in manifest["files"] if "/c/" in key and key.split("/")[0] in whole]
-    starts = {name: "0/0/" if name == "embedding" else "0/" for name in whole}
-    assert sorted(shards) == sorted(
-        f"{name}/c/{start}{place}"
-        for name, start in starts.items()
-        for place in ("0/0", "0/1", "1/1")
-    )
+    for name in whole:
+        shards = [key for key in manifest["files"] if key.startswith(f"{name}/c/")]
+        assert [shard[-3:] for shard in sorted(shards)] == ["0/0", "0/1", "1/1"]
 
 
 @given(st.integers(1, 700), st.integers(1, 700), st.integers(1, 200))
 def test_a_shard_is_a_tile_of_whole_chunks(tile_px: int, size: int, dates: int) -> None:
-    template = xr.Dataset(
-        coords={"time": range(dates), "feature": [0], "y": range(size), "x": range(size)}
-    )
-    layout = Layout(template, (), "optical", "1", "int8", tile_px)
-    for shard, chunk in zip(layout.shards, layout.chunks, strict=True):
-        assert shard % chunk == 0
-    assert layout.shards[0] >= dates
-    side = layout.shards[3]
+    coords = {"time": range(dates), "y": range(size), "x": range(size)}
+    sizes = Layout(template_of(coords, 1, {}), {}, tile_px).sizes
+    assert all(shard % chunk == 0 for _, chunk, shard in sizes.values())
+    assert sizes["time"][2] >= dates
+    side = sizes["x"][2]
     assert side == tile_px if size > tile_px else size <= side <= max(tile_px, size + 63)
 
 
@@ -152,31 +143,24 @@ def truncate(path: Path) -> None:
     path.write_bytes(path.read_bytes()[:-100])
 
 
-def alter(path: Path) -> None:
-    content = bytearray(path.read_bytes())
-    content[len(content) // 3] ^= 1
-    path.write_bytes(bytes(content))
-
-
 @pytest.mark.parametrize("load", [True, False])
 @pytest.mark.parametrize("damage", [truncate, Path.unlink])
 def test_a_shard_that_is_gone_or_cut_is_an_error(
     product: Path, damage: Callable[[Path], None], load: bool
 ) -> None:
     damage(product / "embedding.zarr" / SHARD)
-    with pytest.raises(UserError) as raised:
+    with pytest.raises(UserError, match=rf"1 file\(s\) differ .*{SHARD}; delete .*manifest.json"):
         read_embedding(product, load=load)
-    assert str(raised.value) == (
-        f"{product}/embedding.zarr: damaged, 1 file(s) differ from the manifest, first {SHARD}; "
-        f"delete {product}/manifest.json and run the export again"
-    )
     (product / "manifest.json").unlink()
     with pytest.raises(UserError, match=r": no finished embeddings \(no manifest\.json\); run the"):
         read_embedding(product, load=load)
 
 
 def test_an_altered_chunk_is_noticed_by_every_reader(product: Path) -> None:
-    alter(product / "embedding.zarr" / SHARD)
+    path = product / "embedding.zarr" / SHARD
+    content = bytearray(path.read_bytes())
+    content[len(content) // 3] ^= 1
+    path.write_bytes(content)
     with pytest.raises(UserError, match=r"damaged \(.*checksum.*\); delete .*manifest.json"):
         read_embedding(product)
     plain = xr.open_zarr(product / "embedding.zarr", consolidated=False)
@@ -196,16 +180,12 @@ def test_missing_embeddings_are_noticed(product: Path, whole: Layers, tmp_path: 
         read_embedding(other)
 
 
-def test_a_shard_or_a_manifest_of_another_model_is_refused(
+def test_a_shard_or_a_manifest_of_another_model_is_an_error(
     product: Path, whole: Layers, tmp_path: Path
 ) -> None:
     foreign = foreign_product(tmp_path / "foreign", whole)
-    with pytest.raises(UserError) as raised:
+    with pytest.raises(UserError, match="of there come from another model than those of here"):
         same_model({"here": read_embedding(product), "there": read_embedding(foreign)})
-    assert str(raised.value) == (
-        "embeddings of there come from another model than those of here; "
-        "export them again with one model"
-    )
     manifest = (product / "manifest.json").read_text()
     (product / "manifest.json").write_text(manifest.replace(MODEL, OTHER_MODEL))
     for load in (True, False):
@@ -230,12 +210,8 @@ def test_an_export_of_another_model_is_not_resumed(tmp_path: Path, whole: Layers
     store = TileStore(state, ORIGIN, layout)
     first, *others = store.pending()
     write(store, [first], whole)
-    with pytest.raises(UserError) as raised:
+    with pytest.raises(UserError, match=rf"of another model \(model_digest {MODEL}\); delete"):
         TileStore(state, ORIGIN | {"model_digest": OTHER_MODEL}, layout)
-    assert str(raised.value) == (
-        f"{state}: holds an unfinished export of another model (model_digest {MODEL}); "
-        "delete this folder to start anew"
-    )
     # What was done is kept for the model that did it.
     assert TileStore(state, ORIGIN, layout).pending() == others
 

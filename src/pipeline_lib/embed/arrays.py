@@ -56,25 +56,22 @@ class Crop:
     margin: int
 
     @property
-    def target_valid(self) -> NDArray[np.bool_]:
-        """Validity of the tile's own pixels, ``(time, pixel)``."""
-        return self.valid[(..., *self._inner)].reshape(len(self.valid), -1)
-
-    @property
-    def target_values(self) -> NDArray[np.float32]:
-        """Values of the tile's own pixels, ``(time, band, pixel)``."""
-        return self.values[(..., *self._inner)].reshape(*self.values.shape[:2], -1)
-
-    @property
     def shape(self) -> tuple[int, int]:
         """Rows and columns of the tile."""
         rows, columns = self.valid.shape[1:]
         return rows - 2 * self.margin, columns - 2 * self.margin
 
     @property
-    def _inner(self) -> tuple[slice, slice]:
-        rows, columns = self.shape
-        return slice(self.margin, self.margin + rows), slice(self.margin, self.margin + columns)
+    def target_valid(self) -> NDArray[np.bool_]:
+        """Validity of the tile's own pixels, ``(time, pixel)``."""
+        inner = slice(self.margin, -self.margin or None)
+        return self.valid[:, inner, inner].reshape(len(self.valid), -1)
+
+    @property
+    def target_values(self) -> NDArray[np.float32]:
+        """Values of the tile's own pixels, ``(time, band, pixel)``."""
+        inner = slice(self.margin, -self.margin or None)
+        return self.values[..., inner, inner].reshape(*self.values.shape[:2], -1)
 
 
 @dataclass(frozen=True)

@@ -3,24 +3,23 @@
 from __future__ import annotations
 
 import json
+import logging
 import os
 from collections.abc import Mapping
 from pathlib import Path
 
-import numpy as np
 import xarray as xr
-from rich.console import Console
-from rich.progress import track
 
-from pipeline_lib import __version__
 from pipeline_lib.code_digest import code_digest
 from pipeline_lib.config import Embed, Sensor
 from pipeline_lib.cubes import grid_of
 from pipeline_lib.embed.item import embedding_item
-from pipeline_lib.embed.store import Layout, TileStore
+from pipeline_lib.embed.store import Layout, TileStore, layers_of, template_of
 from pipeline_lib.embed.streaming import open_frames, streamed
 from pipeline_lib.errors import UserError
 from pipeline_lib.files import digest_file
+
+log = logging.getLogger(__name__)
 
 
 def embed_cube(
@@ -52,9 +51,7 @@ def embed_cube(
     from pipeline_lib.models import load_encoder, load_fusion
 
     joined = load_fusion(fusion)
-    trained = {
-        sensor: load_encoder(encoders[sensor]) for sensor in joined.encoders if sensor in encoders
-    }
+    trained = {sensor: load_encoder(encoders[sensor]) for sensor in joined.encoders}
     joined.check_encoders(trained)
     reference = joined.block.reference
     if reference not in cubes:
@@ -63,9 +60,8 @@ def embed_cube(
     for sensor in (name for name in cubes if name in trained):
         scaling = trained[sensor].normalisation
         data[sensor], frames[sensor] = open_frames(cubes[sensor], scaling)
-    grid = grid_of(data[reference])
     for sensor, other in data.items():
-        if grid_of(other) != grid:
+        if grid_of(other) != grid_of(data[reference]):
             raise UserError(
                 f"{cubes[sensor]}: lies on another grid than {cubes[reference]}; "
                 "bring both to one grid"
@@ -87,14 +83,14 @@ def embed_cube(
         "device": device.type,
         "code": code_digest(Path(__file__)),
     }
-    layout = Layout(
-        template=_template(data[reference], joined.block.embedding_dim, digests),
-        sensors=tuple(sensor for sensor in trained if sensor != reference),
-        reference=reference,
+    layers = layers_of(
+        reference,
+        [sensor for sensor in trained if sensor != reference],
         units=data[reference][data[reference].attrs["quantity"]].attrs["units"],
         dtype=embed.dtype,
-        tile_px=embed.tile_px,
     )
+    template = _template(data[reference], joined.block.embedding_dim, digests)
+    layout = Layout(template, layers, embed.tile_px)
     store = TileStore(state, origin, layout)
     pending = store.pending()
     written = streamed(
@@ -106,59 +102,50 @@ def embed_cube(
         write=store.write,
         workers=workers if device.type == "cpu" else 1,
     )
-    terminal = Console(stderr=True)
-    shown = track(written, cube, len(pending), console=terminal, disable=not terminal.is_terminal)
     threads = torch.get_num_threads()
     # One core each: a sum that several share depends in its last digits on how many they are.
     torch.set_num_threads(1)
     try:
-        for _ in shown:
-            pass
+        for number, _ in enumerate(written, 1):
+            log.info("%s: %d of %d tiles", cube, number, len(pending))
     finally:
         torch.set_num_threads(threads)
+    context = trained[reference].context
     item = embedding_item(
-        cube=cube,
-        grid=grid,
-        layout=layout,
+        layout,
         parameters={
             **digests,
             "encoders": joined.encoders,
             "temporal_resolution": "single_acquisition",
             "dimensions": joined.block.embedding_dim,
             "reference": reference,
-            "context_px": trained[reference].context.patch_px,
-            "context_frames": trained[reference].context.frames,
+            "context_px": context.patch_px,
+            "context_frames": context.frames,
         },
-        model=Path(os.path.relpath(fusion, output)).as_posix(),
+        model=_seen_from(output, fusion),
         sources=[
             link
             for sensor, opened in data.items()
-            for link in _sources(opened, cubes[sensor], trained[sensor].sensor, output)
+            for link in _sources(opened, _seen_from(output, cubes[sensor]), trained[sensor].sensor)
         ],
-        license_name=str(data[reference].attrs.get("license", "other")),
     )
     store.finish(output, item)
 
 
 def _template(cube: xr.Dataset, features: int, digests: Mapping[str, str]) -> xr.Dataset:
     """Coordinates and attributes of the store."""
-    kept = ("site", "land_cover", "license", "source")
-    return xr.Dataset(
-        coords={
-            "time": ("time", cube["time"].values, {"standard_name": "time"}),
-            "feature": ("feature", np.arange(features), {"long_name": "number of the feature"}),
-            **{name: cube[name].variable for name in ("y", "x", "spatial_ref")},
-        },
-        attrs={
-            "Conventions": "CF-1.11",
-            "title": f"Embeddings of {cube.attrs['cube']}",
-            "cube": cube.attrs["cube"],
-            **{key: cube.attrs[key] for key in kept if key in cube.attrs},
-            **digests,
-            "software": f"pipeline_lib {__version__}",
-            "source_items": json.dumps(_items(cube)),
-        },
-    )
+    coords = {
+        "time": ("time", cube["time"].values, {"standard_name": "time"}),
+        **{name: cube[name].variable for name in ("y", "x", "spatial_ref")},
+    }
+    kept = ("cube", "site", "land_cover", "license", "source")
+    attributes = {
+        "title": f"Embeddings of {cube.attrs['cube']}",
+        **{key: cube.attrs[key] for key in kept if key in cube.attrs},
+        **digests,
+        "source_items": json.dumps(_items(cube)),
+    }
+    return template_of(coords, features, attributes)
 
 
 def _items(cube: xr.Dataset) -> list[list[str]]:
@@ -166,10 +153,13 @@ def _items(cube: xr.Dataset) -> list[list[str]]:
     return [str(ids).split() for ids in cube["item"].values] if "item" in cube.coords else []
 
 
-def _sources(cube: xr.Dataset, path: Path, sensor: Sensor, output: Path) -> list[dict[str, str]]:
+def _seen_from(folder: Path, path: Path) -> str:
+    return Path(os.path.relpath(path, folder)).as_posix()
+
+
+def _sources(cube: xr.Dataset, path: str, sensor: Sensor) -> list[dict[str, str]]:
     """Links to a cube, and to its scenes where a STAC API offers them."""
-    own = Path(os.path.relpath(path, output)).as_posix()
-    links = [{"href": own, "title": f"cube of {sensor.collection}"}]
+    links = [{"href": path, "title": f"cube of {sensor.collection}"}]
     api = str(cube.attrs.get("source", "")).rpartition(" ")[2]
     if api.startswith("http"):
         items = f"{api.rstrip('/')}/collections/{sensor.collection}/items"

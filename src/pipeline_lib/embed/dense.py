@@ -8,7 +8,7 @@ it is computed: on the device that holds them.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 import numpy as np
@@ -95,25 +95,19 @@ def embed_crops(
     Where there is none, the sensor is absent from the fusion: nothing is invented for it. The
     temporal head takes ``batch`` windows in one step.
 
-    Returns
-    -------
-    layers
-        ``embedding`` ``(time, feature, y, x)``, and ``(time, y, x)``: ``context_share``, share
-        of valid pixels in the reference sensor's context, 0..1; ``reconstruction_error``, mean
-        absolute error over the reference sensor's bands when the target pixel is decoded from
-        the embedding, in the sensor's own units; and per other sensor ``days_to_<sensor>``,
-        signed days from the embedding's date to the paired frame, NaN where there is none.
+    ``embedding`` is ``(time, feature, y, x)``, the others ``(time, y, x)``: ``context_share``, the
+    share of valid pixels in the reference sensor's context; ``reconstruction_error``, the mean
+    absolute error over its bands when the target pixel is decoded from the embedding, in its own
+    units; ``days_to_<sensor>``, signed days to the paired frame, NaN where there is none.
     """
     name = fusion.block.reference
     reference, trained = crops[name], encoders[name]
-    device = _device_of(trained)
+    device = _device(trained)
     shape = (len(reference.days), *reference.shape)
     targets = reference.target_valid
     batch *= BATCHES[device.type]
     paired = {
-        sensor: _pair(crops[sensor], encoder, reference.days, targets, batch)
-        if sensor in crops
-        else _absent(encoder, targets)
+        sensor: _pair(crops.get(sensor), encoder, reference.days, targets, batch)
         for sensor, encoder in encoders.items()
     }
 
@@ -121,7 +115,10 @@ def embed_crops(
     span = torch.from_numpy(trained.normalisation.upper - trained.normalisation.lower).to(device)
     embedding = torch.full((targets.size, fusion.block.embedding_dim), torch.nan, device=device)
     error = torch.full((targets.size,), torch.nan, device=device)
-    for date, pixel in _batches(targets, FUSED_BATCHES * batch):
+    dates, pixels = np.nonzero(targets)
+    for start in range(0, len(dates), FUSED_BATCHES * batch):
+        part = slice(start, start + FUSED_BATCHES * batch)
+        date, pixel = dates[part], pixels[part]
         fused = fusion.fusion.fuse(*_tokens(paired, date, pixel))
         decoded = trained.autoencoder.decoder.centre(fusion.fusion.split(fused)[name])
         places = torch.from_numpy(date * targets.shape[1] + pixel).to(device)
@@ -142,39 +139,30 @@ def embed_crops(
     }
 
 
-def windows(count: int, trained: TrainedEncoder) -> list[range]:
+def _windows(count: int, trained: TrainedEncoder) -> list[range]:
     """Frames of the window around every frame of a record, without those beyond its ends."""
-    length = trained.context.frames
-    step = window_step(trained.sensor.sequence.frames, length)
-    ranges = []
-    for centre in range(count):
-        indices, present = window_frames(count, centre, length, step)
-        inside = indices[present]
-        ranges.append(range(int(inside[0]), int(inside[-1]) + 1, step))
-    return ranges
+    step = window_step(trained.sensor.sequence.frames, trained.context.frames)
+    windows = (window_frames(count, n, trained.context.frames, step) for n in range(count))
+    inside = [indices[present].tolist() for indices, present in windows]
+    return [range(frames[0], frames[-1] + 1, step) for frames in inside]
 
 
-def _device_of(trained: TrainedEncoder) -> torch.device:
+def _device(trained: TrainedEncoder) -> torch.device:
     return next(trained.autoencoder.parameters()).device
 
 
-def _batches(
-    needed: NDArray[np.bool_], batch: int
-) -> Iterator[tuple[NDArray[np.int64], NDArray[np.int64]]]:
-    """Indices of the true elements of ``(time, pixel)``, in order, in portions."""
-    times, pixels = np.nonzero(needed)
-    for start in range(0, len(times), batch):
-        yield times[start : start + batch], pixels[start : start + batch]
-
-
 def _pair(
-    crop: Crop,
+    crop: Crop | None,
     trained: TrainedEncoder,
     dates: NDArray[np.int64],
     targets: NDArray[np.bool_],
     batch: int,
 ) -> _Paired:
     """Pair dates (days since 1970) with a sensor's frames, and compute the latents they need."""
+    if crop is None:
+        latents = torch.zeros(targets.shape[1], trained.sensor.latent_dim, device=_device(trained))
+        frame, present = np.zeros(targets.shape, np.int64), np.zeros_like(targets)
+        return _Paired(frame, frame.astype(np.float32), present, latents)
     valid = crop.target_valid
     closest = [closest_frames(crop.days, int(day), valid) for day in dates]
     frame = np.stack([frames for frames, _ in closest])
@@ -182,19 +170,8 @@ def _pair(
     needed = np.zeros_like(valid)
     date, pixel = np.nonzero(present)
     needed[frame[date, pixel], pixel] = True
-    return _Paired(
-        frame=frame,
-        days=(crop.days[frame] - dates[:, None]).astype(np.float32),
-        present=present,
-        latents=_latents(crop, trained, needed, batch),
-    )
-
-
-def _absent(trained: TrainedEncoder, targets: NDArray[np.bool_]) -> _Paired:
-    """A sensor without a frame."""
-    latents = torch.zeros(targets.shape[1], trained.sensor.latent_dim, device=_device_of(trained))
-    frame, present = np.zeros(targets.shape, np.int64), np.zeros_like(targets)
-    return _Paired(frame, frame.astype(np.float32), present, latents)
+    days = (crop.days[frame] - dates[:, None]).astype(np.float32)
+    return _Paired(frame, days, present, _latents(crop, trained, needed, batch))
 
 
 def _tokens(
@@ -216,7 +193,7 @@ def _context_share(crop: Crop, trained: TrainedEncoder) -> NDArray[np.float32]:
     """Share of valid pixels in the context of every frame and pixel, ``(time, pixel)``."""
     patch = trained.context.patch_px
     counts = count_valid(crop.valid, patch).reshape(len(crop.valid), -1)
-    seen = [counts[list(window)].sum(axis=0) for window in windows(len(counts), trained)]
+    seen = [counts[list(window)].sum(axis=0) for window in _windows(len(counts), trained)]
     return (np.stack(seen) / (trained.context.frames * patch**2)).astype(np.float32)
 
 
@@ -225,18 +202,18 @@ def _latents(
 ) -> torch.Tensor:
     """Latents of the needed frames and pixels, ``(frame * pixel, dimension)``."""
     encoder = trained.autoencoder.encoder
-    device = _device_of(trained)
+    device = _device(trained)
     count, pixels = needed.shape
     seen = count_valid(crop.valid, trained.context.patch_px).reshape(needed.shape) > 0
     features = _frame_features(crop, trained)
     latents = torch.zeros(needed.size, trained.sensor.latent_dim, device=device)
-    around = windows(count, trained)
+    windows = _windows(count, trained)
     # All dates of few pixels, then the next pixels: their features stay in the cache.
     for first in range(0, pixels, batch):
         block = features[first : first + batch]
         rows = block.flatten(0, 1)
         for centre in np.flatnonzero(needed[:, first : first + batch].any(axis=1)).tolist():
-            window = around[centre]
+            window = windows[centre]
             frames = np.asarray(window)
             place = np.flatnonzero(needed[centre, first : first + batch])
             if len(place) == len(block):
@@ -255,7 +232,7 @@ def _latents(
 def _frame_features(crop: Crop, trained: TrainedEncoder) -> torch.Tensor:
     """Features of a tile's frames, ``(pixel, frame, feature)``."""
     encoder = trained.autoencoder.encoder
-    device = _device_of(trained)
+    device = _device(trained)
     pixels = crop.shape[0] * crop.shape[1]
     features = torch.zeros(pixels, len(crop.valid), encoder.features, device=device)
     chosen = np.flatnonzero(crop.valid.any(axis=(1, 2)))

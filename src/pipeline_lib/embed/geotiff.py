@@ -25,6 +25,8 @@ from pipeline_lib.embed.store import (
 )
 from pipeline_lib.files import read_json, scratch_folder, write_json
 
+TAGS = ("cube", "site", "land_cover", "license", "source", "model_digest", "config_digest")
+"""Attributes of a product that become tags of the file."""
 _INT16_LAST = 32767
 
 
@@ -40,12 +42,15 @@ def write_geotiff(folder: Path, date: datetime.date, output: Path) -> None:
     """
     manifest, data = read_manifest(folder), read_embedding(folder, load=False)
     index = find_date(str(folder), manifest, date)
-    shown = data.isel(time=index).load()
+    shown, grid = data.isel(time=index).load(), grid_of(data)
     time = pd.Timestamp(data["time"].values[index])
-    bands, grid = _bands(shown), grid_of(shown)
+    # Bands by name, each (y, x): the features, then the quality layers.
+    numbered = zip(shown["feature"].values, shown["embedding"], strict=True)
+    bands = {f"feature_{number}": values for number, values in numbered}
+    bands |= {str(name): values for name, values in shown.items() if name != "embedding"}
     codings = {name: _coding(values, manifest["dtype"]) for name, values in bands.items()}
     # A GeoTIFF has one type and one no-data value for all bands.
-    stored = next(iter(codings.values()))
+    stored = codings["context_share"]
     profile = {
         "driver": "COG",
         "height": grid.height,
@@ -65,7 +70,11 @@ def write_geotiff(folder: Path, date: datetime.date, output: Path) -> None:
     }
     with scratch_folder(output) as scratch:
         with rasterio.open(scratch / output.name, "w", **profile) as file:
-            file.update_tags(**_tags(data, time))
+            file.update_tags(
+                TIFFTAG_DATETIME=f"{time:%Y:%m:%d %H:%M:%S}",
+                TIFFTAG_SOFTWARE=data.attrs["software"],
+                **{key: str(data.attrs[key]) for key in TAGS if key in data.attrs},
+            )
             file.descriptions = tuple(bands)
             file.units = tuple(values.attrs["units"] for values in bands.values())
             file.scales = tuple(codings[name].step or 1 for name in bands)
@@ -74,26 +83,20 @@ def write_geotiff(folder: Path, date: datetime.date, output: Path) -> None:
                 file.write(codings[name].encode(values.values)[0], number)
         (scratch / output.name).replace(output)
     scenes = json.loads(data.attrs.get("source_items", "[]"))
+    described = [_described(name, bands[name], codings[name]) for name in bands]
     item = single_date_item(
-        parent=read_json(folder / ITEM),
-        product=folder,
+        read_json(folder / ITEM),
+        folder,
+        output,
         time=time,
         scenes=scenes[index] if scenes else [],
-        bands=[_described(name, bands[name], codings[name]) for name in bands],
-        dtype=stored.dtype,
-        geotiff=output,
+        stored={"data_type": stored.dtype, "bands": described},
     )
     write_json(output.with_suffix(".json"), item)
 
 
-def _bands(date: xr.Dataset) -> dict[str, xr.DataArray]:
-    """Bands of a file by name, each ``(y, x)``: the features, then the quality layers."""
-    numbered = zip(date["feature"].values, date["embedding"], strict=True)
-    features = {f"feature_{number}": values for number, values in numbered}
-    return features | {str(name): date[name] for name in date if name != "embedding"}
-
-
 def _coding(values: xr.DataArray, dtype: str) -> Coding:
+    """How a band is stored in the file, where the embeddings of the product are ``dtype``."""
     name = str(values.name)
     step = EMBEDDING_CODINGS[dtype].step
     if step is None:
@@ -107,16 +110,6 @@ def _coding(values: xr.DataArray, dtype: str) -> Coding:
         largest = np.nan_to_num(values).max()
         step = float(f"1e{np.ceil(np.log10(largest / _INT16_LAST)):.0f}") if largest > 0 else 1.0
     return Coding("int16", -_INT16_LAST - 1, step)
-
-
-def _tags(data: xr.Dataset, time: pd.Timestamp) -> dict[str, str]:
-    """Tags of the file."""
-    kept = ("cube", "site", "land_cover", "license", "source", "model_digest", "config_digest")
-    return {
-        "TIFFTAG_DATETIME": f"{time:%Y:%m:%d %H:%M:%S}",
-        "TIFFTAG_SOFTWARE": str(data.attrs.get("software", "")),
-        **{key: str(data.attrs[key]) for key in kept if key in data.attrs},
-    }
 
 
 def _described(name: str, values: xr.DataArray, coding: Coding) -> dict[str, Any]:

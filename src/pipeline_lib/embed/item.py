@@ -19,8 +19,8 @@ import pystac
 from pystac.extensions.projection import ProjectionExtension
 
 from pipeline_lib import __version__
-from pipeline_lib.cubes import Grid
-from pipeline_lib.embed.store import EMBEDDING_CODINGS, Coding, Layout
+from pipeline_lib.cubes import Grid, grid_of
+from pipeline_lib.embed.store import Coding, Layout
 
 # Those for which pystac has no version of STAC 1.1.
 _HOME = "https://stac-extensions.github.io"
@@ -32,14 +32,11 @@ ZARR = "application/vnd+zarr; version=3"
 
 
 def embedding_item(
-    *,
-    cube: str,
-    grid: Grid,
     layout: Layout,
+    *,
     parameters: Mapping[str, Any],
     model: str,
     sources: Sequence[Mapping[str, str]],
-    license_name: str,
 ) -> dict[str, Any]:
     """The STAC item of a cube's embeddings.
 
@@ -47,12 +44,14 @@ def embedding_item(
     The address of the ``model``'s folder is relative to the item. ``sources`` have ``href`` and
     ``title``. The licence of the source data is a name, and perhaps an address after it.
     """
+    about, grid = layout.template.attrs, grid_of(layout.template)
     times = pd.DatetimeIndex(layout.template["time"].values)
-    coding = EMBEDDING_CODINGS[layout.dtype]
-    addresses = [term for term in license_name.split() if "://" in term]
-    named = [term for term in license_name.split() if term not in addresses]
+    coding = layout.layers["embedding"].coding
+    licence = str(about.get("license", "other")).split()
+    addresses = [term for term in licence if "://" in term]
+    named = [term for term in licence if term not in addresses]
     item = pystac.Item(
-        id=f"{cube}-embeddings",
+        id=f"{about['cube']}-embeddings",
         geometry={"type": "Polygon", "coordinates": [_corners(grid)]},
         bbox=list(grid.lonlat_bounds()),
         datetime=None,
@@ -62,16 +61,23 @@ def embedding_item(
             "gsd": grid.resolution,
             "license": named[0] if len(named) == 1 else "other",
             "cube:dimensions": _dimensions(grid, layout),
-            "cube:variables": _variables(layout),
+            "cube:variables": {
+                name: {
+                    "variable_type": "data",
+                    "description": layer.long_name,
+                    "dimensions": list(layer.dims),
+                    "unit": layer.units,
+                    "data_type": layer.coding.dtype,
+                    "nodata": no_data(layer.coding),
+                }
+                for name, layer in layout.layers.items()
+            },
             "processing:software": {"pipeline_lib": __version__},
             "emb:runtime_parameters": dict(parameters),
             "emb:quantization": _quantization(coding),
             "emb:uncertainty": {
                 "method": "centre_reconstruction_error",
-                "description": (
-                    "Mean absolute error of the centre pixel decoded from its embedding; "
-                    "layer reconstruction_error."
-                ),
+                "description": layout.layers["reconstruction_error"].long_name,
             },
         },
         stac_extensions=[PROCESSING, EMBEDDINGS, DATACUBE],
@@ -81,37 +87,34 @@ def embedding_item(
         shape=list(grid.shape),
         transform=[grid.resolution, 0.0, grid.left, 0.0, -grid.resolution, grid.top],
     )
-    title = f"model {parameters['model_digest']}"
-    item.add_link(pystac.Link("emb:model", f"{model}/model.json", pystac.MediaType.JSON, title))
-    item.add_links(
-        [pystac.Link("emb:source-data", link["href"], title=link["title"]) for link in sources]
-    )
+    title, json = f"model {about['model_digest']}", pystac.MediaType.JSON
+    item.add_link(pystac.Link("emb:model", f"{model}/model.json", json, title))
+    for source in sources:
+        item.add_link(pystac.Link("emb:source-data", source["href"], title=source["title"]))
     item.add_links([pystac.Link("license", address) for address in addresses])
-    stored = {"data_type": coding.dtype, "nodata": no_data(coding)}
-    title, store = "embeddings and their quality", "./embedding.zarr"
-    item.add_asset("embeddings", pystac.Asset(store, title, None, ZARR, ["data"], stored))
-    title, layer = "reconstruction error of the centre pixel", f"{store}/reconstruction_error"
-    item.add_asset("uncertainty", pystac.Asset(layer, title, None, ZARR, ["uncertainty"]))
-    title, media_type = "embeddings of each date, digests, files", pystac.MediaType.JSON
-    manifest = pystac.Asset("./manifest.json", title, None, media_type, ["metadata"])
-    item.add_asset("manifest", manifest)
+    store, stored = "./embedding.zarr", {"data_type": coding.dtype, "nodata": no_data(coding)}
+    error, title = f"{store}/reconstruction_error", "reconstruction error of the centre pixel"
+    item.assets = {
+        "embeddings": _asset("data", store, ZARR, "embeddings and their quality", stored),
+        "uncertainty": _asset("uncertainty", error, ZARR, title),
+        "manifest": _asset("metadata", "./manifest.json", json, "dates, digests, sizes of files"),
+    }
     return item.to_dict(include_self_link=False, transform_hrefs=False)
 
 
 def single_date_item(
-    *,
     parent: Mapping[str, Any],
     product: Path,
+    geotiff: Path,
+    *,
     time: pd.Timestamp,
     scenes: Sequence[str],
-    bands: Sequence[Mapping[str, Any]],
-    dtype: str,
-    geotiff: Path,
+    stored: Mapping[str, Any],
 ) -> dict[str, Any]:
     """The STAC item of a GeoTIFF of one date, a single acquisition, to lie beside the file.
 
     ``parent`` is the item of all dates, in the folder ``product``; of its links to scenes those
-    to ``scenes`` are kept. ``bands`` are the file's band objects, ``dtype`` is their type.
+    to ``scenes`` are kept. ``stored`` are the fields of the file's asset: its type and bands.
     """
     item = pystac.Item.from_dict(dict(parent), preserve_dict=True)
     stamp = time.floor("s")
@@ -120,56 +123,38 @@ def single_date_item(
     for key in ("start_datetime", "end_datetime", "cube:dimensions", "cube:variables"):
         del item.properties[key]
     item.stac_extensions = [RASTER if name == DATACUBE else name for name in item.stac_extensions]
-    links = [pystac.Link("derived_from", "item.json", pystac.MediaType.GEOJSON, parent["id"])]
-    for link in item.links:
-        is_scene = link.rel == "emb:source-data" and "://" in str(link.target)
-        if not is_scene or link.title in scenes:
-            links.append(link)
+    own = pystac.Link("derived_from", "item.json", pystac.MediaType.GEOJSON, parent["id"])
+    links, item.links = [own, *item.links], []
     for link in links:
-        link.target = _moved(str(link.target), product, geotiff.parent)
-    item.links = links
-    asset = pystac.Asset(
-        f"./{geotiff.name}",
-        f"embeddings of {stamp:%Y-%m-%dT%H:%M:%SZ} and their quality",
-        None,
-        pystac.MediaType.COG,
-        ["data"],
-        {"data_type": dtype, "bands": [dict(band) for band in bands]},
-    )
+        if "://" not in str(link.target):
+            moved = os.path.relpath(product / str(link.target), geotiff.parent)
+            link.target = Path(moved).as_posix()
+        elif link.rel == "emb:source-data" and link.title not in scenes:
+            continue
+        item.links.append(link)
+    title = f"embeddings of {stamp:%Y-%m-%dT%H:%M:%SZ} and their quality"
+    asset = _asset("data", f"./{geotiff.name}", pystac.MediaType.COG, title, stored)
     item.assets = {"embeddings": asset}
     return item.to_dict(include_self_link=False, transform_hrefs=False)
 
 
+def _asset(
+    role: str, href: str, media_type: str, title: str, fields: Mapping[str, Any] | None = None
+) -> pystac.Asset:
+    return pystac.Asset(href, title, None, media_type, [role], dict(fields or {}))
+
+
 def _dimensions(grid: Grid, layout: Layout) -> dict[str, Any]:
     west, south, east, north = grid.bounds
-    half = grid.resolution / 2
+    half, step = grid.resolution / 2, grid.resolution
     stamps = np.datetime_as_string(layout.template["time"].values, unit="s")
     times = [f"{stamp}Z" for stamp in stamps]
-    shared = {
-        "type": "spatial",
-        "unit": "m",
-        "reference_system": grid.epsg,
-        "step": grid.resolution,
-    }
+    shared = {"type": "spatial", "unit": "m", "reference_system": grid.epsg, "step": step}
     return {
         "time": {"type": "temporal", "extent": [times[0], times[-1]], "values": times},
         "feature": {"type": "other", "values": layout.template["feature"].values.tolist()},
         "y": shared | {"axis": "y", "extent": [south + half, north - half]},
         "x": shared | {"axis": "x", "extent": [west + half, east - half]},
-    }
-
-
-def _variables(layout: Layout) -> dict[str, Any]:
-    return {
-        name: {
-            "variable_type": "data",
-            "description": layer.long_name,
-            "dimensions": ["time", *(["feature"] if name == "embedding" else []), "y", "x"],
-            "unit": layer.units,
-            "data_type": layer.coding.dtype,
-            "nodata": no_data(layer.coding),
-        }
-        for name, layer in layout.layers().items()
     }
 
 
@@ -183,13 +168,6 @@ def _quantization(coding: Coding) -> dict[str, Any]:
 def no_data(coding: Coding) -> float | str:
     """The no-data value as STAC writes it: JSON has no NaN."""
     return "nan" if np.isnan(coding.fill) else coding.fill
-
-
-def _moved(href: str, source: Path, target: Path) -> str:
-    """A relative address as seen from another folder; others as they are."""
-    if "://" in href:
-        return href
-    return Path(os.path.relpath(source / href, target)).as_posix()
 
 
 def _corners(grid: Grid) -> list[list[float]]:

@@ -36,7 +36,7 @@ def find_date(product: str, manifest: Mapping[str, Any], date: datetime.date) ->
 
     Raises UserError, naming the dates before and after, if there is none.
     """
-    days = _days(manifest)
+    days = np.array(manifest["times"], "datetime64[D]")
     indices = np.flatnonzero(days == np.datetime64(date, "D"))
     if not len(indices):
         raise UserError(f"{product}: no embeddings of {date}; {_neighbours(days, date)}")
@@ -58,7 +58,7 @@ def write_closest_dates(
     """
     rows = []
     for cube, folder in products.items():
-        days = _days(read_manifest(folder))
+        days = np.array(read_manifest(folder)["times"], "datetime64[D]")
         for asked in dates:
             gaps = np.abs(days - np.datetime64(asked, "D")).astype(int)
             close = bool(gaps.min() <= tolerance_days)
@@ -68,10 +68,6 @@ def write_closest_dates(
             closest = days[gaps.argmin()]
             rows.append({"cube": cube, "asked": asked, "closest": closest, "close_enough": close})
     write_csv(output, rows)
-
-
-def _days(manifest: Mapping[str, Any]) -> NDArray[np.datetime64]:
-    return np.array(manifest["times"], "datetime64[D]")
 
 
 def _neighbours(days: NDArray[np.datetime64], date: datetime.date) -> str:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import math
 from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -12,16 +11,15 @@ import numpy as np
 import xarray as xr
 from numpy.typing import NDArray
 
-from pipeline_lib import __version__
 from pipeline_lib.config import Embed
 from pipeline_lib.cubes import rolling_mean
 from pipeline_lib.cubes.schema import UNITS, implausible
 from pipeline_lib.embed.arrays import Frames, tiles
-from pipeline_lib.embed.store import Layout
-from pipeline_lib.errors import UserError, in_a_line
+from pipeline_lib.embed.store import layers_of, template_of
+from pipeline_lib.errors import UserError
 
 if TYPE_CHECKING:
-    from pipeline_lib.models import TrainedEncoder, TrainedFusion
+    from pipeline_lib.models import TrainedEncoder
 
 DIMENSIONS = ("time", "band", "y", "x")
 ADVICE = {
@@ -35,31 +33,19 @@ MEDIAN_SAMPLES = 100_000
 def embed_xarray(cubes: Mapping[str, xr.DataArray], models: str | Path) -> xr.Dataset:
     """Embeddings of arrays by trained models, equal to what the workflow makes of files.
 
+    ``cubes`` has one array per sensor of the models, all on one north-up grid, with the dimensions
+    ``(time, band, y, x)`` in any order and the coordinates ``time`` (UTC, increasing) and ``band``
+    (names, in the order of the models). Values are reflectance (0..1) or linear power as measured
+    (a rolling mean over time is taken here), NaN where there is none and under clouds. Dates with
+    a clear fraction below the sensor's ``min_clear`` are left out. Any sensor but the reference
+    one, whose dates and coordinates the embeddings have, may be missing. ``models`` is the folder
+    of that name of a run; the result has the layers of `read_embedding`.
+
     Arrays are read twice, tile by tile, so that those opened lazily need not fit in memory; the
     embeddings must: 40 bytes per pixel and date for seven dimensions and two sensors. The workflow
-    writes larger ones to a store (``models`` and ``own_cubes`` of the config). Raises UserError if
-    the folder holds no models, or if an array is not as described below.
+    writes larger ones to a store (``models`` and ``own_cubes`` of the config).
 
-    Parameters
-    ----------
-    cubes
-        One array per sensor of the models, all on one north-up grid, with the dimensions
-        ``(time, band, y, x)`` in any order and the coordinates ``time`` (UTC, increasing) and
-        ``band`` (names, in the order of the models). Values are reflectance (0..1) or linear
-        power, NaN where there is none and under clouds. They are given as measured: where the
-        sensor has a rolling mean over time, it is taken here. Dates with a clear fraction below
-        the sensor's ``min_clear`` are left out. Any sensor but the reference one, whose dates
-        the embeddings have, may be missing.
-    models
-        Folder ``models`` of a run.
-
-    Returns
-    -------
-    embedding
-        ``embedding`` ``(time, feature, y, x)``, ``context_share``, ``reconstruction_error`` and
-        one ``days_to_<sensor>`` per further sensor ``(time, y, x)``, float32, NaN where the
-        reference sensor's pixel is missing. Coordinates are those of its array, ``spatial_ref``
-        among them where it is there; attributes name the models by their digests.
+    Raises UserError if the folder holds no models, or if an array is not as described above.
     """
     # Torch is loaded here, so that those who only read embeddings do without it.
     from pipeline_lib.embed.dense import embed_arrays
@@ -70,9 +56,7 @@ def embed_xarray(cubes: Mapping[str, xr.DataArray], models: str | Path) -> xr.Da
     fusion.check_encoders(encoders)
     reference = fusion.block.reference
     if unknown := sorted(set(cubes) - set(encoders)):
-        raise UserError(
-            f"{in_a_line(unknown[0])}: no sensor of {models}; those are {', '.join(encoders)}"
-        )
+        raise UserError(f"{unknown[0]}: no sensor of {models}; those are {', '.join(encoders)}")
     if reference not in cubes:
         raise UserError(f"{reference}: is missing, and embeddings have its dates; give its array")
     arrays = {name: _checked(name, array, encoders[name]) for name, array in cubes.items()}
@@ -84,31 +68,29 @@ def embed_xarray(cubes: Mapping[str, xr.DataArray], models: str | Path) -> xr.Da
 
     frames = {name: _frames(array, encoders[name]) for name, array in arrays.items()}
     values = embed_arrays(frames=frames, encoders=encoders, fusion=fusion, embed=Embed())
-    template = _template(arrays[reference], fusion)
-    grid = {"grid_mapping": "spatial_ref"} if "spatial_ref" in template.coords else {}
-    others = tuple(name for name in encoders if name != reference)
+    coords = arrays[reference].coords
+    embedding = template_of(
+        {name: coord for name, coord in coords.items() if "band" not in coord.dims},
+        fusion.block.embedding_dim,
+        {"model_digest": fusion.model_digest, "encoder_digests": json.dumps(fusion.encoders)},
+    )
+    grid = {"grid_mapping": "spatial_ref"} if "spatial_ref" in coords else {}
+    others = [name for name in encoders if name != reference]
     units = UNITS[encoders[reference].sensor.quantity]
-    layers = Layout(template, others, reference, units, "float32", 1).layers()
-    dimensions = {4: ("time", "feature", "y", "x"), 3: ("time", "y", "x")}
-    return template.assign(
+    layers = layers_of(reference, others, units=units, dtype="float32")
+    return embedding.assign(
         {
-            name: (dimensions[array.ndim], array, layers[name].attributes | grid)
-            for name, array in values.items()
+            name: (layer.dims, values[name], layer.attributes | grid)
+            for name, layer in layers.items()
         }
     )
 
 
 def _checked(name: str, array: xr.DataArray, trained: TrainedEncoder) -> xr.DataArray:
     """The array with its dimensions in order, if it is what the encoder was trained for."""
-    if not isinstance(array, xr.DataArray):
-        raise UserError(f"{name}: is a {type(array).__name__}; give one DataArray of all bands")
     if set(array.dims) != set(DIMENSIONS):
-        raise UserError(
-            f"{name}: has the dimensions {in_a_line(', '.join(map(str, array.dims)))}; rename to "
-            f"{', '.join(DIMENSIONS)}"
-        )
-    if array.dtype.kind not in "biuf":
-        raise UserError(f"{name}: holds {array.dtype}, not numbers; give reflectance or power")
+        given = ", ".join(map(str, array.dims))
+        raise UserError(f"{name}: has the dimensions {given}; rename to {', '.join(DIMENSIONS)}")
     trained.check_bands([str(band) for band in array["band"].values], name)
     times = array["time"].values
     if times.dtype.kind != "M" or np.isnat(times).any():
@@ -155,10 +137,10 @@ def _measured(array: xr.DataArray) -> tuple[NDArray[np.float32], NDArray[np.bool
 
 def _usable(name: str, array: xr.DataArray, trained: TrainedEncoder) -> xr.DataArray:
     """The dates with enough valid pixels, after a check of the array's units."""
-    shape = array.sizes["y"], array.sizes["x"]
+    height, width = array.sizes["y"], array.sizes["x"]
     counts = np.zeros(array.sizes["time"], np.int64)
     samples = []
-    for tile in tiles(*shape, Embed().tile_px):
+    for tile in tiles(height, width, Embed().tile_px):
         values, valid = _measured(array[..., tile.rows, tile.columns])
         counts += valid.sum(axis=(1, 2))
         finite = values[np.isfinite(values)]
@@ -167,21 +149,5 @@ def _usable(name: str, array: xr.DataArray, trained: TrainedEncoder) -> xr.DataA
     quantity = trained.sensor.quantity
     if finite.size and (mistake := implausible(float(np.median(finite)), quantity)):
         raise UserError(f"{name}: {mistake}; {ADVICE[quantity]}")
-    share = counts / math.prod(shape)
+    share = counts / (height * width)
     return array.isel(time=(share > 0) & (share >= trained.sensor.min_clear))
-
-
-def _template(array: xr.DataArray, fusion: TrainedFusion) -> xr.Dataset:
-    """Coordinates and attributes of the embeddings of an array."""
-    kept = {key: held for key, held in array.coords.items() if "band" not in held.dims}
-    features = np.arange(fusion.block.embedding_dim)
-    return (
-        xr.Dataset(coords=kept)
-        .assign_coords(feature=("feature", features, {"long_name": "number of the feature"}))
-        .assign_attrs(
-            Conventions="CF-1.11",
-            model_digest=fusion.model_digest,
-            encoder_digests=json.dumps(fusion.encoders),
-            software=f"pipeline_lib {__version__}",
-        )
-    )

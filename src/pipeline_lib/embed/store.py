@@ -24,6 +24,7 @@ import zarr
 from numpy.typing import NDArray
 from zarr.codecs import BloscCodec, Crc32cCodec
 
+from pipeline_lib import __version__
 from pipeline_lib.cubes.schema import days_layer
 from pipeline_lib.embed.arrays import Layers, Tile, tiles
 from pipeline_lib.embed.manifest import MANIFEST, read_manifest
@@ -32,6 +33,7 @@ from pipeline_lib.files import read_json, write_json
 
 STORE = "embedding.zarr"
 ITEM = "item.json"
+HEADER = "origin.json"
 CHUNK_DATES = 8
 CHUNK_PX = 64
 """Dates and side of a chunk: one date of an area and one pixel's series both read little."""
@@ -58,13 +60,19 @@ class Coding:
         """Attributes by which readers of CF, GDAL among them, decode."""
         if self.step is None:
             return {}
-        scale = {} if self.step == 1 else {"scale_factor": self.step}
-        return {"_FillValue": int(self.fill), **scale}
+        return {
+            "_FillValue": int(self.fill),
+            **({"scale_factor": self.step} if self.step != 1 else {}),
+        }
 
     def encode(self, values: NDArray[np.floating]) -> tuple[NDArray[Any], int]:
         """Stored form of values (NaN where missing), and how many were clipped to the range."""
         if self.step is None:
-            return _rounded(values.astype(self.dtype), self.spare_bits), 0
+            stored = values.astype(self.dtype)
+            if bits := self.spare_bits:
+                half, kept = np.uint16(1 << (bits - 1)), np.uint16(0xFFFF << bits & 0xFFFF)
+                stored = ((stored.view(np.uint16) + half) & kept).view(np.float16)
+            return stored, 0
         limits = np.iinfo(self.dtype)
         first = limits.min + (self.fill == limits.min)
         last = limits.max - (self.fill == limits.max)
@@ -89,83 +97,71 @@ DAYS_CODING = Coding("int16", -32768, 1)
 ERROR_CODING = Coding("float16", np.nan, spare_bits=4)
 
 
-def _rounded(values: NDArray[Any], bits: int) -> NDArray[Any]:
-    """Float16 rounded to the nearest number whose last bits are zero; others as they are."""
-    if not bits:
-        return values
-    half, kept = np.uint16(1 << (bits - 1)), np.uint16(0xFFFF << bits & 0xFFFF)
-    return ((values.view(np.uint16) + half) & kept).view(np.float16)
-
-
 @dataclass(frozen=True)
 class Layer:
-    """One array of a store: what it means, and how it is stored."""
+    """One array of a product: its attributes in CF, and how it is stored."""
 
     long_name: str
     units: str
     coding: Coding
+    dims: tuple[str, ...] = ("time", "y", "x")
 
     @property
     def attributes(self) -> dict[str, Any]:
-        """Long name and units, as CF has them."""
+        """Long name and units."""
         return {"long_name": self.long_name, "units": self.units}
+
+
+def layers_of(reference: str, others: Iterable[str], *, units: str, dtype: str) -> dict[str, Layer]:
+    """Layers of a product by name; ``units`` are those of the reference sensor's values."""
+    embedding, coding = "embedding of the pixel and its context", EMBEDDING_CODINGS[dtype]
+    share = f"share of valid {reference} pixels in the context"
+    error = (
+        f"mean absolute error over the bands of {reference}, "
+        "decoded from the embedding at the centre pixel"
+    )
+    layers = {
+        "embedding": Layer(embedding, "1", coding, ("time", "feature", "y", "x")),
+        "context_share": Layer(share, "1", SHARE_CODING),
+        "reconstruction_error": Layer(error, units, ERROR_CODING),
+    }
+    for sensor in others:
+        days = f"signed time to the paired frame of {sensor}; missing: none"
+        # In the plural, xarray may take the unit for that of a duration.
+        layers[days_layer(sensor)] = Layer(days, "day", DAYS_CODING)
+    return layers
+
+
+def template_of(
+    coords: Mapping[Any, Any], features: int, attributes: Mapping[str, str]
+) -> xr.Dataset:
+    """A product without its layers: coordinates, a number for each feature, attributes."""
+    numbers = ("feature", np.arange(features), {"long_name": "number of the feature"})
+    made = {"Conventions": "CF-1.11", "software": f"pipeline_lib {__version__}"}
+    return xr.Dataset(coords={**coords, "feature": numbers}, attrs={**made, **attributes})
 
 
 @dataclass(frozen=True)
 class Layout:
-    """What a store holds.
+    """What a store holds: coordinates and attributes (`template_of`), and its layers.
 
-    ``template`` has the coordinates (``time``, ``feature``, ``y``, ``x``, ``spatial_ref``) and
-    attributes of the store, ``sensors`` are those besides the reference one, whose values are in
-    ``units``. ``dtype`` is that of ``embedding``; quality layers have compact types of their own.
-    A tile, ``tile_px`` on a side, is a shard.
+    A tile, ``tile_px`` on a side, is a shard of each layer.
     """
 
     template: xr.Dataset
-    sensors: tuple[str, ...]
-    reference: str
-    units: str
-    dtype: str
+    layers: Mapping[str, Layer]
     tile_px: int
 
     @property
-    def shape(self) -> tuple[int, int, int, int]:
-        """Dates, features, rows, columns."""
-        sizes = self.template.sizes
-        return sizes["time"], sizes["feature"], sizes["y"], sizes["x"]
-
-    @property
-    def chunks(self) -> tuple[int, int, int, int]:
-        """Shape of a chunk of ``embedding``; those of the other layers have no feature."""
-        time, feature, _, _ = self.shape
+    def sizes(self) -> dict[str, tuple[int, int, int]]:
+        """Of each dimension the size, that of a chunk, and that of a shard, in whole chunks."""
+        sizes = {str(name): size for name, size in self.template.sizes.items()}
         fitting = (px for px in range(CHUNK_PX, 15, -1) if self.tile_px % px == 0)
         side = next(fitting, self.tile_px)
-        return min(CHUNK_DATES, time), feature, side, side
-
-    @property
-    def shards(self) -> tuple[int, int, int, int]:
-        """Shape of a shard of ``embedding``: a tile, filled up to whole chunks."""
-        full = [-(-size // step) * step for size, step in zip(self.shape, self.chunks, strict=True)]
-        return full[0], full[1], min(self.tile_px, full[2]), min(self.tile_px, full[3])
-
-    def layers(self) -> dict[str, Layer]:
-        """Each layer by name."""
-        share = f"share of valid {self.reference} pixels in the context"
-        error = (
-            f"mean absolute error over the bands of {self.reference}, "
-            "decoded from the embedding at the centre pixel"
-        )
-        embedding = EMBEDDING_CODINGS[self.dtype]
-        layers = {
-            "embedding": Layer("embedding of the pixel and its context", "1", embedding),
-            "context_share": Layer(share, "1", SHARE_CODING),
-            "reconstruction_error": Layer(error, self.units, ERROR_CODING),
-        }
-        for sensor in self.sensors:
-            days = f"signed time to the paired frame of {sensor}; missing: none"
-            # In the plural, xarray may take the unit for that of a duration.
-            layers[days_layer(sensor)] = Layer(days, "day", DAYS_CODING)
-        return layers
+        chunks = sizes | {"time": min(CHUNK_DATES, sizes["time"]), "y": side, "x": side}
+        shards = {name: -(-size // chunks[name]) * chunks[name] for name, size in sizes.items()}
+        shards |= {name: min(self.tile_px, shards[name]) for name in ("y", "x")}
+        return {name: (size, chunks[name], shards[name]) for name, size in sizes.items()}
 
 
 class TileStore:
@@ -179,8 +175,8 @@ class TileStore:
 
     def __init__(self, state: Path, origin: Mapping[str, Any], layout: Layout) -> None:
         self._state, self._origin, self._layout = state, dict(origin), layout
-        self._tiles = tiles(*layout.shape[2:], layout.tile_px)
-        header, store = state / "origin.json", state / STORE
+        self._tiles = tiles(layout.sizes["y"][0], layout.sizes["x"][0], layout.tile_px)
+        header, store = state / HEADER, state / STORE
         if header.exists():
             earlier = read_json(header)
             differs = sorted(k for k in {*earlier, *origin} if earlier.get(k) != origin.get(k))
@@ -205,21 +201,19 @@ class TileStore:
 
     def pending(self) -> list[Tile]:
         """Tiles that are not finished, in order."""
-        return [tile for tile in self._tiles if self._arrays and not self._is_whole(tile)]
+        return [tile for tile in self._tiles if self._arrays and not self._is_finished(tile)]
 
     def write(self, tile: Tile, layers: Layers) -> None:
         """Store a tile and record it as finished."""
-        described, side, clipped = self._layout.layers(), self._layout.tile_px, 0
-        shards = []
+        side, clipped, shards = self._layout.tile_px, 0, []
         for name, values in layers.items():
             place = f"{'0/0' if values.ndim == 4 else '0'}/{tile.row // side}/{tile.column // side}"
-            shard = self._state / STORE / name / "c" / place
+            shards.append(self._state / STORE / name / "c" / place)
             # Zarr would read a damaged shard before it writes into it.
-            shard.unlink(missing_ok=True)
-            stored, beyond = described[name].coding.encode(values)
+            shards[-1].unlink(missing_ok=True)
+            stored, beyond = self._layout.layers[name].coding.encode(values)
             self._arrays[name][..., tile.rows, tile.columns] = stored
             clipped += beyond
-            shards.append(shard)
         record = {
             "embeddings": (~np.isnan(layers["reconstruction_error"])).sum((1, 2)).tolist(),
             "clipped": clipped,
@@ -244,8 +238,9 @@ class TileStore:
                 shutil.copytree(store, moved)
         write_json(output / ITEM, item)
         write_json(output / MANIFEST, read_json(sealed))
-        # The sealed manifest goes last: until then, the next run has nothing to do again.
+        # Without its header, what a kill leaves of the folder is no unfinished export.
         shutil.rmtree(self._state / "tiles", ignore_errors=True)
+        (self._state / HEADER).unlink()
         shutil.rmtree(self._state)
 
     def _manifest(self) -> dict[str, Any]:
@@ -266,31 +261,29 @@ class TileStore:
     def _record(self, tile: Tile) -> Path:
         return self._state / "tiles" / f"{tile.row}-{tile.column}.json"
 
-    def _is_whole(self, tile: Tile) -> bool:
+    def _is_finished(self, tile: Tile) -> bool:
         record = self._record(tile)
         return record.exists() and not _damaged(self._state / STORE, read_json(record)["files"])
 
 
 def _create(path: Path, layout: Layout) -> None:
     """An empty store: coordinates, attributes and arrays without a chunk."""
-    template = layout.template
     encoding = {"time": {"units": "seconds since 1970-01-01", "dtype": "float64"}}
-    template.to_zarr(path, zarr_format=3, consolidated=False, encoding=encoding)
+    layout.template.to_zarr(path, zarr_format=3, consolidated=False, encoding=encoding)
     group = zarr.open_group(path, mode="r+")
     grid = {"grid_mapping": "spatial_ref", "coordinates": "spatial_ref"}
-    for name, layer in layout.layers().items():
-        whole = name == "embedding"
-        keep = slice(None) if whole else [0, 2, 3]
+    for name, layer in layout.layers.items():
+        shape, chunks, shards = zip(*(layout.sizes[dim] for dim in layer.dims), strict=True)
         group.create_array(
             name,
-            shape=tuple(np.array(layout.shape)[keep].tolist()),
-            chunks=tuple(np.array(layout.chunks)[keep].tolist()),
-            shards=tuple(np.array(layout.shards)[keep].tolist()),
+            shape=shape,
+            chunks=chunks,
+            shards=shards,
             dtype=layer.coding.dtype,
             fill_value=layer.coding.fill,
             # With a checksum every reader notices an altered chunk.
             compressors=(BloscCodec(cname="zstd", clevel=5, shuffle="shuffle"), Crc32cCodec()),
-            dimension_names=("time", "feature", "y", "x") if whole else ("time", "y", "x"),
+            dimension_names=layer.dims,
             attributes=layer.attributes | layer.coding.attributes | grid,
         )
 
@@ -315,10 +308,9 @@ def read_embedding(folder: str | Path, *, load: bool = True) -> xr.Dataset:
     ``reconstruction_error`` and one ``days_to_<sensor>`` per further sensor ``(time, y, x)``;
     float32 whatever is stored, NaN where there is no embedding.
 
-    With ``load`` everything is read, checksums are checked, and the number of embeddings of each
-    date is compared with the manifest; without, only presence and size of every file are checked.
-    Raises UserError if there is no finished product, if it is damaged, or if store and manifest
-    are of different models.
+    With ``load`` everything is read, and checksums and numbers of embeddings are compared; without,
+    presence and size of every file. Raises UserError if there is no finished product, if it is
+    damaged, or if store and manifest are of different models.
     """
     folder = Path(folder)
     manifest = read_manifest(folder)
@@ -333,15 +325,11 @@ def read_embedding(folder: str | Path, *, load: bool = True) -> xr.Dataset:
     )
     if data.attrs["model_digest"] != manifest["model_digest"]:
         raise UserError(f"{folder}: the manifest and the store are of different models; {again}")
-    # The listing of a folder has no order of its own.
-    layers = sorted(
-        (str(name) for name in data if "time" in data[name].dims),
-        key=lambda name: (name != "embedding", name.startswith("days_to_"), name),
-    )
+    days = sorted(str(name) for name in data if str(name).startswith("days_to_"))
+    layers = ["embedding", "context_share", "reconstruction_error", *days]
     for name in layers:
         # Factors of type float32 decode into float32.
-        factor = np.float32(data[name].attrs.get("scale_factor", 1))
-        data[name].attrs["scale_factor"] = factor
+        data[name].attrs["scale_factor"] = np.float32(data[name].attrs.get("scale_factor", 1))
     data = xr.decode_cf(data, decode_coords="all")[layers]
     if not load:
         return data
@@ -362,8 +350,7 @@ def same_model(embeddings: Mapping[str, xr.Dataset]) -> str:
     """
     digests = {name: str(data.attrs["model_digest"]) for name, data in embeddings.items()}
     first = next(iter(digests))
-    foreign = [name for name, digest in digests.items() if digest != digests[first]]
-    if foreign:
+    if foreign := [name for name, digest in digests.items() if digest != digests[first]]:
         raise UserError(
             f"embeddings of {', '.join(foreign)} come from another model than those of {first}; "
             "export them again with one model"

@@ -64,14 +64,11 @@ def streamed(
         for tile in chain(tiles, repeat(None, workers + 1)):
             if tile is not None:
                 read_ahead = reader.submit(read, tile)
-                under_way.append((tile, computers.submit(_then, read_ahead, compute)))
-                del read_ahead
+                computed = computers.submit(lambda crop: compute(crop.result()), read_ahead)
+                under_way.append((tile, computed))
+                del read_ahead, computed
             if under_way and (tile is None or len(under_way) > workers + 1):
                 first, computed = under_way.popleft()
                 write(first, computed.result())
                 del computed
                 yield first
-
-
-def _then(read_ahead: Future[Read], compute: Callable[[Read], Computed]) -> Computed:
-    return compute(read_ahead.result())
