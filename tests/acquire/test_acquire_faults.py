@@ -149,5 +149,5 @@ def test_many_threads_ask_once_and_a_rejected_token_is_renewed(server: FileServe
 
 def test_a_silent_token_endpoint_is_given_up(server: FileServer) -> None:
     server.faults = [Fault(TOKEN_PATH, Answer.silence)]
-    with pytest.raises(UserError, match=r"token endpoint .* after 1 tries \(no answer\)"):
+    with pytest.raises(UserError, match=r"token endpoint .* after 1 tries \(ReadTimeout\)"):
         Signer(SIGNING.model_copy(update={"timeout_s": 0.3})).sign(BLOB)

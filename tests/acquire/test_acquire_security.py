@@ -416,3 +416,22 @@ def test_a_token_that_is_not_one_ends_in_one_line(
         signer = Signer(Catalog(source=server.url, retries=0, timeout_s=2))
         with pytest.raises(UserError, match="not a token"):
             signer.sign(f"https://{BLOB_HOST}/c/a.tif")
+
+
+@pytest.mark.parametrize("status", [302, 308])
+def test_the_subscription_key_does_not_follow_a_redirect(
+    tmp_path: Path,
+    token_endpoint: Callable[[str], None],
+    monkeypatch: pytest.MonkeyPatch,
+    status: int,
+) -> None:
+    with FileServer(tmp_path) as elsewhere, FileServer(tmp_path) as server:
+        monkeypatch.setenv("PC_SDK_SUBSCRIPTION_KEY", KEY)
+        token_endpoint(server.sas_url)
+        target = f"{elsewhere.sas_url}/archive/c"
+        server.faults = [Fault(TOKEN_PATH, lambda answer: answer.status(status, Location=target))]
+        signer = Signer(Catalog(source=server.url, retries=0, timeout_s=2))
+        with pytest.raises(UserError, match="redirects, and a key is not sent on") as caught:
+            signer.sign(f"https://{BLOB_HOST}/c/a.tif")
+        assert len(server.requests) == 1 and elsewhere.requests == []
+    assert KEY not in str(caught.value)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Self, TypeVar
 
 from tenacity import RetryCallState, Retrying, retry_if_exception_type, stop_after_attempt
@@ -26,8 +26,9 @@ class Failure(Exception):
     """One of the four kinds of failure."""
 
     def of(self, key: str) -> Self:
-        """The same failure, naming the asset ``key``."""
-        return type(self)(f"{key}: {self}")
+        """This failure, naming the asset ``key``."""
+        self.args = (f"{key}: {self}",)
+        return self
 
 
 class Missing(Failure):
@@ -49,10 +50,6 @@ class Busy(Failure):
         super().__init__(reason)
         self.retry_after = retry_after
 
-    def of(self, key: str) -> Busy:
-        """The same failure, naming the asset ``key``."""
-        return Busy(f"{key}: {self}", self.retry_after)
-
 
 def with_retries(
     action: Callable[[], Result],
@@ -71,14 +68,24 @@ def with_retries(
     UserError, naming ``what``, if the server stays busy: that says nothing about the data.
     """
 
+    def failure(state: RetryCallState) -> BaseException | None:
+        return state.outcome.exception() if state.outcome else None
+
     def renew(state: RetryCallState) -> None:
-        if isinstance(_failure(state), Rejected):
+        if isinstance(failure(state), Rejected):
             refresh()
+
+    def wait(state: RetryCallState) -> float:
+        error, attempt = failure(state), state.attempt_number
+        if isinstance(error, Rejected) and attempt == 1:
+            return 0.0
+        asked = error.retry_after if isinstance(error, Busy) else None
+        return min(0.25 * 2.0**attempt if asked is None else asked, LONGEST_WAIT_S)
 
     policy = Retrying(
         retry=retry_if_exception_type((Rejected, Damaged, Busy)),
         stop=stop_after_attempt(retries + 1),
-        wait=_wait,
+        wait=wait,
         before_sleep=renew,
         sleep=sleep,
         reraise=True,
@@ -96,29 +103,14 @@ def with_retries(
         ) from error
 
 
-def _failure(state: RetryCallState) -> BaseException | None:
-    return state.outcome.exception() if state.outcome else None
-
-
-def _wait(state: RetryCallState) -> float:
-    failure, attempt = _failure(state), state.attempt_number
-    if isinstance(failure, Rejected) and attempt == 1:
-        return 0.0
-    asked = failure.retry_after if isinstance(failure, Busy) else None
-    return min(0.25 * 2.0**attempt if asked is None else asked, LONGEST_WAIT_S)
-
-
 def check_status(status: int, retry_after: str | None = None) -> None:
     """Raise what an HTTP status means; return where it means success."""
-    if status < 400:
-        return
-    if status in (404, 410):
-        raise Missing(f"gone (HTTP {status})")
     if status in (401, 403):
         raise Rejected(f"HTTP {status}")
     if status in (408, 425, 429) or status >= 500:
         raise Busy(f"HTTP {status}", seconds_of(retry_after))
-    raise Missing(f"HTTP {status}")
+    if status >= 400:
+        raise Missing(f"gone (HTTP {status})" if status in (404, 410) else f"HTTP {status}")
 
 
 def seconds_of(retry_after: str | None) -> float | None:
@@ -132,11 +124,12 @@ def seconds_of(retry_after: str | None) -> float | None:
         return None
 
 
-def get(url: str, *, timeout_s: float) -> bytes:
+def get(url: str, *, timeout_s: float, headers: Mapping[str, str] | None = None) -> bytes:
     """Body of one HTTP GET.
 
     A silence of ``timeout_s`` ends it, and so does a body that takes :data:`LONGEST_BODY` times
-    as long: a peer that drips would otherwise never be given up.
+    as long: a peer that drips would otherwise never be given up. With ``headers``, which hold a
+    key, a redirect is not followed: requests would send them on to another host.
 
     Raises :class:`Missing`, :class:`Rejected` or :class:`Busy` by the status; silence, broken
     connections and short bodies count as busy, a body beyond :data:`LARGEST_BYTES` as missing.
@@ -146,8 +139,12 @@ def get(url: str, *, timeout_s: float) -> bytes:
 
     deadline = time.monotonic() + LONGEST_BODY * timeout_s
     try:
-        with requests.get(url, timeout=timeout_s, stream=True) as answer:
+        with requests.get(
+            url, timeout=timeout_s, stream=True, headers=headers, allow_redirects=not headers
+        ) as answer:
             check_status(answer.status_code, answer.headers.get("Retry-After"))
+            if answer.is_redirect:
+                raise Missing("it redirects, and a key is not sent on to another address")
             body = bytearray()
             # Not iter_content: that waits for a whole part, however slowly its bytes drip.
             while part := answer.raw.read1(2**16, decode_content=True):

@@ -1,23 +1,27 @@
 """Signing of asset addresses, at the moment of reading.
 
 Tokens live for 45 minutes at most and a signed address is never refreshed, so pinned items
-stay unsigned. ``planetary_computer`` asks for tokens and keeps them; what it lacks is added
-here: a time limit, one request for a container however many threads start cold, and a rejected
-token that is dropped.
+stay unsigned. Settings, tokens and their cache are ``planetary_computer``'s. Its request for a
+token is not used: it has no time limit, and sends the subscription key on where it is redirected.
 """
 
 from __future__ import annotations
 
 import re
 import threading
-from concurrent.futures import Future
+from typing import TYPE_CHECKING
 
-from pipeline_lib.acquire.retries import Busy, Missing, check_status, with_retries
+from pipeline_lib.acquire.retries import Busy, Missing, get, with_retries
 from pipeline_lib.config import Catalog
 from pipeline_lib.errors import UserError
 
+if TYPE_CHECKING:
+    from planetary_computer.sas import SASToken
+
 BLOB = re.compile(r"https?://([a-z0-9]+)\.blob\.core\.windows\.net/([a-z0-9$-]+)/[^?]*", re.ASCII)
 """An unsigned address in Azure's blob storage, account and container as Azure names them."""
+SHORTEST_LIFE_S = 60
+"""A token with less time left is renewed."""
 
 
 class Signer:
@@ -32,22 +36,30 @@ class Signer:
 
         Raises UserError if the token endpoint does not answer, or rejects the request.
         """
-        if self.catalog.signing == "none" or not BLOB.fullmatch(href):
+        blob = BLOB.fullmatch(href)
+        if self.catalog.signing == "none" or not blob:
             return href
+        from planetary_computer.sas import TOKEN_CACHE
         from planetary_computer.settings import Settings
 
-        what = f"token endpoint {Settings.get().sas_url}"
+        service = Settings.get().sas_url
+        what, endpoint = f"token endpoint {service}", f"{service}/{blob[1]}/{blob[2]}"
+        # Under the lock, a container's token is asked for once, however many threads start cold.
         with self._lock:
-            try:
-                return with_retries(
-                    lambda: _signed(href, self.catalog.timeout_s),
-                    what=what,
-                    retries=self.catalog.retries,
-                )
-            except Missing as error:
-                raise UserError(
-                    f"{what}: {error}; check catalog.signing and the subscription key"
-                ) from error
+            token = TOKEN_CACHE.get(endpoint)
+            if token is None or token.ttl() < SHORTEST_LIFE_S:
+                try:
+                    token = with_retries(
+                        lambda: _token(endpoint, self.catalog.timeout_s),
+                        what=what,
+                        retries=self.catalog.retries,
+                    )
+                except Missing as error:
+                    raise UserError(
+                        f"{what}: {error}; check catalog.signing and the subscription key"
+                    ) from error
+                TOKEN_CACHE[endpoint] = token
+            return str(token.sign(href).href)
 
     def forget(self, signed: str) -> None:
         """Drop the token of a signed address that was rejected, unless a newer one has come."""
@@ -59,31 +71,15 @@ class Signer:
                 del TOKEN_CACHE[endpoint]
 
 
-def _signed(href: str, timeout_s: float) -> str:
-    """The signed address, or what the token endpoint's failure means.
+def _token(endpoint: str, timeout_s: float) -> SASToken:
+    from planetary_computer.sas import SASToken
+    from planetary_computer.settings import Settings
 
-    Its client has no time limit: it runs in a thread, which is left behind if it hangs.
-    """
-    from planetary_computer import sign_url
-    from requests import HTTPError, RequestException
-
-    future: Future[str] = Future()
-
-    def run() -> None:
-        try:
-            future.set_result(str(sign_url(href)))
-        except Exception as error:
-            future.set_exception(error)
-
-    threading.Thread(target=run, daemon=True).start()
+    key = Settings.get().subscription_key
+    headers = {"Ocp-Apim-Subscription-Key": key} if key else None
     try:
-        return future.result(timeout_s)
-    except TimeoutError:
-        raise Busy("no answer") from None
-    except HTTPError as error:
-        check_status(error.response.status_code, error.response.headers.get("Retry-After"))
-        raise
-    except RequestException as error:
-        raise Busy(type(error).__name__) from error
+        token = SASToken.model_validate_json(get(endpoint, timeout_s=timeout_s, headers=headers))
+        token.ttl()
     except (ValueError, TypeError) as error:
         raise Busy(f"not a token ({type(error).__name__})") from error
+    return token
