@@ -27,3 +27,13 @@ def shared_data() -> Path:
     if not path.is_dir():
         pytest.skip("no real data at ../shared/data")
     return path
+
+
+@pytest.fixture(scope="session")
+def canopy_table(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The canopy table of the simulated archive."""
+    from simulated_archive import write_canopy_table
+
+    path: Path = tmp_path_factory.mktemp("canopy") / "canopy.npz"
+    write_canopy_table(path)
+    return path

@@ -29,7 +29,7 @@ from simulated_archive.optical import block_mean
 from simulated_archive.passes import LandsatPass, OpticalPass, RadarPass
 from simulated_archive.radar import NO_DATA, backscatter, speckle
 from simulated_archive.site import Site, Tile, make_site, tiles_of
-from simulated_archive.stac import OpticalScene, RadarScene, landsat_item, optical_item, radar_item
+from simulated_archive.stac import landsat_item, optical_item, optical_name, radar_item, radar_name
 from simulated_archive.tower import carbon_fluxes, write_tower_file
 
 SPLIT_SHARE = 0.15
@@ -181,9 +181,9 @@ def _write_optical(
         seen += [(number, versions[-1]) for number in range(1, len(tiles))]
     items = []
     for number, version in seen:
-        tile, made = tiles[number], version.generated + timedelta(minutes=7 * number)
-        scene = OpticalScene(one, replace(version, generated=made), tile.grid, tile.name)
-        path, href = _asset_folder(folder, site, scene.name())
+        made = version.generated + timedelta(minutes=7 * number)
+        tile, version = tiles[number], replace(version, generated=made)
+        path, href = _asset_folder(folder, site, optical_name(one, version, tile.name))
         picked = observation.measured[:, tile.row, tile.column]
         picked = np.where(tile.inside, picked, np.float32(np.nan))
         for values, (name, band) in zip(picked, BANDS.items(), strict=True):
@@ -193,7 +193,9 @@ def _write_optical(
         scl = np.where(tile.inside, classes[tile.row, tile.column], 0).astype(np.uint8)[::2, ::2]
         write_geotiff(path / "SCL.tif", scl, tile.grid, resolution=20)
         counts = np.bincount(scl.ravel(), minlength=12).tolist()
-        item = optical_item(scene, angles=observation.angles, scl_counts=counts, folder=href)
+        item = optical_item(
+            one, version, tile, angles=observation.angles, scl_counts=counts, folder=href
+        )
         xml = granule_xml(granule_of(tile.grid), observation.angles, item["properties"])
         (path / "MTD_TL.xml").write_text(xml)
         items.append(item)
@@ -216,16 +218,13 @@ def _write_radar(site: Site, one: RadarPass, folder: Path) -> list[dict[str, Any
     for number, seen in enumerate(_slices(rng, window.shape)):
         rows = np.flatnonzero(seen.any(axis=1)).tolist()
         part = slice(rows[0], rows[-1] + 1)
-        grid = replace(
-            window, top=window.top - rows[0] * window.resolution, height=part.stop - part.start
-        )
+        grid = window.cut(rows[0], 0, part.stop - part.start, window.width)
         order = number if one.orbit_state == "descending" else 1 - number
-        scene = RadarScene(one, grid, order)
-        path, href = _asset_folder(folder, site, scene.identifier)
+        path, href = _asset_folder(folder, site, radar_name(one, order))
         for name, values in power.items():
             image = np.where(seen, values, np.float32(NO_DATA))[part]
             write_geotiff(path / f"{name}.tif", image, grid, no_data=NO_DATA)
-        items.append(radar_item(scene, folder=href))
+        items.append(radar_item(one, grid, order, href))
     return items
 
 

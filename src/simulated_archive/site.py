@@ -95,9 +95,8 @@ def make_site(requests: Sequence[CubeRequest], *, cube: CubeGrid, demo: Demo, se
 
 def _around(grid: Grid, size: int) -> Grid:
     """A window of ``size`` pixels around a grid, on multiples of 60 m."""
-    step = SNAP_PX * grid.resolution
-    above, before = ((size - side) // 2 // SNAP_PX * step for side in grid.shape)
-    return Grid(grid.epsg, grid.left - before, grid.top + above, grid.resolution, size, size)
+    above, before = ((size - side) // 2 // SNAP_PX * SNAP_PX for side in grid.shape)
+    return grid.cut(-above, -before, size, size)
 
 
 @dataclass(frozen=True)
@@ -132,8 +131,8 @@ def tiles_of(site: Site) -> list[Tile]:
         other = window.epsg + (-1 if site.lon >= border else 1)
         tiles.append(tile_on(window, _recentred(window, other)))
     elif site.generator("overlap").random() < OVERLAP_SHARE:
-        shift = round(0.3 * window.width / SNAP_PX) * SNAP_PX * window.resolution
-        tiles.append(tile_on(window, replace(window, left=window.left + shift)))
+        shift = round(0.3 * window.width / SNAP_PX) * SNAP_PX
+        tiles.append(tile_on(window, window.cut(0, shift, *window.shape)))
     return tiles
 
 

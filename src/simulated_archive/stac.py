@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
-from datetime import datetime, timedelta
+from datetime import timedelta
 from functools import lru_cache
 from typing import Any
 
@@ -16,6 +15,7 @@ from simulated_archive.bands import BANDS
 from simulated_archive.geometry import SceneAngles
 from simulated_archive.landsat import CLOUD, LANDSAT_BANDS, OFFSET, PIXEL_M, SCALE
 from simulated_archive.passes import LandsatPass, OpticalPass, Processing, RadarPass
+from simulated_archive.site import Tile
 
 COG = "image/tiff; application=geotiff; profile=cloud-optimized"
 SENTINEL_LICENSE = "https://sentinel.esa.int/documents/247904/690755/Sentinel_Data_Legal_Notice"
@@ -24,6 +24,7 @@ CCI_LICENSE = "https://cds.climate.copernicus.eu/api/v2/terms/static/satellite-l
 EXTENSIONS = "https://stac-extensions.github.io"
 SLICE_LENGTH = timedelta(seconds=25)
 _DATA = {"type": COG, "roles": ["data"]}
+_METADATA = {"type": "application/xml", "roles": ["metadata"], "title": "Granule metadata"}
 STAMP, TIME = "%Y%m%dT%H%M%S", "%Y-%m-%dT%H:%M:%S.%fZ"
 """Times as names of products and as items spell them."""
 
@@ -61,41 +62,19 @@ LAND_COVER: dict[int, tuple[str, str, float, float]] = {
 """LCCS code -> name, meaning, share of the region, and size of its patches in cells of 300 m."""
 
 
-@dataclass(frozen=True)
-class OpticalScene:
-    """One archived version of one tile of an acquisition."""
-
-    observed: OpticalPass
-    processing: Processing
-    grid: Grid
-    tile: str
-
-    def name(self, baseline: str = "") -> str:
-        """Name of the product; without its ``baseline``, identifier of the item."""
-        sensed = f"S2{self.observed.platform}_MSIL2A_{self.observed.time:{STAMP}}"
-        made = f"T{self.tile}_{self.processing.generated:{STAMP}}"
-        return f"{sensed}_{baseline}R{self.observed.relative_orbit:03d}_{made}"
+def optical_name(one: OpticalPass, version: Processing, tile: str, baseline: str = "") -> str:
+    """Name of the product of a tile; without its ``baseline``, identifier of the item."""
+    sensed = f"S2{one.platform}_MSIL2A_{one.time:{STAMP}}"
+    made = f"T{tile}_{version.generated:{STAMP}}"
+    return f"{sensed}_{baseline}R{one.relative_orbit:03d}_{made}"
 
 
-@dataclass(frozen=True)
-class RadarScene:
-    """One slice of a radar pass."""
-
-    observed: RadarPass
-    grid: Grid
-    order: int
-
-    @property
-    def begins(self) -> datetime:
-        """Start of the acquisition."""
-        return self.observed.time + self.order * SLICE_LENGTH
-
-    @property
-    def identifier(self) -> str:
-        """Identifier of the item: the product's name and ``_rtc``."""
-        span = f"{self.begins:{STAMP}}_{self.begins + SLICE_LENGTH:{STAMP}}"
-        orbit = self.observed.absolute_orbit
-        return f"S1A_IW_GRDH_1SDV_{span}_{orbit:06d}_{_datatake(orbit):06X}_rtc"
+def radar_name(one: RadarPass, number: int) -> str:
+    """Identifier of the item of a slice of a pass: the product's name and ``_rtc``."""
+    begins = one.time + number * SLICE_LENGTH
+    span = f"{begins:{STAMP}}_{begins + SLICE_LENGTH:{STAMP}}"
+    orbit = one.absolute_orbit
+    return f"S1A_IW_GRDH_1SDV_{span}_{orbit:06d}_{_datatake(orbit):06X}_rtc"
 
 
 def _datatake(absolute_orbit: int) -> int:
@@ -143,37 +122,43 @@ def _item(
 
 
 def optical_item(
-    scene: OpticalScene, *, angles: SceneAngles, scl_counts: list[int], folder: str
+    one: OpticalPass,
+    version: Processing,
+    tile: Tile,
+    *,
+    angles: SceneAngles,
+    scl_counts: list[int],
+    folder: str,
 ) -> dict[str, Any]:
-    """Item of ``sentinel-2-l2a``.
+    """Item of ``sentinel-2-l2a``: one version of one tile of an acquisition.
 
     ``scl_counts`` are the pixels of each class of the scene classification, from 0 to 11;
     ``folder`` of its assets is relative to the archive.
     """
-    one, baseline = scene.observed, scene.processing.baseline
-    sensed, made = f"{one.time:{STAMP}}", f"MSFT_{scene.processing.generated:{STAMP}}"
-    product = scene.name(f"N{baseline.replace('.', '')}_")
+    grid, baseline = tile.grid, version.baseline
+    sensed, made = f"{one.time:{STAMP}}", f"MSFT_{version.generated:{STAMP}}"
+    product = optical_name(one, version, tile.name, f"N{baseline.replace('.', '')}_")
     orbit = f"{one.absolute_orbit:06d}"
     operation = f"S2{one.platform}_OPER_MSI_L2A"
     extensions = ("eo/v1.0.0", "sat/v1.0.0", "projection/v1.1.0")
-    item = _item(scene.name(), "sentinel-2-l2a", scene.grid, extensions)
+    item = _item(optical_name(one, version, tile.name), "sentinel-2-l2a", grid, extensions)
     total = max(1, sum(scl_counts))
     distance = 1 - 0.01673 * math.cos(0.9856 * math.pi / 180 * (one.time.timetuple().tm_yday - 4))
     item["properties"] = {
         "datetime": f"{one.time:{TIME}}",
         "platform": f"Sentinel-2{one.platform}",
-        "proj:epsg": scene.grid.epsg,
+        "proj:epsg": grid.epsg,
         "instruments": ["msi"],
-        "s2:mgrs_tile": scene.tile,
+        "s2:mgrs_tile": tile.name,
         "constellation": "Sentinel 2",
-        "s2:granule_id": f"{operation}_TL_{made}_A{orbit}_T{scene.tile}_N{baseline}",
+        "s2:granule_id": f"{operation}_TL_{made}_A{orbit}_T{tile.name}_N{baseline}",
         "s2:datatake_id": f"GS2{one.platform}_{sensed}_{orbit}_N{baseline}",
         "s2:product_uri": f"{product}.SAFE",
         "s2:datastrip_id": f"{operation}_DS_{made}_S{sensed}_N{baseline}",
         "s2:product_type": "S2MSI2A",
         "sat:orbit_state": "descending",
         "s2:datatake_type": "INS-NOBS",
-        "s2:generation_time": f"{scene.processing.generated:{TIME}}",
+        "s2:generation_time": f"{version.generated:{TIME}}",
         "sat:relative_orbit": one.relative_orbit,
         "s2:mean_solar_zenith": angles.sun_zenith,
         "s2:mean_solar_azimuth": angles.sun_azimuth,
@@ -195,15 +180,10 @@ def optical_item(
             "full_width_half_max": band.width_nm / 1000,
         }
         title = f"{title} - {band.resolution_m}m"
-        assets[name] = _raster(f"{folder}/{name}.tif", scene.grid, band.resolution_m, title)
+        assets[name] = _raster(f"{folder}/{name}.tif", grid, band.resolution_m, title)
         assets[name]["eo:bands"] = [{k: v for k, v in label.items() if v}]
-    assets["SCL"] = _raster(f"{folder}/SCL.tif", scene.grid, 20, "Scene classfication map (SCL)")
-    assets["granule-metadata"] = {
-        "href": f"{folder}/MTD_TL.xml",
-        "type": "application/xml",
-        "roles": ["metadata"],
-        "title": "Granule metadata",
-    }
+    assets["SCL"] = _raster(f"{folder}/SCL.tif", grid, 20, "Scene classfication map (SCL)")
+    assets["granule-metadata"] = {"href": f"{folder}/MTD_TL.xml"} | _METADATA
     return item
 
 
@@ -215,13 +195,15 @@ def _raster(href: str, grid: Grid, resolution: int, title: str) -> dict[str, Any
     )
 
 
-def radar_item(scene: RadarScene, *, folder: str) -> dict[str, Any]:
-    """Item of ``sentinel-1-rtc``; ``folder`` of its assets is relative to the archive."""
-    one, begins = scene.observed, scene.begins
+def radar_item(one: RadarPass, grid: Grid, number: int, folder: str) -> dict[str, Any]:
+    """Item of ``sentinel-1-rtc``: a slice of a pass, whose first is number 0.
+
+    ``folder`` of its assets is relative to the archive.
+    """
+    begins = one.time + number * SLICE_LENGTH
     ends = begins + SLICE_LENGTH
-    grid = scene.grid
     extensions = ("sar/v1.0.0", "sat/v1.0.0", "projection/v1.1.0", "file/v2.0.0", "raster/v1.1.0")
-    item = _item(scene.identifier, "sentinel-1-rtc", grid, extensions)
+    item = _item(radar_name(one, number), "sentinel-1-rtc", grid, extensions)
     middle = begins + SLICE_LENGTH / 2
     projection = _projection(grid, grid.resolution)
     projection["proj:transform"] += [0.0, 0.0, 1.0]
@@ -236,7 +218,7 @@ def radar_item(scene: RadarScene, *, folder: str) -> dict[str, Any]:
         "s1:datatake_id": str(_datatake(one.absolute_orbit)),
         "start_datetime": f"{begins:%Y-%m-%d %H:%M:%S.%f}+00:00",
         "s1:orbit_source": "RESORB",
-        "s1:slice_number": str(11 + scene.order),
+        "s1:slice_number": str(11 + number),
         "s1:total_slices": "20",
         "sar:looks_range": 5,
         "sat:orbit_state": one.orbit_state,
@@ -409,11 +391,7 @@ def _optical_assets() -> dict[str, Any]:
         for name, band in BANDS.items()
     }
     assets["SCL"] = _DATA | {"gsd": 20.0, "title": "Scene classfication map (SCL)"}
-    assets["granule-metadata"] = {
-        "type": "application/xml",
-        "roles": ["metadata"],
-        "title": "Granule metadata",
-    }
+    assets["granule-metadata"] = _METADATA
     return assets
 
 

@@ -5,9 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
-import numpy as np
 import pytest
-from scenes import Archive, granule_metadata
+from scenes import Archive
 
 
 @pytest.fixture
@@ -15,22 +14,6 @@ def archive(tmp_path: Path) -> Archive:
     folder = tmp_path / "archive"
     folder.mkdir()
     return Archive(folder)
-
-
-@pytest.fixture
-def textured() -> Callable[[int, int], np.ndarray]:
-    """Digital numbers that vary from pixel to pixel, the same at every call."""
-
-    def numbers(count: int, step: int) -> np.ndarray:
-        generator = np.random.default_rng([count, step])
-        return generator.integers(1200, 4000, (count, count)).astype(np.uint16)
-
-    return numbers
-
-
-@pytest.fixture
-def granule_xml() -> Callable[..., bytes]:
-    return granule_metadata
 
 
 @pytest.fixture

@@ -14,6 +14,8 @@ from pathlib import Path
 from typing import Any, Self
 from urllib.parse import urlsplit
 
+from stac_pages import stac_pages
+
 TOKEN_PATH = "/api/sas/v1/token/"
 BLOB_HOST = "archive.blob.core.windows.net"
 
@@ -151,22 +153,13 @@ class FileServer:
                 if fault is not None:
                     fault.answer(answer)
                 elif asked.path.startswith(TOKEN_PATH):
-                    self.hand_out_token()
+                    with lock:
+                        answer.content = server.token()
+                    answer.file()
                 elif server.needs_token and asked.query != f"sig={server.tokens}":
                     answer.status(403)
                 else:
                     answer.file()
-
-            def hand_out_token(self) -> None:
-                with lock:
-                    server.tokens += 1
-                    number = server.tokens
-                expiry = (datetime.now(UTC) + timedelta(minutes=40)).isoformat()
-                answer = Answer(self, folder, server._stop)
-                answer.content = json.dumps(
-                    {"token": f"sig={number}", "msft:expiry": expiry}
-                ).encode()
-                answer.file()
 
             def log_message(self, *args: Any) -> None:
                 pass
@@ -188,6 +181,12 @@ class FileServer:
                 return fault
         return None
 
+    def token(self) -> bytes:
+        """A new token, in Planetary Computer's words."""
+        self.tokens += 1
+        expiry = (datetime.now(UTC) + timedelta(minutes=40)).isoformat()
+        return json.dumps({"token": f"sig={self.tokens}", "msft:expiry": expiry}).encode()
+
     def expire_token(self, answer: Answer) -> None:
         """Answer 403; from now on only tokens that are handed out later are good."""
         self.tokens += 1
@@ -203,35 +202,8 @@ class FileServer:
         self._server.server_close()
 
 
-def write_api(
-    folder: Path,
-    url: str,
-    collection: str,
-    items: Sequence[Any],
-    *,
-    search: str = "",
-    then: str = "",
-) -> None:
-    """Write a STAC API of static files to ``folder/api``, for a server whose address is ``url``.
-
-    Its search is at ``search``, by default in it, and its page of items links to ``then``.
-    """
-    api = f"{url}/api"
-    stac = {"stac_version": "1.0.0", "description": "static"}
-    parts = ("core", "item-search", "collections")
-    links = [{"rel": "root", "href": api}, {"rel": "data", "href": f"{api}/collections"}]
-    found = {"rel": "search", "href": search or f"{api}/search", "type": "application/geo+json"}
-    landing = stac | {
-        "type": "Catalog",
-        "id": "api",
-        "conformsTo": [f"https://api.stacspec.org/v1.0.0/{part}" for part in parts],
-        "links": [*links, found | {"method": "POST"}, found | {"method": "GET"}],
-    }
-    extent = {"spatial": {"bbox": [[-180, -90, 180, 90]]}, "temporal": {"interval": [[None, None]]}}
-    about = stac | {"type": "Collection", "id": collection, "license": "proprietary", "links": []}
-    following = [{"rel": "next", "href": then, "method": "GET"}] if then else []
-    page = {"type": "FeatureCollection", "features": list(items), "links": following}
-    pages = {"": landing, "search": page, f"collections/{collection}": about | {"extent": extent}}
-    for path, content in pages.items():
+def write_api(folder: Path, url: str, collection: str, items: Sequence[Any], **links: str) -> None:
+    """Write a STAC API of static files to ``folder/api``, for a server whose address is ``url``."""
+    for path, content in stac_pages(f"{url}/api", collection, items, **links).items():
         (folder / "api" / path).mkdir(parents=True, exist_ok=True)
         (folder / "api" / path / "index.json").write_text(json.dumps(content))

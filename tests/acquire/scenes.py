@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import date
 from pathlib import Path
@@ -21,54 +21,75 @@ LON, LAT = 11.02, 46.01
 NATIVE = {"B01": 60, "B09": 60, "B02": 10, "B03": 10, "B04": 10, "B08": 10}
 
 
-def grid_xml(name: str, values: np.ndarray, attributes: str = "") -> str:
-    def block(tag: str, field: np.ndarray) -> str:
-        rows = "".join(f"<VALUES>{' '.join(f'{v:.6g}' for v in row)}</VALUES>" for row in field)
-        return (
-            f'<{tag}><COL_STEP unit="m">5000</COL_STEP><ROW_STEP unit="m">5000</ROW_STEP>'
-            f"<Values_List>{rows}</Values_List></{tag}>"
-        )
+OPTICAL = SensorSource(
+    collection="sentinel-2-l2a",
+    loader="sentinel-2-l2a",
+    quantity="reflectance",
+    bands=("B02", "B04", "B8A"),
+    brdf=True,
+    clouds="scl",
+)
 
-    zenith, azimuth = values
-    return f"<{name}{attributes}>{block('Zenith', zenith)}{block('Azimuth', azimuth)}</{name}>"
+Rows = Sequence[Sequence[float]] | np.ndarray
+
+
+def textured(count: int, step: int) -> np.ndarray:
+    """Digital numbers that vary from pixel to pixel, the same at every call."""
+    generator = np.random.default_rng([count, step])
+    return generator.integers(1200, 4000, (count, count)).astype(np.uint16)
+
+
+def granule_xml(
+    sun: tuple[Rows, Rows],
+    views: Mapping[tuple[int, int], tuple[Rows, Rows]],
+    *,
+    epsg: int = 32632,
+    left: float = 600000,
+    top: float = 5100000,
+) -> bytes:
+    """Metadata of a granule; angles are zeniths and azimuths, ``views`` by band and detector."""
+
+    def grid(tag: str, angles: tuple[Rows, Rows], more: str = "") -> str:
+        text = ""
+        for name, rows in zip(("Zenith", "Azimuth"), angles, strict=True):
+            lines = (" ".join(f"{value:.17g}" for value in row) for row in rows if len(row))
+            values = "".join(f"<VALUES>{line}</VALUES>" for line in lines)
+            steps = "<COL_STEP>5000</COL_STEP><ROW_STEP>5000</ROW_STEP>"
+            text += f"<{name}>{steps}<Values_List>{values}</Values_List></{name}>"
+        return f"<{tag}{more}>{text}</{tag}>"
+
+    seen = "".join(
+        grid("Viewing_Incidence_Angles_Grids", look, f' bandId="{band}" detectorId="{detector}"')
+        for (band, detector), look in views.items()
+    )
+    return (
+        '<?xml version="1.0"?><n1:Level-2A_Tile_ID xmlns:n1="urn:test"><n1:Geometric_Info>'
+        f"<Tile_Geocoding><HORIZONTAL_CS_CODE>EPSG:{epsg}</HORIZONTAL_CS_CODE>"
+        f'<Geoposition resolution="10"><ULX>{left}</ULX><ULY>{top}</ULY></Geoposition>'
+        f"</Tile_Geocoding><Tile_Angles>{grid('Sun_Angles_Grid', sun)}{seen}</Tile_Angles>"
+        "</n1:Geometric_Info></n1:Level-2A_Tile_ID>"
+    ).encode()
 
 
 def granule_metadata(
-    epsg: int,
-    left: float,
-    top: float,
     *,
     sun: tuple[float, float] = (40.0, 150.0),
     view: tuple[float, float] = (8.0, 105.0),
     slope: float = 0.1,
-    nodes: int = 4,
+    **place: Any,
 ) -> bytes:
-    """Metadata of a granule whose angles rise linearly to the east; two detectors per band."""
-    east = np.broadcast_to(np.arange(nodes) * slope, (nodes, nodes))
-    ones = np.ones((nodes, nodes))
-    sun_grid = grid_xml("Sun_Angles_Grid", np.stack([sun[0] + east, sun[1] * ones]))
-    views = ""
-    for number, band in enumerate(BANDS):
-        if band == "B10":
-            continue
-        for detector in (6, 7):
-            seen = np.arange(nodes) < nodes // 2 + (detector == 6)
-            seen = seen if detector == 6 else ~seen | (np.arange(nodes) == nodes // 2)
-            zenith = np.where(seen, view[0] + east, np.nan)
-            azimuth = np.where(seen, view[1] * ones, np.nan)
-            views += grid_xml(
-                "Viewing_Incidence_Angles_Grids",
-                np.stack([zenith, azimuth]),
-                f' bandId="{number}" detectorId="{detector}"',
-            )
-    text = (
-        '<?xml version="1.0"?><n1:Level-2A_Tile_ID xmlns:n1="urn:test"><n1:Geometric_Info>'
-        f"<Tile_Geocoding><HORIZONTAL_CS_CODE>EPSG:{epsg}</HORIZONTAL_CS_CODE>"
-        f'<Geoposition resolution="10"><ULX>{left}</ULX><ULY>{top}</ULY></Geoposition>'
-        f"</Tile_Geocoding><Tile_Angles>{sun_grid}{views}</Tile_Angles>"
-        "</n1:Geometric_Info></n1:Level-2A_Tile_ID>"
-    )
-    return text.encode()
+    """Metadata of a granule whose zeniths rise linearly to the east; two detectors per band."""
+    east = np.broadcast_to(np.arange(4) * slope, (4, 4))
+    ones = np.ones((4, 4))
+    strips = {6: np.arange(4) < 3, 7: np.arange(4) >= 2}
+    looks = np.stack([view[0] + east, view[1] * ones])
+    views = {
+        (number, detector): tuple(np.where(seen, looks, np.nan))
+        for number, band in enumerate(BANDS)
+        for detector, seen in strips.items()
+        if band != "B10"
+    }
+    return granule_xml((sun[0] + east, sun[1] * ones), views, **place)
 
 
 def write_raster(
@@ -142,43 +163,34 @@ class Archive:
         scl: int = 4,
         margin_px: int = 36,
         nodata: int | None = 0,
-        generated: str = "",
         xml: bytes | None = None,
-        platform: str = "Sentinel-2A",
-        shift: tuple[int, int] = (0, 0),
     ) -> dict[str, Any]:
         """Add a Sentinel-2 item; ``numbers`` is a value, or a function per band of (rows, cols)."""
-        grid = self.grid
-        left = grid.left - margin_px * 10 + shift[0]
-        top = grid.top + margin_px * 10 + shift[1]
-        size = grid.width + 2 * margin_px
-        name = f"{platform[-2:]}_{time[:19].replace(':', '')}_{tile}_{baseline}{generated}"
+        grid = self.grid.padded(margin_px)
+        name = f"2A_{time[:19].replace(':', '')}_{tile}_{baseline}"
         assets = {}
-        for band in [*BANDS, "SCL"]:
-            if band == "B10":
-                continue
+        for band in [*(band for band in BANDS if band != "B10"), "SCL"]:
             step = NATIVE.get(band, 20)
-            count = -(-size * 10 // step)
+            count = -(-grid.width * 10 // step)
             value = numbers if isinstance(numbers, int) else numbers.get(band, 2000)
-            if band == "SCL":
-                value = scl
-            values = np.zeros((count, count), np.uint16)
-            values[:] = value(count, step) if callable(value) else value
-            path = self.folder / "assets" / name / f"{band}.tif"
-            write_raster(path, values, grid.epsg, left, top, step, nodata)
-            assets[band] = {"href": str(path.relative_to(self.folder)), "gsd": step}
-        metadata = self.folder / "assets" / name / "MTD_TL.xml"
-        metadata.write_bytes(xml if xml is not None else granule_metadata(grid.epsg, left, top))
-        assets["granule-metadata"] = {"href": str(metadata.relative_to(self.folder))}
+            value = scl if band == "SCL" else value
+            values = value(count, step) if callable(value) else value
+            values = np.broadcast_to(np.uint16(values), (count, count))
+            place = grid.epsg, grid.left, grid.top, step
+            assets[band] = self._image(name, band, values, *place, nodata)
+        href = f"assets/{name}/MTD_TL.xml"
+        xml = xml or granule_metadata(epsg=grid.epsg, left=grid.left, top=grid.top)
+        (self.folder / href).write_bytes(xml)
+        assets["granule-metadata"] = {"href": href}
         properties = {
             "datetime": time,
-            "platform": platform,
+            "platform": "Sentinel-2A",
             "proj:code": f"EPSG:{grid.epsg}",
             "sat:relative_orbit": 65,
             "sat:orbit_state": "descending",
             "s2:mgrs_tile": tile,
             "s2:processing_baseline": baseline,
-            "s2:generation_time": generated or "2021",
+            "s2:generation_time": "2021",
         }
         return self._add(name, "sentinel-2-l2a", properties, assets)
 
@@ -189,7 +201,6 @@ class Archive:
         vh: np.ndarray | float,
         *,
         orbit: int = 1000,
-        platform: str = "SENTINEL-1A",
         name: str = "",
     ) -> dict[str, Any]:
         """Add a Sentinel-1 item that covers the cube and no more."""
@@ -197,13 +208,12 @@ class Archive:
         name = name or f"S1_{time[:19].replace(':', '')}"
         assets = {}
         for key, value in {"vv": vv, "vh": vh}.items():
-            values = np.broadcast_to(np.float32(value), grid.shape).copy()
-            path = self.folder / "assets" / name / f"{key}.tif"
-            write_raster(path, values, grid.epsg, grid.left, grid.top, 10, -32768)
-            assets[key] = {"href": str(path.relative_to(self.folder))}
+            values = np.broadcast_to(np.float32(value), grid.shape)
+            place = grid.epsg, grid.left, grid.top, 10
+            assets[key] = self._image(name, key, values, *place, -32768)
         properties = {
             "datetime": time,
-            "platform": platform,
+            "platform": "SENTINEL-1A",
             "proj:epsg": grid.epsg,
             "sat:absolute_orbit": orbit,
             "sat:relative_orbit": orbit % 175,
@@ -240,12 +250,11 @@ class Archive:
         for band in ("coastal", "blue", "green", "red", "nir08", "swir16", "swir22", "qa_pixel"):
             value = numbers.get(band, 14000) if isinstance(numbers, Mapping) else numbers
             value = quality if band == "qa_pixel" else value
-            values = np.zeros(x.shape, np.uint16)
-            values[:] = value(x, y) if callable(value) else value
-            file = self.folder / "assets" / name / f"{band}.tif"
-            write_raster(file, values, epsg, left, top, 30, 1 if band == "qa_pixel" else 0)
+            values = np.asarray(value(x, y) if callable(value) else value).astype(np.uint16)
+            values = np.broadcast_to(values, x.shape)
+            nodata = 1 if band == "qa_pixel" else 0
             if band != without:
-                assets[band] = {"href": str(file.relative_to(self.folder))}
+                assets[band] = self._image(name, band, values, epsg, left, top, 30, nodata)
         properties = {
             "datetime": time,
             "platform": platform,
@@ -257,6 +266,13 @@ class Archive:
             "view:sun_azimuth": -30.0,
         }
         return self._add(name, "landsat-c2-l2", properties, assets)
+
+    def _image(
+        self, name: str, band: str, values: np.ndarray, epsg: int, *place: Any
+    ) -> dict[str, Any]:
+        href = f"assets/{name}/{band}.tif"
+        write_raster(self.folder / href, values, epsg, *place)
+        return {"href": href}
 
     def _add(
         self, name: str, collection: str, properties: dict[str, Any], assets: dict[str, Any]

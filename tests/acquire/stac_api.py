@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib.util
 import os
 import pwd
 import re
@@ -19,6 +18,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import requests
+
 LOOPBACK = "127.0.0.1"
 START_LIMIT_S = 60
 SERVER_USER = "postgres"
@@ -27,9 +28,6 @@ SERVER_USER = "postgres"
 
 def reason_to_skip() -> str | None:
     """Why no STAC API can be started here; None if one can."""
-    for name in ("psycopg", "pypgstac", "stac_fastapi", "uvicorn"):
-        if importlib.util.find_spec(name) is None:
-            return f"{name} is not installed: pip install -e .[dev]"
     if _programs() is None:
         return "PostGIS is not installed: apt-get install postgresql postgresql-postgis"
     if os.geteuid() == 0 and SERVER_USER not in {entry.pw_name for entry in pwd.getpwall()}:
@@ -51,28 +49,10 @@ def _programs() -> Path | None:
     return None
 
 
-@dataclass(frozen=True)
-class Database:
-    """A database with pgstac's tables, on a server that runs."""
-
-    port: int
-    name: str
-
-    @property
-    def address(self) -> str:
-        """What psycopg connects to."""
-        limit = "connect_timeout=5 options='-c statement_timeout=60s'"
-        return f"host={LOOPBACK} port={self.port} user=postgres dbname={self.name} {limit}"
-
-    def load(self, collections: Iterable[dict[str, Any]], items: Iterable[dict[str, Any]]) -> None:
-        """Load collections and their items with pypgstac."""
-        from pypgstac.db import PgstacDB
-        from pypgstac.load import Loader, Methods
-
-        with PgstacDB(dsn=self.address) as database:
-            loader = Loader(database)
-            loader.load_collections(iter(collections), Methods.insert)
-            loader.load_items(iter(items), Methods.insert)
+def _address(port: int, name: str = "postgres") -> str:
+    """What psycopg connects to."""
+    limit = "connect_timeout=5 options='-c statement_timeout=60s'"
+    return f"host={LOOPBACK} port={port} user=postgres dbname={name} {limit}"
 
 
 @contextmanager
@@ -85,7 +65,7 @@ def postgresql() -> Iterator[int]:
 
     def accepts() -> bool:
         try:
-            psycopg.connect(Database(port, "postgres").address).close()
+            psycopg.connect(_address(port)).close()
         except psycopg.OperationalError:
             return False
         return True
@@ -116,18 +96,23 @@ def postgresql() -> Iterator[int]:
         shutil.rmtree(folder)
 
 
-def make_database(port: int, name: str) -> Database:
-    """Make a database with pgstac's tables, as ``pypgstac migrate`` does."""
+def make_database(
+    port: int, name: str, collections: Iterable[dict[str, Any]], items: Iterable[dict[str, Any]]
+) -> None:
+    """Make a database with pgstac's tables, and load it, as the programs of pypgstac do."""
     import psycopg
     from pypgstac.db import PgstacDB
+    from pypgstac.load import Loader, Methods
     from pypgstac.migrate import Migrate
 
-    with psycopg.connect(Database(port, "postgres").address, autocommit=True) as connection:
+    with psycopg.connect(_address(port), autocommit=True) as connection:
         connection.execute(f"CREATE DATABASE {name}")
-    made = Database(port, name)
-    with PgstacDB(dsn=made.address) as database:
+    with PgstacDB(dsn=_address(port, name)) as database:
         Migrate(database).run_migration()
-    return made
+    with PgstacDB(dsn=_address(port, name)) as database:
+        loader = Loader(database)
+        loader.load_collections(iter(collections), Methods.insert)
+        loader.load_items(iter(items), Methods.insert)
 
 
 @dataclass(frozen=True)
@@ -143,10 +128,8 @@ class StacApi:
 
 
 @contextmanager
-def stac_api(database: Database, folder: Path) -> Iterator[StacApi]:
+def stac_api(database_port: int, database: str, folder: Path) -> Iterator[StacApi]:
     """Run a STAC API on a database while the context lasts; its log goes to ``folder``."""
-    import requests
-
     port = _free_port()
     api = StacApi(f"http://{LOOPBACK}:{port}", folder / f"stac-api-{port}.log")
     command = [sys.executable, "-m", "uvicorn", "stac_fastapi.pgstac.app:create_app", "--factory"]
@@ -155,8 +138,8 @@ def stac_api(database: Database, folder: Path) -> Iterator[StacApi]:
         "PGUSER": "postgres",
         "PGPASSWORD": "unused",
         "PGHOST": LOOPBACK,
-        "PGPORT": str(database.port),
-        "PGDATABASE": database.name,
+        "PGPORT": str(database_port),
+        "PGDATABASE": database,
         "DB_MAX_CONN_SIZE": "2",
     }
 

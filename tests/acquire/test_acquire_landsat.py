@@ -32,7 +32,6 @@ from pipeline_lib.cubes import (
 )
 from pipeline_lib.errors import UserError
 from pipeline_lib.files import write_json
-from simulated_archive import write_canopy_table
 from simulated_archive.archive import write_landsat
 from simulated_archive.canopy import CanopyTable
 from simulated_archive.geometry import scene_angles
@@ -47,10 +46,11 @@ LANDSAT = Sensor.model_validate(
     yaml.safe_load((ROOT / "config" / "landsat.yaml").read_text())["sensors"]["landsat"]
 )
 CLOUD, RIM, CIRRUS, SHADOW = 22280, 21762, 54596, 23888
+CubeOf = Callable[..., xr.Dataset]
 
 
 @pytest.fixture
-def cube_of(archive: Archive, tmp_path: Path) -> Callable[..., xr.Dataset]:
+def cube_of(archive: Archive, tmp_path: Path) -> CubeOf:
     return partial(archive.build, LANDSAT, tmp_path)
 
 
@@ -61,7 +61,7 @@ def plane(x: np.ndarray, y: np.ndarray) -> np.ndarray:
 
 @pytest.mark.parametrize("epsg", [32632, 32633], ids=["own zone", "other zone"])
 def test_a_plane_is_reproduced_although_the_pixels_lie_half_a_pixel_off(
-    archive: Archive, cube_of: Callable[..., xr.Dataset], epsg: int
+    archive: Archive, cube_of: CubeOf, epsg: int
 ) -> None:
     grid = archive.grid
     change = Transformer.from_crs(grid.epsg, epsg, always_xy=True)
@@ -105,7 +105,7 @@ def test_any_reference_system_is_interpolated_alike(epsg: int, corner: tuple[flo
     np.testing.assert_allclose(found[expected != names[4, 5]], 0.5, atol=1e-6)
 
 
-def test_numbers_become_reflectance(archive: Archive, cube_of: Callable[..., xr.Dataset]) -> None:
+def test_numbers_become_reflectance(archive: Archive, cube_of: CubeOf) -> None:
     edge = archive.grid.left + 105
 
     def half(x: np.ndarray, y: np.ndarray) -> np.ndarray:
@@ -127,18 +127,15 @@ def test_numbers_become_reflectance(archive: Archive, cube_of: Callable[..., xr.
     assert int(cube["wrs_path"][0]) == 193 and str(cube["platform"].values[0]) == "landsat-8"
 
 
-PRODUCT_GUIDE = {
-    NO_DATA: [0, 1],
-    CLEAR: [21824, 21952, 22080, 30048],
-    THIN_CLOUD: [21762, 21826, 21890, 54596, 54852],
-    THICK_CLOUD: [22280, 24088, 24344, 55052],
-    CLOUD_SHADOW: [23888, 23952],
-}
-"""Values that occur, by the product guide's table."""
-
-
 def test_quality_values_of_the_product_guide() -> None:
-    for kind, values in PRODUCT_GUIDE.items():
+    guide = {
+        NO_DATA: [0, 1],
+        CLEAR: [21824, 21952, 22080, 30048],
+        THIN_CLOUD: [21762, 21826, 21890, 54596, 54852],
+        THICK_CLOUD: [22280, 24088, 24344, 55052],
+        CLOUD_SHADOW: [23888, 23952],
+    }
+    for kind, values in guide.items():
         assert set(mask_of_quality(np.array(values, np.uint16)).tolist()) == {kind}
 
 
@@ -159,7 +156,7 @@ def test_every_quality_value_by_its_digits() -> None:
 
 
 def test_the_mask_is_that_of_the_pixel_each_pixel_lies_in(
-    archive: Archive, cube_of: Callable[..., xr.Dataset], tmp_path: Path
+    archive: Archive, cube_of: CubeOf, tmp_path: Path
 ) -> None:
     middle = archive.grid.left + 120
 
@@ -178,9 +175,7 @@ def test_the_mask_is_that_of_the_pixel_each_pixel_lies_in(
     assert (plain["mask"].values == CLEAR).all()
 
 
-def test_scenes_of_a_path_and_day_are_merged(
-    archive: Archive, cube_of: Callable[..., xr.Dataset]
-) -> None:
+def test_scenes_of_a_path_and_day_are_merged(archive: Archive, cube_of: CubeOf) -> None:
     edge = archive.grid.top - 105
 
     def upper(x: np.ndarray, y: np.ndarray) -> np.ndarray:
@@ -203,7 +198,7 @@ def test_scenes_of_a_path_and_day_are_merged(
     assert (first["mask"].values[~here] == THICK_CLOUD).all()
 
 
-def test_missing_scenes_are_named(archive: Archive, cube_of: Callable[..., xr.Dataset]) -> None:
+def test_missing_scenes_are_named(archive: Archive, cube_of: CubeOf) -> None:
     whole = archive.landsat("2021-06-01T10:05:00Z")
     lost = archive.landsat("2021-06-09T10:05:00Z", without="swir16")
     vague = archive.landsat("2021-06-17T10:05:00Z")
@@ -218,20 +213,13 @@ def test_missing_scenes_are_named(archive: Archive, cube_of: Callable[..., xr.Da
         cube_of(missing_asset="fail")
 
 
-@pytest.fixture(scope="module")
-def canopy(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    path: Path = tmp_path_factory.mktemp("canopy") / "canopy.npz"
-    write_canopy_table(path)
-    return path
-
-
-def test_the_cube_lies_on_the_simulated_ground(canopy: Path, tmp_path: Path) -> None:
+def test_the_cube_lies_on_the_simulated_ground(canopy_table: Path, tmp_path: Path) -> None:
     days = date(2020, 6, 1), date(2020, 6, 30)
     request = CubeRequest("site-003-a", "site-003", "urban", 11.9, 48.3, *days)
     grid, demo = CubeGrid(size_px=48, cloud_context_px=6), Demo(tile_px=60)
     site = make_site([request], cube=grid, demo=demo, seed=42)
     site = replace(site, weather=replace(site.weather, cloudiness=0 * site.weather.cloudiness))
-    table = CanopyTable.read(canopy)
+    table = CanopyTable.read(canopy_table)
     passes = landsat_passes(site.lon, site.lat, *days)[:2]
     items = [
         write_landsat(site, one, landsat_tile(site.window, one.epsg), table, tmp_path)

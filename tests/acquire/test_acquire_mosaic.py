@@ -1,41 +1,18 @@
 from __future__ import annotations
 
 from datetime import UTC, date, datetime
-from typing import Any
 
 import numpy as np
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pipeline_lib.acquire.mosaic import epsg_of, first_valid, groups, solar_day, take
-
-
-def item(name: str, time: str, **properties: Any) -> dict[str, Any]:
-    return {"id": name, "properties": {"datetime": time, **properties}}
+from pipeline_lib.acquire.mosaic import first_valid, solar_day, take
 
 
 def test_solar_day_follows_the_sun() -> None:
     assert solar_day(datetime(2021, 5, 1, 23, 50, tzinfo=UTC), 179) == date(2021, 5, 2)
     assert solar_day(datetime(2021, 5, 1, 0, 10, tzinfo=UTC), -170) == date(2021, 4, 30)
     assert solar_day(datetime(2021, 5, 1, 10, 10, tzinfo=UTC), 11) == date(2021, 5, 1)
-
-
-def test_epsg_is_read_from_both_generations_of_the_extension() -> None:
-    assert epsg_of(item("a", "2021-01-01", **{"proj:code": "EPSG:32632"})) == 32632
-    assert epsg_of(item("a", "2021-01-01", **{"proj:epsg": 32633})) == 32633
-    assert epsg_of(item("a", "2021-01-01")) is None
-
-
-@given(order=st.permutations(range(8)))
-def test_grouping_does_not_depend_on_the_order_of_items(order: list[int]) -> None:
-    items = [item(f"i{n}", f"2021-01-0{1 + n // 3}T10:00:0{n}Z") for n in range(8)]
-
-    def grouped(sequence: list[dict[str, Any]]) -> list[list[str]]:
-        found = groups(sequence, lambda i: i["properties"]["datetime"][:10], lambda i: i["id"])
-        return [[entry["id"] for entry in group] for group in found]
-
-    assert grouped([items[n] for n in order]) == grouped(items)
-    assert grouped(items) == [["i0", "i1", "i2"], ["i3", "i4", "i5"], ["i6", "i7"]]
 
 
 @given(seed=st.integers(0, 10_000), layers=st.integers(1, 5))

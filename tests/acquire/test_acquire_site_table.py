@@ -51,6 +51,14 @@ def whole(tmp_path: Path) -> Path:
     return path
 
 
+def assert_equal(area: Any, whole: Path) -> None:
+    """An area is what is read of the whole map."""
+    expected = read_land_cover(sites(file=whole), FOLDER)
+    np.testing.assert_array_equal(area.codes, expected.codes)
+    np.testing.assert_allclose(area.lon, expected.lon)
+    np.testing.assert_allclose(area.lat, expected.lat)
+
+
 def test_only_cells_within_the_bounds_are_read(whole: Path) -> None:
     area = read_land_cover(sites(file=whole), FOLDER)
     assert area.codes.shape == (60, 60)
@@ -69,11 +77,7 @@ def test_netcdf_equals_geotiff(whole: Path, tmp_path: Path) -> None:
         {"lccs_class": (("time", "lat", "lon"), values)}, coords={"lat": lat, "lon": lon}
     )
     content.to_netcdf(tmp_path / "lc.nc")
-    theirs = read_land_cover(sites(file=tmp_path / "lc.nc"), FOLDER)
-    mine = read_land_cover(sites(file=whole), FOLDER)
-    np.testing.assert_array_equal(theirs.codes, mine.codes)
-    np.testing.assert_allclose(theirs.lon, mine.lon)
-    np.testing.assert_allclose(theirs.lat, mine.lat)
+    assert_equal(read_land_cover(sites(file=tmp_path / "lc.nc"), FOLDER), whole)
 
 
 def write_tiles(folder: Path, address: str = "", tiles: str = "NSE") -> Catalog:
@@ -87,12 +91,11 @@ def write_tiles(folder: Path, address: str = "", tiles: str = "NSE") -> Catalog:
         west, north = 5 + left * STEP, 50 - top * STEP
         # Corners of the real tiles carry rounding errors.
         write_tif(folder / f"{name}.tif", part, west, north + 1e-14)
-        identifier = f"C3S-LC-L4-LCCS-Map-300m-P1Y-2020-v2.1.1-{name}"
         features.append(
             {
                 "type": "Feature",
                 "stac_version": "1.0.0",
-                "id": identifier,
+                "id": f"C3S-LC-L4-LCCS-Map-300m-P1Y-2020-v2.1.1-{name}",
                 "collection": "esa-cci-lc",
                 "bbox": [west, north - 40 * STEP, west + 50 * STEP, north],
                 "geometry": None,
@@ -117,11 +120,7 @@ def write_tiles(folder: Path, address: str = "", tiles: str = "NSE") -> Catalog:
 
 def test_tiles_of_the_collection_are_joined(whole: Path, tmp_path: Path) -> None:
     catalog = write_tiles(tmp_path / "catalog", tiles="NS")
-    joined = read_land_cover(sites(), catalog)
-    mine = read_land_cover(sites(file=whole), FOLDER)
-    np.testing.assert_array_equal(joined.codes, mine.codes)
-    np.testing.assert_allclose(joined.lon, mine.lon)
-    np.testing.assert_allclose(joined.lat, mine.lat)
+    assert_equal(read_land_cover(sites(), catalog), whole)
     with pytest.raises(UserError, match="esa-cci-lc of 2019: no land-cover map"):
         read_land_cover(sites(year=2019), catalog)
     with pytest.raises(UserError, match="quality: the item has no such asset; check"):
@@ -159,22 +158,20 @@ def test_a_remote_tile_that_cannot_be_read_is_an_error(
 
 
 def test_a_tile_is_signed_again_when_its_token_has_expired(
-    tmp_path: Path, whole: Path, monkeypatch: pytest.MonkeyPatch
+    tmp_path: Path,
+    whole: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    token_endpoint: Callable[[str], None],
 ) -> None:
-    from planetary_computer.settings import Settings
-
     with FileServer(tmp_path) as server:
-        monkeypatch.setenv("PC_SDK_SAS_URL", server.sas_url)
+        token_endpoint(server.sas_url)
         monkeypatch.setenv("http_proxy", server.url)
         monkeypatch.setenv("no_proxy", "127.0.0.1")
-        Settings.get.cache_clear()
         catalog = write_tiles(tmp_path / "catalog", f"http://{BLOB_HOST}/catalog/", "NS")
         signing = catalog.model_copy(update={"signing": "planetary-computer"})
         server.needs_token = True
         server.faults = [Fault("SE.tif", server.expire_token, times=1)]
-        joined = read_land_cover(sites(), signing)
-        Settings.get.cache_clear()
-    np.testing.assert_array_equal(joined.codes, read_land_cover(sites(file=whole), FOLDER).codes)
+        assert_equal(read_land_cover(sites(), signing), whole)
 
 
 @pytest.mark.real
@@ -218,32 +215,33 @@ def test_the_job_writes_one_row_per_cube_and_logs_the_distribution(
     assert (tmp_path / "b.csv").read_bytes() == (tmp_path / "sites.csv").read_bytes()
 
 
-def test_an_unreadable_map_is_refused(tmp_path: Path) -> None:
-    (tmp_path / "bad.tif").write_bytes(b"no map")
-    with pytest.raises(UserError, match=r"bad\.tif"):
-        read_land_cover(sites(file=tmp_path / "bad.tif"), FOLDER)
-    (tmp_path / "bad.nc").write_bytes(b"no map")
-    with pytest.raises(UserError, match=r"bad\.nc"):
-        read_land_cover(sites(file=tmp_path / "bad.nc"), FOLDER)
-    write_tif(tmp_path / "float.tif", codes().astype(np.float32), 5, 50)
-    with pytest.raises(UserError, match="not LCCS codes"):
-        read_land_cover(sites(file=tmp_path / "float.tif"), FOLDER)
-    write_tif(tmp_path / "signed.tif", codes().astype(np.int16) - 100, 5, 50)
-    with pytest.raises(UserError, match="contains int16, not LCCS codes"):
-        read_land_cover(sites(file=tmp_path / "signed.tif"), FOLDER)
-
-
-def test_a_map_that_is_not_on_square_degrees_is_refused(tmp_path: Path) -> None:
+def write_odd_maps(folder: Path) -> None:
+    """Maps that cannot be used: no map, no codes, not on square degrees."""
     import rasterio
     from rasterio.transform import from_origin
 
+    for name in ("bad.tif", "bad.nc"):
+        (folder / name).write_bytes(b"no map")
+    write_tif(folder / "float.tif", codes().astype(np.float32), 5, 50)
+    write_tif(folder / "signed.tif", codes().astype(np.int16) - 100, 5, 50)
+    profile = {"driver": "GTiff", "count": 1, "dtype": "uint8", "width": 100, "height": 80}
     for name, crs, transform in (
-        ("metres", "EPSG:3035", from_origin(4e6, 3e6, 300, 300)),
-        ("oblong", "EPSG:4326", from_origin(5, 50, STEP, STEP / 2)),
+        ("metres.tif", "EPSG:3035", from_origin(4e6, 3e6, 300, 300)),
+        ("oblong.tif", "EPSG:4326", from_origin(5, 50, STEP, STEP / 2)),
     ):
-        profile = {"driver": "GTiff", "count": 1, "dtype": "uint8", "width": 100, "height": 80}
-        path = tmp_path / f"{name}.tif"
-        with rasterio.open(path, "w", crs=crs, transform=transform, **profile) as file:
+        with rasterio.open(folder / name, "w", crs=crs, transform=transform, **profile) as file:
             file.write(codes(), 1)
-        with pytest.raises(UserError, match=rf"{name}\.tif: .* warp it to EPSG:4326"):
-            read_land_cover(sites(file=path), FOLDER)
+
+
+def test_a_map_that_cannot_be_used_is_an_error(tmp_path: Path) -> None:
+    write_odd_maps(tmp_path)
+    for name, message in (
+        ("bad.tif", ""),
+        ("bad.nc", ""),
+        ("float.tif", "not LCCS codes"),
+        ("signed.tif", "contains int16, not LCCS codes"),
+        ("metres.tif", "warp it to EPSG:4326"),
+        ("oblong.tif", "warp it to EPSG:4326"),
+    ):
+        with pytest.raises(UserError, match=rf"{name}.*{message}"):
+            read_land_cover(sites(file=tmp_path / name), FOLDER)

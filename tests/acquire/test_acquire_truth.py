@@ -13,7 +13,6 @@ from pipeline_lib.acquire.brdf import c_factor_on_nodes, fill_nearest, mean_angl
 from pipeline_lib.acquire.clouds import CLOUD_BANDS, CloudModel
 from pipeline_lib.config import SENTINEL_2, CubeGrid, Demo
 from pipeline_lib.cubes import CLEAR, THICK_CLOUD, CubeRequest
-from simulated_archive import write_canopy_table
 from simulated_archive.bands import BANDS as ARCHIVE_BANDS
 from simulated_archive.canopy import CanopyTable
 from simulated_archive.geometry import SceneAngles, granule_of, scene_angles
@@ -27,10 +26,8 @@ ACROSS = 9.0
 
 
 @pytest.fixture(scope="module")
-def table(tmp_path_factory: pytest.TempPathFactory) -> CanopyTable:
-    path: Path = tmp_path_factory.mktemp("canopy") / "canopy.npz"
-    write_canopy_table(path)
-    return CanopyTable.read(path)
+def table(canopy_table: Path) -> CanopyTable:
+    return CanopyTable.read(canopy_table)
 
 
 @pytest.fixture(scope="module")

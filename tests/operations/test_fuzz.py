@@ -29,6 +29,7 @@ from typing import Any
 import numpy as np
 import pytest
 import requests
+from stac_pages import stac_pages
 
 from pipeline_lib import config
 from pipeline_lib.config import SENTINEL_1, SENTINEL_2, Catalog, CubeGrid
@@ -201,18 +202,17 @@ class Reader:
 
 
 @pytest.fixture(scope="module")
-def archive(tmp_path_factory: pytest.TempPathFactory) -> Path:
+def archive(tmp_path_factory: pytest.TempPathFactory, canopy_table: Path) -> Path:
     """Some weeks of one site with a tower."""
-    from simulated_archive import simulate_site, write_canopy_table
+    from simulated_archive import simulate_site
 
     folder = tmp_path_factory.mktemp("fuzz") / "archive"
-    write_canopy_table(folder / "canopy.npz")
     simulate_site(
         requests=[REQUEST],
         cube=CubeGrid(size_px=12, cloud_context_px=4),
         demo=config.Demo(optical_revisit_days=5, radar_revisit_days=6),
         seed=1,
-        canopy_table=folder / "canopy.npz",
+        canopy_table=canopy_table,
         folder=folder,
         truth=folder / "truth",
         tower=TOWER,
@@ -276,18 +276,22 @@ def items_of(archive: Path) -> list[dict[str, Any]]:
     return items
 
 
+def pin(place: Catalog, sensor: str, folder: Path) -> Path:
+    """The file of the items that are pinned for the cube."""
+    from pipeline_lib.acquire import pin_items
+
+    common = {"request": REQUEST, "cube": CUBE, "catalog": place}
+    pin_items(sensor=SENSORS[sensor], output=folder / "pinned.json", **common)
+    return folder / "pinned.json"
+
+
 def catalog(archive: Path) -> Reader:
     """A folder of STAC item collections, and what is pinned of them."""
-    from pipeline_lib.acquire import pin_items
     from pipeline_lib.acquire.items import read_pinned
 
     def read(folder: Path) -> None:
         place = Catalog(source=str(folder), signing="none")
-        output = folder.parent / "pinned.json"
-        pin_items(
-            request=REQUEST, sensor=SENSORS["optical"], cube=CUBE, catalog=place, output=output
-        )
-        read_pinned(output)
+        read_pinned(pin(place, "optical", folder.parent))
 
     links = [{"rel": "license", "href": "https://example.org/terms"}]
     collection = {"type": "Collection", "license": "proprietary", "links": links}
@@ -301,14 +305,12 @@ def catalog(archive: Path) -> Reader:
 
 def pinned(archive: Path) -> Reader:
     """Pinned items, and the cube that is built from them."""
-    from pipeline_lib.acquire import build_cube, pin_items
+    from pipeline_lib.acquire import build_cube
 
     place = Catalog(source=str(archive), signing="none", retries=0, requests=1)
     cases: list[Files] = []
-    for name, sensor in SENSORS.items():
-        output = archive.parent / "pinned.json"
-        pin_items(request=REQUEST, sensor=sensor, cube=CUBE, catalog=place, output=output)
-        content = json.loads(output.read_text())
+    for name in SENSORS:
+        content = json.loads(pin(place, name, archive.parent).read_text())
         content["items"] = content["items"][:2]
         cases.append({f"{name}.json": json.dumps(content).encode()})
 
@@ -333,32 +335,18 @@ def api(archive: Path) -> Reader:
     """The answers of a STAC API: landing page, collection, two pages of items."""
     from pipeline_lib.acquire.catalog import license_of, search
 
-    url = "http://stac.invalid"
-    common = {"stac_version": "1.0.0", "description": "d", "links": []}
-    landing = common | {"type": "Catalog", "id": "api"}
-    parts = ("core", "item-search", "collections")
-    landing["conformsTo"] = [f"https://api.stacspec.org/v1.0.0/{part}" for part in parts]
-    landing["links"] = [
-        {"rel": "root", "href": url},
-        {"rel": "data", "href": f"{url}/collections"},
-        {"rel": "search", "href": f"{url}/search", "method": "POST"},
-    ]
-    extent = {"spatial": {"bbox": [[-180, -90, 180, 90]]}, "temporal": {"interval": [[None, None]]}}
-    collection = common | {"type": "Collection", "id": "sentinel-2-l2a", "extent": extent}
-    items = {"type": "FeatureCollection", "features": items_of(archive)[:2], "links": []}
-    after = {"rel": "next", "href": f"{url}/search?token=2", "method": "GET"}
-    answers = {
-        "landing": landing,
-        "collections": collection | {"license": "proprietary"},
-        "search": items | {"links": [after]},
-        "next": items,
-    }
+    url, collection = "http://stac.invalid", "sentinel-2-l2a"
+    items = items_of(archive)[:2]
+    pages = stac_pages(url, collection, items, then=f"{url}/search?token=2")
+    pages |= {"next": pages["search"] | {"links": []}, "landing": pages.pop("")}
+    case = {f"{path}.json": json.dumps(page).encode() for path, page in pages.items()}
     place = Catalog(source=url, signing="none", retries=0)
 
     def read(folder: Path) -> None:
         def send(self: Any, request: Any, **more: Any) -> requests.Response:
             assert request.url.startswith("http")
-            parts = {"token=": "next", "/collections": "collections", "/search": "search"}
+            about = f"collections/{collection}"
+            parts = {"token=": "next", "/collections": about, "/search": "search"}
             name = next((file for part, file in parts.items() if part in request.url), "landing")
             answer = requests.Response()
             answer.status_code, answer.url, answer.request = 200, request.url, request
@@ -367,10 +355,10 @@ def api(archive: Path) -> Reader:
 
         with pytest.MonkeyPatch.context() as patch:
             patch.setattr(requests.Session, "send", send)
-            search(place, "sentinel-2-l2a", (11.6, 48.2, 11.8, 48.4), *PERIOD)
-            license_of(place, "sentinel-2-l2a")
+            search(place, collection, (11.6, 48.2, 11.8, 48.4), *PERIOD)
+            license_of(place, collection)
 
-    return Reader([{f"{n}.json": json.dumps(a).encode() for n, a in answers.items()}], read)
+    return Reader([case], read)
 
 
 def model(archive: Path) -> Reader:

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, replace
+from dataclasses import dataclass, replace
 from datetime import date
-from typing import Any, Self
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
+from pydantic import TypeAdapter
 
 from pipeline_lib.config import CubeGrid
 
@@ -56,16 +57,15 @@ class Grid:
         """Northing of the pixel centres, from north to south, ``(height,)``."""
         return self.top - (np.arange(self.height, dtype=np.float64) + 0.5) * self.resolution
 
+    def cut(self, top: int, left: int, height: int, width: int) -> Grid:
+        """Pixels of the same grid from a row and column on, which may lie beyond it."""
+        corner = self.left + left * self.resolution, self.top - top * self.resolution
+        return replace(self, left=corner[0], top=corner[1], height=height, width=width)
+
     def padded(self, pixels: int) -> Grid:
         """The same grid with ``pixels`` more on every side."""
-        margin = pixels * self.resolution
-        return replace(
-            self,
-            left=self.left - margin,
-            top=self.top + margin,
-            height=self.height + 2 * pixels,
-            width=self.width + 2 * pixels,
-        )
+        more = 2 * pixels
+        return self.cut(-pixels, -pixels, self.height + more, self.width + more)
 
     def lonlat_bounds(self) -> tuple[float, float, float, float]:
         """West, south, east, north, in degrees: the smallest box that holds the grid."""
@@ -144,21 +144,13 @@ class CubeRequest:
         return grid_over(self.bounds, cube)
 
     @classmethod
-    def from_row(cls, row: Mapping[str, Any]) -> Self:
+    def from_row(cls, row: Mapping[str, Any]) -> CubeRequest:
         """Read the text fields of a table or of a JSON object."""
-        return cls(
-            cube=str(row["cube"]),
-            site=str(row["site"]),
-            land_cover=str(row["land_cover"]),
-            lon=float(row["lon"]),
-            lat=float(row["lat"]),
-            start=date.fromisoformat(str(row["start"])),
-            end=date.fromisoformat(str(row["end"])),
-            bounds=tuple(row["bounds"]) if row.get("bounds") else None,
-        )
+        return _REQUEST.validate_python(dict(row))
 
     def to_row(self) -> dict[str, Any]:
         """The fields as plain text and numbers."""
-        row = asdict(self) | {"start": self.start.isoformat(), "end": self.end.isoformat()}
-        bounds = row.pop("bounds")
-        return row if bounds is None else row | {"bounds": list(bounds)}
+        return _REQUEST.dump_python(self, mode="json", exclude_none=True)
+
+
+_REQUEST = TypeAdapter(CubeRequest)

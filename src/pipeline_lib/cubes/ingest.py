@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -273,10 +272,4 @@ def _crop(
             "change it"
         )
     part = source.isel({block.y: slice(top, bottom), block.x: slice(left, right)})
-    return part, replace(
-        grid,
-        left=grid.left + left * grid.resolution,
-        top=grid.top - top * grid.resolution,
-        height=bottom - top,
-        width=right - left,
-    )
+    return part, grid.cut(top, left, bottom - top, right - left)

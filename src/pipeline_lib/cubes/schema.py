@@ -265,7 +265,7 @@ _readable = partial(readable, what="cube", advice="delete it and run again")
 def _check_contract(cube: xr.Dataset) -> None:
     """Raise ValueError or KeyError unless a file holds what :func:`write_parts` writes."""
     quantity = cube.attrs["quantity"]
-    if quantity not in UNITS:
+    if quantity not in LONG_NAMES:
         raise ValueError(f"its quantity is {quantity!r}")
     shapes = {quantity: ("time", "band", "y", "x"), "mask": ("time", "y", "x")}
     for name, dimensions in shapes.items():
