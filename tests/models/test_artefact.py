@@ -70,9 +70,9 @@ def test_loaded_is_saved(tmp_path):
     assert trained.metrics["validation"]["centre_mae"] == 0.01
     assert not trained.autoencoder.training
     assert not any(p.requires_grad for p in trained.autoencoder.parameters())
-    trained.check_bands(("vv", "vh"), "cube")
+    trained.normalisation.check_bands(("vv", "vh"), "cube")
     with pytest.raises(UserError, match="cube: has the bands vh vv"):
-        trained.check_bands(("vh", "vv"), "cube")
+        trained.normalisation.check_bands(("vh", "vv"), "cube")
     card = (tmp_path / "a" / "README.md").read_text()
     assert digest in card and "| centre_mae | 0.01 |" in card
 

@@ -22,7 +22,7 @@ KINDS = pytest.mark.parametrize(
 def encoder(sensor=SENTINEL_2, context=None, block=SMALL):
     torch.manual_seed(0)
     sensor = sensor.model_copy(update={"encoder": block})
-    return SensorEncoder.of(sensor, context or Context()).eval()
+    return SensorEncoder(sensor, context or Context()).eval()
 
 
 def window(batch=3, size=15, frames=11, bands=10, seed=1):

@@ -2,7 +2,6 @@
 
 from pipeline_lib.dataset.normalisation import (
     Normalisation,
-    check_cube_bands,
     cube_name,
     cubes_of,
     fit_normalisation,

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Self
@@ -25,12 +25,7 @@ beyond a quantile of 0.001."""
 class Normalisation:
     """Linear scaling per band: ``lower`` becomes 0, ``upper`` becomes 1, both are clipped at.
 
-    Parameters
-    ----------
-    bands
-        Names, in the order of a cube's bands.
-    lower, upper
-        ``(band,)``, in the sensor's own quantity.
+    The bounds ``(band,)`` are in the sensor's own quantity, in the order of a cube's bands.
     """
 
     bands: tuple[str, ...]
@@ -43,14 +38,9 @@ class Normalisation:
         scaled = (values - lower) / (upper - lower)
         return np.clip(scaled, 0.0, 1.0, out=scaled).astype(np.float32, copy=False)
 
-    def check_bands(self, bands: Sequence[str], where: str) -> None:
+    def check_bands(self, bands: Iterable[Any], where: str | Path) -> None:
         """Raise UserError, naming both lists, if bands have other names, number or order."""
-        if tuple(bands) != self.bands:
-            shown = in_a_line(" ".join(bands))
-            raise UserError(
-                f"{where}: has the bands {shown}, but {' '.join(self.bands)} are needed, "
-                "in this order"
-            )
+        check_bands(bands, self.bands, where)
 
     def to_json(self) -> dict[str, Any]:
         """Plain lists, exact."""
@@ -70,7 +60,7 @@ class Normalisation:
         except (KeyError, TypeError, ValueError, OverflowError) as error:
             raise UserError(f"{where}: not a normalisation; delete it and run again") from error
         whole = lower.shape == upper.shape == (len(bands),) and bool(np.all(lower < upper))
-        if not whole:
+        if not whole or not np.isfinite([lower, upper]).all():
             raise UserError(f"{where}: bounds do not fit the bands; delete it and run again")
         return cls(bands, lower, upper)
 
@@ -78,6 +68,16 @@ class Normalisation:
     def read(cls, path: str | Path) -> Self:
         """Normalisation from the file of `fit_normalisation`."""
         return cls.from_json(read_json(path), str(path))
+
+
+def check_bands(bands: Iterable[Any], wanted: Sequence[str], where: str | Path) -> None:
+    """Raise UserError, naming both lists, if bands are not the wanted ones in their order."""
+    own = [str(band) for band in bands]
+    if own != list(wanted):
+        raise UserError(
+            f"{where}: has the bands {in_a_line(' '.join(own))}, but {' '.join(wanted)} are "
+            "needed, in this order"
+        )
 
 
 def valid_pixels(cube: xr.Dataset) -> NDArray[np.bool_]:
@@ -106,7 +106,7 @@ def fit_normalisation(
     pools = []
     for path in chosen:
         cube = read_cube(path)
-        check_cube_bands(cube, bands, path)
+        check_bands(cube["band"].values, bands, path)
         values = np.moveaxis(cube[cube.attrs["quantity"]].values, 1, -1)[valid_pixels(cube)]
         # Evenly thinned, so that the result depends on no draw.
         pools.append(values[np.linspace(0, len(values) - 1, min(budget, len(values)), dtype=int)])
@@ -134,13 +134,3 @@ def cubes_of(cubes: Sequence[Path], split_table: Path, split: str) -> list[Path]
     table = read_split(split_table)
     chosen = [Path(path) for path in cubes if table.get(cube_name(path)) == split]
     return sorted(chosen, key=cube_name)
-
-
-def check_cube_bands(cube: xr.Dataset, bands: Sequence[str], path: str | Path) -> None:
-    """Raise UserError if the bands of a cube are not exactly ``bands``, in order."""
-    own = tuple(str(band) for band in cube["band"].values)
-    if own != tuple(bands):
-        raise UserError(
-            f"{path}: has the bands {' '.join(own)}, but {' '.join(bands)} are needed, "
-            "in this order"
-        )

@@ -12,13 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pipeline_lib.cubes import read_cube
-from pipeline_lib.dataset.normalisation import (
-    Normalisation,
-    check_cube_bands,
-    cube_name,
-    valid_pixels,
-)
-from pipeline_lib.errors import UserError
+from pipeline_lib.dataset.normalisation import Normalisation, cube_name, valid_pixels
 from pipeline_lib.files import atomic_path, digest_file, read_json, write_json
 
 QUANTUM = np.float32(1 / 65535)
@@ -62,7 +56,7 @@ def load_stack(
     if folder is None or not paths:
         return [_pack(path, normalisation) for path in paths]
     origin = {
-        "cubes": [[cube_name(path), _digest(path)] for path in paths],
+        "cubes": [[cube_name(path), digest_file(path)] for path in paths],
         "normalisation": normalisation.to_json(),
     }
     if not (folder / INDEX).exists() or read_json(folder / INDEX)["origin"] != origin:
@@ -73,7 +67,7 @@ def load_stack(
 
 def _pack(path: Path, normalisation: Normalisation) -> CubeArrays:
     cube = read_cube(path)
-    check_cube_bands(cube, normalisation.bands, path)
+    normalisation.check_bands(cube["band"].values, path)
     valid = valid_pixels(cube)
     scaled = normalisation.apply(cube[cube.attrs["quantity"]].values)
     scaled = np.where(valid[:, None], scaled, np.float32(0))
@@ -83,13 +77,6 @@ def _pack(path: Path, normalisation: Normalisation) -> CubeArrays:
         valid=valid,
         days=cube["time"].values.astype("datetime64[D]").astype(np.int64),
     )
-
-
-def _digest(path: Path) -> str:
-    try:
-        return digest_file(path)
-    except FileNotFoundError:
-        raise UserError(f"{path}: no such cube") from None
 
 
 def _write(

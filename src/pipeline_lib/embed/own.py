@@ -91,7 +91,7 @@ def _checked(name: str, array: xr.DataArray, trained: TrainedEncoder) -> xr.Data
     if set(array.dims) != set(DIMENSIONS):
         given = ", ".join(map(str, array.dims))
         raise UserError(f"{name}: has the dimensions {given}; rename to {', '.join(DIMENSIONS)}")
-    trained.check_bands([str(band) for band in array["band"].values], name)
+    trained.normalisation.check_bands(array["band"].values, name)
     times = array["time"].values
     if times.dtype.kind != "M" or np.isnat(times).any():
         raise UserError(f"{name}: time must be datetime64 without NaT, not {times.dtype}")

@@ -32,7 +32,7 @@ def open_frames(path: Path, normalisation: Normalisation) -> tuple[xr.Dataset, F
     normalisation.
     """
     cube = read_cube(path, load=False)
-    normalisation.check_bands([str(band) for band in cube["band"].values], str(path))
+    normalisation.check_bands(cube["band"].values, path)
     usable = np.flatnonzero(clear_counts(cube, path))
     quantity = cube.attrs["quantity"]
 

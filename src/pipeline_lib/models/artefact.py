@@ -12,11 +12,10 @@ import hashlib
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal, TypeVar
+from typing import Any, Literal, Self, TypeVar
 
-import numpy as np
 import torch
-from pydantic import Field, ValidationError
+from pydantic import Field, ValidationError, model_validator
 from torch import Tensor, nn
 
 from pipeline_lib import __version__
@@ -38,6 +37,7 @@ CARD = "README.md"
 Metrics = Mapping[str, Mapping[str, float]]
 """Split or group -> metric -> value."""
 ModelType = TypeVar("ModelType", bound=nn.Module)
+DescriptionType = TypeVar("DescriptionType", bound="_Description")
 
 
 class _Description(Block):
@@ -63,25 +63,19 @@ class _FusionDescription(_Description):
     latents: dict[str, Count]
     encoders: dict[str, str]
 
+    @model_validator(mode="after")
+    def _names_agree(self) -> Self:
+        if set(self.encoders) != set(self.latents) or self.fusion.reference not in self.latents:
+            raise ValueError("latents, encoders and reference name different sensors")
+        return self
+
 
 @dataclass(frozen=True)
 class TrainedEncoder:
-    """A trained autoencoder of one sensor and what is needed to apply it.
+    """A trained autoencoder of one sensor, in evaluation mode on the CPU, and how it is applied.
 
-    Parameters
-    ----------
-    name
-        Sensor's name in the config.
-    sensor, context
-        Config blocks it was trained with.
-    autoencoder
-        In evaluation mode, on the CPU.
-    normalisation
-        Scaling of its inputs.
-    digest
-        SHA-256 over weights and description.
-    metrics
-        Split -> metric -> value, of the best epoch.
+    ``normalisation`` scales its inputs, ``digest`` is that of its weights and description, and
+    ``metrics`` (split -> metric -> value) are those of the best epoch.
     """
 
     name: str
@@ -91,10 +85,6 @@ class TrainedEncoder:
     normalisation: Normalisation
     digest: str
     metrics: dict[str, dict[str, float]]
-
-    def check_bands(self, bands: Sequence[str], where: str) -> None:
-        """Raise UserError if data, named by `where`, have other bands or another order."""
-        self.normalisation.check_bands(bands, where)
 
 
 @dataclass(frozen=True)
@@ -139,31 +129,18 @@ def save_encoder(
 ) -> str:
     """Write a trained encoder, whole or not at all, and return its digest.
 
-    Parameters
-    ----------
-    folder
-        Where ``model.safetensors``, ``model.json``, ``curves.csv`` and ``README.md`` go.
-    metrics
-        Split -> metric -> value, of the best epoch.
-    groups
-        Results by land-cover class and by season (`training.groups.group_metrics`).
-    training
-        What it was trained on and how: digests, cubes, seed, epochs.
-    curves
-        Rows of ``curves.csv``.
+    ``metrics`` (split -> metric -> value) are those of the best epoch, ``groups`` those by
+    land-cover class and by season (`training.groups.group_metrics`); ``training`` says what it
+    was trained on and how: digests, cubes, seed, epochs. ``curves`` are the rows of ``curves.csv``.
     """
-    description = {
+    own = {
         "kind": "encoder",
         "sensor_name": name,
         "sensor": sensor.model_dump(mode="json"),
         "context": context.model_dump(mode="json"),
         "normalisation": normalisation.to_json(),
-        "metrics": metrics,
-        "groups": groups or {},
-        "training": training,
-        "library": f"pipeline_lib {__version__}",
     }
-    return _save(folder, description, autoencoder, curves)
+    return _save(folder, autoencoder, own, metrics, groups, training, curves)
 
 
 def save_fusion(
@@ -179,38 +156,42 @@ def save_fusion(
     curves: Sequence[Mapping[str, Any]],
 ) -> str:
     """Write trained fusion layers, as `save_encoder` does an encoder; returns the digest."""
-    description = {
+    own = {
         "kind": "fusion",
         "fusion": block.model_dump(mode="json"),
         "latents": dict(sorted(latents.items())),
         "encoders": dict(sorted(encoders.items())),
+    }
+    return _save(folder, fusion, own, metrics, groups, training, curves)
+
+
+def _save(
+    folder: str | Path,
+    model: nn.Module,
+    own: dict[str, Any],
+    metrics: Metrics,
+    groups: Mapping[str, Metrics] | None,
+    training: Mapping[str, Any],
+    curves: Sequence[Mapping[str, Any]],
+) -> str:
+    from safetensors.torch import save
+
+    description = {
+        **own,
         "metrics": metrics,
         "groups": groups or {},
         "training": training,
         "library": f"pipeline_lib {__version__}",
     }
-    return _save(folder, description, fusion, curves)
-
-
-def _save(
-    folder: str | Path,
-    description: dict[str, Any],
-    model: nn.Module,
-    curves: Sequence[Mapping[str, Any]],
-) -> str:
-    from safetensors.torch import save
-
     weights = save({key: value.contiguous().cpu() for key, value in model.state_dict().items()})
     digest = _digest(weights, description)
+    card = model_card(description, sum(value.numel() for value in model.parameters()))
     with atomic_path(folder) as partial:
         partial.mkdir()
         (partial / WEIGHTS).write_bytes(weights)
         write_json(partial / DESCRIPTION, {**description, "digest": digest})
         write_csv(partial / CURVES, curves)
-        parameters = sum(value.numel() for value in model.parameters())
-        (partial / CARD).write_text(
-            f"{model_card(description, parameters)}\n\nDigest: `{digest}`\n"
-        )
+        (partial / CARD).write_text(f"{card}\n\nDigest: `{digest}`\n")
     return digest
 
 
@@ -220,30 +201,33 @@ def _digest(weights: bytes, description: Mapping[str, Any]) -> str:
     return state.hexdigest()
 
 
-def _read(folder: Path, kind: str) -> tuple[dict[str, Any], dict[str, Tensor], str]:
+def _read(
+    folder: Path, kind: str, schema: type[DescriptionType]
+) -> tuple[DescriptionType, dict[str, Tensor], str]:
     """Description, weights and digest of a model, checked against each other."""
-    try:
-        description = read_json(folder / DESCRIPTION)
-        content = (folder / WEIGHTS).read_bytes()
-    except OSError as error:
-        raise UserError(f"{folder}: cannot be read ({in_a_line(error)})") from error
-    if not isinstance(description, dict) or description.get("kind") != kind:
-        raise UserError(f"{folder}: holds no {kind} of this library; name the folder of one")
-    digest = description.pop("digest", None)
-    if _digest(content, description) != digest:
-        raise UserError(
-            f"{folder}: damaged or edited, its content does not match its digest; "
-            "train the model again"
-        )
-    return description, _weights(content, folder), str(digest)
-
-
-def _weights(content: bytes, folder: Path) -> dict[str, Tensor]:
     from safetensors import SafetensorError
     from safetensors.torch import load
 
     try:
-        return load(content)
+        content = read_json(folder / DESCRIPTION)
+        weights = (folder / WEIGHTS).read_bytes()
+    except OSError as error:
+        raise UserError(f"{folder}: cannot be read ({in_a_line(error)})") from error
+    if not isinstance(content, dict) or content.get("kind") != kind:
+        raise UserError(f"{folder}: holds no {kind} of this library; name the folder of one")
+    digest = content.pop("digest", None)
+    if _digest(weights, content) != digest:
+        raise UserError(
+            f"{folder}: damaged or edited, its content does not match its digest; "
+            "train the model again"
+        )
+    try:
+        return schema.model_validate(content), load(weights), str(digest)
+    except (ValidationError, OverflowError) as error:
+        raise UserError(
+            f"{folder / DESCRIPTION}: written by another version of the library; "
+            "train the model again"
+        ) from error
     except (SafetensorError, KeyError, RuntimeError, TypeError) as error:
         raise UserError(
             f"{folder / WEIGHTS}: not a safetensors file that this library reads "
@@ -296,15 +280,10 @@ def _integers(block: Block) -> list[int]:
 def load_encoder(folder: str | Path) -> TrainedEncoder:
     """Trained encoder; raises UserError if the folder holds none, or a damaged one."""
     folder = Path(folder)
-    content, weights, digest = _read(folder, "encoder")
-    try:
-        description = _EncoderDescription.model_validate(content)
-        scaling = Normalisation.from_json(description.normalisation, str(folder))
-    except (ValidationError, OverflowError) as error:
-        raise _foreign(folder) from error
+    description, weights, digest = _read(folder, "encoder", _EncoderDescription)
     sensor, context = description.sensor, description.context
-    if scaling.bands != sensor.bands or not np.isfinite([scaling.lower, scaling.upper]).all():
-        raise _foreign(folder)
+    scaling = Normalisation.from_json(description.normalisation, str(folder))
+    scaling.check_bands(sensor.bands, str(folder))
     autoencoder = _filled(
         lambda: Autoencoder(sensor, context),
         layers=sensor.encoder.head_layers,
@@ -320,14 +299,8 @@ def load_encoder(folder: str | Path) -> TrainedEncoder:
 def load_fusion(folder: str | Path) -> TrainedFusion:
     """Trained fusion; raises UserError if the folder holds none, or a damaged one."""
     folder = Path(folder)
-    content, weights, digest = _read(folder, "fusion")
-    try:
-        description = _FusionDescription.model_validate(content)
-    except ValidationError as error:
-        raise _foreign(folder) from error
+    description, weights, digest = _read(folder, "fusion", _FusionDescription)
     block, latents = description.fusion, description.latents
-    if set(description.encoders) != set(latents) or block.reference not in latents:
-        raise _foreign(folder)
     fusion = _filled(
         lambda: Fusion(latents, block),
         layers=block.layers,
@@ -336,9 +309,3 @@ def load_fusion(folder: str | Path) -> TrainedFusion:
         folder=folder,
     )
     return TrainedFusion(block, fusion, description.encoders, digest, description.metrics)
-
-
-def _foreign(folder: Path) -> UserError:
-    return UserError(
-        f"{folder / DESCRIPTION}: written by another version of the library; train the model again"
-    )

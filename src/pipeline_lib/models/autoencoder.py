@@ -15,8 +15,8 @@ class Autoencoder(nn.Module):
 
     def __init__(self, sensor: Sensor, context: Context) -> None:
         super().__init__()
-        self.encoder = SensorEncoder.of(sensor, context)
-        self.decoder = Decoder.of(sensor, context)
+        self.encoder = SensorEncoder(sensor, context)
+        self.decoder = Decoder(sensor, context)
 
     @torch.no_grad()
     def initialise(self, spectra: Tensor) -> None:

@@ -9,9 +9,6 @@ from jinja2 import Environment, PackageLoader, StrictUndefined
 
 from pipeline_lib.config import Loss
 
-TEMPLATES = {"encoder": "encoder.md.j2", "fusion": "fusion.md.j2"}
-PARTS = "parts.md.j2"
-
 KINDS = {
     "dense": "fully convolutional: applied to a tile, it gives each pixel the latent that it "
     "gives the patch around it",
@@ -32,7 +29,7 @@ def model_card(description: Mapping[str, Any], parameters: int) -> str:
     environment = Environment(
         loader=PackageLoader("pipeline_lib.models"), undefined=StrictUndefined, autoescape=False
     )
-    return environment.get_template(TEMPLATES[description["kind"]]).render(
+    return environment.get_template(f"{description['kind']}.md.j2").render(
         **description,
         parameters=parameters,
         kinds=KINDS,

@@ -26,27 +26,15 @@ class Decoder(nn.Module):
     the target pixel's spectrum, and an error of the target pixel does not reach the dimensions
     after the components. (Without the second, these become further components of the target pixel,
     however gently the loss weighs it.) Without components, the target pixel has all dimensions.
-
-    Parameters
-    ----------
-    bands, latent
-        Bands of a frame; dimensions of the latent.
-    components
-        Number of the latent's first dimensions that are components of the target pixel's spectrum.
-    width
-        Channels of the maps.
-    patch_px
-        Side of the patch.
     """
 
-    def __init__(
-        self, *, bands: int, latent: int, components: int, width: int, patch_px: int
-    ) -> None:
+    def __init__(self, sensor: Sensor, context: Context) -> None:
         super().__init__()
-        self.components = components
-        self.patch_px = patch_px
+        bands, latent, width = len(sensor.bands), sensor.latent_dim, sensor.encoder.decoder_width
+        self.components = sensor.encoder.components
+        self.patch_px = context.patch_px
         self.width = width
-        self.coarse_px = -(-patch_px // ENLARGEMENT)
+        self.coarse_px = -(-context.patch_px // ENLARGEMENT)
         fine, vector = max(width // 2, 8), 2 * width
         self.linear = nn.Linear(latent, bands)
         self.hidden = nn.Sequential(nn.Linear(latent, vector), nn.SiLU())
@@ -61,17 +49,6 @@ class Decoder(nn.Module):
         self.last = PatchBlock(fine, fine, (1, 2))
         self.bands = nn.Conv2d(fine, bands, 1, bias=False)
         self.moments = nn.Linear(latent, 2 * bands)
-
-    @classmethod
-    def of(cls, sensor: Sensor, context: Context) -> Decoder:
-        """Decoder that a sensor's config block describes."""
-        return cls(
-            bands=len(sensor.bands),
-            latent=sensor.latent_dim,
-            components=sensor.encoder.components,
-            width=sensor.encoder.decoder_width,
-            patch_px=context.patch_px,
-        )
 
     def initialise(self, mean: Tensor, axes: Tensor) -> None:
         """Start with a patch of one spectrum that is linear in the first dimensions of the latent.

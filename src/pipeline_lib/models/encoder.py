@@ -17,7 +17,7 @@ from typing import cast
 import torch
 from torch import Tensor, nn
 
-from pipeline_lib.config import Context, Encoder, Sensor
+from pipeline_lib.config import Context, Sensor
 from pipeline_lib.errors import UserError
 from pipeline_lib.models.blocks import DenseBlock, PatchBlock, crop
 from pipeline_lib.models.positions import DayPositions
@@ -99,24 +99,14 @@ class CentreAttention(nn.Module):
     ) -> Tensor:
         """`forward` for tokens ``norm(apart)``, which are never formed.
 
+        ``apart`` is ``(B, T, W)``, of mean 0 over W, and ``scale`` ``(B, T, 1)`` its
+        `inverse_spread`. ``bias`` ``(B, T, 1)`` is added to the scores: -inf for an unused token.
+
         As there is one query, its product with the key projection is formed first, and the value
         projection is applied after the weighted mean of the tokens. The normalisation of the
         tokens (Ba et al. 2016, eq. 4) becomes one factor per token, and its gain and shift go
         into the projections. So no token is projected, and the widest array of the head is read
         but twice.
-
-        Parameters
-        ----------
-        centre
-            ``(B, W)``.
-        apart
-            ``(B, T, W)``, of mean 0 over W.
-        scale
-            ``(B, T, 1)``: `inverse_spread` of the same.
-        norm
-            Normalisation of the tokens.
-        bias
-            ``(B, T, 1)``, added to the scores: -inf for a token that is not used.
         """
         count, width = centre.shape
         query = self.query(self.norm(centre)) * (width // self.heads) ** -0.5
@@ -134,16 +124,8 @@ class CentreAttention(nn.Module):
 class DenseFrames(nn.Module):
     """Frames to features by valid convolutions, and by mean and spread of the whole patch.
 
-    Convolutions as small as a patch of 15 pixels allows hardly see it as a whole.
-
-    Parameters
-    ----------
-    bands
-        Channels of a frame, the last one of which is validity.
-    width, features
-        Channels of the blocks and of the result.
-    patch_px
-        Receptive field.
+    Convolutions as small as a patch of 15 pixels allows hardly see it as a whole. The last one of
+    the ``bands`` is validity; ``patch_px`` is the receptive field r.
     """
 
     def __init__(self, *, bands: int, width: int, features: int, patch_px: int) -> None:
@@ -182,8 +164,7 @@ class PatchFrames(nn.Module):
     """Frames to features patch by patch: three CBAM blocks that pool over the whole patch.
 
     The paper's encoder of a frame, whose first block is multi-scale. Its text does not say how
-    maps become a vector: here they are halved twice and read out by one linear layer. Parameters
-    as of `DenseFrames`.
+    maps become a vector: here they are halved twice and read out by one linear layer.
     """
 
     def __init__(self, *, bands: int, width: int, features: int, patch_px: int) -> None:
@@ -219,36 +200,20 @@ FRAMES = {"dense": DenseFrames, "patch": PatchFrames}
 
 
 class SensorEncoder(nn.Module):
-    """Encoder of one sensor.
+    """Encoder of one sensor, whose receptive field is exactly ``context.patch_px`` pixels wide.
 
-    Parameters
-    ----------
-    bands
-        Bands of a frame.
-    latent
-        Dimensions of a latent.
-    block
-        Widths and layers.
-    context
-        Its ``patch_px`` becomes the receptive field exactly.
-
-    Attributes
-    ----------
-    receptive_field
-        Side of the square of pixels that a latent depends on.
-    features
-        Length ``D`` of a frame's feature vector: the channels that the head reads, less their
-        mean; the mean; and the principal components of the pixel's own spectrum.
-    spectrum_mean, spectrum_axes
-        ``(bands,)`` and ``(bands, components)``: what the components are computed by, set by
-        `Autoencoder.initialise`.
+    The feature vector of a frame has length D, ``features``: the channels that the head reads, less
+    their mean; the mean; and the principal components of the pixel's own spectrum, computed by
+    ``spectrum_mean`` ``(bands,)`` and ``spectrum_axes`` ``(bands, components)``, which
+    `Autoencoder.initialise` sets.
     """
 
     spectrum_mean: Tensor
     spectrum_axes: Tensor
 
-    def __init__(self, *, bands: int, latent: int, block: Encoder, context: Context) -> None:
+    def __init__(self, sensor: Sensor, context: Context) -> None:
         super().__init__()
+        bands, block = len(sensor.bands), sensor.encoder
         self.receptive_field = context.patch_px
         self.head_width = block.head_width
         self.features = block.head_width + 1 + block.components
@@ -265,14 +230,7 @@ class SensorEncoder(nn.Module):
         self.layers = nn.ModuleList(
             CentreAttention(block.head_width, block.heads) for _ in range(block.head_layers)
         )
-        self.bottleneck = nn.Linear(block.head_width, latent - block.components)
-
-    @classmethod
-    def of(cls, sensor: Sensor, context: Context) -> SensorEncoder:
-        """The encoder that a sensor's config block describes."""
-        return cls(
-            bands=len(sensor.bands), latent=sensor.latent_dim, block=sensor.encoder, context=context
-        )
+        self.bottleneck = nn.Linear(block.head_width, sensor.latent_dim - block.components)
 
     def frame_features(self, values: Tensor, valid: Tensor) -> Tensor:
         """Features of frames, independent of the windows that hold them.
@@ -310,19 +268,11 @@ class SensorEncoder(nn.Module):
     ) -> Tensor:
         """Latents ``(B, latent)`` of windows of frames.
 
-        Parameters
-        ----------
-        features
-            ``(B, T, D)``, the frames' features at one pixel per window.
-        days
-            ``(B, T)``, or ``(1, T)`` if all windows have the same dates: days since the centre
-            frame. Ignored where a frame is absent.
-        present
-            ``(B, T)``, bool. The centre frame is used whatever stands there.
-        middle
-            Index of the centre frame: half of T, unless absent frames are left out.
-        plain
-            By plain attention on normalised tokens instead of its fused form.
+        From the frames' features ``(B, T, D)`` at one pixel per window, their days since the centre
+        frame ``(B, T)``, or ``(1, T)`` if all windows have the same dates, and whether they are
+        present ``(B, T)``. ``middle`` is the index of the centre frame, which is used in any case:
+        half of T, unless absent frames are left out. ``plain`` is for plain attention on
+        normalised tokens instead of its fused form.
         """
         apart, mean, components = features.tensor_split(
             [self.head_width, self.head_width + 1], dim=-1

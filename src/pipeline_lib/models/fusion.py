@@ -59,14 +59,9 @@ class Fusion(nn.Module):
     ) -> None:
         """Start from the best linear map there and back, the transformer having no effect.
 
-        Parameters
-        ----------
-        latents
-            Sensor -> ``(N, latent)``, of training samples.
-        present
-            Sensor -> ``(N,)``, bool. An absent sensor counts as its mean where it is present.
-        costs
-            Sensor -> ``(latent, latent)``: the matrix C of `reduced_rank`.
+        From latents ``(N, latent)`` of training samples and whether the sensor is present
+        ``(N,)``: an absent one counts as its mean where it is present. The costs
+        ``(latent, latent)`` are the matrix C of `reduced_rank`.
         """
         known = {name: present[name][:, None].expand_as(latents[name]) for name in self.sensors}
         values = torch.cat([latents[name] for name in self.sensors], dim=1).double()
@@ -126,15 +121,9 @@ class Fusion(nn.Module):
     ) -> Tensor:
         """Embeddings ``(B, embedding)`` of pixels and dates.
 
-        Parameters
-        ----------
-        latents
-            Sensor -> ``(B, latent)``.
-        days
-            Sensor -> ``(B,)``: days from the reference date to the sensor's date.
-        present
-            Sensor -> ``(B,)``, bool. Latent and date of an absent sensor are ignored; at least
-            one sensor must be present.
+        From each sensor's latents ``(B, latent)``, the days ``(B,)`` from the reference date to the
+        sensor's, and whether it is present ``(B,)``: an absent one's latent and date are ignored.
+        At least one sensor must be present.
         """
         shown = torch.stack([present[name] for name in self.sensors], dim=1)
         # In bf16 the sum would be rounded to less than a sensor's noise.

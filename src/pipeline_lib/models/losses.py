@@ -52,15 +52,10 @@ def weighted_mae(prediction: Tensor, target: Tensor, valid: Tensor, weights: Ten
 def neighbourhood(values: Tensor, valid: Tensor) -> tuple[Tensor, Tensor]:
     """Mean and spread of the centre frame around the target pixel, which is left out.
 
-    For a target, not for a prediction: the gradient of a spread of 0 is not finite.
-
-    Returns
-    -------
-    moments
-        ``(sample, 2, band)``: mean, and standard deviation (of the population), over the valid
-        pixels; 0 where ``enough`` is False.
-    enough
-        ``(sample,)``, bool: whether at least `LEAST_NEIGHBOURS` pixels are valid.
+    Returns moments ``(sample, 2, band)``, mean and standard deviation (of the population) over the
+    valid pixels, and whether at least `LEAST_NEIGHBOURS` pixels are valid ``(sample,)``: where not,
+    the moments are 0. For a target, not for a prediction: the gradient of a spread of 0 is not
+    finite.
     """
     frame, middle = values.shape[1] // 2, values.shape[-1] // 2
     shown = valid[:, frame].clone()

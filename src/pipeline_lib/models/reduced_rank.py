@@ -15,16 +15,11 @@ def reduced_rank(spread: Tensor, cost: Tensor, features: int) -> tuple[Tensor, T
     Reduced-rank regression (Izenman 1975) of a random vector on itself: of all matrices B A with
     n rows of A, the one of the least mean of d' C d, where d = z - B A z is what the vector z,
     centred, loses. The dimensions A z have unit variance, are uncorrelated, and are ordered by what
-    it would cost to lose them. What costs nothing is given back as well as they allow.
+    it would cost to lose them; fewer than n if these keep all that costs. What costs nothing is
+    given back as well as they allow.
 
-    Parameters
-    ----------
-    spread
-        ``(D, D)``, covariance of z.
-    cost
-        ``(D, D)``, the matrix C; symmetric and positive semi-definite.
-    features
-        n; fewer if these keep all that costs.
+    ``spread`` ``(D, D)`` is the covariance of z; ``cost`` ``(D, D)``, symmetric and positive
+    semi-definite, is C; ``features`` is n.
     """
     values, axes = torch.linalg.eigh(cost)
     root = (axes * values.clamp(min=0).sqrt()) @ axes.T
