@@ -188,7 +188,7 @@ def test_the_groups_of_a_fusion_leave_out_sensors_that_are_absent(world: SimpleN
     trained = {name: load_encoder(world.root / "models" / name) for name in SENSORS}
     joined = load_fusion(world.root / "models" / "fusion")
     cubes = {name: [p for p in world.cubes[name] if p.name[0] in "bc"] for name in SENSORS}
-    dataset = FusionDataset.of(trained, cubes, "optical")
+    dataset = FusionDataset(trained, cubes, "optical")
     drawn = dataset.draw(generator(5, "evaluation"), None, "test")
     land_cover = {"b": "with radar", "c": "without"}
     task = FusionTask(joined.fusion, joined.block, trained)
@@ -255,7 +255,7 @@ def test_half_of_the_dates_of_each_cube_are_hidden_whatever_is_drawn(
 ) -> None:
     trained = {name: load_encoder(world.root / "models" / name) for name in SENSORS}
     cubes = {name: [p for p in world.cubes[name] if p.name[0] in "ab"] for name in SENSORS}
-    dataset = FusionDataset.of(trained, cubes, "optical")
+    dataset = FusionDataset(trained, cubes, "optical")
     hidden: dict[tuple[int, int], set[bool]] = {}
     for seed in range(20):
         drawn = dataset.draw(generator(seed, "x"), None, "test")

@@ -33,7 +33,7 @@ def fused(world):
 def samples_of(world, split="training"):
     encoders = {name: load_encoder(world.root / "models" / name) for name in ("optical", "radar")}
     cubes = {name: cubes_of(world.cubes[name], world.table, split) for name in encoders}
-    return encoders, FusionDataset.of(encoders, cubes, "optical")
+    return encoders, FusionDataset(encoders, cubes, "optical")
 
 
 def test_fusion_learns_and_names_its_encoders(world, fused):

@@ -18,17 +18,10 @@ TRIES = 16
 class SampleIndex:
     """Which frames and pixels make up some samples.
 
-    Parameters
-    ----------
-    cube
-        ``(sample,)``: index of the cube in its stack.
-    frames, present
-        ``(sample, frame)``: indices of the cube's frames; False where a window reaches beyond the
-        record.
-    top, left
-        ``(sample,)``: first row and column of the patch.
-    dropped
-        ``(sample, other sensor)``: sensors left out of a sample in training; None: none is.
+    ``cube`` ``(sample,)`` is the index of the cube in its stack, ``frames`` ``(sample, frame)`` are
+    indices of its frames, and ``present`` is False where a window reaches beyond the record. The
+    patch begins at row ``top`` and column ``left`` ``(sample,)``. ``dropped``
+    ``(sample, other sensor)`` are the sensors left out of a sample in training; None: none is.
     """
 
     cube: NDArray[np.int64]

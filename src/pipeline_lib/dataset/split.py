@@ -9,13 +9,12 @@ from pathlib import Path
 from typing import Any
 
 from pipeline_lib.config import Split
-from pipeline_lib.errors import UserError, in_a_line
+from pipeline_lib.errors import UserError
 from pipeline_lib.files import write_csv
 from pipeline_lib.seeds import generator
 
 SPLITS = ("training", "validation", "test")
 UNUSED = "unused"
-COLUMNS = ("cube", "site", "land_cover", "split")
 
 
 def split_sites(
@@ -116,10 +115,10 @@ def write_split(
     """Write the table of `split_sites` as CSV.
 
     ``sites`` is the table of drawn sites with the columns ``cube``, ``site`` and ``land_cover``,
-    or None; ``own`` are the rows of the user's cubes. Raises UserError if there is no cube, a
-    column is missing, or as `split_sites`.
+    or None; ``own`` are the rows of the user's cubes. Raises UserError if there is no cube, or as
+    `split_sites`.
     """
-    rows = [*(_read_table(sites, COLUMNS[:3]) if sites is not None else ()), *own]
+    rows = [*(read_split_table(sites) if sites is not None else ()), *own]
     if not rows:
         raise UserError("there is no cube to split; the config names neither sites nor own cubes")
     write_csv(output, split_sites(rows, split=split, seed=seed))
@@ -127,23 +126,10 @@ def write_split(
 
 def read_split_table(path: str | Path) -> list[dict[str, str]]:
     """Rows of the file of `write_split`: ``cube``, ``site``, ``land_cover``, ``split``."""
-    return _read_table(Path(path), COLUMNS)
+    with Path(path).open(newline="") as handle:
+        return list(csv.DictReader(handle))
 
 
 def read_split(path: str | Path) -> dict[str, str]:
     """Split of each cube, from the file of `write_split`."""
     return {row["cube"]: row["split"] for row in read_split_table(path)}
-
-
-def _read_table(path: Path, columns: Sequence[str]) -> list[dict[str, str]]:
-    """Rows of a CSV table; raises UserError if it is none or has not these columns."""
-    try:
-        with path.open(newline="") as handle:
-            reader = csv.DictReader(handle)
-            rows = list(reader)
-    except (OSError, csv.Error, UnicodeDecodeError) as error:
-        raise UserError(f"{path}: not a CSV table ({in_a_line(error)})") from error
-    missing = sorted(set(columns) - set(reader.fieldnames or ()))
-    if missing:
-        raise UserError(f"{path}: the columns {', '.join(missing)} are missing")
-    return rows

@@ -244,9 +244,7 @@ def fusion_dataset(
 ) -> FusionDataset:
     """Samples of some cubes of all sensors of a fusion, in memory."""
     own = {name: encoders[name] for name in trained.encoders}
-    return FusionDataset.of(
-        own, {name: sorted(cubes[name]) for name in own}, trained.block.reference
-    )
+    return FusionDataset(own, {name: sorted(cubes[name]) for name in own}, trained.block.reference)
 
 
 def _task(trained: TrainedEncoder) -> EncoderTask:

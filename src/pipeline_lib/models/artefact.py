@@ -12,21 +12,21 @@ import hashlib
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal, Self, TypeVar
+from typing import Any, Literal, NotRequired, Self, TypedDict, TypeVar, Unpack
 
 import torch
+from jinja2 import Environment, PackageLoader, StrictUndefined
 from pydantic import Field, ValidationError, model_validator
 from torch import Tensor, nn
 
 from pipeline_lib import __version__
-from pipeline_lib.config import Context, Sensor
+from pipeline_lib.config import Context, Loss, Sensor
 from pipeline_lib.config import Fusion as FusionBlock
 from pipeline_lib.config.base import Block, Count
 from pipeline_lib.dataset import Normalisation
 from pipeline_lib.errors import UserError, in_a_line
 from pipeline_lib.files import atomic_path, digest_of, read_json, write_csv, write_json
 from pipeline_lib.models.autoencoder import Autoencoder
-from pipeline_lib.models.card import model_card
 from pipeline_lib.models.fusion import Fusion
 
 WEIGHTS = "model.safetensors"
@@ -38,6 +38,20 @@ Metrics = Mapping[str, Mapping[str, float]]
 """Split or group -> metric -> value."""
 ModelType = TypeVar("ModelType", bound=nn.Module)
 DescriptionType = TypeVar("DescriptionType", bound="_Description")
+
+
+class Results(TypedDict):
+    """What a training leaves beside the weights.
+
+    ``metrics`` are those of the best epoch, ``groups`` those by land-cover class and by season
+    (`training.groups.group_metrics`); ``training`` says what the model was trained on and how:
+    digests, cubes, seed, epochs. ``curves`` are the rows of ``curves.csv``.
+    """
+
+    metrics: Metrics
+    groups: NotRequired[Mapping[str, Metrics]]
+    training: Mapping[str, Any]
+    curves: Sequence[Mapping[str, Any]]
 
 
 class _Description(Block):
@@ -122,17 +136,9 @@ def save_encoder(
     context: Context,
     autoencoder: Autoencoder,
     normalisation: Normalisation,
-    metrics: Metrics,
-    groups: Mapping[str, Metrics] | None = None,
-    training: Mapping[str, Any],
-    curves: Sequence[Mapping[str, Any]],
+    **results: Unpack[Results],
 ) -> str:
-    """Write a trained encoder, whole or not at all, and return its digest.
-
-    ``metrics`` (split -> metric -> value) are those of the best epoch, ``groups`` those by
-    land-cover class and by season (`training.groups.group_metrics`); ``training`` says what it
-    was trained on and how: digests, cubes, seed, epochs. ``curves`` are the rows of ``curves.csv``.
-    """
+    """Write a trained encoder, whole or not at all, and return its digest."""
     own = {
         "kind": "encoder",
         "sensor_name": name,
@@ -140,7 +146,7 @@ def save_encoder(
         "context": context.model_dump(mode="json"),
         "normalisation": normalisation.to_json(),
     }
-    return _save(folder, autoencoder, own, metrics, groups, training, curves)
+    return _save(folder, autoencoder, own, results)
 
 
 def save_fusion(
@@ -150,10 +156,7 @@ def save_fusion(
     fusion: Fusion,
     latents: Mapping[str, int],
     encoders: Mapping[str, str],
-    metrics: Metrics,
-    groups: Mapping[str, Metrics] | None = None,
-    training: Mapping[str, Any],
-    curves: Sequence[Mapping[str, Any]],
+    **results: Unpack[Results],
 ) -> str:
     """Write trained fusion layers, as `save_encoder` does an encoder; returns the digest."""
     own = {
@@ -162,37 +165,40 @@ def save_fusion(
         "latents": dict(sorted(latents.items())),
         "encoders": dict(sorted(encoders.items())),
     }
-    return _save(folder, fusion, own, metrics, groups, training, curves)
+    return _save(folder, fusion, own, results)
 
 
-def _save(
-    folder: str | Path,
-    model: nn.Module,
-    own: dict[str, Any],
-    metrics: Metrics,
-    groups: Mapping[str, Metrics] | None,
-    training: Mapping[str, Any],
-    curves: Sequence[Mapping[str, Any]],
-) -> str:
+def _save(folder: str | Path, model: nn.Module, own: dict[str, Any], results: Results) -> str:
     from safetensors.torch import save
 
     description = {
         **own,
-        "metrics": metrics,
-        "groups": groups or {},
-        "training": training,
+        "metrics": results["metrics"],
+        "groups": results.get("groups", {}),
+        "training": results["training"],
         "library": f"pipeline_lib {__version__}",
     }
     weights = save({key: value.contiguous().cpu() for key, value in model.state_dict().items()})
     digest = _digest(weights, description)
-    card = model_card(description, sum(value.numel() for value in model.parameters()))
+    card = _card(description, sum(value.numel() for value in model.parameters()))
     with atomic_path(folder) as partial:
         partial.mkdir()
         (partial / WEIGHTS).write_bytes(weights)
         write_json(partial / DESCRIPTION, {**description, "digest": digest})
-        write_csv(partial / CURVES, curves)
+        write_csv(partial / CURVES, results["curves"])
         (partial / CARD).write_text(f"{card}\n\nDigest: `{digest}`\n")
     return digest
+
+
+def _card(description: Mapping[str, Any], parameters: int) -> str:
+    """Markdown card of a model."""
+    # Markdown for a reader of files, not a page for a browser: nothing is to be escaped.
+    environment = Environment(
+        loader=PackageLoader("pipeline_lib.models"), undefined=StrictUndefined, autoescape=False
+    )
+    loss_terms = {name: field.description for name, field in Loss.model_fields.items()}
+    template = environment.get_template(f"{description['kind']}.md.j2")
+    return template.render(**description, parameters=parameters, loss_terms=loss_terms)
 
 
 def _digest(weights: bytes, description: Mapping[str, Any]) -> str:

@@ -23,34 +23,24 @@ def crop(maps: Tensor, pixels: int) -> Tensor:
     return maps[..., pixels:-pixels, pixels:-pixels]
 
 
-def _reduce(channels: int) -> nn.Sequential:
-    hidden = max(channels // REDUCTION, 4)
-    return nn.Sequential(
-        nn.Conv2d(channels, hidden, 1), nn.ReLU(inplace=True), nn.Conv2d(hidden, channels, 1)
-    )
+class ChannelAttention(nn.Module):
+    """Weights of the channels, from their mean and maximum over the patch (CBAM, eq. 2).
 
+    Not ``pooled``, the weights of a pixel come from its own channels alone.
+    """
 
-class PixelChannelAttention(nn.Module):
-    """Weights of the channels from the pixel's own channels."""
-
-    def __init__(self, channels: int) -> None:
+    def __init__(self, channels: int, *, pooled: bool) -> None:
         super().__init__()
-        self.weigh = _reduce(channels)
+        hidden = max(channels // REDUCTION, 4)
+        self.pooled = pooled
+        self.weigh = nn.Sequential(
+            nn.Conv2d(channels, hidden, 1), nn.ReLU(inplace=True), nn.Conv2d(hidden, channels, 1)
+        )
 
     def forward(self, maps: Tensor) -> Tensor:
         """``(N, C, H, W)`` to the same shape."""
-        return maps * torch.sigmoid(self.weigh(maps))
-
-
-class PatchChannelAttention(nn.Module):
-    """Weights of the channels from their mean and maximum over the patch (CBAM, eq. 2)."""
-
-    def __init__(self, channels: int) -> None:
-        super().__init__()
-        self.weigh = _reduce(channels)
-
-    def forward(self, maps: Tensor) -> Tensor:
-        """``(N, C, H, W)`` to the same shape."""
+        if not self.pooled:
+            return maps * torch.sigmoid(self.weigh(maps))
         mean = self.weigh(maps.mean(dim=(2, 3), keepdim=True))
         peak = self.weigh(maps.amax(dim=(2, 3), keepdim=True))
         return maps * torch.sigmoid(mean + peak)
@@ -112,7 +102,7 @@ class DenseBlock(nn.Module):
     ) -> None:
         super().__init__()
         self.convolve = MultiScale(inputs, outputs, kernels)
-        self.channel = PixelChannelAttention(outputs)
+        self.channel = ChannelAttention(outputs, pooled=False)
         self.spatial = SpatialAttention(spatial_kernel, padded=False)
         self.skip = nn.Conv2d(inputs, outputs, 1)
         self.margin = kernels[-1] // 2 + spatial_kernel // 2
@@ -139,7 +129,7 @@ class PatchBlock(nn.Module):
             nn.Conv2d(inputs, share, 3, padding=reach, dilation=reach)
             for share, reach in zip(shares, reaches, strict=True)
         )
-        self.channel = PatchChannelAttention(outputs)
+        self.channel = ChannelAttention(outputs, pooled=True)
         self.spatial = SpatialAttention(SPATIAL_KERNEL, padded=True)
         self.skip = nn.Conv2d(inputs, outputs, 1)
 

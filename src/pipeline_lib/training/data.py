@@ -15,7 +15,6 @@ from torch.utils.data import DataLoader, Dataset, Sampler
 
 from pipeline_lib.config import Context, Sensor
 from pipeline_lib.dataset import (
-    CubeArrays,
     Normalisation,
     SampleIndex,
     Samples,
@@ -45,18 +44,10 @@ def data_digest(paths: Sequence[Path], *tables: Path) -> str:
 class SensorBatch(NamedTuple):
     """Samples of one sensor.
 
-    Parameters
-    ----------
-    values
-        ``(B, T, C, P, P)``, scaled to 0..1.
-    valid
-        ``(B, T, P, P)``, bool; False everywhere where the sensor is absent.
-    days
-        ``(B, T)``: days since the sensor's centre frame.
-    offset
-        ``(B,)``: days from the reference sensor's centre frame to this sensor's.
-    present
-        ``(B,)``, bool: whether the centre pixel of the centre frame is valid.
+    Values ``(B, T, C, P, P)`` are scaled to 0..1; validity ``(B, T, P, P)`` is False everywhere
+    where the sensor is absent, and days ``(B, T)`` count from the sensor's centre frame. ``offset``
+    ``(B,)`` are the days from the reference sensor's centre frame to this sensor's; ``present``
+    ``(B,)`` is whether the centre pixel of the centre frame is valid.
     """
 
     values: Tensor
@@ -136,13 +127,7 @@ class ShardSampler(Sampler[SampleIndex]):
 
 
 class SampleDataset(Dataset[Batch]):
-    """Samples drawn from sequences, and cut batch by batch: its items are batches.
-
-    Attributes
-    ----------
-    index
-        Sequences that the samples are drawn from.
-    """
+    """Samples drawn from the sequences of an index, and cut batch by batch: items are batches."""
 
     index: SequenceIndex
 
@@ -214,24 +199,31 @@ class SensorDataset(SampleDataset):
 class FusionDataset(SampleDataset):
     """Samples of the reference sensor, each paired with the other sensors' closest windows.
 
-    Cubes of one name show the same pixels; raises UserError if their grids differ. ``dropout`` is
-    the probability that a sensor other than the reference is left out of a drawn sample.
+    The cubes of all sensors are scaled as the trained encoders take them, and read into memory, or
+    into a folder of each sensor in ``folder`` (see `load_stack`). Cubes of one name show the same
+    pixels; raises UserError if their grids differ. ``dropout`` is the probability that a sensor
+    other than the reference is left out of a drawn sample.
     """
 
     def __init__(
         self,
-        stacks: Mapping[str, Sequence[CubeArrays]],
-        *,
-        sensors: Mapping[str, Sensor],
+        encoders: Mapping[str, TrainedEncoder],
+        cubes: Mapping[str, Sequence[Path]],
         reference: str,
-        context: Context,
+        folder: Path | None = None,
         dropout: float = 0.0,
     ) -> None:
-        self.reference, self.context, self.dropout = reference, context, dropout
+        self.reference, self.dropout = reference, dropout
+        self.context = context = encoders[reference].context
+        sensors = {name: encoder.sensor for name, encoder in encoders.items()}
+        stacks = {
+            name: load_stack(cubes[name], encoder.normalisation, folder and folder / name)
+            for name, encoder in encoders.items()
+        }
+        self.others = {name: stack for name, stack in stacks.items() if name != reference}
         self.index = SequenceIndex(
             stacks[reference], sequence=sensors[reference].sequence, context=context
         )
-        self.others = {name: list(stack) for name, stack in stacks.items() if name != reference}
         self.steps = {
             name: window_step(sensors[name].sequence.frames, context.frames) for name in self.others
         }
@@ -247,28 +239,6 @@ class FusionDataset(SampleDataset):
                         f"cube {cube.name}: {reference} and {name} have different grids; build "
                         "them on one grid"
                     )
-
-    @classmethod
-    def of(
-        cls,
-        encoders: Mapping[str, TrainedEncoder],
-        cubes: Mapping[str, Sequence[Path]],
-        reference: str,
-        folder: Path | None = None,
-        dropout: float = 0.0,
-    ) -> FusionDataset:
-        """Samples of some cubes of all sensors, as trained encoders take them.
-
-        The cubes are read into memory, or into a folder of each sensor in ``folder`` (see
-        `load_stack`).
-        """
-        stacks = {
-            name: load_stack(cubes[name], own.normalisation, folder and folder / name)
-            for name, own in encoders.items()
-        }
-        sensors = {name: own.sensor for name, own in encoders.items()}
-        context = encoders[reference].context
-        return cls(stacks, sensors=sensors, reference=reference, context=context, dropout=dropout)
 
     def draw(self, rng: np.random.Generator, count: int | None, where: str) -> SampleIndex:
         """Samples of the reference sensor, and which other sensors are left out of each."""

@@ -63,8 +63,7 @@ def train_encoder(
     with initial_weights(seed, sensor_name):
         autoencoder = Autoencoder(sensor, context)
     if sensor.encoder.components:
-        spectra = _spectra(datasets["training"], sensor.encoder.components, seed)
-        autoencoder.initialise(spectra)
+        autoencoder.initialise(_spectra(datasets["training"], sensor.encoder.components, seed))
     train_and_save(
         EncoderTask(autoencoder, sensor, context, scaling),
         TrainingData(sensor_name, seed, training, datasets),

@@ -15,7 +15,7 @@ from pipeline_lib.config import Fusion as FusionBlock
 from pipeline_lib.dataset import cubes_of
 from pipeline_lib.errors import UserError
 from pipeline_lib.files import digest_of
-from pipeline_lib.models import Fusion, TrainedEncoder, load_encoder, save_fusion
+from pipeline_lib.models import Fusion, load_encoder, save_fusion
 from pipeline_lib.seeds import generator
 from pipeline_lib.training.data import FusionDataset, data_digest
 from pipeline_lib.training.initialisation import Inputs, initialise
@@ -60,7 +60,10 @@ def train_fusion(
     Raises UserError if an encoder was trained with another context, or as `train_encoder`.
     """
     state = Path(state)
-    trained = {name: _encoder(encoders[name], context) for name in sorted(encoders)}
+    trained = {name: load_encoder(encoders[name]) for name in sorted(encoders)}
+    for name, encoder in trained.items():
+        if encoder.context != context:
+            raise UserError(f"{encoders[name]}: was trained with another context; train it again")
     chosen = splits_of(list(cubes[fusion.reference]), split_table, fusion.reference)
     used = {
         split: {name: cubes_of(list(cubes[name]), split_table, split) for name in trained}
@@ -68,7 +71,7 @@ def train_fusion(
     }
     dropout = {"training": fusion.sensor_dropout, "validation": 0.0}
     datasets = {
-        split: FusionDataset.of(
+        split: FusionDataset(
             trained, paths, fusion.reference, state / CUBES / split, dropout[split]
         )
         for split, paths in used.items()
@@ -126,10 +129,3 @@ def _scale_and_save(
     deviation = torch.where(deviation > LEAST_DEVIATION, deviation, 1.0)
     task.model.scale(embedding.mean(dim=0), deviation)
     save_fusion(output, fusion=task.model, **about)
-
-
-def _encoder(folder: Path, context: Context) -> TrainedEncoder:
-    trained = load_encoder(folder)
-    if trained.context != context:
-        raise UserError(f"{folder}: was trained with another context; train the encoder again")
-    return trained

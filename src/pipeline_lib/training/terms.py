@@ -44,13 +44,10 @@ def reconstruction_terms(
     (`losses.neighbourhood`), both scaled; ``batch`` is the truth, ``weights`` those of
     `losses.weighted_mae`, and ``scale`` returns to physical units.
 
-    Returns
-    -------
-    dict
-        ``weighted_mae``, ``centre_mae_scaled`` and ``neighbourhood_mae`` (scaled; 0 for a sample
-        without enough neighbourhood), ``sam`` (radians, in physical units at the target pixel) and
-        ``ssim_loss`` carry gradients; ``centre_mae`` and ``context_mae`` (physical, the latter
-        over all valid pixels alike) do not. Further ``ssim_bands`` ``(B, C)``.
+    ``weighted_mae``, ``centre_mae_scaled`` and ``neighbourhood_mae`` (scaled; 0 for a sample
+    without enough neighbourhood), ``sam`` (radians, in physical units at the target pixel) and
+    ``ssim_loss`` carry gradients; ``centre_mae`` and ``context_mae`` (physical, the latter over all
+    valid pixels alike) do not. Further ``ssim_bands`` ``(B, C)``.
     """
     # In bf16 the local variances of SSIM would drown in rounding.
     with torch.autocast(prediction.device.type, enabled=False):
