@@ -1,11 +1,13 @@
 import numpy as np
+import pandas as pd
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from sklearn import metrics as reference
 
 from pipeline_lib.gpp.baselines import climatology
-from pipeline_lib.gpp.metrics import agreement, agreement_by_group, rmse_difference
+from pipeline_lib.gpp.metrics import agreement, rmse_difference
+from pipeline_lib.gpp.scores import score_groups
 
 
 @given(st.integers(0, 2**32 - 1), st.integers(2, 60))
@@ -33,17 +35,16 @@ def test_what_is_undefined_is_none():
 
 
 def test_groups_are_scored_apart():
-    observed, predicted = np.array([1.0, 2, 3, 4]), np.array([1.0, 2, 5, 6])
-    scores = agreement_by_group(
-        observed,
-        predicted,
-        site=np.array(["a", "a", "b", "c"]),
-        vegetation=np.array(["GRA", "GRA", "GRA", "DBF"]),
-    )
-    assert scores["per_site"]["a"]["rmse"] == 0
-    assert scores["per_site"]["b"]["bias"] == 2
-    assert scores["per_vegetation"]["GRA"]["n"] == 3
-    assert scores["overall"] == agreement(observed, predicted)
+    days = pd.DataFrame({"gpp": [1.0, 2, 3, 4], "site": [*"aabc"], "vegetation": ["GRA"] * 4})
+    days.loc[3, "vegetation"] = "DBF"
+    days["date"] = pd.date_range("2020-01-01", periods=4)
+    fits = np.array([[1.0, 2, 4, 6], [1.0, 2, 6, 6]]).T
+    rows = {(row["by"], row["group"]): row for row in score_groups(days, fits)}
+    assert rows["site", "a"]["rmse"] == 0
+    assert rows["site", "b"]["bias"] == 2
+    assert rows["vegetation", "GRA"]["n"] == 3
+    assert rows["all", ""]["bias"] == 1 and rows["fit", "1"]["bias"] == 1.25
+    assert (rows["site", "a"]["first"], rows["all", ""]["last"]) == ("2020-01-01", "2020-01-04")
 
 
 def test_climatology_is_the_season_without_its_noise():

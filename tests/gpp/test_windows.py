@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 from pipeline_lib.config import Windowing
 from pipeline_lib.errors import UserError
 from pipeline_lib.gpp.series import day_numbers
-from pipeline_lib.gpp.windows import cut_windows, hold_out, runs
+from pipeline_lib.gpp.windows import cut_windows, gather, hold_out, runs
 
 DAYS = pd.date_range("2017-01-01", "2020-12-31", name="date")
 NUMBERS = day_numbers(DAYS)
@@ -24,6 +24,7 @@ def days_of(site="A", *, seed=0, every=5, context=0):
     return pd.DataFrame(
         {
             "site": site,
+            "vegetation": "GRA",
             "date": DAYS,
             "gpp": rng.random(len(DAYS)),
             "kept": rng.random(len(DAYS)) < 0.8,
@@ -40,37 +41,32 @@ def cut(table, window=90, stride=10, validation=(2020,)):
     return cut_windows(table, Windowing(stride_days=stride, validation_years=validation), window)
 
 
-def test_windows_hold_the_days_up_to_their_last():
-    table = days_of()
+def test_windows_hold_the_days_up_to_their_last_and_those_of_one_site():
+    table = pd.concat([days_of("A"), days_of("B", seed=1)], ignore_index=True)
     windows = cut(table)
     values = table[["embedding:e0"]].to_numpy(np.float32)
-    gathered = windows.gather(values)
+    gathered = gather(values, windows.index, 90)
     assert gathered.shape == (len(windows), 90, 1)
     assert np.isfinite(gathered).all()
     for index in (0, 700, -1):
-        last = windows.last[index]
+        last = windows.index[index]
         np.testing.assert_array_equal(gathered[index], values[last - 89 : last + 1])
-    assert (np.diff(windows.last) == 1).all()
-
-
-def test_windows_of_two_sites_do_not_mix():
-    table = pd.concat([days_of("A"), days_of("B", seed=1)], ignore_index=True)
-    windows = cut(table)
-    first, last = (table["site"].to_numpy()[windows.last - back] for back in (89, 0))
-    assert (first == last).all() and set(last) == {"A", "B"}
+    for site, own in windows.groupby("site"):
+        assert (np.diff(own.index) == 1).all()
+        assert set(table["site"].to_numpy()[own.index - 89]) == {site}
 
 
 def test_those_on_the_stride_whose_last_day_is_kept_may_be_trained_on():
     table = days_of()
     windows = cut(table)
-    on_stride = (windows.last - 89) % 10 == 0
-    assert (windows.trainable == on_stride & table["kept"].to_numpy()[windows.last]).all()
+    on_stride = (windows.index - 89) % 10 == 0
+    assert (windows["trainable"] == on_stride & table["kept"].to_numpy()[windows.index]).all()
 
 
 def test_only_whole_windows_are_cut():
     table = days_of()
     table.loc[200, "embedding:e0"] = np.nan
-    last = set(cut(table).last.tolist())
+    last = set(cut(table).index)
     assert not last & set(range(200, 290))
     assert {199, 290} <= last
 
@@ -97,7 +93,7 @@ def test_no_window_touches_both_parts(seed, window, context, validation):
     of_year = {year: (table["date"].dt.year == year).to_numpy() for year in range(2017, 2021)}
     in_validation = np.any([of_year[year] for year in validation], axis=0)
     offset = NUMBERS[0]
-    for last, part in zip(windows.last, windows.part, strict=True):
+    for last, part in windows["part"].items():
         rows = table.iloc[last - window + 1 : last + 1]
         first, final = rows["from_day"].min() - offset, rows["to_day"].max() - offset
         days = in_validation[first : final + 1]
@@ -113,20 +109,20 @@ def test_no_window_touches_both_parts(seed, window, context, validation):
 
 def test_images_of_the_validation_year_end_the_training():
     before, after = (cut(days_of(context=context)) for context in (0, 40))
-    ends = [DAYS[w.last[w.part == "training"]].max() for w in (before, after)]
+    ends = [w.loc[w["part"] == "training", "date"].max() for w in (before, after)]
     assert ends[0] > pd.Timestamp("2019-12-10")
     assert ends[1] <= pd.Timestamp("2019-11-21")
     # Whoever predicts a new year has the old year's images: nothing is lost there.
-    validated = [w.last[w.part == "validation"] for w in (before, after)]
+    validated = [w.index[w["part"] == "validation"] for w in (before, after)]
     np.testing.assert_array_equal(*validated)
 
 
 def test_runs_of_neighbours_are_held_out_together():
     table = pd.concat([days_of(s, seed=i) for i, s in enumerate("ABC")], ignore_index=True)
     windows = cut(table)
-    windows = windows.take(windows.trainable)
-    site = table["site"].to_numpy(str)[windows.last]
-    run = runs(windows, site, 10)
+    windows = windows[windows["trainable"]]
+    site = windows["site"].to_numpy(str)
+    run = runs(windows, 90, 10)
     assert run[0] == 0 and (np.diff(run) >= 0).all()
     assert np.bincount(run).max() == 9
     assert all(len(set(site[run == one])) == 1 for one in range(run.max() + 1))

@@ -46,36 +46,40 @@ def errors(scale: float) -> dict[str, Any]:
     }
 
 
-def scores(rmse: float) -> dict[str, Any]:
+def scores(rmse: float, first: str = "2020-03-30") -> list[dict[str, Any]]:
+    """Rows of one method with two fits."""
     one = {"n": 50, "rmse": rmse, "nrmse": rmse / 20, "mae": rmse, "r2": 0.5, "bias": -0.1}
-    fits = [{"rmse": rmse - 0.1}, {"rmse": rmse + 0.1}]
-    groups = {"per_vegetation": {"DBF": one}, "per_site": {"FR-Hes": one}}
-    return {"overall": one, **groups, "by_fit": fits}
+    one |= {"first": first, "last": "2020-12-05"}
+    groups = [("all", ""), ("vegetation", "DBF"), ("site", "FR-Hes"), ("fit", "0"), ("fit", "1")]
+    rows = [one | {"by": by, "group": group} for by, group in groups]
+    rows[3]["rmse"], rows[4]["rmse"] = rmse - 0.1, rmse + 0.1
+    return rows
 
 
 def gpp(baseline: float, low: float, high: float) -> dict[str, Any]:
     """Metrics of GPP where the embeddings have an RMSE of 3.5 in the validation years."""
-
-    def method(inputs: str, regressor: str, rmse: float) -> dict[str, Any]:
-        years = {"training": scores(2.5), "validation": scores(rmse)}
-        about = {"inputs": inputs, "regressor": regressor, "label": [inputs, regressor]}
-        return {**about, "temporal_holdout": years, "leave_one_site_out": scores(rmse + 1)}
-
-    site = {"vegetation": "DBF", "lon": 7.1, "lat": 48.6, "measured": 300, "good": 100, "kept": 90}
-    site |= {"good_fraction": 0.33, "mean_gpp": 5.0, "max_gpp": 20.0, "used": False}
-    difference = {"rmse": 3.5 - baseline, "low": low, "high": high}
-    length = {
-        "dates": ["2020-04-29", "2020-12-05"],
-        "overall": scores(3.6)["overall"],
-        "by_fit": scores(3.6)["by_fit"],
+    errors = {
+        "embedding-transformer": 3.5,
+        "bands-transformer": baseline,
+        "embedding+weather-transformer": 1.75,
     }
+    parts = {
+        ("temporal_holdout", "training"): lambda rmse: 2.5,
+        ("temporal_holdout", "validation"): lambda rmse: rmse,
+        ("leave_one_site_out", "validation"): lambda rmse: rmse + 1,
+    }
+    site = {"site": "DE-X", "vegetation": "DBF", "lon": 7.1, "lat": 48.6, "measured": 300}
+    site |= {"good": 100, "kept": 90, "good_fraction": 0.33, "mean_gpp": 5.0, "max_gpp": 20.0}
+    difference = {"rmse": 3.5 - baseline, "low": low, "high": high}
     return {
-        "sites": {"DE-X": site | {"reason": "33% good days <of> few"}},
-        "methods": {
-            "embedding-transformer": method("embedding", "transformer", 3.5),
-            "bands-transformer": method("bands", "transformer", baseline),
-            "embedding+weather-transformer": method("embedding+weather", "transformer", 1.75),
-        },
+        "sites": [site | {"used": False, "reason": "33% good days <of> few"}],
+        "methods": {method: {"label": method.split("-")} for method in errors},
+        "scores": [
+            {"method": method, "scheme": scheme, "part": part} | row
+            for method, rmse in errors.items()
+            for (scheme, part), error in parts.items()
+            for row in scores(error(rmse))
+        ],
         "difference": {
             "method": "embedding-transformer",
             "baseline": "bands-transformer",
@@ -83,8 +87,11 @@ def gpp(baseline: float, low: float, high: float) -> dict[str, Any]:
             "leave_one_site_out": difference,
         },
         "paper": {split: {"rmse": 4.4, "nrmse": 0.0958} for split in ("training", "validation")},
-        "lengths": {"embedding": {"60": length, "90": length}},
-        "dates": {"validation": ["2020-03-30", "2020-12-05"], "leave_one_site_out": None},
+        "lengths": [
+            {"inputs": "embedding", "window_days": length} | row
+            for length in (60, 90)
+            for row in scores(3.6, "2020-04-29")
+        ],
         "look_ahead_days": {"embedding": 47.0, "sentinel-2": 5.0, "sentinel-1": 3.0},
     }
 
@@ -395,8 +402,8 @@ def test_the_report_says_whether_embeddings_beat_what_they_were_made_from(
 
 def test_an_advantage_of_the_useless_is_none() -> None:
     metrics = gpp(4.0, -0.8, -0.2)
-    for method in metrics["methods"].values():
-        method["leave_one_site_out"]["overall"]["r2"] = -0.2
+    for row in metrics["scores"]:
+        row["r2"] = -0.2
     assert "neither is better" in verdict(metrics, "leave_one_site_out")[0]
 
 

@@ -10,7 +10,7 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from pipeline_lib.config import Windowing
-from pipeline_lib.gpp.crossval import Examples, Windowed, last_days, predict, write_predictions
+from pipeline_lib.gpp.crossval import Examples, Windowed, predict, write_predictions
 from pipeline_lib.gpp.days import columns_of, read_days
 from pipeline_lib.gpp.methods import (
     BOOSTING,
@@ -23,7 +23,7 @@ from pipeline_lib.gpp.methods import (
     TRANSFORMER,
     experiments,
 )
-from pipeline_lib.gpp.windows import Windows, cut_windows
+from pipeline_lib.gpp.windows import cut_windows
 
 MAX_FOLDS = 10
 THIRDS = 3
@@ -118,7 +118,7 @@ def boosting(examples: Examples, asked: Windowed, rng: np.random.Generator) -> N
 
 
 def predict_climatology(
-    table: pd.DataFrame, windows: Windows, *, validation_years: Sequence[int]
+    table: pd.DataFrame, windows: pd.DataFrame, *, validation_years: Sequence[int]
 ) -> pd.DataFrame:
     """Usual GPP of each window's last day under both schemes, as `predict` returns it.
 
@@ -126,10 +126,9 @@ def predict_climatology(
     vegetation type, or of all where none has such days.
     """
     kept = table[table["kept"]]
-    predicted = last_days(table, windows, ["site", "date"])
+    predicted = windows[["site", "date", "part"]].copy()
     predicted[[f"{scheme}_0" for scheme in SCHEMES]] = np.nan
-    for site, rows in predicted.groupby("site"):
-        vegetation = table.loc[table["site"] == site, "vegetation"].iloc[0]
+    for (site, vegetation), rows in windows.groupby(["site", "vegetation"]):
         for scheme, training in (
             (TEMPORAL_HOLDOUT, kept[~kept["date"].dt.year.isin(list(validation_years))]),
             (LEAVE_ONE_SITE_OUT, kept[kept["site"] != site]),

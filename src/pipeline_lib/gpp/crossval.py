@@ -19,7 +19,7 @@ from pipeline_lib.errors import UserError
 from pipeline_lib.files import atomic_path
 from pipeline_lib.gpp.days import columns_of
 from pipeline_lib.gpp.methods import LEAVE_ONE_SITE_OUT, TEMPORAL_HOLDOUT, Experiment
-from pipeline_lib.gpp.windows import TRAINING, Windows, runs
+from pipeline_lib.gpp.windows import TRAINING, gather, runs
 from pipeline_lib.seeds import generator
 
 MIN_RUNS = 2
@@ -49,7 +49,7 @@ Regress = Callable[[Examples, Windowed, np.random.Generator], NDArray[np.float64
 
 def predict(
     table: pd.DataFrame,
-    windows: Windows,
+    windows: pd.DataFrame,
     experiment: Experiment,
     regress: Regress,
     *,
@@ -57,27 +57,21 @@ def predict(
     stride_days: int,
     seed: int,
 ) -> pd.DataFrame:
-    """Predict the GPP of every window's last day.
+    """Predicted GPP of every window's last day, g C m-2 d-1.
 
-    Returns
-    -------
-    DataFrame
-        A row per window: ``site``, ``date`` (its last day), ``part``, and a column
-        ``<scheme>_<fit>`` for each scheme of the experiment and fit, g C m-2 d-1; NaN where a
-        site has no other sites, or these too few windows, to fit on.
-
-    Raises UserError if the training years have too few windows.
+    A row per window of `cut_windows`: ``site``, ``date`` (its last day), ``part``, and a column
+    ``<scheme>_<fit>`` for each scheme of the experiment and fit; NaN where a site has no other
+    sites, or these too few windows, to fit on. Raises UserError if the training years have too few
+    windows.
     """
     values = table[columns_of(table, experiment.inputs)].to_numpy(np.float32)
-    target = table["gpp"].to_numpy(np.float32)
-    site = table["site"].to_numpy(str)[windows.last]
-    predicted = last_days(table, windows, ["site", "date"])
+    predicted = windows[["site", "date", "part"]].copy()
     for fit in range(fits):
         for scheme in experiment.schemes:
             predicted[f"{scheme}_{fit}"] = np.nan
-            for held_out, learned, asked in _folds(scheme, windows, site):
-                chosen = windows.take(learned & windows.trainable)
-                run = runs(chosen, site[learned & windows.trainable], stride_days)
+            for held_out, learned, asked in _folds(scheme, windows):
+                chosen = windows[learned & windows["trainable"]]
+                run = runs(chosen, experiment.days, stride_days)
                 if len(np.unique(run)) < MIN_RUNS:
                     if scheme == LEAVE_ONE_SITE_OUT:
                         continue
@@ -86,29 +80,28 @@ def predict(
                         "lengthen gpp.period, shorten gpp.windows.length_days or stride_days, or "
                         "raise gpp.series.max_gap_days"
                     )
+                inputs, others = (
+                    gather(values, last, experiment.days)
+                    for last in (chosen.index, windows.index[asked])
+                )
                 predicted.loc[asked, f"{scheme}_{fit}"] = regress(
-                    Examples(chosen.gather(values), target[chosen.last], run),
-                    windows.take(asked).gather(values),
+                    Examples(inputs, chosen["gpp"].to_numpy(np.float32), run),
+                    others,
                     generator(seed, experiment.method, DRAWS[scheme], held_out, fit),
                 )
     return predicted
 
 
 def _folds(
-    scheme: str, windows: Windows, site: NDArray[np.str_]
-) -> Iterator[tuple[str, NDArray[np.bool_], NDArray[np.bool_]]]:
+    scheme: str, windows: pd.DataFrame
+) -> Iterator[tuple[str, pd.Series[bool], pd.Series[bool]]]:
     """Held-out site, if any, windows to fit on, and windows to predict, fold by fold."""
     if scheme == TEMPORAL_HOLDOUT:
-        yield "", windows.part == TRAINING, np.ones(len(windows), dtype=bool)
+        yield "", windows["part"] == TRAINING, windows["part"].notna()
         return
-    sites = np.unique(site)
+    sites = np.unique(windows["site"].to_numpy(str))
     for one in sites if len(sites) > 1 else ():
-        yield str(one), site != one, site == one
-
-
-def last_days(table: pd.DataFrame, windows: Windows, columns: list[str]) -> pd.DataFrame:
-    """Some columns of each window's last day, and its ``part``."""
-    return table.loc[windows.last, columns].reset_index(drop=True).assign(part=windows.part)
+        yield str(one), windows["site"] != one, windows["site"] == one
 
 
 def write_predictions(predicted: pd.DataFrame, output: Path) -> None:

@@ -23,6 +23,7 @@ from pipeline_lib.gpp.methods import (
     SCHEMES,
     TEMPORAL_HOLDOUT,
     TRANSFORMER,
+    WEATHER,
     Experiment,
     label_of,
 )
@@ -35,6 +36,14 @@ from pipeline_lib.report.style import COLOURS, INK, MUTED, drawing
 OBSERVED, PREDICTED, LEFT_OUT = "0.62", COLOURS[0], COLOURS[4]
 GPP_LABEL = "GPP (g C m$^{-2}$ d$^{-1}$)"
 RMSE_LABEL = "RMSE (g C m$^{-2}$ d$^{-1}$)"
+METRIC_FORMATS = {
+    "n": ("n", ","),
+    "r2": ("R²", ".2f"),
+    "rmse": ("RMSE", ".2f"),
+    "nrmse": ("NRMSE", ".3f"),
+    "bias": ("bias", ".2f"),
+}
+"""Metric -> label and format."""
 SHOWN = (0.01, 0.99)
 """Quantiles of a tower's embeddings between which its panel is sure to reach."""
 METHOD_COLOURS = dict(zip([*REGRESSORS, CLIMATOLOGY], (*COLOURS[:3], MUTED), strict=True))
@@ -49,7 +58,7 @@ def plot_days(*, folder: Path, output: Path) -> None:
 
     ``folder`` is that of `score_gpp`, for all figures; ``output`` a PNG.
     """
-    years = read_json(folder / "metrics.json")["validation_years"]
+    validation_years = read_json(folder / "metrics.json")["validation_years"]
     predicted = pd.read_csv(folder / "predictions.csv", parse_dates=["date"])
     towers = read_sites(folder / "sites.csv").sort_values(["vegetation", "site"])
     columns = min(3, len(towers))
@@ -58,9 +67,13 @@ def plot_days(*, folder: Path, output: Path) -> None:
         panels = figure.subplots(rows, columns, sharex=True, sharey=True, squeeze=False)
         for panel, (site, about) in zip(panels.flat, towers.iterrows(), strict=False):
             panel.set_title(f"{site} ({about['vegetation']})", loc="left")
-            own = predicted[predicted["site"] == site]
             targets = read_targets(folder / "targets" / f"{site}.csv")
-            _draw_days(panel, about, own, targets, years)
+            _draw_observed(panel, targets, validation_years)
+            own = predicted[predicted["site"] == site]
+            if len(own):
+                _draw_predicted(panel, own, targets.index)
+            else:
+                _note(panel, "no window" if about["used"] else f"not used: {about['reason']}")
         for panel in panels.flat[len(towers) :]:
             panel.set_axis_off()
         for panel in panels[:, 0]:
@@ -68,13 +81,7 @@ def plot_days(*, folder: Path, output: Path) -> None:
         _legend(figure, panels.flat, markerscale=4)
 
 
-def _draw_days(
-    panel: Any,
-    about: pd.Series[Any],
-    predicted: pd.DataFrame,
-    targets: pd.DataFrame,
-    validation_years: Sequence[int],
-) -> None:
+def _draw_observed(panel: Any, targets: pd.DataFrame, validation_years: Sequence[int]) -> None:
     for year in validation_years:
         start, end = pd.Timestamp(year, 1, 1), pd.Timestamp(year + 1, 1, 1)
         panel.axvspan(start, end, color="0.93", zorder=0, label="validation year")
@@ -86,10 +93,10 @@ def _draw_days(
     years = range(first.year, last.year + 1)
     panel.set_xticks([pd.Timestamp(year, 1, 1) for year in years], labels=years)
     panel.set_ylim(bottom=0)
-    if predicted.empty:
-        _note(panel, "no window" if about["used"] else f"not used: {about['reason']}")
-        return
-    line = predicted.set_index("date").reindex(targets.index)
+
+
+def _draw_predicted(panel: Any, predicted: pd.DataFrame, dates: pd.Index) -> None:
+    line = predicted.set_index("date").reindex(dates)
     mean, std = line[TEMPORAL_HOLDOUT], line[f"{TEMPORAL_HOLDOUT}_std"]
     if std.notna().any():
         band = {"color": PREDICTED, "alpha": 0.25, "lw": 0, "label": "standard deviation over fits"}
@@ -99,14 +106,17 @@ def _draw_days(
         panel.plot(line.index, left_out, color=LEFT_OUT, lw=0.8, label="leave-one-site-out")
     panel.plot(line.index, mean, color=PREDICTED, lw=1.2, label="temporal holdout")
     scored = predicted[(predicted["part"] == VALIDATION) & predicted["observed"].notna()]
-    _note(panel, _summary(agreement(scored["observed"], scored[TEMPORAL_HOLDOUT])))
+    text = _agreement_text(scored["observed"], scored[TEMPORAL_HOLDOUT], ("r2", "rmse"), ", ")
+    _note(panel, f"validation: {text}")
 
 
-def _summary(scores: Mapping[str, float | int | None]) -> str:
-    if scores["rmse"] is None:
-        return "no validation day"
-    r2 = "" if scores["r2"] is None else f"R² = {scores['r2']:.2f}, "
-    return f"validation: {r2}RMSE = {scores['rmse']:.2f}".replace("-", "−")
+def _agreement_text(
+    observed: pd.Series[float], predicted: pd.Series[float], metrics: Iterable[str], between: str
+) -> str:
+    scores = agreement(observed, predicted)
+    known = [(*METRIC_FORMATS[name], scores[name]) for name in metrics if scores[name] is not None]
+    text = between.join(f"{label} = {value:{digits}}" for label, digits, value in known)
+    return text.replace("-", "−") if scores["n"] else "no day"
 
 
 def _note(panel: Axes, text: str) -> None:
@@ -118,7 +128,7 @@ def _legend(figure: Figure, panels: Iterable[Any], *, markerscale: float = 1) ->
     entries: dict[str, Any] = {}
     for panel in panels:
         handles, labels = panel.get_legend_handles_labels()
-        entries |= {label: handle for handle, label in zip(handles, labels, strict=True)}
+        entries |= dict(zip(labels, handles, strict=True))
     place: dict[str, Any] = {"loc": "outside lower center", "ncols": len(entries)}
     figure.legend(entries.values(), entries.keys(), markerscale=markerscale, **place)
 
@@ -158,35 +168,34 @@ def plot_series(*, folder: Path, output: Path) -> None:
 
 def plot_methods(*, folder: Path, output: Path) -> None:
     """Draw the error of every method without weather, by scheme and vegetation type."""
-    methods = {
-        name: about
-        for name, about in read_json(folder / "metrics.json")["methods"].items()
-        if "weather" not in name
-    }
-    methods = dict(sorted(methods.items(), key=lambda item: _order(item[0])))
-    scores = {
-        TEMPORAL_HOLDOUT: {n: one[TEMPORAL_HOLDOUT][VALIDATION] for n, one in methods.items()},
-        LEAVE_ONE_SITE_OUT: {n: one[LEAVE_ONE_SITE_OUT] for n, one in methods.items()},
-    }
-    # All methods are scored on the same days.
-    days = {scheme: found[CLIMATOLOGY] for scheme, found in scores.items()}
-    scores = {scheme: found for scheme, found in scores.items() if days[scheme]["overall"]["n"]}
-    types = sorted({kind for scheme in scores for kind in days[scheme]["per_vegetation"]})
-    with drawing(output, width=11, height=0.4 + 3.4 * len(scores)) as figure:
-        widths = [1.4, *[1] * len(types)]
-        layout: dict[str, Any] = {
-            "sharex": True,
-            "sharey": True,
-            "squeeze": False,
-            "width_ratios": widths,
-        }
-        grid = figure.subplots(len(scores), 1 + len(types), **layout)
-        for row, (scheme, found) in zip(grid, scores.items(), strict=True):
-            for panel, group in zip(row, [None, *types], strict=True):
-                _draw_methods(panel, found, group)
-                title = "all sites" if group is None else group
-                whole = f"{SCHEME_TITLES[scheme]}: {title}" if group is None else title
-                panel.set_title(whole, loc="left")
+    metrics = read_json(folder / "metrics.json")
+    methods = {name: one for name, one in metrics["methods"].items() if WEATHER not in name}
+    methods = dict(sorted(methods.items(), key=lambda item: _order(item[1])))
+    scores = pd.DataFrame(metrics["scores"]).dropna(subset=["rmse"])
+    scores = scores[(scores["part"] == VALIDATION) & scores["method"].isin(list(methods))]
+    scores["place"] = scores["method"].map({name: place for place, name in enumerate(methods)})
+    scores = scores.sort_values("place", kind="stable")
+    schemes = [scheme for scheme in SCHEMES if (scores["scheme"] == scheme).any()]
+    types = sorted(scores.loc[scores["by"] == "vegetation", "group"].unique())
+    with drawing(output, width=11, height=0.4 + 3.4 * len(schemes)) as figure:
+        grid = figure.subplots(
+            len(schemes),
+            1 + len(types),
+            sharex=True,
+            sharey=True,
+            squeeze=False,
+            width_ratios=[1.4, *[1] * len(types)],
+        )
+        for row, scheme in zip(grid, schemes, strict=True):
+            own = scores[scores["scheme"] == scheme]
+            _draw_methods(row[0], own[own["by"] == "all"])
+            row[0].set_title(f"{SCHEME_TITLES[scheme]}: all sites", loc="left")
+            fits = own[own["by"] == "fit"].groupby("method").filter(lambda group: len(group) > 1)
+            if len(fits):
+                row[0].plot(fits["rmse"], fits["place"], "|", color=INK, ms=8, label="single fits")
+            for panel, kind in zip(row[1:], types, strict=True):
+                _draw_methods(panel, own[(own["by"] == "vegetation") & (own["group"] == kind)])
+                panel.set_title(kind, loc="left")
         labels = [", ".join(about["label"]) for about in methods.values()]
         grid[0, 0].set_yticks(range(len(methods)), labels)
         grid[0, 0].invert_yaxis()
@@ -195,36 +204,29 @@ def plot_methods(*, folder: Path, output: Path) -> None:
         _legend(figure, grid.flat)
 
 
-def _order(method: str) -> tuple[int, int]:
+def _order(method: Mapping[str, str]) -> tuple[int, int]:
     """Methods of one regressor together, the climatology last."""
-    inputs, _, regressor = method.rpartition("-")
-    if not inputs:
+    if not method["inputs"]:
         return len(REGRESSORS), 0
-    return list(REGRESSORS).index(regressor), list(INPUTS).index(inputs.partition("+")[0])
+    first = method["inputs"].partition("+")[0]
+    return list(REGRESSORS).index(method["regressor"]), list(INPUTS).index(first)
 
 
-def _draw_methods(panel: Axes, scores: Mapping[str, Mapping[str, Any]], group: str | None) -> None:
-    for place, (method, one) in enumerate(scores.items()):
-        regressor = method.rpartition("-")[2]
-        shown = one["overall"] if group is None else one["per_vegetation"].get(group)
-        if not shown or shown["rmse"] is None:
-            continue
-        label = REGRESSORS.get(regressor, regressor)
-        panel.plot(shown["rmse"], place, "o", color=METHOD_COLOURS[regressor], ms=6, label=label)
-        if group is None and len(one["by_fit"]) > 1:
-            fits = [fit["rmse"] for fit in one["by_fit"]]
-            panel.plot(fits, [place] * len(fits), "|", color=INK, ms=8, label="single fits")
-        if method == CLIMATOLOGY:
-            panel.axvline(shown["rmse"], color=MUTED, lw=0.8, ls=":")
+def _draw_methods(panel: Axes, scores: pd.DataFrame) -> None:
+    regressors = scores["method"].str.rpartition("-")[2]
+    for name, own in scores.groupby(regressors, sort=False):
+        label, colour = REGRESSORS.get(str(name), str(name)), METHOD_COLOURS[str(name)]
+        panel.plot(own["rmse"], own["place"], "o", color=colour, ms=6, label=label)
+    for rmse in scores.loc[scores["method"] == CLIMATOLOGY, "rmse"]:
+        panel.axvline(rmse, color=MUTED, lw=0.8, ls=":")
     panel.grid(axis="x")
 
 
 def plot_points(*, folder: Path, output: Path) -> None:
     """Draw predicted against observed GPP of the scored days, by scheme and method."""
-    metrics = read_json(folder / "metrics.json")
+    length = read_json(folder / "metrics.json")["window_days"]
     days = pd.read_csv(folder / "predictions.csv", parse_dates=["date"])
     days = days.loc[days["observed"].notna(), ["site", "date", "vegetation", "observed"]]
-    length = metrics["window_days"]
     methods = ((EMBEDDING, TRANSFORMER), (BANDS, TRANSFORMER), ("", CLIMATOLOGY))
     shown = [Experiment(inputs, regressor, length) for inputs, regressor in methods]
     types = sorted(days["vegetation"].unique())
@@ -249,7 +251,8 @@ def plot_points(*, folder: Path, output: Path) -> None:
                 panel.set_aspect("equal")
                 label = ", ".join(label_of(experiment.method))
                 panel.set_title(f"{label}\n{SCHEME_TITLES[scheme]}")
-                _note(panel, _agreement_text(agreement(scored["observed"], scored["predicted"])))
+                columns = scored["observed"], scored["predicted"]
+                _note(panel, _agreement_text(*columns, METRIC_FORMATS, "\n"))
         for panel in grid[-1]:
             panel.set_xlabel(f"observed {GPP_LABEL}")
         for panel in grid[:, 0]:
@@ -257,29 +260,19 @@ def plot_points(*, folder: Path, output: Path) -> None:
         _legend(figure, grid.flat, markerscale=5)
 
 
-def _agreement_text(scores: Mapping[str, float | int | None]) -> str:
-    if scores["r2"] is None:
-        return "no day"
-    text = (
-        f"n = {scores['n']:,}\nR² = {scores['r2']:.2f}\nRMSE = {scores['rmse']:.2f}\n"
-        f"NRMSE = {scores['nrmse']:.3f}\nbias = {scores['bias']:.2f}"
-    )
-    return text.replace("-", "−")
-
-
 def plot_lengths(*, folder: Path, output: Path) -> None:
     """Draw the error by length of the window."""
-    lengths = read_json(folder / "metrics.json")["lengths"]
+    scores = pd.DataFrame(read_json(folder / "metrics.json")["lengths"])
     with drawing(output, width=5.5, height=3.2) as figure:
         panel = figure.subplots()
-        for (inputs, found), colour in zip(lengths.items(), COLOURS, strict=False):
-            days = [int(day) for day in found]
-            whole = [one["overall"]["rmse"] for one in found.values()]
-            panel.plot(days, whole, "o-", color=colour, label=f"{INPUTS[inputs]}, mean of the fits")
-            for day, one in zip(days, found.values(), strict=True):
-                fits = [fit["rmse"] for fit in one["by_fit"]]
-                panel.plot([day] * len(fits), fits, "_", color=colour, ms=9)
-        panel.set_xticks(days)
+        for (inputs, own), colour in zip(
+            scores.groupby("inputs", sort=False), COLOURS, strict=False
+        ):
+            mean, fits = (own[own["by"] == by] for by in ("all", "fit"))
+            label = f"{INPUTS[str(inputs)]}, mean of the fits"
+            panel.plot(mean["window_days"], mean["rmse"], "o-", color=colour, label=label)
+            panel.plot(fits["window_days"], fits["rmse"], "_", color=colour, ms=9)
+        panel.set_xticks(scores["window_days"].unique())
         panel.set_xlabel("length of a window (days)")
         panel.set_ylabel(RMSE_LABEL)
         panel.set_ylim(bottom=0)

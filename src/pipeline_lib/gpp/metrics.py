@@ -40,28 +40,6 @@ def agreement(observed: ArrayLike, predicted: ArrayLike) -> dict[str, float | in
     }
 
 
-def agreement_by_group(
-    observed: NDArray[np.floating],
-    predicted: NDArray[np.floating],
-    *,
-    site: NDArray[np.str_],
-    vegetation: NDArray[np.str_],
-) -> dict[str, object]:
-    """Agreement overall, per vegetation type and per site, of rows ``(n,)``."""
-
-    def by(group: NDArray[np.str_]) -> dict[str, object]:
-        return {
-            str(name): agreement(observed[group == name], predicted[group == name])
-            for name in np.unique(group)
-        }
-
-    return {
-        "overall": agreement(observed, predicted),
-        "per_vegetation": by(vegetation),
-        "per_site": by(site),
-    }
-
-
 def rmse_difference(
     observed: NDArray[np.floating],
     one: NDArray[np.floating],

@@ -11,8 +11,6 @@ images of other years. A window that is neither belongs to no part.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, fields
-from typing import Self
 
 import numpy as np
 import pandas as pd
@@ -24,48 +22,17 @@ from pipeline_lib.errors import UserError
 from pipeline_lib.gpp.series import SOURCES, years_of
 
 TRAINING, VALIDATION, SPANNING = "training", "validation", "spanning"
+LAST_DAY = ["site", "vegetation", "date", "gpp", "kept"]
 
 
-@dataclass(frozen=True)
-class Windows:
-    """Windows of a table of days.
+def cut_windows(table: pd.DataFrame, windowing: Windowing, days: int) -> pd.DataFrame:
+    """A row per window of this many days: what `read_days` holds of its last day, and its part.
 
-    Parameters
-    ----------
-    days
-        Length of a window.
-    last
-        ``(window,)``, row of the table that a window ends on, increasing.
-    part
-        ``(window,)``, ``training``, ``validation`` or ``spanning``.
-    trainable
-        ``(window,)``, whether it may be trained on: on the stride, its last day's GPP kept.
-    """
-
-    days: int
-    last: NDArray[np.int64]
-    part: NDArray[np.str_]
-    trainable: NDArray[np.bool_]
-
-    def __len__(self) -> int:
-        return len(self.last)
-
-    def take(self, chosen: NDArray[np.bool_]) -> Self:
-        """The chosen windows."""
-        rows = {f.name: getattr(self, f.name)[chosen] for f in fields(self) if f.name != "days"}
-        return type(self)(days=self.days, **rows)
-
-    def gather(self, values: NDArray[np.float32]) -> NDArray[np.float32]:
-        """Values of the windows' days: ``(row, feature)`` -> ``(window, day, feature)``."""
-        return values[self.last[:, np.newaxis] + np.arange(1 - self.days, 1)]
-
-
-def cut_windows(table: pd.DataFrame, windowing: Windowing, days: int) -> Windows:
-    """Cut a window of this many days for every day of a table, see `read_days`, that has one.
-
-    All inputs of all methods have all its days, so that all methods are compared on the same
-    windows. The stride starts on the first day of the period. Raises UserError if there is no
-    validation window.
+    The index is the row of ``table`` that a window ends on. Of the last day: ``site``,
+    ``vegetation``, ``date``, ``gpp``, ``kept``; of the window: ``part`` (training, validation or
+    spanning) and ``trainable``: it is on the stride, which starts on the first day of the period,
+    and its last day is kept. All inputs of all methods have all its days, so that all methods are
+    compared on the same windows. Raises UserError if there is no validation window.
     """
     features = [name for name in table.columns if ":" in name]
     last_rows = [np.zeros(0, np.int64)]
@@ -77,11 +44,17 @@ def cut_windows(table: pd.DataFrame, windowing: Windowing, days: int) -> Windows
             complete = sliding_window_view(whole[start:stop], days).all(axis=1)
             last_rows.append(start + days - 1 + np.flatnonzero(complete))
             on_stride[start + days - 1 : stop : windowing.stride_days] = True
-    last = np.concatenate(last_rows)
+    windows = table.iloc[np.concatenate(last_rows)][LAST_DAY]
+    last = windows.index.to_numpy()
     part = _parts(table, last, days, windowing.validation_years)
     if not (part == VALIDATION).any():
         raise _no_validation(table, features, windowing, days)
-    return Windows(days, last, part, on_stride[last] & table["kept"].to_numpy(bool)[last])
+    return windows.assign(part=part, trainable=windows["kept"] & on_stride[last])
+
+
+def gather(values: NDArray[np.float32], last: pd.Index, days: int) -> NDArray[np.float32]:
+    """Values ``(row, feature)`` of windows that end on these rows, ``(window, day, feature)``."""
+    return values[last.to_numpy()[:, np.newaxis] + np.arange(1 - days, 1)]
 
 
 def _no_validation(
@@ -116,18 +89,17 @@ def _parts(
     return np.where(inside == last_day - first + 1, VALIDATION, names)
 
 
-def runs(windows: Windows, site: NDArray[np.str_], stride_days: int) -> NDArray[np.int64]:
+def runs(windows: pd.DataFrame, days: int, stride_days: int) -> NDArray[np.int64]:
     """Number of the run that each window on the stride belongs to, from 0 on.
 
     Neighbouring windows share most of their days, so as many consecutive windows of a site as
-    fit into a window's length are a run, and runs are held out whole. The ends of two runs still
+    fit into a window's ``days`` are a run, and runs are held out whole. The ends of two runs still
     share days, so what is chosen on held-out runs is a little optimistic, for every method alike.
     """
-    length = -(-windows.days // stride_days)
-    _, first, number = np.unique(site, return_index=True, return_inverse=True)
-    within = (np.arange(len(site)) - first[number]) // length
-    new = np.diff(number, prepend=-1).astype(bool) | np.diff(within, prepend=-1).astype(bool)
-    return np.asarray(np.cumsum(new) - 1)
+    sites = windows.groupby("site", sort=False)
+    within = sites.cumcount() // -(-days // stride_days)
+    number = windows.groupby(["site", within], sort=False).ngroup()
+    return np.asarray(number, dtype=np.int64)
 
 
 def hold_out(

@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from statistics import mean, stdev
+from collections.abc import Mapping
 from typing import Any
 
+import pandas as pd
+
 from pipeline_lib.gpp.methods import LEAVE_ONE_SITE_OUT, SCHEMES, TEMPORAL_HOLDOUT
-from pipeline_lib.report.tables import Record, Table, number
+from pipeline_lib.report.tables import NONE, Table, number
 
 UNITS = "g C m⁻² d⁻¹"
-_NONE = "–"
 _AGREEMENT = {
     "n": "days",
     "rmse": f"RMSE, {UNITS}",
@@ -18,7 +18,7 @@ _AGREEMENT = {
     "r2": "R²",
     "bias": f"bias, {UNITS}",
 }
-_GROUPS = {"per_vegetation": "vegetation type", "per_site": "site"}
+_GROUPS = {"vegetation": "vegetation type", "site": "site"}
 _DAYS = {
     TEMPORAL_HOLDOUT: "the validation years (temporal holdout)",
     LEAVE_ONE_SITE_OUT: "left-out sites (leave-one-site-out)",
@@ -29,6 +29,7 @@ Metrics = Mapping[str, Any]
 
 def gpp_tables(metrics: Metrics) -> dict[str, list[Table]]:
     """Tables of each section on GPP, by the section's anchor."""
+    lengths = pd.DataFrame(metrics["lengths"])
     tables = {
         "towers": [_site_table(metrics)],
         "gpp": [
@@ -38,27 +39,31 @@ def gpp_tables(metrics: Metrics) -> dict[str, list[Table]]:
         ],
         "places": _method_tables(metrics, LEAVE_ONE_SITE_OUT),
     }
-    if metrics["lengths"]:
-        tables["windows"] = [_length_table(metrics)]
-    if any(_has_weather(about) for about in metrics["methods"].values()):
+    if len(lengths):
+        tables["windows"] = [_length_table(lengths)]
+    if any("weather" in method for method in metrics["methods"]):
         tables["weather"] = [
             table for scheme in SCHEMES for table in _method_tables(metrics, scheme, weather=True)
         ]
     return tables
 
 
-def _has_weather(about: Mapping[str, Any]) -> bool:
-    return "weather" in about["inputs"]
+def scores_of(metrics: Metrics, scheme: str, part: str = "validation") -> pd.DataFrame:
+    """Scores under a scheme, with the labels ``inputs`` and ``regressor`` of their methods.
+
+    Without rows where there are no days.
+    """
+    scores = pd.DataFrame(metrics["scores"])
+    scores = scores[(scores["scheme"] == scheme) & (scores["part"] == part) & (scores["n"] > 0)]
+    labels = scores["method"].map({name: one["label"] for name, one in metrics["methods"].items()})
+    return scores.assign(inputs=labels.str[0], regressor=labels.str[1])
 
 
-def _scored(metrics: Metrics, scheme: str, *, weather: bool) -> dict[str, Mapping[str, Any]]:
-    """Method -> its entry and its scores under a scheme, of those that have any."""
-    scored: dict[str, Mapping[str, Any]] = {}
-    for name, about in metrics["methods"].items():
-        scores = about[scheme]["validation"] if scheme == TEMPORAL_HOLDOUT else about[scheme]
-        if _has_weather(about) == weather and scores["overall"]["rmse"] is not None:
-            scored[name] = {**about, "scores": scores}
-    return scored
+def papers_scores(metrics: Metrics, part: str) -> dict[str, Any]:
+    """Scores of the paper's method in the temporal holdout, all sites together."""
+    scores = scores_of(metrics, TEMPORAL_HOLDOUT, part).query("by == 'all'").set_index("method")
+    papers = metrics["difference"]["method"]
+    return dict(scores.loc[papers]) if papers in scores.index else {}
 
 
 def verdict(metrics: Metrics, scheme: str) -> tuple[str, ...]:
@@ -66,13 +71,14 @@ def verdict(metrics: Metrics, scheme: str) -> tuple[str, ...]:
 
     ``scheme`` is ``temporal_holdout`` or ``leave_one_site_out``.
     """
-    scored = _scored(metrics, scheme, weather=False)
     difference = metrics["difference"].get(scheme)
     if difference is None:
         return ("No day can be scored: more sites or longer series are needed.",)
-    own, baseline = (scored[metrics["difference"][key]] for key in ("method", "baseline"))
+    scored = scores_of(metrics, scheme).query("by == 'all'").set_index("method")
+    scored = scored[~scored.index.str.contains("weather")]
+    own, baseline = (scored.loc[metrics["difference"][key]] for key in ("method", "baseline"))
     low, high = difference["low"], difference["high"]
-    if max(one["scores"]["overall"]["r2"] or 0 for one in (own, baseline)) <= 0:
+    if not max(own["r2"], baseline["r2"]) > 0:
         judged = "neither is better than the mean of the observed GPP"
     elif high < 0:
         judged = "the embeddings beat the bands that they were made from"
@@ -86,24 +92,21 @@ def verdict(metrics: Metrics, scheme: str) -> tuple[str, ...]:
         f"with a 90 % interval of {_signed(low)} to {_signed(high)} (bootstrap over fits and over "
         f"the months of each site): {judged}."
     )
-    error = {name: one["scores"]["overall"]["rmse"] for name, one in scored.items()}
-    best = min(error, key=lambda name: error[name])
-    second = (
-        f"Of all methods without weather, {' by '.join(scored[best]['label'])} has the smallest "
-        f"error, {_error(scored[best])}."
-        if best != metrics["difference"]["method"]
-        else "No other method without weather has a smaller error."
+    best = scored.sort_values("rmse", kind="stable").iloc[0]
+    if best.name == own.name:
+        return first, "No other method without weather has a smaller error."
+    return first, (
+        f"Of all methods without weather, {best['inputs']} by {best['regressor']} has the smallest "
+        f"error, {_error(best)}."
     )
-    return first, second
 
 
-def _error(one: Mapping[str, Any]) -> str:
-    scores = one["scores"]["overall"]
+def _error(scores: pd.Series[Any]) -> str:
     return f"an RMSE of {number(scores['rmse'])} {UNITS} (R² {_signed(scores['r2'])})"
 
 
-def _signed(value: float | None) -> str:
-    return _NONE if value is None else f"{value:.2f}".replace("-", "−")
+def _signed(value: float) -> str:
+    return NONE if pd.isna(value) else f"{value:.2f}".replace("-", "−")
 
 
 def look_ahead(metrics: Metrics) -> str:
@@ -128,19 +131,19 @@ def _site_table(metrics: Metrics) -> Table:
         "days.",
         (
             {
-                "site": site,
-                "vegetation": about["vegetation"],
-                "used": "yes" if about["used"] else about["reason"],
-                "longitude, °": f"{about['lon']:.4f}",
-                "latitude, °": f"{about['lat']:.4f}",
-                "days measured": about["measured"],
-                "good": about["good"],
-                "kept": about["kept"],
-                "good fraction": f"{100 * about['good_fraction']:.0f} %",
-                f"mean GPP, {UNITS}": about["mean_gpp"],
-                f"maximum, {UNITS}": about["max_gpp"],
+                "site": site["site"],
+                "vegetation": site["vegetation"],
+                "used": "yes" if site["used"] else site["reason"],
+                "longitude, °": f"{site['lon']:.4f}",
+                "latitude, °": f"{site['lat']:.4f}",
+                "days measured": site["measured"],
+                "good": site["good"],
+                "kept": site["kept"],
+                "good fraction": f"{100 * site['good_fraction']:.0f} %",
+                f"mean GPP, {UNITS}": site["mean_gpp"],
+                f"maximum, {UNITS}": site["max_gpp"],
             }
-            for site, about in metrics["sites"].items()
+            for site in metrics["sites"]
         ),
         words=3,
     )
@@ -148,102 +151,96 @@ def _site_table(metrics: Metrics) -> Table:
 
 def _method_tables(metrics: Metrics, scheme: str, *, weather: bool = False) -> list[Table]:
     """Agreement of the methods with or without weather under a scheme: overall, and by group."""
-    scored = list(_scored(metrics, scheme, weather=weather).values())
-    if not scored:
+    scores = scores_of(metrics, scheme)
+    scores = scores[scores["method"].str.contains("weather") == weather]
+    if scores.empty:
         return []
-    dates = _dated(metrics["dates"]["validation" if scheme == TEMPORAL_HOLDOUT else scheme])
     overall = Table.of(
-        f"Daily GPP of {_DAYS[scheme]}, all sites{dates}. Agreement of the mean over the fits; "
-        "mean and standard deviation of the RMSE of single fits.",
-        (
-            _method(one) | _agreement(one["scores"]["overall"]) | _over_fits(one["scores"])
-            for one in scored
-        ),
+        f"Daily GPP of {_DAYS[scheme]}, all sites{_dates(scores)}. Agreement of the mean over the "
+        "fits; mean and standard deviation of the RMSE of single fits.",
+        _with_fits(scores, "inputs", "regressor"),
         words=2,
     )
     groups = (
         Table.of(
             f"Daily GPP of {_DAYS[scheme]}, by {label}.",
-            (
-                {label: group} | _method(one) | _agreement(one["scores"][kind][group])
-                for group in sorted({g for one in scored for g in one["scores"][kind]})
-                for one in scored
-                if group in one["scores"][kind]
+            _records(
+                scores[scores["by"] == by].sort_values("group", kind="stable"),
+                {"group": label, "inputs": "inputs", "regressor": "regressor"},
             ),
             words=3,
             folded=True,
         )
-        for kind, label in _GROUPS.items()
+        for by, label in _GROUPS.items()
     )
     return [overall, *groups]
 
 
-def _dated(dates: Sequence[str] | None) -> str:
-    return "" if dates is None else f", {dates[0]} to {dates[1]}"
+def _dates(scores: pd.DataFrame) -> str:
+    return f", {scores['first'].min()} to {scores['last'].max()}"
 
 
-def _method(one: Mapping[str, Any]) -> Record:
-    return dict(zip(("inputs", "regressor"), one["label"], strict=True))
+def _records(scores: pd.DataFrame, columns: Mapping[str, str]) -> list[dict[Any, Any]]:
+    """A record per score: some of its columns by their headings, then the agreement."""
+    headings = {**columns, **_AGREEMENT}
+    return scores[list(headings)].rename(columns=headings).to_dict("records")
 
 
-def _agreement(values: Mapping[str, Any]) -> Record:
-    return {label: values.get(key) for key, label in _AGREEMENT.items()}
+def _with_fits(scores: pd.DataFrame, *columns: str) -> list[dict[Any, Any]]:
+    """A record for all sites of each value of some columns, and the spread over its fits."""
+    records = _records(scores[scores["by"] == "all"], {name: name for name in columns})
+    fits = scores[scores["by"] == "fit"].groupby(list(columns))["rmse"]
+    for record in records:
+        errors = fits.get_group(tuple(record[name] for name in columns))
+        several = f"{number(errors.mean())} ± {number(errors.std(), 2)}"
+        record |= {"RMSE of fits": several if len(errors) > 1 else NONE, "fits": len(errors)}
+    return records
 
 
-def _over_fits(scores: Mapping[str, Any]) -> Record:
-    errors = [fit["rmse"] for fit in scores["by_fit"]]
-    several = len(errors) > 1
-    text = f"{number(mean(errors))} ± {number(stdev(errors), 2)}" if several else _NONE
-    return {"RMSE of fits": text, "fits": len(errors)}
-
-
-def _length_table(metrics: Metrics) -> Table:
+def _length_table(scores: pd.DataFrame) -> Table:
     """Agreement by length of the window, on the days that all lengths predict."""
-    rows = [
-        ({"inputs": inputs, "window, days": days}, scores)
-        for inputs, lengths in metrics["lengths"].items()
-        for days, scores in lengths.items()
-    ]
-    dates = {_dated(scores["dates"]) for _, scores in rows}
+    scores = scores.rename(columns={"window_days": "window, days"})
     return Table.of(
         "Daily GPP of the validation years by length of the window, on the days that all "
-        f"lengths predict{''.join(dates)}.",
-        (one | _agreement(scores["overall"]) | _over_fits(scores) for one, scores in rows),
+        f"lengths predict{_dates(scores)}.",
+        _with_fits(
+            scores.rename(columns={"window_days": "window, days"}), "inputs", "window, days"
+        ),
         words=1,
     )
 
 
 def _paper_table(metrics: Metrics) -> Table:
     """The paper's regressor in this run beside the paper's own figures, temporal holdout."""
-    own = metrics["methods"][metrics["difference"]["method"]][TEMPORAL_HOLDOUT]
+    own = {part: papers_scores(metrics, part) for part in ("training", "validation")}
+    validation = own["validation"]
+    dates = f", {validation['first']} to {validation['last']}" if validation else ""
     return Table.of(
         "The paper's regressor on embeddings, temporal holdout: this run beside the paper (nine "
-        "towers, 2017 to 2019 and 2020). Validation days of this run"
-        f"{_dated(metrics['dates']['validation'])}. RMSE in {UNITS}; NRMSE here: RMSE / (maximum "
-        "- minimum of the observed). The paper does not define its own; its figures imply ranges "
-        "of 34 and 46, while nine towers of FLUXNET2015 reach at most 11 to 27.",
+        f"towers, 2017 to 2019 and 2020). Validation days of this run{dates}. RMSE in {UNITS}; "
+        "NRMSE here: RMSE / (maximum - minimum of the observed). The paper does not define its "
+        "own; its figures imply ranges of 34 and 46, while nine towers of FLUXNET2015 reach at "
+        "most 11 to 27.",
         (
             {
                 "years": part,
-                "RMSE": own[part]["overall"]["rmse"],
+                "RMSE": scores.get("rmse"),
                 "RMSE of the paper": metrics["paper"][part]["rmse"],
-                "NRMSE": own[part]["overall"]["nrmse"],
+                "NRMSE": scores.get("nrmse"),
                 "NRMSE of the paper": metrics["paper"][part]["nrmse"],
             }
-            for part in ("training", "validation")
+            for part, scores in own.items()
         ),
     )
 
 
 def _training_table(metrics: Metrics) -> Table:
     """Agreement of the methods on the training years."""
+    scores = scores_of(metrics, TEMPORAL_HOLDOUT, "training")
     return Table.of(
         "The same for the training years; the methods were fitted to the days on the stride of "
         "the windows, about every tenth.",
-        (
-            _method(one) | _agreement(one[TEMPORAL_HOLDOUT]["training"]["overall"])
-            for one in metrics["methods"].values()
-        ),
+        _records(scores[scores["by"] == "all"], {"inputs": "inputs", "regressor": "regressor"}),
         words=2,
         folded=True,
     )

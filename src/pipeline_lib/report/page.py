@@ -20,7 +20,7 @@ from pipeline_lib.dataset import read_split
 from pipeline_lib.errors import UserError
 from pipeline_lib.files import atomic_path, digest_of, read_json
 from pipeline_lib.gpp.methods import LEAVE_ONE_SITE_OUT, TEMPORAL_HOLDOUT
-from pipeline_lib.report.gpp import gpp_tables, look_ahead, verdict
+from pipeline_lib.report.gpp import gpp_tables, look_ahead, papers_scores, verdict
 from pipeline_lib.report.maps import map_tables
 from pipeline_lib.report.paper import METRICS
 from pipeline_lib.report.probes import probe_tables
@@ -233,6 +233,5 @@ def _results(
         for sensor, model in fusion.get("splits", {}).get(split, {}).get("model", {}).items():
             add("fusion", sensor, split, model)
         if gpp is not None:
-            papers = gpp["methods"][gpp["difference"]["method"]][TEMPORAL_HOLDOUT]
-            add("gpp", None, split, papers.get(split, {}).get("overall", {}))
+            add("gpp", None, split, papers_scores(gpp, split))
     return found
