@@ -249,7 +249,8 @@ def main() -> None:
     if arguments.figure:
         from pipeline_lib.plan.figure import draw_plans
 
-        draw_plans([Plan.from_json(read_json(path)) for path in arguments.plans], arguments.figure)
+        plans = [Plan.model_validate(read_json(path)) for path in arguments.plans]
+        draw_plans(plans, arguments.figure)
     show(result, arguments.json)
 
 

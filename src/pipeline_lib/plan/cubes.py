@@ -8,14 +8,14 @@ from dataclasses import dataclass
 from datetime import date
 
 from pipeline_lib.config import Area, Config, Context, Sensor
+from pipeline_lib.config.acquisition import Demo
 from pipeline_lib.config.sites import read_site_table
 from pipeline_lib.plan.rates import Rates
 
 LARGE_KM = 10
 """Side from which a date on which nothing of a cube is clear is rare."""
 DAYS = 365.25
-TRACKS_OF_DEMO = 2
-LANDSAT_REVISIT_OF_DEMO = 16
+LANDSAT_REVISIT = 16
 
 
 @dataclass(frozen=True)
@@ -106,12 +106,11 @@ def years_between(first: date, last: date) -> float:
 
 def _cubes(config: Config, name: str, sensor: Sensor, kind: _Kind, rates: Rates) -> Cubes:
     if config.demo:
-        passes = kind.years * _yearly_passes_of_demo(config, sensor.loader)
+        yearly = _yearly_passes(config.demo, sensor.loader)
     else:
         # Tracks meet towards the poles.
-        passes = (
-            kind.years * rates(f"passes.{sensor.loader}") / math.cos(math.radians(kind.latitude))
-        )
+        yearly = rates(f"passes.{sensor.loader}") / math.cos(math.radians(kind.latitude))
+    passes = kind.years * yearly
     clear = kept = 1.0
     if sensor.clouds != "none":
         clear = rates("clear.pixels")
@@ -132,10 +131,11 @@ def _cubes(config: Config, name: str, sensor: Sensor, kind: _Kind, rates: Rates)
     )
 
 
-def _yearly_passes_of_demo(config: Config, loader: str) -> float:
-    assert config.demo is not None
-    if loader == "landsat-c2-l2":
-        return DAYS / LANDSAT_REVISIT_OF_DEMO
-    radar = loader == "sentinel-1-rtc"
-    revisit = config.demo.radar_revisit_days if radar else config.demo.optical_revisit_days
-    return TRACKS_OF_DEMO * DAYS / revisit
+def _yearly_passes(demo: Demo, loader: str) -> float:
+    """Passes of the satellites that the demo simulates: on one track, or on two."""
+    revisits = {
+        "landsat-c2-l2": LANDSAT_REVISIT,
+        "sentinel-1-rtc": demo.radar_revisit_days / 2,
+        "sentinel-2-l2a": demo.optical_revisit_days / 2,
+    }
+    return DAYS / revisits[loader]

@@ -16,19 +16,22 @@ CAPTION = (
     "Core hours: every job on CPUs. GPU hours: the jobs that ask for a GPU, on one.\n"
     "Stages under a thousandth of both hours and bytes are left out; scales differ."
 )
-HOURS: Mapping[str, Callable[[Stage], float]] = {
-    "core hours": lambda stage: stage.core_hours,
-    "GPU hours": lambda stage: stage.gpu_hours,
-}
-SIZES: Mapping[str, Callable[[Stage], float]] = {
-    "from the catalog": lambda stage: stage.read,
-    "on disk at the end": lambda stage: stage.kept,
-}
+HOURS = {"core hours": "core_hours", "GPU hours": "gpu_hours"}
+SIZES = {"from the catalog": "read", "on disk at the end": "kept"}
+"""Fields of a stage by their labels."""
 
 
 def draw_plans(plans: Sequence[Plan], output: Path) -> None:
     """Draw plans side by side as PNG, a column each: hours above, bytes below."""
-    shown = [_shown(plan) for plan in plans]
+    shown = [
+        [
+            stage
+            for stage in plan.stages
+            if stage.core_hours >= SMALL * plan.total.core_hours
+            or stage.kept >= SMALL * plan.total.kept > 0
+        ]
+        for plan in plans
+    ]
     height = 2.0 + 1.1 * max(map(len, shown))
     with drawing(output, width=max(6.0, 3.9 * len(plans)), height=height) as figure:
         figure.supxlabel(CAPTION, fontsize=8)
@@ -46,28 +49,19 @@ def draw_plans(plans: Sequence[Plan], output: Path) -> None:
         figure.legend(handles, labels, loc="outside upper center", ncols=len(labels))
 
 
-def _shown(plan: Plan) -> list[Stage]:
-    total = plan.total
-    return [
-        stage
-        for stage in plan.stages
-        if stage.core_hours >= SMALL * total.core_hours or stage.kept >= SMALL * total.kept > 0
-    ]
-
-
 def _bars(
     axis: Axes,
     stages: Sequence[Stage],
-    values: Mapping[str, Callable[[Stage], float]],
+    fields: Mapping[str, str],
     colours: Sequence[str],
     text: Callable[[float], str],
 ) -> None:
     """A group of labelled bars per stage, the first one on top."""
-    height = 0.8 / len(values)
-    for number, (name, getter) in enumerate(values.items()):
-        places = [place + (number - (len(values) - 1) / 2) * height for place in range(len(stages))]
-        sizes = [getter(stage) for stage in stages]
-        bars = axis.barh(places, sizes, height, color=colours[number], label=name)
+    height = 0.8 / len(fields)
+    for number, (label, field) in enumerate(fields.items()):
+        places = [place + (number - (len(fields) - 1) / 2) * height for place in range(len(stages))]
+        sizes = [getattr(stage, field) for stage in stages]
+        bars = axis.barh(places, sizes, height, color=colours[number], label=label)
         axis.bar_label(bars, [text(size) for size in sizes], padding=2, fontsize=7)
     axis.set_yticks(range(len(stages)), [stage.name for stage in stages])
     axis.invert_yaxis()

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import asdict, dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
+
+from pydantic import BaseModel
 
 if TYPE_CHECKING:
     from pipeline_lib.plan.work import Work
@@ -13,8 +14,7 @@ HOUR = 3600.0
 UNITS = {"PB": 1e15, "TB": 1e12, "GB": 1e9, "MB": 1e6, "kB": 1e3}
 
 
-@dataclass(frozen=True)
-class Stage:
+class Stage(BaseModel, frozen=True):
     """Some rules together.
 
     ``core_hours`` are those without a GPU; ``gpu_hours`` those of the jobs that ask for one, on
@@ -31,26 +31,14 @@ class Stage:
     memory_mb: int
 
 
-@dataclass(frozen=True)
-class Plan:
+class Plan(BaseModel, frozen=True):
     """What a whole run takes: its stages, their total, jobs by rule, and what that rests on."""
 
     run: str
     stages: tuple[Stage, ...]
     total: Stage
-    jobs: Mapping[str, int]
+    jobs: dict[str, int]
     notes: tuple[str, ...]
-
-    def to_json(self) -> dict[str, Any]:
-        """Plain values."""
-        return asdict(self)
-
-    @classmethod
-    def from_json(cls, content: Mapping[str, Any]) -> Plan:
-        """The plan of `to_json`."""
-        stages = tuple(Stage(**stage) for stage in content["stages"])
-        notes = tuple(content["notes"])
-        return cls(content["run"], stages, Stage(**content["total"]), dict(content["jobs"]), notes)
 
 
 def summarise(
@@ -83,17 +71,11 @@ def _stage(name: str, rows: Sequence[Work], memory_mb: Mapping[str, int]) -> Sta
     )
 
 
-HEADINGS = (
-    *("stage", "jobs", "core hours", "GPU hours", "from the catalog", "on disk"),
-    "memory of a job",
-)
-
-
 def format_hours(hours: float) -> str:
     """Hours to two or three digits; nothing for none."""
-    if not hours:
-        return ""
-    return f"{hours:,.0f}" if hours >= 10 else f"{hours:.2g}"
+    if hours >= 10:
+        return f"{hours:,.0f}"
+    return f"{hours:.2g}" if hours else ""
 
 
 def format_bytes(size: float) -> str:
@@ -112,20 +94,22 @@ def unit_of(size: float) -> tuple[str, float]:
 
 def as_markdown(plan: Plan) -> str:
     """The plan as Markdown that reads well on a terminal."""
-    rows = [
-        (
-            *(stage.name, f"{stage.jobs:,}"),
-            *(format_hours(hours) for hours in (stage.core_hours, stage.gpu_hours)),
-            *(format_bytes(size) for size in (stage.read, stage.kept, 1e6 * stage.memory_mb)),
-        )
-        for stage in (*plan.stages, plan.total)
-    ]
-    widths = [max(3, *map(len, column)) for column in zip(HEADINGS, *rows, strict=True)]
-    ruler = ["-" * widths[0], *("-" * (width - 1) + ":" for width in widths[1:])]
+    shown = (*plan.stages, plan.total)
+    table = {
+        "stage": [stage.name for stage in shown],
+        "jobs": [f"{stage.jobs:,}" for stage in shown],
+        "core hours": [format_hours(stage.core_hours) for stage in shown],
+        "GPU hours": [format_hours(stage.gpu_hours) for stage in shown],
+        "from the catalog": [format_bytes(stage.read) for stage in shown],
+        "on disk": [format_bytes(stage.kept) for stage in shown],
+        "memory of a job": [format_bytes(1e6 * stage.memory_mb) for stage in shown],
+    }
+    columns: list[list[str]] = []
+    for heading, cells in table.items():
+        width = max(map(len, (heading, *cells)))
+        align, ruler = (str.rjust, "-" * (width - 1) + ":") if columns else (str.ljust, "-" * width)
+        columns.append([align(cell, width) for cell in (heading, ruler, *cells)])
     lines = [f"# Plan of the run {plan.run}, from its start", ""]
-    for row in (HEADINGS, ruler, *rows):
-        cells = [row[0].ljust(widths[0])]
-        cells += [cell.rjust(width) for cell, width in zip(row[1:], widths[1:], strict=True)]
-        lines.append(f"| {' | '.join(cells)} |")
+    lines += [f"| {' | '.join(row)} |" for row in zip(*columns, strict=True)]
     jobs = ", ".join(f"{rule} {count:,}" for rule, count in plan.jobs.items())
     return "\n".join([*lines, "", f"Jobs: {jobs}", "", *(f"* {n}" for n in plan.notes)]) + "\n"

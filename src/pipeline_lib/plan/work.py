@@ -47,9 +47,21 @@ def work_of(config: Config, areas: Mapping[str, Area], rates: Rates) -> list[Wor
     return [row for row in [*rows, Work("all", "report", 1)] if row.jobs]
 
 
-def _small(rates: Rates, rule: str, stage: str, jobs: int = 1, kept: float = 0.0) -> Work:
-    """Jobs that take hardly more than their start."""
-    return Work(rule, stage, jobs, jobs * rates("job"), kept=kept)
+def _work(
+    rates: Rates,
+    rule: str,
+    stage: str,
+    jobs: int = 1,
+    seconds: float = 0.0,
+    *,
+    gpu: bool = False,
+    read: float = 0.0,
+    kept: float = 0.0,
+) -> Work:
+    """Jobs that together take so many seconds of a core besides their start."""
+    start = jobs * rates("job")
+    gpu_seconds = start + seconds / rates("gpu.speedup") if gpu else 0.0
+    return Work(rule, stage, jobs, start + seconds, gpu_seconds, read, kept)
 
 
 def _archive(config: Config, areas: Mapping[str, Area], rates: Rates) -> Iterator[Work]:
@@ -58,12 +70,12 @@ def _archive(config: Config, areas: Mapping[str, Area], rates: Rates) -> Iterato
     square = (config.demo.tile_px / 1e3) ** 2
 
     def simulated(rule: str, jobs: int, years: float) -> Work:
-        seconds = jobs * rates("job") + years * rates("archive.year")
-        return Work(rule, "archive", jobs, seconds, kept=years * square * rates("archive.bytes"))
+        seconds, kept = years * rates("archive.year"), years * square * rates("archive.bytes")
+        return _work(rates, rule, "archive", jobs, seconds, kept=kept)
 
-    yield _small(rates, "demo_canopy", "archive")
+    yield _work(rates, "demo_canopy", "archive")
     if config.sites:
-        yield _small(rates, "demo_land_cover", "archive")
+        yield _work(rates, "demo_land_cover", "archive")
         count = config.sites.count
         yield simulated("demo_site", count, count * config.sites.periods.count)
     elif areas:
@@ -76,10 +88,10 @@ def _archive(config: Config, areas: Mapping[str, Area], rates: Rates) -> Iterato
 def _cubes(config: Config, cubes: list[Cubes], rates: Rates) -> Iterator[Work]:
     if config.sites:
         rule = "site_table" if config.sites.file else "sample_sites"
-        yield _small(rates, rule, "cubes")
+        yield _work(rates, rule, "cubes")
     count = sum(kind.count for kind in cubes)
     listed = rates("items.bytes") * sum(kind.count * kind.passes for kind in cubes)
-    yield Work("pin_items", "cubes", count, count * rates("job"), read=listed, kept=listed)
+    yield _work(rates, "pin_items", "cubes", count, read=listed, kept=listed)
     seconds = read = kept = 0.0
     for kind in cubes:
         sensor = config.sensors[kind.sensor]
@@ -93,11 +105,10 @@ def _cubes(config: Config, cubes: list[Cubes], rates: Rates) -> Iterator[Work]:
         read += scenes * rates(f"{rate}.read_megapixel") * kind.read_megapixels
         layers = len(sensor.bands) * (2 if sensor.rolling_mean > 1 else 1)
         kept += 1e6 * kind.pixel_frames * layers * rates(f"cube.{sensor.quantity}")
-    seconds += count * rates("job")
-    yield Work("build_cube", "cubes", count, seconds, read=read, kept=kept)
+    yield _work(rates, "build_cube", "cubes", count, seconds, read=read, kept=kept)
     # With trained models, cubes that are not embedded are of no use.
     own = [block for block in config.own_cubes.values() if block.embed or not config.models]
-    yield _small(rates, "ingest_cube", "cubes", sum(len(block.files) for block in own))
+    yield _work(rates, "ingest_cube", "cubes", sum(len(block.files) for block in own))
 
 
 def _samples(config: Config, cubes: list[Cubes], sensor: str) -> float:
@@ -116,37 +127,31 @@ def _models(config: Config, cubes: list[Cubes], rates: Rates) -> Iterator[Work]:
         return block.max_epochs * min(samples, block.max_samples or samples)
 
     count = len(config.sensors)
-    yield _small(rates, "split_sites", "models")
-    yield _small(rates, "fit_normalisation", "models", count)
+    yield _work(rates, "split_sites", "models")
+    yield _work(rates, "fit_normalisation", "models", count)
     samples = sum(trained(name, config.training) for name in config.sensors)
-    reference = config.fusion.reference
-    fused = trained(reference, config.fusion.training)
-    for rule, jobs, seconds in (
-        ("train_encoder", count, samples * rates("train.encoder")),
-        ("train_fusion", 1, fused * rates("train.fusion")),
-    ):
-        start = jobs * rates("job")
-        gpu = start + seconds / rates("gpu.speedup")
-        yield Work(rule, "models", jobs, start + seconds, gpu)
+    seconds = samples * rates("train.encoder")
+    yield _work(rates, "train_encoder", "models", count, seconds, gpu=True)
+    fused = trained(config.fusion.reference, config.fusion.training)
+    yield _work(rates, "train_fusion", "models", 1, fused * rates("train.fusion"), gpu=True)
 
 
 def _evaluation(config: Config, cubes: list[Cubes], rates: Rates) -> Iterator[Work]:
     split = config.split
     fractions = (split.training, split.validation, split.test)
 
-    def measured(*sensors: str) -> float:
+    def measured(rule: str, *sensors: str) -> Work:
         samples = sum(
             min(config.evaluation_samples, fraction * _samples(config, cubes, sensor))
             for sensor in sensors
             for fraction in fractions
         )
-        return len(sensors) * rates("job") + samples * rates("evaluate")
+        return _work(rates, rule, "evaluation", len(sensors), samples * rates("evaluate"))
 
     for kind in ("evaluate", "probe"):
-        encoders = measured(*config.sensors)
-        yield Work(f"{kind}_encoder", "evaluation", len(config.sensors), encoders)
-        yield Work(f"{kind}_fusion", "evaluation", 1, measured(config.fusion.reference))
-    yield _small(rates, "assess_maps", "evaluation")
+        yield measured(f"{kind}_encoder", *config.sensors)
+        yield measured(f"{kind}_fusion", config.fusion.reference)
+    yield _work(rates, "assess_maps", "evaluation")
 
 
 def _embeddings(config: Config, cubes: list[Cubes], rates: Rates) -> Iterator[Work]:
@@ -158,21 +163,18 @@ def _embeddings(config: Config, cubes: list[Cubes], rates: Rates) -> Iterator[Wo
         block.embed and config.fusion.reference in block.files
         for block in config.own_cubes.values()
     )
-    start = jobs * rates("job")
     seconds = frames * rates("embed.frame") + looks * rates("embed.embedding")
     kept = looks * rates(f"embedding.{config.embed.dtype}")
-    gpu = start + seconds / rates("gpu.speedup")
-    yield Work("embed_cube", "embeddings", jobs, start + seconds, gpu, kept=kept)
+    yield _work(rates, "embed_cube", "embeddings", jobs, seconds, gpu=True, kept=kept)
     if config.embed.geotiff_dates:
-        yield _small(rates, "closest_dates", "embeddings")
+        yield _work(rates, "closest_dates", "embeddings")
 
 
 def _gpp(config: Config, rates: Rates) -> Iterator[Work]:
     assert config.gpp
     gpp, towers = config.gpp, len(config.gpp.towers)
-    yield _small(rates, "gpp_targets", "GPP")
-    yield _small(rates, "gpp_bands", "GPP", len(config.sensors))
-    yield _small(rates, "gpp_series", "GPP")
+    yield from (_work(rates, rule, "GPP") for rule in ("gpp_targets", "gpp_series"))
+    yield _work(rates, "gpp_bands", "GPP", len(config.sensors))
     every = experiments(gpp.windows, weather=bool(gpp.fluxes.weather), indices=False)
     fits = gpp.regressor.seeds * sum(
         1 + towers * (towers > 1 and experiment.schemes == SCHEMES)
@@ -180,10 +182,8 @@ def _gpp(config: Config, rates: Rates) -> Iterator[Work]:
         if experiment.regressor == TRANSFORMER
     )
     size = towers * gpp.regressor.width * gpp.regressor.blocks * gpp.regressor.max_epochs
-    seconds = rates("job") + fits * size * rates("gpp.fit")
-    yield Work("gpp_transformer", "GPP", 1, seconds)
-    yield _small(rates, "gpp_baselines", "GPP")
-    yield _small(rates, "gpp_scores", "GPP")
+    yield _work(rates, "gpp_transformer", "GPP", 1, fits * size * rates("gpp.fit"))
+    yield from (_work(rates, rule, "GPP") for rule in ("gpp_baselines", "gpp_scores"))
 
 
 def _report(config: Config, rates: Rates) -> Iterator[Work]:
@@ -195,17 +195,12 @@ def _report(config: Config, rates: Rates) -> Iterator[Work]:
     if config.gpp and has_towers(config):
         figures += ["gpp", "towers", "methods", "points"]
         figures += ["lengths"] * bool(config.gpp.windows.other_lengths_days)
-    yield _small(rates, "figure", "report", len(figures))
-    yield _small(rates, "report", "report", kept=rates("products.bytes"))
+    yield _work(rates, "figure", "report", len(figures))
+    yield _work(rates, "report", "report", kept=rates("products.bytes"))
 
 
 def write_plan(
-    *,
-    config: Config,
-    memory_mb: Mapping[str, int],
-    json: Path,
-    page: Path,
-    figure: Path,
+    *, config: Config, memory_mb: Mapping[str, int], json: Path, page: Path, figure: Path
 ) -> None:
     """Write the plan of a whole run as JSON, Markdown and PNG.
 
@@ -220,7 +215,7 @@ def write_plan(
     draw_plans([plan], figure)
     with atomic_path(page) as partial:
         partial.write_text(as_markdown(plan))
-    write_json(json, plan.to_json())
+    write_json(json, plan.model_dump())
 
 
 def _notes(config: Config, areas: Mapping[str, Area], rates: Rates) -> Iterator[str]:
