@@ -117,3 +117,13 @@ def field(tmp_path_factory: pytest.TempPathFactory) -> SimpleNamespace:
         embed=lambda output, **changed: embed_cube(**arguments(output, **changed)),
         write_models=write_models,
     )
+
+
+@pytest.fixture(scope="session", params=["int8", "float16", "float32"])
+def product(
+    request: pytest.FixtureRequest, field: SimpleNamespace, tmp_path_factory: pytest.TempPathFactory
+) -> Path:
+    """A product that no test changes, named by the type of its embeddings."""
+    folder = tmp_path_factory.mktemp("product") / request.param
+    field.embed(folder, embed=Embed(dtype=request.param, tile_px=16, batch_size=1000))
+    return folder

@@ -16,13 +16,6 @@ from pipeline_lib.embed.store import TileStore
 from pipeline_lib.errors import UserError
 
 
-@pytest.fixture(scope="module")
-def product(field: SimpleNamespace, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    output = tmp_path_factory.mktemp("product") / "field"
-    field.embed(output)
-    return output
-
-
 def test_the_product_holds_what_it_promises(field: SimpleNamespace, product: Path) -> None:
     data = read_embedding(product)
     optical = read_cube(field.cubes["optical"])
@@ -52,13 +45,10 @@ def test_other_tools_read_place_and_time(field: SimpleNamespace, product: Path) 
 
 @pytest.mark.parametrize("finished", [0, 4])
 def test_a_killed_export_resumes_and_ends_alike(
-    field: SimpleNamespace,
-    product: Path,
-    tmp_path: Path,
-    monkeypatch: pytest.MonkeyPatch,
-    finished: int,
+    field: SimpleNamespace, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, finished: int
 ) -> None:
-    output, state = tmp_path / product.name, tmp_path / "state"
+    undisturbed, output, state = (tmp_path / name for name in ("whole", "product", "state"))
+    field.embed(undisturbed)
     whole = TileStore.write
     written: list[object] = []
 
@@ -85,7 +75,7 @@ def test_a_killed_export_resumes_and_ends_alike(
     monkeypatch.setattr(TileStore, "write", counts)
     field.embed(output, state=state)
     assert not state.exists()
-    assert contents(output) == contents(product)
+    assert contents(output) == contents(undisturbed)
     # The first tile was overwritten after it had been recorded, which is noticed.
     assert len(again) == 9 - finished + (finished > 0)
 

@@ -4,7 +4,7 @@ import multiprocessing
 import os
 import signal
 import sys
-from multiprocessing.context import ForkServerContext
+from collections.abc import Callable
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -46,8 +46,8 @@ def export_and_die(at: int, seen: Path, arguments: dict[str, Any]) -> None:
 
 
 @pytest.fixture(scope="module")
-def processes() -> ForkServerContext:
-    """A context whose processes have everything imported."""
+def export() -> Callable[..., Any]:
+    """Exports in a process, killed at an event; how the process ended."""
     context = multiprocessing.get_context("forkserver")
     # PyTorch and xarray import the last three when they first need them.
     context.set_forkserver_preload(
@@ -56,22 +56,26 @@ def processes() -> ForkServerContext:
             *("torch._dynamo", "dask.array", "zarr"),
         ]
     )
-    return context
+
+    def run(*given: Any) -> int | None:
+        process = context.Process(target=export_and_die, args=given)
+        process.start()
+        process.join()
+        return process.exitcode
+
+    return run
 
 
 @pytest.fixture(scope="module")
 def undisturbed(
     field: SimpleNamespace,
-    processes: ForkServerContext,
+    export: Callable[..., Any],
     tmp_path_factory: pytest.TempPathFactory,
 ) -> SimpleNamespace:
     """Files of a product, and how many events its export has."""
     folder = tmp_path_factory.mktemp("undisturbed")
     arguments = field.arguments(folder / "product", embed=BLOCK)
-    process = processes.Process(target=export_and_die, args=(0, folder / "count", arguments))
-    process.start()
-    process.join()
-    assert process.exitcode == 0
+    assert export(0, folder / "count", arguments) == 0
     events = int((folder / "count").read_text())
     return SimpleNamespace(files=contents(arguments["output"]), events=events)
 
@@ -82,7 +86,7 @@ def undisturbed(
 )
 def test_a_killed_export_resumes_and_ends_alike(
     field: SimpleNamespace,
-    processes: ForkServerContext,
+    export: Callable[..., Any],
     undisturbed: SimpleNamespace,
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
@@ -91,11 +95,7 @@ def test_a_killed_export_resumes_and_ends_alike(
 ) -> None:
     moment = np.random.default_rng([KILLS, number]).uniform(earliest, 1) * undisturbed.events
     arguments = field.arguments(tmp_path / "product", embed=BLOCK)
-    given = (1 + int(moment), tmp_path / "count", arguments)
-    process = processes.Process(target=export_and_die, args=given)
-    process.start()
-    process.join()
-    assert process.exitcode == -signal.SIGKILL
+    assert export(1 + int(moment), tmp_path / "count", arguments) == -signal.SIGKILL
 
     output, state = arguments["output"], arguments["state"]
     if (output / "manifest.json").exists():

@@ -15,7 +15,6 @@ from products import layout_of
 from pystac.validation.local_validator import get_local_schema_cache
 from referencing import Registry, Resource
 
-from pipeline_lib.config import Embed
 from pipeline_lib.cubes import grid_of, read_cube
 from pipeline_lib.embed import read_embedding
 from pipeline_lib.embed.geotiff import write_geotiff
@@ -43,21 +42,12 @@ def assert_valid(item: dict[str, Any]) -> None:
     assert set(quantization) <= {"method", "original_dtype", "quantized_dtype", "scale", "offset"}
 
 
-@pytest.fixture(scope="module", params=["int8", "float16", "float32"])
-def product(
-    request: pytest.FixtureRequest, field: SimpleNamespace, tmp_path_factory: pytest.TempPathFactory
-) -> Path:
-    folder = tmp_path_factory.mktemp("item") / request.param
-    field.embed(folder, embed=Embed(dtype=request.param, tile_px=32, batch_size=1000))
-    return folder
-
-
-def test_the_items_are_valid(product: Path) -> None:
+def test_the_items_are_valid(product: Path, tmp_path: Path) -> None:
     item = json.loads((product / "item.json").read_text())
     assert_valid(item)
     date = np.datetime64(item["properties"]["cube:dimensions"]["time"]["values"][0][:10])
-    write_geotiff(product, date.item(), product / "one.tif")
-    assert_valid(json.loads((product / "one.json").read_text()))
+    write_geotiff(product, date.item(), tmp_path / "one.tif")
+    assert_valid(json.loads((tmp_path / "one.json").read_text()))
 
 
 def test_the_item_leads_to_place_model_and_sources(field: SimpleNamespace, product: Path) -> None:

@@ -134,16 +134,25 @@ def test_place_and_names_are_carried_over(own: SimpleNamespace, embedding: xr.Da
     assert "weight" not in embedding.coords and "band" not in embedding.coords
 
 
-def test_a_cube_without_place_lazy_and_in_another_order_gives_the_same_numbers(
-    own: SimpleNamespace, embedding: xr.Dataset
+def bare(array: xr.DataArray) -> xr.DataArray:
+    """Without place, in another order, and lazy."""
+    return array.drop_vars(["x", "y", "spatial_ref"]).transpose("y", "x", "time", "band").chunk()
+
+
+def infinite(array: xr.DataArray) -> xr.DataArray:
+    """Infinite where values are missing, with coordinates of single precision."""
+    single = array.assign_coords({side: array[side].astype(np.float32) for side in ("y", "x")})
+    return single.fillna(np.inf)
+
+
+@pytest.mark.parametrize("change", [bare, infinite])
+def test_other_forms_of_the_arrays_give_the_same_numbers(
+    own: SimpleNamespace, embedding: xr.Dataset, change: Callable[[xr.DataArray], xr.DataArray]
 ) -> None:
-    bare = {
-        name: array.drop_vars(["x", "y", "spatial_ref"]).transpose("y", "x", "time", "band").chunk()
-        for name, array in own.cubes.items()
-    }
-    found = embed_xarray(bare, str(own.models))
+    changed = {name: change(array) for name, array in own.cubes.items()}
+    found = embed_xarray(changed, str(own.models))
     np.testing.assert_array_equal(found["embedding"], embedding["embedding"])
-    assert "grid_mapping" not in found["embedding"].attrs
+    assert ("grid_mapping" in found["embedding"].attrs) == (change is infinite)
 
 
 def test_the_reference_sensor_alone_is_enough(own: SimpleNamespace, embedding: xr.Dataset) -> None:
@@ -154,30 +163,13 @@ def test_the_reference_sensor_alone_is_enough(own: SimpleNamespace, embedding: x
     assert np.abs(found["embedding"] - embedding["embedding"]).max() > 1e-3
 
 
-def test_infinite_values_and_rounded_coordinates_change_nothing(
-    own: SimpleNamespace, embedding: xr.Dataset
-) -> None:
-    optical, radar = own.cubes["optical"], own.cubes["radar"]
-    infinite = optical.where(~optical.isnull().any("band"), np.inf)
-    single = radar.assign_coords(y=radar["y"].astype(np.float32), x=radar["x"].astype(np.float32))
-    found = embed_xarray({"optical": infinite, "radar": single}, own.models)
-    np.testing.assert_array_equal(found["embedding"], embedding["embedding"])
-
-
 @pytest.mark.parametrize(
     ("sensor", "change", "message"),
     [
         ("optical", lambda a: a.isel(band=[1, 0, 2]), "has the bands B08 B04 B11, but B04 B08 B11"),
-        ("optical", lambda a: a.drop_vars("band"), "has the bands 0 1 2, but"),
-        ("optical", lambda a: a.drop_vars("time"), "time must be datetime64"),
         ("optical", lambda a: a.rename(y="lat"), "rename to time, band, y, x"),
-        ("optical", lambda a: a.isel(time=[1, 0, 2]), "time does not increase after 2022-04"),
-        ("radar", lambda a: a.isel(time=[0, 1, 1]), "time does not increase after 2022-04"),
-        (
-            "optical",
-            lambda a: a.assign_coords(time=a["time"].where(np.arange(9) != 3)),
-            "time must be datetime64 without NaT",
-        ),
+        ("optical", lambda a: a.isel(time=[0, 1, 1]), "time does not increase after 2022-04"),
+        ("optical", lambda a: a.assign_coords(time=a["time"].shift(time=1)), "without NaT"),
         ("optical", lambda a: a.isel(y=slice(None, None, -1)), "y must fall"),
         ("radar", lambda a: a.assign_coords(x=a["x"] + 10), "another grid than optical"),
         ("radar", lambda a: a.isel(y=slice(1, None)), "another grid than optical"),

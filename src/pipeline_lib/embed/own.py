@@ -130,9 +130,10 @@ def _frames(array: xr.DataArray, trained: TrainedEncoder) -> Frames:
 
 
 def _measured(array: xr.DataArray) -> tuple[NDArray[np.float32], NDArray[np.bool_]]:
-    """Values of a part of an array, and where all bands have one ``(time, y, x)``."""
+    """Finite values of a part of an array, and where all bands have one ``(time, y, x)``."""
     values = array.values.astype(np.float32)
-    return values, np.logical_and.reduce(np.isfinite(values), axis=1)
+    values[np.isinf(values)] = np.nan
+    return values, ~np.isnan(values).any(axis=1)
 
 
 def _usable(name: str, array: xr.DataArray, trained: TrainedEncoder) -> xr.DataArray:
@@ -143,7 +144,7 @@ def _usable(name: str, array: xr.DataArray, trained: TrainedEncoder) -> xr.DataA
     for tile in tiles(height, width, Embed().tile_px):
         values, valid = _measured(array[..., tile.rows, tile.columns])
         counts += valid.sum(axis=(1, 2))
-        finite = values[np.isfinite(values)]
+        finite = values[~np.isnan(values)]
         samples.append(finite[:: max(1, finite.size // MEDIAN_SAMPLES)])
     finite = np.concatenate(samples)
     quantity = trained.sensor.quantity
