@@ -175,29 +175,21 @@ def test_a_zarr_codec_that_may_run_code_is_an_error(
         ({"crs": "EPSG:4326"}, "in units of degree; warp it to a system in metres"),
         ({"crs": "EPSG:2263"}, "in units of US survey foot; warp"),
         ({"resolution_m": 30}, "has pixels of 10 m, not 30 m; resample it"),
+        ({"file": "rising.nc"}, "y must fall"),
+        ({"file": "cut.nc"}, "not a readable NetCDF or Zarr file .*; check it"),
     ],
 )
 def test_what_does_not_fit_is_an_error_of_one_line(
-    tmp_path: Path, change: dict[str, object], reason: str
+    tmp_path: Path, change: dict[str, object], reason: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    monkeypatch.chdir(tmp_path)
+    write_small(tmp_path / "rising.nc", y=5e6 + 10.0 * np.arange(6))
     file = write_small(tmp_path / "small.nc") | change
+    content = (tmp_path / "small.nc").read_bytes()
+    (tmp_path / "cut.nc").write_bytes(content[: len(content) // 2])
     with pytest.raises(UserError, match=reason) as caught:
         ingest(tmp_path, file, "sentinel-1")
     assert "\n" not in str(caught.value) and not (tmp_path / "a.zarr.zip").exists()
-
-
-def test_a_truncated_file_is_an_error(tmp_path: Path) -> None:
-    file = write_small(tmp_path / "small.nc")
-    content = (tmp_path / "small.nc").read_bytes()
-    (tmp_path / "small.nc").write_bytes(content[: len(content) // 2])
-    with pytest.raises(UserError, match=r"not a readable NetCDF or Zarr file .*; check it"):
-        ingest(tmp_path, file, "sentinel-1")
-
-
-def test_y_that_rises_is_an_error(tmp_path: Path) -> None:
-    file = write_small(tmp_path / "small.nc", y=5e6 + 10.0 * np.arange(6))
-    with pytest.raises(UserError, match="y must fall"):
-        ingest(tmp_path, file, "sentinel-1")
 
 
 SERIES = npst.arrays(

@@ -1,7 +1,6 @@
 import json
 import re
 from collections import defaultdict
-from datetime import date
 from pathlib import Path
 from xml.etree import ElementTree
 
@@ -9,55 +8,15 @@ import numpy as np
 import pytest
 import rasterio
 
-from pipeline_lib.config import CubeGrid, Demo, Tower
-from pipeline_lib.cubes import CubeRequest, grid_at
+from pipeline_lib.acquire.angles import parse_angles
+from pipeline_lib.config import CubeGrid, Tower
+from pipeline_lib.cubes import grid_at
 from pipeline_lib.errors import UserError
 from pipeline_lib.files import digest_file
-from simulated_archive import simulate_site
 from simulated_archive.site import mgrs_square
 
-CUBE = CubeGrid(size_px=48, cloud_context_px=24)
-DEMO = Demo(optical_revisit_days=5, radar_revisit_days=6)
-
-
-def request_of(site, start, end, *, lon=11.7, land_cover="others"):
-    return CubeRequest(f"{site}-a", site, land_cover, lon, 48.3, start, end)
-
-
-def simulate(root, canopy_table, requests, tower=None):
-    simulate_site(
-        requests=requests,
-        cube=CUBE,
-        demo=DEMO,
-        seed=42,
-        canopy_table=canopy_table,
-        folder=root,
-        truth=root / "truth",
-        tower=tower,
-    )
-
-
-PERIODS = [
-    request_of("site-000", date(2019, 5, 1), date(2019, 5, 30)),
-    request_of("site-000", date(2022, 7, 1), date(2022, 7, 30)),
-]
-
-
-@pytest.fixture(scope="module")
-def archive(tmp_path_factory, canopy_table):
-    """Sixty days of a site near the border of two UTM zones, in two years."""
-    root = tmp_path_factory.mktemp("archive")
-    simulate(root, canopy_table, PERIODS)
-    return root
-
-
-@pytest.fixture(scope="module")
-def items(archive):
-    content = json.loads((archive / "items/site-000.json").read_text())
-    found = defaultdict(list)
-    for item in content["features"]:
-        found[item["collection"]].append(item)
-    return found
+CUBE = CubeGrid(size_px=48)
+PERIODS = ("2019-05-01", "2019-05-30"), ("2022-07-01", "2022-07-30")
 
 
 def read(root, item, asset):
@@ -144,26 +103,16 @@ def test_near_a_zone_border_a_day_has_tiles_of_both_zones(archive, items):
     assert 0.005 < np.mean(values == 0) < 0.6
 
 
-def test_granule_metadata_hold_what_readers_look_for(archive, items):
+def test_granule_metadata_are_read_with_the_place_and_sun_of_the_item(archive, items):
     for item in items["sentinel-2-l2a"][:4]:
-        text = (archive / item["assets"]["granule-metadata"]["href"]).read_text()
-        tree = ElementTree.fromstring(text)
-        place = tree.find(".//Tile_Geocoding")
-        assert place.findtext("HORIZONTAL_CS_CODE") == f"EPSG:{item['properties']['proj:epsg']}"
+        content = (archive / item["assets"]["granule-metadata"]["href"]).read_bytes()
+        angles = parse_angles(content, ["B02", "B12"])
+        assert b"NaN" in content and np.isfinite(angles.view_zenith[:, 0, 0]).all()
+        assert angles.epsg == item["properties"]["proj:epsg"]
         left, _, _, top = item["assets"]["B04"]["proj:bbox"]
-        corner = place.find("Geoposition[@resolution='10']")
-        assert float(corner.findtext("ULX")) <= left
-        assert float(corner.findtext("ULY")) >= top
-        grids = tree.findall(".//Viewing_Incidence_Angles_Grids")
-        assert {int(grid.get("bandId")) for grid in grids} == {*range(10), 11, 12}
-        for grid in [*grids, tree.find(".//Sun_Angles_Grid")]:
-            for kind in ("Zenith", "Azimuth"):
-                rows = grid.findall(f"{kind}/Values_List/VALUES")
-                values = np.array([row.text.split() for row in rows], dtype=float)
-                assert values.shape == (3, 3)
-        assert "NaN" in text
-        sun = float(tree.findtext(".//Mean_Sun_Angle/ZENITH_ANGLE"))
-        assert sun == pytest.approx(item["properties"]["s2:mean_solar_zenith"])
+        assert angles.x[0] <= left <= angles.x[1] and angles.y[0] >= top >= angles.y[1]
+        sun = item["properties"]["s2:mean_solar_zenith"]
+        assert angles.sun_zenith.mean() == pytest.approx(sun, abs=0.1)
 
 
 @pytest.mark.real
@@ -176,9 +125,8 @@ def test_granule_metadata_use_no_element_that_real_files_lack(archive, items, sh
     assert {element.tag for element in tree.iter()} <= names
 
 
-def test_slices_of_a_pass_meet_without_a_gap(tmp_path, canopy_table):
-    requests = [request_of("site-009", date(2020, 1, 1), date(2020, 6, 30), lon=11.0)]
-    simulate(tmp_path, canopy_table, requests)
+def test_slices_of_a_pass_meet_without_a_gap(tmp_path, simulate):
+    simulate(tmp_path, "site-009", ("2020-01-01", "2020-06-30"), lon=11.0)
     content = json.loads((tmp_path / "items/site-009.json").read_text())
     takes = defaultdict(list)
     for item in content["features"]:
@@ -218,8 +166,8 @@ def test_the_truth_lies_under_what_is_seen(archive, items):
     assert compared
 
 
-def test_the_same_seed_writes_the_same_bytes(archive, tmp_path, canopy_table):
-    simulate(tmp_path, canopy_table, PERIODS)
+def test_the_same_seed_writes_the_same_bytes(archive, tmp_path, simulate):
+    simulate(tmp_path, "site-000", *PERIODS)
 
     def digests(folder):
         return {
@@ -231,28 +179,18 @@ def test_the_same_seed_writes_the_same_bytes(archive, tmp_path, canopy_table):
     assert digests(tmp_path) == digests(archive)
 
 
-def test_a_tower_site_has_its_file(tmp_path, canopy_table):
+def test_a_tower_site_has_its_file(tmp_path, simulate):
     tower = Tower(name="IT-Lav", lon=11.0, lat=48.3, vegetation="ENF")
-    requests = [
-        request_of("IT-Lav", date(2018, 6, 1), date(2018, 6, 20), lon=11.0, land_cover="ENF")
-    ]
-    simulate(tmp_path, canopy_table, requests, tower)
+    june = ("2018-06-01", "2018-06-20")
+    simulate(tmp_path, "IT-Lav", june, lon=11.0, land_cover="ENF", tower=tower)
     assert (tmp_path / "fluxnet/FLX_IT-Lav_FLUXNET2015_FULLSET_DD_2018-2018_1-4.csv").exists()
     with np.load(tmp_path / "truth/IT-Lav.npz") as truth:
         assert len(truth["gpp"]) == len(truth["gpp_date"]) == 365
 
 
-def test_scenes_too_small_for_the_cube_are_an_error(tmp_path, canopy_table):
+def test_scenes_too_small_for_the_cube_are_an_error(tmp_path, simulate):
     with pytest.raises(UserError, match=r"demo\.tile_px.*180 or more"):
-        simulate_site(
-            requests=[request_of("site-000", date(2019, 5, 1), date(2019, 5, 30))],
-            cube=CubeGrid(size_px=48),
-            demo=DEMO,
-            seed=1,
-            canopy_table=canopy_table,
-            folder=tmp_path,
-            truth=tmp_path / "truth",
-        )
+        simulate(tmp_path, "site-000", *PERIODS, cube=CubeGrid(size_px=48))
     assert not (tmp_path / "items").exists()
 
 
