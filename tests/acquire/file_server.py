@@ -23,12 +23,12 @@ BLOB_HOST = "archive.blob.core.windows.net"
 class Answer:
     """One answer in the making: what the file holds, and the means to spoil it."""
 
-    def __init__(self, handler: BaseHTTPRequestHandler, file: Path, stop: threading.Event) -> None:
-        self.handler = handler
+    def __init__(self, server: FileServer, handler: BaseHTTPRequestHandler, path: str) -> None:
+        self.server, self.handler = server, handler
+        file = server.folder / path.lstrip("/")
         if file.is_dir():
             file /= "index.json"
         self.content = file.read_bytes() if file.is_file() else None
-        self._stop = stop
 
     def status(self, code: int, **headers: str) -> None:
         """Answer with a status and an empty body."""
@@ -70,9 +70,26 @@ class Answer:
             self.silence()
         self.handler.close_connection = sent < 1
 
+    def another(self, content: bytes) -> None:
+        """Answer with something else than the file."""
+        self.content = content
+        self.file()
+
+    def token(self) -> None:
+        """Answer with a new token, in Planetary Computer's words."""
+        self.server.tokens += 1
+        expiry = (datetime.now(UTC) + timedelta(minutes=40)).isoformat()
+        token = {"token": f"sig={self.server.tokens}", "msft:expiry": expiry}
+        self.another(json.dumps(token).encode())
+
+    def expire(self) -> None:
+        """Answer 403; from now on only tokens that are handed out later are good."""
+        self.server.tokens += 1
+        self.status(403)
+
     def silence(self) -> None:
         """Keep the connection open and say nothing until the server stops."""
-        self._stop.wait()
+        self.server.stop.wait()
         self.handler.close_connection = True
 
     def drip(self) -> None:
@@ -82,7 +99,7 @@ class Answer:
         self.handler.send_header("Content-Length", str(len(self.content)))
         self.handler.end_headers()
         for byte in self.content:
-            if self._stop.wait(0.2):
+            if self.server.stop.wait(0.2):
                 break
             self.handler.wfile.write(bytes([byte]))
             self.handler.wfile.flush()
@@ -127,7 +144,7 @@ class FileServer:
         self.requests: list[str] = []
         self.needs_token = False
         self.tokens = 0
-        self._stop = threading.Event()
+        self.folder, self.stop = folder, threading.Event()
         server, lock = self, threading.Lock()
 
         class Handler(BaseHTTPRequestHandler):
@@ -135,31 +152,23 @@ class FileServer:
             timeout = 60
 
             def do_GET(self) -> None:
-                try:
-                    self.answer()
-                except (BrokenPipeError, ConnectionResetError):
-                    self.close_connection = True
-
-            do_HEAD = do_POST = do_GET
-
-            def answer(self) -> None:
                 self.rfile.read(int(self.headers.get("Content-Length", 0)))
                 asked = urlsplit(self.path)
                 with lock:
                     server.requests.append(f"{self.command} {self.path}")
-                answer = Answer(self, folder / asked.path.lstrip("/"), server._stop)
+                answer = Answer(server, self, asked.path)
                 with lock:
                     fault = server.due(asked.path, self.headers)
                 if fault is not None:
                     fault.answer(answer)
                 elif asked.path.startswith(TOKEN_PATH):
-                    with lock:
-                        answer.content = server.token()
-                    answer.file()
+                    answer.token()
                 elif server.needs_token and asked.query != f"sig={server.tokens}":
                     answer.status(403)
                 else:
                     answer.file()
+
+            do_HEAD = do_POST = do_GET
 
             def log_message(self, *args: Any) -> None:
                 pass
@@ -181,23 +190,12 @@ class FileServer:
                 return fault
         return None
 
-    def token(self) -> bytes:
-        """A new token, in Planetary Computer's words."""
-        self.tokens += 1
-        expiry = (datetime.now(UTC) + timedelta(minutes=40)).isoformat()
-        return json.dumps({"token": f"sig={self.tokens}", "msft:expiry": expiry}).encode()
-
-    def expire_token(self, answer: Answer) -> None:
-        """Answer 403; from now on only tokens that are handed out later are good."""
-        self.tokens += 1
-        answer.status(403)
-
     def __enter__(self) -> Self:
         threading.Thread(target=self._server.serve_forever, args=(0.02,), daemon=True).start()
         return self
 
     def __exit__(self, *error: object) -> None:
-        self._stop.set()
+        self.stop.set()
         self._server.shutdown()
         self._server.server_close()
 

@@ -34,7 +34,6 @@ class World:
     archive: Archive
     server: FileServer
     calm: xr.Dataset
-    preview: bytes
 
     def build(self, folder: Path, *, signed: bool) -> xr.Dataset:
         """The cube, read through the server, in ``folder/cubes``."""
@@ -55,40 +54,55 @@ def world(tmp_path_factory: pytest.TempPathFactory) -> Iterator[World]:
         # Wide enough that pixels lie beyond what GDAL reads of a file when it opens it.
         archive.optical(f"{day}T10:20:31Z", margin_px=120)
     grid, numbers = archive.grid.padded(120), np.full((44, 44), 2000, np.uint16)
-    write_raster(folder / "preview.tif", numbers, grid.epsg, grid.left, grid.top, 60, 0)
+    write_raster(archive.folder / "preview.tif", numbers, grid.epsg, grid.left, grid.top, 60, 0)
     with FileServer(archive.folder) as server:
-        made = World(archive, server, xr.Dataset(), (folder / "preview.tif").read_bytes())
+        made = World(archive, server, xr.Dataset())
         made.calm = made.build(folder, signed=False)
         yield made
 
 
+ALWAYS = float("inf")
+
+
 @dataclass(frozen=True)
 class Case:
-    """Faults, and what is expected: a complete cube, or regular expressions of what one sees.
+    """A fault, and what is expected: a complete cube, or regular expressions of what one sees.
 
     ``missing`` is that of the cube's attribute, ``error`` of the one line where no cube is made.
-    With ``signed`` the files are read from blob storage, with tokens.
+    With ``signed`` the files are read from blob storage, with tokens; with ``pixels`` the fault
+    begins beyond the header of the file.
     """
 
-    faults: Callable[[World], list[Fault]]
-    missing: str | None = None
-    error: str | None = None
+    pattern: str = ""
+    answer: Callable[[Answer], None] = Answer.file
+    times: float = 1
+    missing: str = ""
+    error: str = ""
     signed: bool = False
+    pixels: bool = False
 
-
-def once(pattern: str, answer: Callable[[Answer], None], times: float = 1) -> list[Fault]:
-    return [Fault(pattern, answer, times)]
-
-
-def pixels(answer: Callable[[Answer], None]) -> list[Fault]:
-    return [Fault(TIFF, answer, 1, beyond_header=True)]
+    @property
+    def faults(self) -> list[Fault]:
+        fault = Fault(self.pattern, self.answer, self.times, beyond_header=self.pixels)
+        return [fault] if self.pattern else []
 
 
 def status(code: int, **headers: str) -> Callable[[Answer], None]:
-    return lambda answer: answer.status(code, **headers)
+    return lambda it: it.status(code, **headers)
 
 
-ALWAYS = float("inf")
+def cut(share: float) -> Callable[[Answer], None]:
+    """The file, as if it were shorter."""
+    return lambda it: it.file(cut=share)
+
+
+def closed(it: Answer) -> None:
+    """Half of what the header promises."""
+    it.file(sent=0.5)
+
+
+def silent_half_way(it: Answer) -> None:
+    it.file(sent=0.5, then_silent=True)
 
 
 def busy_for(seconds: float) -> Callable[[Answer], None]:
@@ -107,69 +121,46 @@ def busy_for(seconds: float) -> Callable[[Answer], None]:
     return answer
 
 
-def another(content: bytes) -> Callable[[Answer], None]:
-    """Something else than the file."""
-
-    def answer(it: Answer) -> None:
-        it.content = content
-        it.file()
-
-    return answer
+def preview(it: Answer) -> None:
+    it.another((it.server.folder / "preview.tif").read_bytes())
 
 
+BUSY = r"item .*: no proper answer after 4 tries \(B04: {}\); run again later"
 CASES = {
-    "none": Case(lambda w: []),
-    "none, signed": Case(lambda w: [], signed=True),
-    "token expired in the middle": Case(lambda w: once(TIFF, w.server.expire_token), signed=True),
+    "none": Case(),
+    "none, signed": Case(signed=True),
+    "token expired in the middle": Case(TIFF, Answer.expire, signed=True),
+    "token endpoint: 503 twice": Case(TOKEN_PATH, status(503), 2, signed=True),
     "token endpoint: 429, Retry-After 2": Case(
-        lambda w: once(TOKEN_PATH, status(429, Retry_After="2")), signed=True
+        TOKEN_PATH, status(429, Retry_After="2"), signed=True
     ),
-    "token endpoint: silent once": Case(lambda w: once(TOKEN_PATH, Answer.silence), signed=True),
+    "token endpoint: silent once": Case(TOKEN_PATH, Answer.silence, signed=True),
     "token endpoint: 404": Case(
-        lambda w: once(TOKEN_PATH, status(404), ALWAYS),
+        *(TOKEN_PATH, status(404), ALWAYS),
         error=r"token endpoint .*gone \(HTTP 404\); check catalog.signing",
         signed=True,
     ),
-    "403 for ever": Case(lambda w: once(TIFF, status(403), ALWAYS), missing="B04: HTTP 403"),
-    "404, image": Case(
-        lambda w: once(TIFF, status(404), ALWAYS), missing=r"B04: gone \(HTTP 404\)"
-    ),
-    "404, XML": Case(
-        lambda w: once(XML, status(404), ALWAYS), missing=r"granule-metadata: gone \(HTTP 404\)"
-    ),
-    "429, Retry-After 2, image": Case(lambda w: once(TIFF, busy_for(2), ALWAYS)),
-    "429, Retry-After 1, XML": Case(lambda w: once(XML, busy_for(1), ALWAYS)),
-    "burst of ten 503": Case(lambda w: once(".", status(503), 10)),
-    "503 for ever": Case(
-        lambda w: once(TIFF, status(503), ALWAYS),
-        error=r"item .*: no proper answer after 4 tries \(B04: HTTP 503\); run again later",
-    ),
-    "silent before the header, image": Case(lambda w: once(TIFF, Answer.silence)),
-    "silent in the middle of the pixels": Case(
-        lambda w: pixels(lambda it: it.file(sent=0.5, then_silent=True))
-    ),
-    "silent in the middle, XML": Case(
-        lambda w: once(XML, lambda it: it.file(sent=0.5, then_silent=True))
-    ),
-    "silent for ever": Case(
-        lambda w: once(TIFF, Answer.silence, ALWAYS),
-        error=r"item .*: no proper answer after 4 tries \(B04: no answer\); run again later",
-    ),
-    "XML drips, once": Case(lambda w: once(XML, Answer.drip)),
-    "image shorter than promised, once": Case(lambda w: pixels(lambda it: it.file(sent=0.5))),
-    "XML shorter than promised, once": Case(lambda w: once(XML, lambda it: it.file(sent=0.5))),
-    "truncated image": Case(
-        lambda w: once(TIFF, lambda it: it.file(cut=0.3), ALWAYS),
-        missing="unreadable: B04: not a readable raster",
-    ),
-    "truncated XML": Case(
-        lambda w: once(XML, lambda it: it.file(cut=0.5), ALWAYS),
-        missing="unreadable: granule-metadata: not complete XML",
-    ),
-    "truncated XML, once": Case(lambda w: once(XML, lambda it: it.file(cut=0.5))),
+    "403 for ever": Case(TIFF, status(403), ALWAYS, "B04: HTTP 403"),
+    "404, image": Case(TIFF, status(404), ALWAYS, r"B04: gone \(HTTP 404\)"),
+    "404, XML": Case(XML, status(404), ALWAYS, r"granule-metadata: gone \(HTTP 404\)"),
+    "429, Retry-After 2, image": Case(TIFF, busy_for(2), ALWAYS),
+    "429, Retry-After 1, XML": Case(XML, busy_for(1), ALWAYS),
+    "burst of ten 503": Case(".", status(503), 10),
+    "503 for ever": Case(TIFF, status(503), ALWAYS, error=BUSY.format("HTTP 503")),
+    "silent before the header, image": Case(TIFF, Answer.silence),
+    "silent in the middle of the pixels": Case(TIFF, silent_half_way, pixels=True),
+    "silent before the body, XML": Case(XML, Answer.silence),
+    "silent in the middle, XML": Case(XML, silent_half_way),
+    "silent for ever": Case(TIFF, Answer.silence, ALWAYS, error=BUSY.format("no answer")),
+    "XML drips, once": Case(XML, Answer.drip),
+    "image shorter than promised, once": Case(TIFF, closed, pixels=True),
+    "XML shorter than promised, once": Case(XML, closed),
+    "truncated image": Case(TIFF, cut(0.3), ALWAYS, "unreadable: B04: not a readable raster"),
+    "truncated header": Case(TIFF, cut(0.001), ALWAYS, "unreadable: B04: not a readable raster"),
+    "truncated XML": Case(XML, cut(0.5), ALWAYS, "unreadable: granule-metadata: not complete XML"),
+    "truncated XML, once": Case(XML, cut(0.5)),
     "wrong size: a preview for the image": Case(
-        lambda w: once(TIFF, another(w.preview), ALWAYS),
-        missing="B04: its pixels measure 60, not 10 m",
+        TIFF, preview, ALWAYS, "B04: its pixels measure 60, not 10 m"
     ),
 }
 
@@ -204,7 +195,7 @@ def test_a_cube_is_complete_or_names_what_is_missing(
     if case.signed:
         monkeypatch.setenv("http_proxy", server.url)
         monkeypatch.setenv("no_proxy", "127.0.0.1")
-    server.needs_token, server.faults = case.signed, case.faults(world)
+    server.needs_token, server.faults = case.signed, case.faults
     begin = time.monotonic()
     try:
         if case.error:
@@ -219,7 +210,7 @@ def test_a_cube_is_complete_or_names_what_is_missing(
             assert cube.drop_attrs().identical(expected.drop_attrs())
             missing = json.loads(cube.attrs["missing"])
             assert [VICTIM in line for line in missing] == [True] * bool(case.missing)
-            assert re.search(case.missing or "", "".join(missing)), missing
+            assert re.search(case.missing, "".join(missing)), missing
             assert "sig=" not in "".join(missing)
             assert all(fault.met for fault in server.faults)
     finally:
@@ -229,29 +220,27 @@ def test_a_cube_is_complete_or_names_what_is_missing(
 
 
 SEARCH = "api/search"
-
-
+NO_LANDING = r"the landing page failed \({}\); check that"
 CATALOG_CASES = {
-    "catalog: none": Case(lambda w: []),
-    "catalog: 429, Retry-After 2": Case(lambda w: once(SEARCH, busy_for(2), ALWAYS)),
-    "catalog: burst of three 503": Case(lambda w: once("api", status(503), 3)),
-    "catalog: silent before the answer": Case(lambda w: once(SEARCH, Answer.silence)),
-    "catalog: answer cut short, once": Case(lambda w: once(SEARCH, lambda it: it.file(cut=0.5))),
+    "catalog: none": Case(),
+    "catalog: 429, Retry-After 2": Case(SEARCH, busy_for(2), ALWAYS),
+    "catalog: burst of three 503": Case("api", status(503), 3),
+    "catalog: silent before the answer": Case(SEARCH, Answer.silence),
+    "catalog: silent in the middle": Case(SEARCH, silent_half_way),
+    "catalog: answer cut short, once": Case(SEARCH, cut(0.5)),
     "catalog: answer cut short": Case(
-        lambda w: once(SEARCH, lambda it: it.file(cut=0.5), ALWAYS),
+        *(SEARCH, cut(0.5), ALWAYS),
         error=r"the search for sentinel-2-l2a failed \(Missing: unreadable: not complete JSON\)",
     ),
     "catalog: silent for ever": Case(
-        lambda w: once(SEARCH, Answer.silence, ALWAYS),
+        *(SEARCH, Answer.silence, ALWAYS),
         error=r"no proper answer after 4 tries \(ReadTimeout\); run again later",
     ),
     "catalog: 404": Case(
-        lambda w: once("api", status(404), ALWAYS),
-        error=r"the landing page failed \(Missing: gone \(HTTP 404\)\); check that",
+        "api", status(404), ALWAYS, error=NO_LANDING.format(r"Missing: gone \(HTTP 404\)")
     ),
     "catalog: a page that is no STAC": Case(
-        lambda w: once("api", another(b'{"message": "hello"}'), ALWAYS),
-        error=r"the landing page failed \(.*\); check that",
+        "api", lambda it: it.another(b'{"a": "b"}'), ALWAYS, error=NO_LANDING.format(".*")
     ),
 }
 
@@ -262,7 +251,7 @@ def test_a_search_ends_with_all_items_or_in_one_line(
 ) -> None:
     case, output = CATALOG_CASES[name], tmp_path / "items.json"
     write_api(world.archive.folder, world.server.url, OPTICAL.collection, world.archive.items)
-    world.server.faults = case.faults(world)
+    world.server.faults = case.faults
     how: dict[str, Any] = {"source": f"{world.server.url}/api", **IMPATIENT}
     begin = time.monotonic()
     try:

@@ -378,13 +378,9 @@ def test_only_azures_own_storage_is_signed(href: str) -> None:
 def test_a_token_that_is_not_one_ends_in_one_line(
     tmp_path: Path, token_endpoint: Callable[[str], None], token: object
 ) -> None:
-    def tell(answer: Answer) -> None:
-        answer.content = json.dumps(token).encode()
-        answer.file()
-
     with FileServer(tmp_path) as server:
         token_endpoint(server.url)
-        server.faults = [Fault(".", tell)]
+        server.faults = [Fault(".", lambda it: it.another(json.dumps(token).encode()))]
         signer = Signer(Catalog(source=server.url, retries=0, timeout_s=2))
         with pytest.raises(UserError, match="not a token"):
             signer.sign(f"https://{BLOB_HOST}/c/a.tif")

@@ -170,7 +170,7 @@ def test_a_tile_is_signed_again_when_its_token_has_expired(
         catalog = write_tiles(tmp_path / "catalog", f"http://{BLOB_HOST}/catalog/", "NS")
         signing = catalog.model_copy(update={"signing": "planetary-computer"})
         server.needs_token = True
-        server.faults = [Fault("SE.tif", server.expire_token, times=1)]
+        server.faults = [Fault("SE.tif", Answer.expire, times=1)]
         assert_equal(read_land_cover(sites(), signing), whole)
 
 

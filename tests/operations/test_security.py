@@ -7,7 +7,7 @@ import json
 import subprocess
 import sys
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
@@ -161,7 +161,7 @@ class Advisories(BaseHTTPRequestHandler):
             "ranges": [{"type": "ECOSYSTEM", "events": [{"introduced": "0"}, {"fixed": "9.9"}]}],
         }
         known = {"id": "PYSEC-2030-1", "summary": "bad", "affected": [affected]}
-        body = json.dumps({"vulns": [known]} if name == "zarr" else {}).encode()
+        body = json.dumps({"vulns": [known] if name == "zarr" else []}).encode()
         self.send_response(200)
         self.send_header("Content-Length", str(len(body)))
         self.end_headers()
@@ -171,32 +171,26 @@ class Advisories(BaseHTTPRequestHandler):
         """Nothing to tell."""
 
 
-@pytest.fixture
-def audit(project_root: Path, tmp_path: Path) -> Iterator[Callable[..., Any]]:
-    server = ThreadingHTTPServer(("127.0.0.1", 0), Advisories)
-    threading.Thread(target=server.serve_forever, args=(0.02,), daemon=True).start()
-
-    def run(lock: str, port: int = server.server_port) -> tuple[int, list[str], str]:
+@pytest.mark.slow
+def test_the_audit_fails_where_a_pinned_version_is_vulnerable(
+    project_root: Path, tmp_path: Path
+) -> None:
+    def audit(lock: str, port: int) -> tuple[int, list[str], str]:
         (tmp_path / "lock").write_text(lock)
-        command = [sys.executable, str(project_root / "tests" / "audit.py")]
-        command += ["--lock", str(tmp_path / "lock")]
+        command = [sys.executable, project_root / "tests" / "audit.py", "--lock", tmp_path / "lock"]
         command += ["--service", f"http://127.0.0.1:{port}/v1/query"]
         done = subprocess.run(command, capture_output=True, text=True)
         return done.returncode, done.stdout.splitlines(), done.stderr
 
-    yield run
-    server.shutdown()
-    server.server_close()
-
-
-@pytest.mark.slow
-def test_the_audit_fails_where_a_pinned_version_is_vulnerable(audit: Callable[..., Any]) -> None:
-    code, lines, _ = audit("# a comment\naffine==3.0.1\nzarr==3.1.6\n")
-    assert code == 1
-    assert lines[0].startswith("zarr 3.1.6: PYSEC-2030-1, ") and lines[0].endswith(" in 9.9")
-    assert lines[1:] == ["audit: 2 pinned packages, 1 with known vulnerabilities"]
-    assert audit("affine==3.0.1\n")[0] == 0
-    code, (line,), _ = audit("zarr==3.1.6\n", port=9)
+    with ThreadingHTTPServer(("127.0.0.1", 0), Advisories) as server:
+        threading.Thread(target=server.serve_forever, args=(0.02,), daemon=True).start()
+        code, lines, _ = audit("# a comment\naffine==3.0.1\nzarr==3.1.6\n", server.server_port)
+        assert code == 1
+        assert lines[0].startswith("zarr 3.1.6: PYSEC-2030-1, ") and lines[0].endswith(" in 9.9")
+        assert lines[1:] == ["audit: 2 pinned packages, 1 with known vulnerabilities"]
+        assert audit("affine==3.0.1\n", server.server_port)[0] == 0
+        server.shutdown()
+    code, (line,), _ = audit("zarr==3.1.6\n", 9)
     assert code == 0 and line.endswith("does not answer (ConnectionError); nothing was audited")
-    code, _, message = audit("zarr>=3\n")
+    code, _, message = audit("zarr>=3\n", 9)
     assert code not in (0, None) and "not pinned" in message
