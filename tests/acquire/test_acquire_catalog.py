@@ -3,7 +3,6 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
-from dataclasses import replace
 from datetime import date
 from pathlib import Path
 from typing import Any
@@ -12,9 +11,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pipeline_lib.acquire import pin_all, pin_items, search
+from pipeline_lib.acquire import pin_items, search
 from pipeline_lib.acquire.catalog import baseline_of, license_of, newest_versions
-from pipeline_lib.config import SENTINEL_2, Catalog
+from pipeline_lib.config import SENTINEL_1, SENTINEL_2, Catalog
 from pipeline_lib.errors import UserError
 
 BOX = (11.0, 46.0, 11.1, 46.1)
@@ -72,22 +71,17 @@ def test_pinned_items_are_sorted_unsigned_and_repeatable(archive: Any, tmp_path:
     assert pinned["query"]["collection"] == "sentinel-2-l2a"
 
 
-def test_many_cubes_are_pinned_in_one_call_and_a_cube_without_items_is_named(
-    archive: Any, tmp_path: Path
-) -> None:
-    archive.optical("2021-03-01T10:00:00Z")
+def test_a_cube_without_items_is_an_error(archive: Any, tmp_path: Path) -> None:
     archive.optical("2021-05-03T10:00:00Z")
-    spring, may = archive.request(end="2021-04-01"), archive.request(start="2021-05-01")
-    more = {"sensor": SENTINEL_2, "cube": archive.cube, "catalog": archive.catalog}
-    outputs = [tmp_path / "all" / f"{name}.json" for name in ("spring", "may")]
-    pin_all(requests=[spring, may], outputs=outputs, **more)
-    for request, output in zip([spring, may], outputs, strict=True):
-        pin_items(request=request, output=tmp_path / "alone.json", **more)
-        assert output.read_bytes() == (tmp_path / "alone.json").read_bytes()
-    empty = replace(archive.request("2022-01-01", "2022-12-31"), cube="site-007-b")
-    with pytest.raises(UserError, match=r"cube site-007-b: .* no sentinel-2-l2a item"):
-        pin_all(requests=[spring, empty], outputs=[outputs[0], tmp_path / "none.json"], **more)
-    assert not (tmp_path / "none.json").exists()
+    with pytest.raises(UserError, match=r"site-000-a.*no sentinel-1-rtc item"):
+        pin_items(
+            request=archive.request(),
+            sensor=SENTINEL_1,
+            cube=archive.cube,
+            catalog=archive.catalog,
+            output=tmp_path / "pins.json",
+        )
+    assert not (tmp_path / "pins.json").exists()
 
 
 def version(baseline: str, generated: str, **more: Any) -> dict[str, Any]:

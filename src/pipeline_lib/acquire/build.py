@@ -54,7 +54,7 @@ def build_cube(
         "land_cover": request.land_cover,
         "config_digest": config_digest,
         "license": pinned.license,
-        "source": f"{sensor.collection} of {pinned.source}",
+        "source": f"{sensor.collection} of {pinned.query.source}",
     }
 
     def parts() -> Iterator[xr.Dataset]:

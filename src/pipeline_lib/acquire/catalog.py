@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Iterable, Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import asdict
 from datetime import UTC, date, datetime
@@ -42,7 +41,8 @@ def search(catalog: Catalog, collection: str, bounds: Bounds, start: date, end: 
 
     Raises UserError if the catalog cannot be read, or does not answer.
     """
-    return open_catalog(catalog).search(collection, bounds, start, end)
+    of_catalog = _items_of_api if is_url(catalog.source) else _items_of_folder
+    return _sorted(of_catalog(catalog, collection, bounds, start, end))
 
 
 def license_of(catalog: Catalog, collection: str) -> str:
@@ -50,19 +50,17 @@ def license_of(catalog: Catalog, collection: str) -> str:
 
     Raises UserError if the catalog has no such collection, or does not answer.
     """
-    return _terms(open_catalog(catalog).collection(collection))
-
-
-def _terms(content: Item) -> str:
+    if is_url(catalog.source):
+        content = _collection_of_api(catalog, collection)
+    else:
+        file = Path(catalog.source) / "collections" / f"{collection}.json"
+        content = read_json(file) if file.exists() else {}
+        if not isinstance(content, dict):
+            raise UserError(f"{file}: not a collection; {ADVICE}")
     links = content["links"] if isinstance(content.get("links"), list) else []
     terms = [link for link in links if isinstance(link, dict) and link.get("rel") == "license"]
     texts = [content.get("license"), *(link.get("href") for link in terms[:1])]
     return " ".join(in_a_line(unsigned(t)) for t in texts if isinstance(t, str)) or "not stated"
-
-
-def open_catalog(catalog: Catalog) -> Folder | Api:
-    """The catalog's content, opened once for many searches; safe to share between threads."""
-    return Api(catalog) if is_url(catalog.source) else Folder(Path(catalog.source))
 
 
 def _sorted(items: Iterable[Item]) -> list[Item]:
@@ -81,58 +79,53 @@ def _end_of(item: Item) -> datetime:
     return start_of(item) if text is None else moment_of(text)
 
 
-class Api:
-    """A STAC API, asked through pystac-client."""
+def _items_of_api(
+    catalog: Catalog, collection: str, bounds: Bounds, start: date, end: date
+) -> list[Item]:
+    with _client(catalog, f"the search for {collection}") as client:
+        results = client.search(
+            collections=[collection],
+            bbox=list(bounds),
+            # Scenes are timed to the millisecond: the last second is not the end of a day.
+            datetime=f"{start}T00:00:00Z/{end}T23:59:59.999999Z",
+            limit=PAGE,
+        )
+        found: list[Any] = []
+        for number, page in enumerate(results.pages_as_dicts()):
+            if number == MOST_PAGES:
+                raise UserError(
+                    f"{catalog.source}: more than {MOST_PAGES} pages of {collection} items for "
+                    f"one search; {ADVICE}"
+                )
+            found += page["features"]
+    return checked_items(found, catalog.source)
 
-    def __init__(self, catalog: Catalog) -> None:
-        self.source = catalog.source
-        with self._one_line("the landing page"):
-            self._client = _client(catalog)
 
-    def search(self, collection: str, bounds: Bounds, start: date, end: date) -> list[Item]:
-        """As :func:`search`."""
-        with self._one_line(f"the search for {collection}"):
-            results = self._client.search(
-                collections=[collection],
-                bbox=list(bounds),
-                # Scenes are timed to the millisecond: the last second is not the end of a day.
-                datetime=f"{start}T00:00:00Z/{end}T23:59:59.999999Z",
-                limit=PAGE,
-            )
-            found: list[Any] = []
-            for number, page in enumerate(results.pages_as_dicts()):
-                if number == MOST_PAGES:
-                    raise UserError(
-                        f"{self.source}: more than {MOST_PAGES} pages of {collection} items for "
-                        f"one search; {ADVICE}"
-                    )
-                found += page["features"]
-        return _sorted(checked_items(found, self.source))
-
-    def collection(self, name: str) -> Item:
-        """A collection's JSON; raises UserError if the API has none of this name."""
-        with self._one_line(f"the collection {name}"):
-            try:
-                return dict(self._client.get_collection(name).to_dict())
-            except Missing:
-                pass
-        raise UserError(f"{self.source}: no collection {name}; check the sensor's collection")
-
-    @contextmanager
-    def _one_line(self, what: str) -> Iterator[None]:
+def _collection_of_api(catalog: Catalog, name: str) -> Item:
+    with _client(catalog, f"the collection {name}") as client:
         try:
-            yield
-        except UserError:
-            raise
-        except Exception as error:
-            # Valid JSON that is no STAC ends in a dozen kinds of them.
-            raise UserError(
-                f"{self.source}: {what} failed ({type(error).__name__}: {in_a_line(error)}); check "
-                "that catalog.source is the address of a STAC API"
-            ) from error
+            return dict(client.get_collection(name).to_dict())
+        except Missing:
+            pass
+    raise UserError(f"{catalog.source}: no collection {name}; check the sensor's collection")
 
 
-def _client(catalog: Catalog) -> Any:
+@contextmanager
+def _client(catalog: Catalog, what: str) -> Iterator[Any]:
+    """A client of a STAC API; whatever fails with it is a UserError that names ``what``."""
+    try:
+        yield _open_client(catalog)
+    except UserError:
+        raise
+    except Exception as error:
+        # Valid JSON that is no STAC ends in a dozen kinds of them.
+        raise UserError(
+            f"{catalog.source}: {what} failed ({type(error).__name__}: {in_a_line(error)}); check "
+            "that catalog.source is the address of a STAC API"
+        ) from error
+
+
+def _open_client(catalog: Catalog) -> Any:
     from pystac import Link
     from pystac_client import Client
     from pystac_client.exceptions import APIError
@@ -173,47 +166,34 @@ def _client(catalog: Catalog) -> Any:
     return Client.open(catalog.source, stac_io=access, timeout=catalog.timeout_s)
 
 
-class Folder:
-    """A folder of STAC item collections, ``items/*.json``, read once."""
-
-    def __init__(self, source: Path) -> None:
-        self.source = source
-        self._features: list[tuple[Path, list[Any]]] = []
-        for file in sorted((source / "items").glob("*.json")):
-            content = read_json(file)
-            features = content.get("features", []) if isinstance(content, dict) else None
-            if not isinstance(features, list):
-                raise UserError(f"{file}: not an item collection; {ADVICE}")
-            self._features.append((file, features))
-
-    def search(self, collection: str, bounds: Bounds, start: date, end: date) -> list[Item]:
-        """As :func:`search`."""
-        if not self._features:
-            raise UserError(
-                f"{self.source}: no items/*.json there; catalog.source must be a STAC API's "
-                "address or a folder of STAC item collections"
-            )
-        found = []
-        for file, features in self._features:
-            candidates = [item for item in features if _may_match(item, collection, bounds)]
-            for item in checked_items(candidates, file):
-                if item.get("bbox") is None:
-                    raise UserError(f"{file}: item {item['id']} has no bbox; {ADVICE}")
-                if (
-                    _overlap(item["bbox"], bounds)
-                    and start_of(item).date() <= end
-                    and _end_of(item).date() >= start
-                ):
-                    found.append(_with_paths(item, self.source))
-        return _sorted(found)
-
-    def collection(self, name: str) -> Item:
-        """A collection's JSON, empty if the folder does not hold it."""
-        file = self.source / "collections" / f"{name}.json"
-        content = read_json(file) if file.exists() else {}
-        if not isinstance(content, dict):
-            raise UserError(f"{file}: not a collection; {ADVICE}")
-        return content
+def _items_of_folder(
+    catalog: Catalog, collection: str, bounds: Bounds, start: date, end: date
+) -> list[Item]:
+    """Items of the item collections ``items/*.json``."""
+    source = Path(catalog.source)
+    files = sorted((source / "items").glob("*.json"))
+    if not files:
+        raise UserError(
+            f"{source}: no items/*.json there; catalog.source must be a STAC API's address or a "
+            "folder of STAC item collections"
+        )
+    found = []
+    for file in files:
+        content = read_json(file)
+        features = content.get("features", []) if isinstance(content, dict) else None
+        if not isinstance(features, list):
+            raise UserError(f"{file}: not an item collection; {ADVICE}")
+        candidates = [item for item in features if _may_match(item, collection, bounds)]
+        for item in checked_items(candidates, file):
+            if item.get("bbox") is None:
+                raise UserError(f"{file}: item {item['id']} has no bbox; {ADVICE}")
+            if (
+                _overlap(item["bbox"], bounds)
+                and start_of(item).date() <= end
+                and _end_of(item).date() >= start
+            ):
+                found.append(_with_paths(item, source))
+    return found
 
 
 def _may_match(item: Any, collection: str, bounds: Bounds) -> bool:
@@ -256,6 +236,7 @@ def newest_versions(items: Iterable[Item]) -> list[Item]:
 
 
 def _acquisition(item: Item) -> tuple[Any, ...]:
+    """What the versions of one acquisition of one tile share."""
     properties = item["properties"]
     tile = properties.get("s2:mgrs_tile") or properties.get("grid:code")
     if tile is None:
@@ -291,63 +272,41 @@ def baseline_of(item: Item) -> tuple[int, ...]:
 def pin_items(
     *, request: CubeRequest, sensor: SensorSource, cube: CubeGrid, catalog: Catalog, output: Path
 ) -> None:
-    """Pin the items of one cube: :func:`pin_all` of one request."""
-    pin_all(requests=[request], sensor=sensor, cube=cube, catalog=catalog, outputs=[output])
+    """Search the catalog for the items of a cube and write them to a JSON file.
 
+    It holds ``query``, ``queried_at`` (None for a folder, so that equal folders give equal
+    files), ``license``, ``request``, ``grid``, and the unsigned ``items``, sorted by time.
 
-def pin_all(
-    *,
-    requests: Sequence[CubeRequest],
-    sensor: SensorSource,
-    cube: CubeGrid,
-    catalog: Catalog,
-    outputs: Sequence[Path],
-) -> None:
-    """Search the catalog for the items of cubes and write them, one JSON file for each request.
-
-    A file appears whole and holds ``query``, ``queried_at`` (None for a folder, so that equal
-    folders give equal files), ``license``, ``request``, ``grid``, and the unsigned ``items``,
-    sorted by time. An API is asked for ``catalog.requests`` cubes at a time.
-
-    Raises UserError if the catalog does not answer, or has no item for a cube, which is named.
+    Raises UserError if the catalog does not answer, or has no item for the cube.
     """
-    archive = open_catalog(catalog)
     # First, since an API finds no item in a collection that it does not have.
-    terms = _terms(archive.collection(sensor.collection))
-
-    def pin(pair: tuple[CubeRequest, Path]) -> None:
-        request, output = pair
-        grid = request.grid(cube)
-        bounds = grid.lonlat_bounds()
-        try:
-            items = archive.search(sensor.collection, bounds, request.start, request.end)
-            if sensor.loader == "sentinel-2-l2a":
-                items = newest_versions(items)
-        except UserError as error:
-            raise UserError(f"cube {request.cube}: {error}") from error
-        if not items:
-            raise UserError(
-                f"cube {request.cube}: {catalog.source} has no {sensor.collection} item at "
-                f"{request.lon:g}, {request.lat:g} from {request.start} to {request.end}; "
-                "move the site or its period"
-            )
-        remote = is_url(catalog.source)
-        write_json(
-            output,
-            {
-                "query": {
-                    "source": catalog.source,
-                    "collection": sensor.collection,
-                    "bbox": list(bounds),
-                    "datetime": f"{request.start}/{request.end}",
-                },
-                "queried_at": datetime.now(UTC).isoformat(timespec="seconds") if remote else None,
-                "license": terms,
-                "request": request.to_row(),
-                "grid": asdict(grid),
-                "items": items,
-            },
+    terms = license_of(catalog, sensor.collection)
+    grid = request.grid(cube)
+    bounds = grid.lonlat_bounds()
+    try:
+        items = search(catalog, sensor.collection, bounds, request.start, request.end)
+        if sensor.loader == "sentinel-2-l2a":
+            items = newest_versions(items)
+    except UserError as error:
+        raise UserError(f"cube {request.cube}: {error}") from error
+    if not items:
+        raise UserError(
+            f"cube {request.cube}: {catalog.source} has no {sensor.collection} item at "
+            f"{request.lon:g}, {request.lat:g} from {request.start} to {request.end}; "
+            "move the site or its period"
         )
-
-    with ThreadPoolExecutor(catalog.requests) as pool:
-        list(pool.map(pin, list(zip(requests, outputs, strict=True))))
+    remote = is_url(catalog.source)
+    content = {
+        "query": {
+            "source": catalog.source,
+            "collection": sensor.collection,
+            "bbox": list(bounds),
+            "datetime": f"{request.start}/{request.end}",
+        },
+        "queried_at": datetime.now(UTC).isoformat(timespec="seconds") if remote else None,
+        "license": terms,
+        "request": request.to_row(),
+        "grid": asdict(grid),
+        "items": items,
+    }
+    write_json(output, content)

@@ -5,12 +5,11 @@ from __future__ import annotations
 import json
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Annotated, Any
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field, TypeAdapter, ValidationError
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError
 
 from pipeline_lib.cubes import CubeRequest, Grid
 from pipeline_lib.cubes.grid import UTM_ZONES
@@ -106,15 +105,29 @@ class _Item(_Foreign):
     assets: dict[str, _Asset]
 
 
-@dataclass(frozen=True)
-class Pinned:
-    """A file of pinned items: catalog, licence of the collection, cube, items sorted by time."""
+def _possible(grid: Grid) -> Grid:
+    if not (
+        grid.epsg in UTM_ZONES
+        and all(1 <= side <= LONGEST_SIDE_PX for side in grid.shape)
+        and all(abs(edge) < 1e9 for edge in (grid.left, grid.top))
+        and 0 < grid.resolution < 1e9
+    ):
+        raise ValueError(f"{grid}")
+    return grid
 
+
+class _Query(_Foreign):
     source: str
+
+
+class Pinned(_Foreign):
+    """Content of a file of pinned items, sorted by time."""
+
+    query: _Query
     license: str
     request: CubeRequest
-    grid: Grid
-    items: list[dict[str, Any]]
+    grid: Annotated[Grid, AfterValidator(_possible)]
+    items: list[Any]
 
 
 def checked_items(found: Sequence[Any], where: object) -> list[dict[str, Any]]:
@@ -151,8 +164,6 @@ def _in_one_line(what: str, advice: str) -> Iterator[None]:
         place = ".".join(str(part) for part in wrong["loc"]) or "content"
         reason = in_a_line(f"{place}: {wrong['msg']}")
         raise UserError(f"{what}: {reason}; {advice}") from error
-    except KeyError as error:
-        raise UserError(f"{what}: {in_a_line(error)} is missing; {advice}") from error
     except (ValueError, TypeError, OverflowError, RecursionError) as error:
         raise UserError(f"{what}: {in_a_line(error)}; {advice}") from error
 
@@ -164,14 +175,5 @@ def read_pinned(path: Path) -> Pinned:
     """
     content = read_json(path)
     with _in_one_line(str(path), AGAIN):
-        request = CubeRequest.from_row(content["request"])
-        grid = TypeAdapter(Grid).validate_python(content["grid"])
-        if not (
-            grid.epsg in UTM_ZONES
-            and all(1 <= side <= LONGEST_SIDE_PX for side in grid.shape)
-            and all(abs(edge) < 1e9 for edge in (grid.left, grid.top))
-            and 0 < grid.resolution < 1e9
-        ):
-            raise ValueError(f"{grid}")
-        items, source = list(content["items"]), str(content["query"]["source"])
-        return Pinned(source, str(content["license"]), request, grid, checked_items(items, path))
+        pinned = Pinned.model_validate(content)
+        return pinned.model_copy(update={"items": checked_items(pinned.items, path)})
