@@ -134,14 +134,9 @@ def mean_angles(angles: Angles, grid: Grid) -> dict[str, float]:
 
     Over a cube the angles are as good as linear, so this is also their mean.
     """
-    centre = Grid(
-        grid.epsg,
-        grid.left + (grid.width - 1) * grid.resolution / 2,
-        grid.top - (grid.height - 1) * grid.resolution / 2,
-        grid.resolution,
-        1,
-        1,
-    )
+    left = grid.left + (grid.width - 1) * grid.resolution / 2
+    top = grid.top - (grid.height - 1) * grid.resolution / 2
+    centre = Grid(grid.epsg, left, top, grid.resolution, 1, 1)
 
     def at(field: NDArray[np.float64]) -> float:
         layers = fill_nearest(field.reshape(-1, *field.shape[-2:]))

@@ -18,6 +18,7 @@ from pipeline_lib.cubes import NO_DATA, Grid
 NOTHING = -1
 
 Loaded = TypeVar("Loaded")
+Value = TypeVar("Value", bound=np.generic)
 
 
 @dataclass(frozen=True)
@@ -64,7 +65,7 @@ def loaded(
     grid: Grid,
     step_px: int,
 ) -> Iterator[list[list[Loaded]]]:
-    """The scenes of groups of items, in their order; groups without a scene are left out.
+    """Scenes of groups of items, in their order, some groups at a time; none is empty.
 
     ``load`` makes a scene of an item on ``grid``, or None where it shows nothing of the cube. At
     most about ``step_px`` pixels of groups are held at once: it bounds memory, changes no result.
@@ -77,7 +78,8 @@ def loaded(
             if scene is not None:
                 scenes[item["id"]] = scene
         present = [[scenes[i["id"]] for i in group if i["id"] in scenes] for group in part]
-        yield [group for group in present if group]
+        if any(present):
+            yield [group for group in present if group]
 
 
 def first_valid(valid: NDArray[np.bool_]) -> NDArray[np.int8]:
@@ -86,21 +88,11 @@ def first_valid(valid: NDArray[np.bool_]) -> NDArray[np.int8]:
     return np.where(valid.any(axis=0), chosen, np.int8(NOTHING))
 
 
-def take(layers: NDArray[np.float32], chosen: NDArray[np.int8]) -> NDArray[np.float32]:
-    """Each pixel of ``(layer, band, y, x)`` from its chosen layer, NaN where none is."""
-    index = np.maximum(chosen, 0)[None, None]
-    taken = np.take_along_axis(layers, index.astype(np.intp), axis=0)[0]
-    taken[:, chosen == NOTHING] = np.nan
-    return taken
-
-
-def take_classes(
-    layers: Sequence[NDArray[np.uint8]], chosen: NDArray[np.int8]
-) -> NDArray[np.uint8]:
-    """The class of each pixel, ``(y, x)`` each, from its chosen layer, no data where none is."""
-    index = np.maximum(chosen, 0)[None].astype(np.intp)
-    taken = np.take_along_axis(np.stack(layers), index, axis=0)[0]
-    taken[chosen == NOTHING] = NO_DATA
+def take(layers: NDArray[Value], chosen: NDArray[np.int8], fill: float = np.nan) -> NDArray[Value]:
+    """Each pixel of ``(layer, ..., y, x)`` from its chosen layer, ``fill`` where none is."""
+    index = np.maximum(chosen, 0).astype(np.intp)
+    taken = np.take_along_axis(layers, np.expand_dims(index, tuple(range(layers.ndim - 2))), 0)[0]
+    taken[..., chosen == NOTHING] = fill
     return taken
 
 
@@ -114,4 +106,5 @@ def merged(
     layers = np.stack([scene.values for scene in scenes])
     chosen = first_valid(np.asarray(np.isfinite(layers).all(axis=1)))
     used = [scene.item for index, scene in enumerate(scenes) if (chosen == index).any()]
-    return take(layers, chosen), take_classes([scene.classes for scene in scenes], chosen), used
+    classes = take(np.stack([scene.classes for scene in scenes]), chosen, NO_DATA)
+    return take(layers, chosen), classes, used

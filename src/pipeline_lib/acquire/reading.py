@@ -81,9 +81,9 @@ class AssetReader:
                 with Env(**gdal_options(self.catalog)):
                     return _stack(item, hrefs, grid, fill)
             except ReadError as error:
-                key = next(key for key, href in hrefs.items() if href == error.href)
-                timeout_s = self.catalog.timeout_s
-                raise meaning_of(error.cause, key, error.href, timeout_s=timeout_s) from error
+                url = str(error)
+                key = next(key for key, href in hrefs.items() if href == url)
+                raise meaning_of(error.__cause__, key, url, self.catalog.timeout_s) from error
 
         return self._with_retries(attempt, item, keys)
 
@@ -170,12 +170,11 @@ def address_of(item: Item, key: str, catalog: Catalog) -> str:
         return href
     path = Path(href)
     try:
-        other = path.exists() and not path.is_file()
+        if path.is_file() or not path.exists():
+            return href
     except (OSError, ValueError):
-        other = True
-    if other:
-        raise Missing(f"{key}: not a file: {in_a_line(href)}")
-    return href
+        pass
+    raise Missing(f"{key}: not a file: {in_a_line(href)}")
 
 
 def _stack(item: Item, hrefs: dict[str, str], grid: Grid, fill: np.generic) -> NDArray[Any]:
@@ -229,13 +228,12 @@ class GeoTiffReader:
         try:
             with rasterio.open(self.url, driver="GTiff", sharing=False) as file:
                 if file.crs is None:
-                    raise ReadError(self.url, Damaged("no coordinate reference system"))
+                    raise Damaged("no coordinate reference system")
                 if file.count != 1:
-                    raise ReadError(self.url, Missing(f"{file.count} bands in one file"))
+                    raise Missing(f"{file.count} bands in one file")
                 wanted = self.spec.resolutions_xy
                 if not np.allclose(file.res, wanted):
-                    size = f"its pixels measure {file.res[0]:g}, not {wanted[0]:g} m"
-                    raise ReadError(self.url, Missing(size))
+                    raise Missing(f"its pixels measure {file.res[0]:g}, not {wanted[0]:g} m")
                 with WarpedVRT(
                     file,
                     sharing=False,
@@ -246,22 +244,18 @@ class GeoTiffReader:
                 ) as warped:
                     pixels = warped.read(1, window=window, out_dtype=self.dtype, masked=True)
                     return np.asarray(pixels.filled(self.fill_value))
-        except rasterio.errors.RasterioError as error:
-            raise ReadError(self.url, error) from error
+        except (Failure, rasterio.errors.RasterioError) as error:
+            raise ReadError(self.url) from error
 
     def close(self) -> None:
         """Nothing is left open."""
 
 
 class ReadError(Exception):
-    """Why the raster at a (signed) address could not be read."""
-
-    def __init__(self, href: str, cause: Exception) -> None:
-        super().__init__(type(cause).__name__)
-        self.href, self.cause = href, cause
+    """The (signed) address of a raster that could not be read; its cause says why."""
 
 
-def meaning_of(error: BaseException, key: str, href: str, *, timeout_s: float) -> Failure:
+def meaning_of(error: BaseException | None, key: str, href: str, timeout_s: float) -> Failure:
     """What a failure inside GDAL means, naming ``key`` in place of the (signed) address.
 
     GDAL tells the status of an answer, but not the Retry-After that came with it: a busy server
@@ -270,10 +264,9 @@ def meaning_of(error: BaseException, key: str, href: str, *, timeout_s: float) -
     if isinstance(error, Failure):
         return error.of(key)
     text = ""
-    cause: BaseException | None = error
-    while cause is not None:
-        text += f" {cause}"
-        cause = cause.__cause__ or cause.__context__
+    while error is not None:
+        text += f" {error}"
+        error = error.__cause__ or error.__context__
     status = re.search(r"(?:HTTP response code|response_code|HTTP error code)\s*[:=]\s*(\d+)", text)
     if status and int(status[1]) >= 400:
         try:

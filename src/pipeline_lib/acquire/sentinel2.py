@@ -23,13 +23,13 @@ from pipeline_lib.acquire.frames import Frame, joined, timestamp
 from pipeline_lib.acquire.items import property_of
 from pipeline_lib.acquire.mosaic import (
     NOTHING,
+    Scene,
     epsg_of,
     first_valid,
     groups,
     loaded,
     solar_day,
     take,
-    take_classes,
 )
 from pipeline_lib.acquire.reading import AssetReader
 from pipeline_lib.acquire.resampling import coarse_grid, nearest, refine
@@ -56,18 +56,14 @@ ANGLES = ("sun_zenith", "sun_azimuth", "view_zenith", "view_azimuth")
 
 
 @dataclass(frozen=True)
-class Scene:
-    """One item on the grid of a cube.
+class CorrectableScene(Scene):
+    """One item: ``values`` are reflectance as observed, on the padded grid, NaN where missing.
 
-    ``reflectance`` is ``(band, y, x)`` on the padded grid, as observed, NaN where missing;
-    ``c_factor``, ``(cube band, y, x)``, and ``scene_classes``, ``(y, x)``, the mask classes of
-    SCL, lie on the cube's grid and may be None. ``angles`` are means over the cube, degrees.
+    ``classes`` and ``c_factor``, ``(cube band, y, x)``, lie on the cube's grid; the latter is None
+    where the sensor is not corrected. ``angles`` are means over the cube, degrees.
     """
 
-    item: Item
-    reflectance: NDArray[np.float32]
     c_factor: NDArray[np.float32] | None
-    scene_classes: NDArray[np.uint8] | None
     angles: dict[str, float]
 
 
@@ -113,7 +109,7 @@ def load_sentinel2(
 
     days = groups(items, lambda item: solar_day(start_of(item), lon), order)
 
-    def load(item: Item) -> Scene:
+    def load(item: Item) -> CorrectableScene:
         return _load_scene(
             item, sensor=sensor, bands=read_bands, grid=grid, padded=padded, reader=reader
         )
@@ -132,13 +128,12 @@ def _load_scene(
     grid: Grid,
     padded: Grid,
     reader: AssetReader,
-) -> Scene:
+) -> CorrectableScene:
     reflectance = np.empty((len(bands), *padded.shape), dtype=np.float32)
     for native in sorted({NATIVE_M[band] for band in bands}):
         group = [band for band in bands if NATIVE_M[band] == native]
         source = padded if native == padded.resolution else coarse_grid(padded, native)
-        numbers = reader.read(item, group, source, np.uint16(0))
-        values = reflectance_of(numbers, baseline_of(item))
+        values = reflectance_of(reader.read(item, group, source, np.uint16(0)), baseline_of(item))
         if source is not padded:
             values = refine(values, source, padded)
         reflectance[[bands.index(band) for band in group]] = values
@@ -155,18 +150,16 @@ def _load_scene(
             return on_grid(nodes, grids, grid), mean_angles(grids, grid)
 
         c_factor, angles = reader.read_document(item, GRANULE_METADATA, correction)
-    classes = _scene_classes(item, grid, reader) if sensor.clouds == "scl" else None
-    return Scene(item, reflectance, c_factor, classes, angles)
-
-
-def _scene_classes(item: Item, grid: Grid, reader: AssetReader) -> NDArray[np.uint8]:
-    source = coarse_grid(grid, NATIVE_M["SCL"])
-    classes = reader.read(item, ["SCL"], source, np.uint16(0))[0]
-    return mask_of_scene_classes(nearest(classes, source, grid))
+    classes = np.full(grid.shape, CLEAR, dtype=np.uint8)
+    if sensor.clouds == "scl":
+        source = coarse_grid(grid, NATIVE_M["SCL"])
+        found = reader.read(item, ["SCL"], source, np.uint16(0))[0]
+        classes = mask_of_scene_classes(nearest(found, source, grid))
+    return CorrectableScene(item, reflectance, classes, c_factor, angles)
 
 
 def _frames_of(
-    days: Sequence[Sequence[Scene]],
+    days: Sequence[Sequence[CorrectableScene]],
     *,
     sensor: SensorSource,
     read_bands: Sequence[str],
@@ -175,53 +168,45 @@ def _frames_of(
 ) -> list[Frame]:
     """The merged days that show enough of the cube."""
     count = len(sensor.bands)
-    if not days:
-        return []
     choices, mosaics = [], []
     for day in days:
-        layers = np.stack([scene.reflectance for scene in day])
-        chosen = first_valid(np.asarray(np.isfinite(layers[:, :count]).all(axis=1)))
-        mosaics.append(take(layers, chosen))
-        choices.append(chosen)
-    inner = np.s_[context : choices[0].shape[0] - context, context : choices[0].shape[1] - context]
-    clouds: list[NDArray[np.uint8] | None] = [None] * len(days)
+        layers = np.stack([scene.values for scene in day])
+        choices.append(first_valid(np.asarray(np.isfinite(layers[:, :count]).all(axis=1))))
+        mosaics.append(take(layers, choices[-1]))
+    height, width = choices[0].shape
+    inner = np.s_[context : height - context, context : width - context]
     if model is not None:
         shown = [read_bands.index(band) for band in CLOUD_BANDS]
-        clouds = list(model.classify(np.stack([m[shown] for m in mosaics]))[:, *inner])
+        clouds = model.classify(np.stack([mosaic[shown] for mosaic in mosaics]))
     frames = []
-    for day, chosen, mosaic, classes in zip(days, choices, mosaics, clouds, strict=True):
-        if (chosen[inner] == NOTHING).all():
-            continue
-        # A copy, so that the frame does not keep the mosaic's context and other bands alive.
-        values = mosaic[:count, *inner].copy()
-        frame = _frame(day, chosen=chosen[inner], values=values, classes=classes)
-        share = frame.provenance["clear_share"]
-        if share >= sensor.min_clear and (frame.mask != NO_DATA).any():
-            frames.append(frame)
+    for index, day in enumerate(days):
+        chosen = choices[index][inner]
+        mask = take(np.stack([scene.classes for scene in day]), chosen, NO_DATA)
+        if model is not None:
+            mask = np.where(chosen == NOTHING, np.uint8(NO_DATA), clouds[index][inner])
+        clear_share = float((mask == CLEAR).mean())
+        if clear_share >= sensor.min_clear and (mask != NO_DATA).any():
+            # A copy, so that the frame does not keep the mosaic's context and other bands alive.
+            values = mosaics[index][:count, *inner].copy()
+            frames.append(_frame(day, chosen, values, mask, clear_share))
     return frames
 
 
 def _frame(
-    day: Sequence[Scene],
-    *,
+    day: Sequence[CorrectableScene],
     chosen: NDArray[np.int8],
     values: NDArray[np.float32],
-    classes: NDArray[np.uint8] | None,
+    mask: NDArray[np.uint8],
+    clear_share: float,
 ) -> Frame:
-    mask = np.full(chosen.shape, CLEAR, dtype=np.uint8)
-    scene_classes = [scene.scene_classes for scene in day if scene.scene_classes is not None]
-    if classes is not None:
-        mask[:] = classes
-    elif scene_classes:
-        mask[:] = take_classes(scene_classes, chosen)
-    mask[chosen == NOTHING] = NO_DATA
-    mean_factor = None
+    """The observation of a day; ``values`` are corrected in place."""
+    c_factor = None
     factors = [scene.c_factor for scene in day if scene.c_factor is not None]
     if factors:
         factor = take(np.stack(factors), chosen)
         values *= factor
         mean = np.nanmean(factor, axis=(1, 2), dtype=np.float64)
-        mean_factor = np.asarray(mean, dtype=np.float32)
+        c_factor = np.asarray(mean, dtype=np.float32)
     pixels = np.array([(chosen == index).sum() for index in range(len(day))])
     used = [scene for scene, count in zip(day, pixels, strict=True) if count]
     items = [scene.item for scene in used]
@@ -234,9 +219,9 @@ def _frame(
             [".".join(f"{part:02d}" for part in baseline_of(item)) for item in items]
         ),
         **mean_of_angles([scene.angles for scene in used], pixels[pixels > 0]),
-        "clear_share": float((mask == CLEAR).mean()),
+        "clear_share": clear_share,
     }
-    return Frame(timestamp(start_of(items[0])), values, mask, provenance, mean_factor)
+    return Frame(timestamp(start_of(items[0])), values, mask, provenance, c_factor)
 
 
 def mean_of_angles(

@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from pipeline_lib.acquire.catalog import Bounds, Item, is_url, search
+from pipeline_lib.acquire.catalog import Bounds, is_url, search
 from pipeline_lib.acquire.reading import address_of, gdal_options, meaning_of
 from pipeline_lib.acquire.retries import Missing, with_retries
 from pipeline_lib.acquire.signing import Signer
@@ -44,7 +44,10 @@ def read_land_cover(sites: Sites, catalog: Catalog) -> LandCoverMap:
         where = f"{catalog.source}, {block.collection} of {block.year}"
         year = date(block.year, 1, 1), date(block.year, 12, 31)
         items = search(catalog, block.collection, sites.bounds, *year)
-        hrefs = [_href(item, block.asset, catalog) for item in items]
+        try:
+            hrefs = [address_of(item, block.asset, catalog) for item in items]
+        except Missing as error:
+            raise UserError(f"{where}: {error}; check sites.land_cover") from error
     else:
         where = str(block.file)
         netcdf = block.file.suffix in (".nc", ".nc4")
@@ -77,13 +80,6 @@ def _check_extent(area: LandCoverMap, bounds: Bounds, where: str) -> None:
         )
 
 
-def _href(item: Item, asset: str, catalog: Catalog) -> str:
-    try:
-        return address_of(item, asset, catalog)
-    except Missing as error:
-        raise UserError(f"item {item['id']}: {error}; check sites.land_cover") from error
-
-
 @dataclass(frozen=True)
 class _Part:
     codes: NDArray[np.uint8]
@@ -108,7 +104,7 @@ def _read(href: str, bounds: Bounds, catalog: Catalog) -> _Part | None:
             with rasterio.Env(**gdal_options(catalog)), rasterio.open(signed, **formats) as file:
                 return _part(file, bounds, href)
         except RasterioError as error:
-            raise meaning_of(error, href, signed, timeout_s=catalog.timeout_s) from error
+            raise meaning_of(error, href, signed, catalog.timeout_s) from error
 
     try:
         return with_retries(
@@ -141,16 +137,13 @@ def _part(file: Any, bounds: Bounds, href: str) -> _Part | None:
     if first_col >= end_col or first_row >= end_row:
         return None
     window = Window.from_slices((first_row, end_row), (first_col, end_col))
-    codes = _codes(file.read(1, window=window), href)
-    return _Part(codes, left + first_col * step, top - first_row * step, step)
-
-
-def _codes(values: NDArray[Any], where: str) -> NDArray[np.uint8]:
+    values = file.read(1, window=window)
     kind = values.dtype
     if kind.kind not in "iu" or (kind != np.int8 and not 0 <= values.min() <= values.max() <= 255):
-        raise UserError(f"{where}: contains {kind}, not LCCS codes (0..255)")
+        raise UserError(f"{href}: contains {kind}, not LCCS codes (0..255)")
     # Old NetCDF files of the map have signed bytes: 210 reads as -46.
-    return values.astype(np.uint8)
+    codes = values.astype(np.uint8)
+    return _Part(codes, left + first_col * step, top - first_row * step, step)
 
 
 def _joined(parts: Sequence[_Part], where: str) -> LandCoverMap:
