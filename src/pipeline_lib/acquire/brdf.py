@@ -42,29 +42,26 @@ def c_factor_on_nodes(angles: Angles) -> NDArray[np.float64]:
     Reflectance times this is the reflectance seen from nadir under the same sun.
     """
     import xarray as xr
-    from sen2nbar.axioms import fiso
-    from sen2nbar.c_factor import c_factor
+    from sen2nbar.axioms import fgeo, fiso, fvol
+    from sen2nbar.kernels import kgeo, kvol
 
+    # Not its c_factor: that finds coefficients by band label, and B8A takes those of B08.
     labels = [COEFFICIENTS_OF.get(band, band) for band in angles.bands]
-    # sen2nbar finds coefficients by band label, and a label can stand only once along its axis:
-    # a band that lends another's coefficients goes to a second layer.
-    layer = [int(band in COEFFICIENTS_OF) for band in angles.bands]
-    # All its bands, in its order: without labels of our own to align, xarray is faster.
-    names = list(fiso)
-    place = [names.index(label) for label in labels]
-
-    def layered(field: NDArray[np.float64]) -> xr.DataArray:
-        values = np.full((max(layer) + 1, len(names), *field.shape[1:]), np.nan)
-        values[layer, place] = field
-        return xr.DataArray(values, dims=("layer", "band", "y", "x"))
-
-    sun_zenith = xr.DataArray(angles.sun_zenith, dims=("y", "x"))
-    sun_azimuth = xr.DataArray(angles.sun_azimuth, dims=("y", "x"))
-    factor = c_factor(
-        sun_zenith, layered(angles.view_zenith), sun_azimuth - layered(angles.view_azimuth)
+    isotropic, volumetric, geometric = (
+        xr.DataArray([table[label] for label in labels], dims="band")
+        for table in (fiso, fvol, fgeo)
     )
-    ordered = factor.sel(band=names).transpose("layer", "band", "y", "x").values
-    return np.asarray(ordered[layer, place])
+    dims = ("band", "y", "x")
+    sun = xr.DataArray(angles.sun_zenith, dims=dims[1:])
+    view = xr.DataArray(angles.view_zenith, dims=dims)
+    azimuth = xr.DataArray(angles.sun_azimuth - angles.view_azimuth, dims=dims)
+
+    def reflectance(zenith: xr.DataArray) -> xr.DataArray:
+        """Equation 1 of Roy et al. 2016, Ross-Thick and Li-Sparse kernels."""
+        thick = volumetric * kvol(sun, zenith, azimuth)
+        return isotropic + (thick + geometric * kgeo(sun, zenith, azimuth))
+
+    return np.asarray((reflectance(view * 0) / reflectance(view)).transpose(*dims))
 
 
 def fill_nearest(field: NDArray[np.float64]) -> NDArray[np.float64]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from itertools import chain
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -14,7 +14,7 @@ from pipeline_lib.acquire.catalog import Item, start_of
 from pipeline_lib.acquire.clouds import mask_of_quality
 from pipeline_lib.acquire.frames import Frame, joined, timestamp
 from pipeline_lib.acquire.items import property_of
-from pipeline_lib.acquire.mosaic import Scene, epsg_of, groups, loaded, merged, solar_day
+from pipeline_lib.acquire.mosaic import Scene, epsg_of, groups, observations, solar_day
 from pipeline_lib.acquire.reading import AssetReader
 from pipeline_lib.acquire.resampling import coarse_grid, nearest, refine
 from pipeline_lib.acquire.retries import Missing
@@ -27,9 +27,6 @@ OFFSET = np.float32(-0.2)
 
 PIXEL_M = 30.0
 QUALITY = "qa_pixel"
-
-STEP_PX = 2**21
-"""Pixels of the passes held at once; bounds memory, changes no result."""
 
 
 def reflectance_of(numbers: NDArray[np.uint16]) -> NDArray[np.float32]:
@@ -55,28 +52,25 @@ def load_landsat(
     the first scene that has all its bands; scenes of the cube's own UTM zone come first.
     """
 
-    def load(item: Item) -> Scene | None:
-        return _load_scene(item, sensor=sensor, grid=grid, reader=reader)
+    load = partial(_load_scene, sensor=sensor, grid=grid, reader=reader)
 
     def order(item: Item) -> tuple[Any, ...]:
         return epsg_of(item) != grid.epsg, item["id"]
 
     passes = groups(items, lambda item: (solar_day(start_of(item), lon), _path(item)), order)
-    parts = loaded(passes, load, reader=reader, grid=grid, step_px=STEP_PX)
-    for scenes in chain.from_iterable(parts):
-        values, mask, used = merged(scenes)
-        clear_share = float((mask == CLEAR).mean())
-        if used and clear_share >= sensor.min_clear:
-            first = used[0]
-            provenance = {
-                "item": joined([item["id"] for item in used]),
-                "platform": str(property_of(first, "platform", "")),
-                "wrs_path": _path(first),
-                "sun_zenith": 90 - float(property_of(first, "view:sun_elevation", np.nan)),
-                "sun_azimuth": float(property_of(first, "view:sun_azimuth", np.nan)) % 360,
-                "clear_share": clear_share,
-            }
-            yield Frame(timestamp(min(map(start_of, used))), values, mask, provenance)
+    for values, mask, used in observations(
+        passes, load, reader=reader, grid=grid, min_clear=sensor.min_clear
+    ):
+        first = used[0]
+        provenance = {
+            "item": joined([item["id"] for item in used]),
+            "platform": str(property_of(first, "platform", "")),
+            "wrs_path": _path(first),
+            "sun_zenith": 90 - float(property_of(first, "view:sun_elevation", np.nan)),
+            "sun_azimuth": float(property_of(first, "view:sun_azimuth", np.nan)) % 360,
+            "clear_share": float((mask == CLEAR).mean()),
+        }
+        yield Frame(timestamp(min(map(start_of, used))), values, mask, provenance)
 
 
 def _path(item: Item) -> int:

@@ -6,6 +6,7 @@ import re
 from collections.abc import Callable, Hashable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from datetime import date, datetime, timedelta
+from itertools import chain
 from typing import Any, TypeVar
 
 import numpy as np
@@ -13,9 +14,12 @@ from numpy.typing import NDArray
 
 from pipeline_lib.acquire.catalog import Item, start_of
 from pipeline_lib.acquire.reading import AssetReader
-from pipeline_lib.cubes import NO_DATA, Grid
+from pipeline_lib.cubes import CLEAR, NO_DATA, Grid
 
 NOTHING = -1
+
+STEP_PX = 2**21
+"""Pixels of the groups held at once."""
 
 Loaded = TypeVar("Loaded")
 Value = TypeVar("Value", bound=np.generic)
@@ -63,7 +67,7 @@ def loaded(
     *,
     reader: AssetReader,
     grid: Grid,
-    step_px: int,
+    step_px: int = STEP_PX,
 ) -> Iterator[list[list[Loaded]]]:
     """Scenes of groups of items, in their order, some groups at a time; none is empty.
 
@@ -96,15 +100,23 @@ def take(layers: NDArray[Value], chosen: NDArray[np.int8], fill: float = np.nan)
     return taken
 
 
-def merged(
-    scenes: Sequence[Scene],
-) -> tuple[NDArray[np.float32], NDArray[np.uint8], list[Item]]:
-    """Values and mask of scenes of one observation, and the items that they come from.
+def observations(
+    found: Sequence[Sequence[Item]],
+    load: Callable[[Item], Scene | None],
+    *,
+    reader: AssetReader,
+    grid: Grid,
+    min_clear: float,
+) -> Iterator[tuple[NDArray[np.float32], NDArray[np.uint8], list[Item]]]:
+    """Values and mask of each group of items, and the items that they come from.
 
-    A pixel comes whole from the first scene that has all its bands.
+    A pixel comes whole from the first scene that has all its bands. Groups that show nothing, or
+    less than ``min_clear``, are left out.
     """
-    layers = np.stack([scene.values for scene in scenes])
-    chosen = first_valid(np.asarray(np.isfinite(layers).all(axis=1)))
-    used = [scene.item for index, scene in enumerate(scenes) if (chosen == index).any()]
-    classes = take(np.stack([scene.classes for scene in scenes]), chosen, NO_DATA)
-    return take(layers, chosen), classes, used
+    for scenes in chain.from_iterable(loaded(found, load, reader=reader, grid=grid)):
+        layers = np.stack([scene.values for scene in scenes])
+        chosen = first_valid(np.asarray(np.isfinite(layers).all(axis=1)))
+        mask = take(np.stack([scene.classes for scene in scenes]), chosen, NO_DATA)
+        used = [scene.item for index, scene in enumerate(scenes) if (chosen == index).any()]
+        if used and (mask == CLEAR).mean() >= min_clear:
+            yield take(layers, chosen), mask, used

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Hashable, Iterator, Sequence
-from itertools import chain
 from typing import Any
 
 import numpy as np
@@ -12,13 +11,10 @@ from numpy.typing import NDArray
 from pipeline_lib.acquire.catalog import Item, start_of
 from pipeline_lib.acquire.frames import Frame, joined, timestamp
 from pipeline_lib.acquire.items import property_of
-from pipeline_lib.acquire.mosaic import Scene, epsg_of, groups, loaded, merged
+from pipeline_lib.acquire.mosaic import Scene, epsg_of, groups, observations
 from pipeline_lib.acquire.reading import AssetReader
 from pipeline_lib.config import CubeGrid, SensorSource
 from pipeline_lib.cubes import CLEAR, Grid
-
-STEP_PX = 2**22
-"""Pixels of the passes held at once; bounds memory, changes no result."""
 
 
 def power_of(numbers: NDArray[np.float32]) -> NDArray[np.float32]:
@@ -52,17 +48,16 @@ def load_sentinel1(
         return epsg_of(item) not in (None, grid.epsg), start_of(item), item["id"]
 
     passes = groups(items, _pass, order)
-    parts = loaded(passes, load, reader=reader, grid=grid, step_px=STEP_PX)
-    for scenes in chain.from_iterable(parts):
-        power, mask, used = merged(scenes)
-        if used and (mask == CLEAR).mean() >= sensor.min_clear:
-            provenance = {
-                "item": joined([item["id"] for item in used]),
-                "platform": str(property_of(used[0], "platform", "")),
-                "relative_orbit": int(property_of(used[0], "sat:relative_orbit", -1)),
-                "orbit_state": str(property_of(used[0], "sat:orbit_state", "")),
-            }
-            yield Frame(timestamp(min(map(start_of, used))), power, mask, provenance)
+    for power, mask, used in observations(
+        passes, load, reader=reader, grid=grid, min_clear=sensor.min_clear
+    ):
+        provenance = {
+            "item": joined([item["id"] for item in used]),
+            "platform": str(property_of(used[0], "platform", "")),
+            "relative_orbit": int(property_of(used[0], "sat:relative_orbit", -1)),
+            "orbit_state": str(property_of(used[0], "sat:orbit_state", "")),
+        }
+        yield Frame(timestamp(min(map(start_of, used))), power, mask, provenance)
 
 
 def _pass(item: Item) -> Hashable:

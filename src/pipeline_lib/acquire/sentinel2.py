@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -109,11 +110,9 @@ def load_sentinel2(
 
     days = groups(items, lambda item: solar_day(start_of(item), lon), order)
 
-    def load(item: Item) -> CorrectableScene:
-        return _load_scene(
-            item, sensor=sensor, bands=read_bands, grid=grid, padded=padded, reader=reader
-        )
-
+    load = partial(
+        _load_scene, sensor=sensor, bands=read_bands, grid=grid, padded=padded, reader=reader
+    )
     for part in loaded(days, load, reader=reader, grid=padded, step_px=STEP_PX):
         yield from _frames_of(
             part, sensor=sensor, read_bands=read_bands, context=context, model=model
