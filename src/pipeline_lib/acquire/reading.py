@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import re
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any, TypeVar
@@ -85,7 +85,7 @@ class AssetReader:
                 key = next(key for key, href in hrefs.items() if href == url)
                 raise meaning_of(error.__cause__, key, url, self.catalog.timeout_s) from error
 
-        return self._with_retries(attempt, item, keys)
+        return self.with_retries(attempt, f"item {item['id']}", self._addresses(item, keys))
 
     def read_document(self, item: Item, key: str, parse: Callable[[bytes], Result]) -> Result:
         """What ``parse`` makes of a whole asset, such as an XML file.
@@ -104,12 +104,15 @@ class AssetReader:
             except Failure as error:
                 raise error.of(key) from error
 
-        return self._with_retries(attempt, item, [key])
+        return self.with_retries(attempt, f"item {item['id']}", self._addresses(item, [key]))
 
-    def _with_retries(
-        self, attempt: Callable[[dict[str, str]], Result], item: Item, keys: Sequence[str]
+    def _addresses(self, item: Item, keys: Sequence[str]) -> dict[str, str]:
+        return {key: address_of(item, key, self.catalog) for key in keys}
+
+    def with_retries(
+        self, attempt: Callable[[dict[str, str]], Result], what: str, hrefs: Mapping[str, str]
     ) -> Result:
-        hrefs = {key: address_of(item, key, self.catalog) for key in keys}
+        """What ``attempt`` makes of the signed ``hrefs``, which are signed anew if rejected."""
         signed: dict[str, str] = {}
 
         def sign_and_attempt() -> Result:
@@ -122,7 +125,6 @@ class AssetReader:
 
         # A local file does not heal while we wait.
         retries = self.catalog.retries if any(map(is_url, hrefs.values())) else 0
-        what = f"item {item['id']}"
         return with_retries(sign_and_attempt, what=what, retries=retries, refresh=forget)
 
     def each(

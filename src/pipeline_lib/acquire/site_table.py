@@ -13,9 +13,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pipeline_lib.acquire.catalog import Bounds, is_url, search
-from pipeline_lib.acquire.reading import address_of, gdal_options, meaning_of
-from pipeline_lib.acquire.retries import Missing, with_retries
-from pipeline_lib.acquire.signing import Signer
+from pipeline_lib.acquire.reading import AssetReader, address_of, gdal_options, meaning_of
+from pipeline_lib.acquire.retries import Missing
 from pipeline_lib.config import Catalog, Sites
 from pipeline_lib.errors import UserError
 from pipeline_lib.sites import LandCoverMap, distribution, draw_sites, write_site_table
@@ -59,25 +58,7 @@ def read_land_cover(sites: Sites, catalog: Catalog) -> LandCoverMap:
             f"{where}: no land-cover map within {sites.bounds}; "
             "check sites.land_cover and sites.bounds"
         )
-    area = _joined(parts, where)
-    _check_extent(area, sites.bounds, where)
-    return area
-
-
-def _check_extent(area: LandCoverMap, bounds: Bounds, where: str) -> None:
-    """Refuse a map that ends within the bounds: sites would be drawn from a part of them."""
-    lon, lat = np.sort(area.lon), np.sort(area.lat)
-    cell = max(np.diff(lon).max(initial=0), np.diff(lat).max(initial=0))
-    edges = np.array([lon[0], lat[0], lon[-1], lat[-1]]) + np.array([-1, -1, 1, 1]) * cell / 2
-    # Only whole cells are taken: the edges may lie half a cell within the bounds.
-    inwards = (edges - np.array(bounds)) * np.array([1, 1, -1, -1])
-    if (inwards > 0.51 * cell).any():
-        west, south, east, north = edges
-        raise UserError(
-            f"{where}: the land-cover map ends within sites.bounds {bounds}: it covers "
-            f"{west:.2f} to {east:.2f} E, {south:.2f} to {north:.2f} N; "
-            "give a map of all of sites.bounds, or narrow them"
-        )
+    return _joined(parts, sites.bounds, where)
 
 
 @dataclass(frozen=True)
@@ -92,27 +73,17 @@ def _read(href: str, bounds: Bounds, catalog: Catalog) -> _Part | None:
     import rasterio
     from rasterio.errors import RasterioError
 
-    signer = Signer(catalog)
-    signed = href
-
-    def read() -> _Part | None:
-        nonlocal signed
-        signed = signer.sign(href)
+    def attempt(signed: dict[str, str]) -> _Part | None:
+        # Other formats than a GeoTIFF may name further files to be read.
+        formats = {"driver": "GTiff"} if is_url(href) else {}
         try:
-            # Other formats than a GeoTIFF may name further files to be read.
-            formats = {"driver": "GTiff"} if is_url(href) else {}
-            with rasterio.Env(**gdal_options(catalog)), rasterio.open(signed, **formats) as file:
-                return _part(file, bounds, href)
+            with rasterio.Env(**gdal_options(catalog)), rasterio.open(signed[href], **formats) as f:
+                return _part(f, bounds, href)
         except RasterioError as error:
-            raise meaning_of(error, href, signed, catalog.timeout_s) from error
+            raise meaning_of(error, href, signed[href], catalog.timeout_s) from error
 
     try:
-        return with_retries(
-            read,
-            what="land-cover map",
-            retries=catalog.retries if is_url(href) else 0,
-            refresh=lambda: signer.forget(signed),
-        )
+        return AssetReader(catalog).with_retries(attempt, "land-cover map", {href: href})
     except Missing as error:
         raise UserError(f"land-cover map: {error}; check sites.land_cover") from error
 
@@ -146,13 +117,25 @@ def _part(file: Any, bounds: Bounds, href: str) -> _Part | None:
     return _Part(codes, left + first_col * step, top - first_row * step, step)
 
 
-def _joined(parts: Sequence[_Part], where: str) -> LandCoverMap:
+def _joined(parts: Sequence[_Part], bounds: Bounds, where: str) -> LandCoverMap:
+    """One map of all tiles; without holes, so that sites are not drawn from a part of the bounds.
+
+    Only whole cells are taken: its edges may lie half a cell within the bounds.
+    """
     step = parts[0].step
     west = min(part.west for part in parts)
     north = max(part.north for part in parts)
     offsets = [(round((north - p.north) / step), round((p.west - west) / step)) for p in parts]
     rows = max(top + part.codes.shape[0] for (top, _), part in zip(offsets, parts, strict=True))
     cols = max(left + part.codes.shape[1] for (_, left), part in zip(offsets, parts, strict=True))
+    edges = west, north - rows * step, west + cols * step, north
+    inwards = (np.array(edges) - np.array(bounds)) * np.array([1, 1, -1, -1])
+    if (inwards > 0.51 * step).any():
+        raise UserError(
+            f"{where}: the land-cover map ends within sites.bounds {bounds}: it covers "
+            f"{edges[0]:.2f} to {edges[2]:.2f} E, {edges[1]:.2f} to {edges[3]:.2f} N; "
+            "give a map of all of sites.bounds, or narrow them"
+        )
     codes = np.zeros((rows, cols), dtype=np.uint8)
     covered = np.zeros((rows, cols), dtype=bool)
     for (top, left), part in zip(offsets, parts, strict=True):
@@ -163,8 +146,5 @@ def _joined(parts: Sequence[_Part], where: str) -> LandCoverMap:
             f"{where}: the tiles of the land-cover map leave {(~covered).mean():.0%} of "
             "sites.bounds uncovered; complete the collection, or narrow sites.bounds"
         )
-    return LandCoverMap(
-        codes,
-        west + (np.arange(cols) + 0.5) * step,
-        north - (np.arange(rows) + 0.5) * step,
-    )
+    lon, lat = west + (np.arange(cols) + 0.5) * step, north - (np.arange(rows) + 0.5) * step
+    return LandCoverMap(codes, lon, lat)
