@@ -65,7 +65,7 @@ def test_later_images_change_no_embedding_that_does_not_name_them(sensors, model
     one, other = (embed_xarray(arrays, models) for arrays in (before, after))
     seen = observed_embeddings(
         one,
-        weights=np.full((SIDE, SIDE), 1 / SIDE**2),
+        np.full((SIDE, SIDE), 1 / SIDE**2),
         either_side=frames_either_side(sensors["sentinel-2"], CONTEXT),
         others={
             "sentinel-1": (
@@ -80,7 +80,7 @@ def test_later_images_change_no_embedding_that_does_not_name_them(sensors, model
             for date in range(one.sizes["time"])
         ]
     )
-    named = seen.to_image >= day_numbers(np.array([split]))[0]
+    named = (seen["to_image"] >= day_numbers(np.array([split]))[0]).to_numpy()
     assert not (moved & ~named).any()
     # Dates before the split know images after it, and the series says which.
     early = one["time"].values < split

@@ -32,10 +32,10 @@ from pipeline_lib.gpp.observed import (
 )
 from pipeline_lib.gpp.series import (
     SOURCES,
-    Observed,
     daily_series,
     day_numbers,
     features_of,
+    observed_table,
     read_series,
     smooth_daily,
 )
@@ -82,10 +82,10 @@ def cube_of(dates, bands, values, mask=0):
     )
 
 
-def observed(days, values=None):
-    days = np.asarray(days)
-    values = np.ones((len(days), 1)) if values is None else values
-    return Observed(days, values, np.zeros_like(values), np.ones(len(days)), days, days)
+def observed(days, values, names="ab"):
+    names = names[: values.shape[1]]
+    weight = np.ones(len(days))
+    return observed_table(days, names, values, np.zeros_like(values), weight, days, days)
 
 
 @st.composite
@@ -100,7 +100,7 @@ def test_days_are_interpolated_between_observations_that_are_close(days, gap, se
     days += day_numbers(np.array(["2020-01-01"], "datetime64[D]"))
     values = np.random.default_rng(seed).normal(size=(len(days), 2))
     series = SERIES.model_copy(update={"max_gap_days": gap})
-    table = daily_series(observed(days, values), names=["a", "b"], period=PERIOD, series=series)
+    table = daily_series(observed(days, values), period=PERIOD, series=series)
     for day, row in zip(day_numbers(table.index), table[["a", "b"]].to_numpy(), strict=True):
         before, after = days[days <= day], days[days >= day]
         if len(before) and len(after) and after[0] - before[-1] <= gap:
@@ -153,11 +153,11 @@ def test_a_day_depends_on_nothing_beyond_what_it_names(days, changed, smoothing)
     days = np.array(sorted(days))
     blocks = {"period": PERIOD, "series": SERIES.model_copy(update={"smoothing": smoothing})}
     values = np.random.default_rng(1).normal(size=(len(days), 1))
-    before = daily_series(observed(days, values), names=["a"], **blocks)
+    before = daily_series(observed(days, values), **blocks)
     which = changed % len(days)
     other = values.copy()
     other[which] += 5
-    after = daily_series(observed(days, other), names=["a"], **blocks)
+    after = daily_series(observed(days, other), **blocks)
     moved = ~np.isclose(before["a"], after["a"], equal_nan=True, atol=1e-7)
     named = (before["from_day"] <= days[which]) & (days[which] <= before["to_day"])
     assert not (moved & ~named).any()
@@ -207,10 +207,8 @@ def test_pixels_are_weighted_by_their_available_context():
     values[..., 12:] = 1
     share = np.where(np.arange(24) < 12, 0.2, 0.8)
     data = dataset(["2020-05-01"], values, share)
-    seen = observed_embeddings(data, weights=EVEN, either_side=0, others={})
-    assert seen.mean[0, 0] == pytest.approx(0.8)
-    assert seen.spread[0, 0] == pytest.approx(0.4)
-    assert seen.weight[0] == pytest.approx(0.5)
+    seen = observed_embeddings(data, EVEN, either_side=0, others={})
+    assert seen.loc[:, "e0":"weight"].values == pytest.approx(np.array([[0.8, 0.4, 0.5]]))
 
 
 def test_images_of_other_sensors_are_named_as_far_as_their_context_reaches():
@@ -222,11 +220,10 @@ def test_images_of_other_sensors_are_named_as_far_as_their_context_reaches():
     weights = np.zeros((24, 24))
     weights[3, 4] = 1
     others = {"sentinel-1": (radar, 2)}
-    seen = observed_embeddings(data, weights=weights, either_side=1, others=others)
+    seen = observed_embeddings(data, weights, either_side=1, others=others)
     first, last = image_range(day_numbers(dates), 1)
-    assert (seen.from_image[0], seen.to_image[0]) == (first[0], last[0])
-    assert seen.from_image[1] == min(first[1], radar[13])
-    assert seen.to_image[1] == max(last[1], radar[17])
+    assert seen["from_image"].tolist()[:2] == [first[0], min(first[1], radar[13])]
+    assert seen["to_image"].tolist()[:2] == [last[0], max(last[1], radar[17])]
 
 
 def test_of_several_frames_of_a_day_any_may_have_been_paired():
@@ -234,20 +231,19 @@ def test_of_several_frames_of_a_day_any_may_have_been_paired():
     dates = pd.to_datetime([18393], unit="D")
     data = dataset(dates, np.zeros((1, 1, 24, 24)), apart=np.zeros((1, 1, 1)))
     others = {"sentinel-1": (frames, 1)}
-    seen = observed_embeddings(data, weights=EVEN, either_side=0, others=others)
-    assert (seen.from_image[0], seen.to_image[0]) == (18383, 18403)
+    seen = observed_embeddings(data, EVEN, either_side=0, others=others)
+    assert seen[["from_image", "to_image"]].values.tolist() == [[18383, 18403]]
 
 
 @pytest.mark.parametrize("smoothing", [None, Smoothing(window_days=5, order=1)])
 def test_a_day_between_two_observations_knows_the_images_of_both(smoothing):
     """The earlier one may know later images: it was paired with other frames."""
     days = np.array([18262, 18282, 18302])
-    one = np.ones((3, 1))
-    seen = Observed(
-        days, one, one, np.ones(3), days - np.array([0, 0, 50]), days + np.array([90, 0, 0])
-    )
+    seen = observed(days, np.ones((3, 1)))
+    seen["from_image"] -= [0, 0, 50]
+    seen["to_image"] += [90, 0, 0]
     series = SERIES.model_copy(update={"smoothing": smoothing})
-    table = daily_series(seen, names=["a"], period=PERIOD, series=series)
+    table = daily_series(seen, period=PERIOD, series=series)
     between = table.loc["2020-01-10"]
     assert between["to_image"] == 18262 + 90
     assert table.loc["2020-01-30", "from_image"] == 18302 - 50
@@ -257,17 +253,16 @@ def test_a_black_pixel_has_bands_and_no_index():
     values = np.full((1, 2, 24, 24), 0.2)
     values[:, :, 12] = 0
     cube = cube_of(["2020-05-01"], ["B04", "B08"], values)
-    seen, names = observed_bands(cube, weights=EVEN, rolling_mean=1)
-    assert names == ["B04", "B08", "NIRv", "kNDVI"]
-    assert seen.mean[0, 0] == pytest.approx(0.2 * 23 / 24)
-    assert seen.mean[0, 2:] == pytest.approx(0)
-    assert seen.weight[0] == pytest.approx(1)
+    seen = observed_bands(cube, EVEN, rolling_mean=1)
+    found = seen[["B04", "B08", "NIRv", "kNDVI", "weight"]].values
+    expected = 0.2 * 23 / 24
+    assert found == pytest.approx(np.array([[expected, expected, 0, 0, 1]]))
 
 
 def test_a_cube_without_any_valid_date_gives_an_empty_series():
     data = dataset(["2020-05-01"], np.full((1, 7, 24, 24), np.nan))
-    seen = observed_embeddings(data, weights=EVEN, either_side=5, others={})
-    table = daily_series(seen, names=NAMES, **BLOCKS)
+    seen = observed_embeddings(data, EVEN, either_side=5, others={})
+    table = daily_series(seen, **BLOCKS)
     assert not table["observed"].any()
     assert table["e0"].isna().all()
 

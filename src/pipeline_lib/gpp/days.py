@@ -17,21 +17,11 @@ from pipeline_lib.gpp.targets import MEASURED, read_sites, read_targets
 def read_days(
     folder: Path, *, sensors: Sequence[str], validation_years: Sequence[int]
 ) -> pd.DataFrame:
-    """Read every day of every tower that is used.
+    """Every day of every tower that is used: a row per site and day of the period, ordered.
 
-    Parameters
-    ----------
-    folder
-        Holds ``sites.csv``, ``targets/<tower>.csv``, ``series/embedding/<tower>.csv`` and
-        ``series/<sensor>/<tower>.csv``.
-
-    Returns
-    -------
-    DataFrame
-        A row per site and day of the period, ordered: ``site``, ``vegetation``, ``date``,
-        ``gpp`` (g C m-2 d-1), ``kept``; features as ``<source>:<name>``; and the `SOURCES` of all
-        of them together.
-
+    Columns: ``site``, ``vegetation``, ``date``, ``gpp`` (g C m-2 d-1), ``kept``; features as
+    ``<source>:<name>``; and the `SOURCES` of all of them together. The folder holds ``sites.csv``,
+    ``targets/<tower>.csv``, and ``series/<source>/<tower>.csv`` of the embedding and each sensor.
     Raises UserError if no tower is used.
     """
     used = read_sites(folder / "sites.csv").query("used").sort_index()

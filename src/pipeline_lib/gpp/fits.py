@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from pipeline_lib.code_digest import code_digest
 from pipeline_lib.config import Regressor, Windowing
 from pipeline_lib.files import atomic_path
-from pipeline_lib.gpp.crossval import Examples, Regress, Windowed, predict, write_predictions
+from pipeline_lib.gpp.crossval import Examples, Windowed, predict, write_predictions
 from pipeline_lib.gpp.days import columns_of, read_days
 from pipeline_lib.gpp.methods import TRANSFORMER, WEATHER, experiments
 from pipeline_lib.gpp.windows import cut_windows, hold_out
@@ -36,14 +36,9 @@ def predict_transformers(
 ) -> None:
     """Write the predictions of the paper's regressor from all inputs and window lengths.
 
-    Parameters
-    ----------
-    folder
-        That of `read_days`; receives the files of `methods.experiments`.
-    state
-        Keeps what each fit predicted, until a run of other fits replaces it.
-    processes
-        That fit side by side; each fit has one thread, so results do not depend on them.
+    The folder is that of `read_days`, and receives the files of `methods.experiments`. ``state``
+    keeps what each fit predicted, until a run of other fits replaces it. So many processes fit side
+    by side; each fit has one thread, so results do not depend on them.
     """
     table = read_days(folder, sensors=sensors, validation_years=windowing.validation_years)
     weather = bool(columns_of(table, WEATHER))
@@ -92,7 +87,7 @@ class KeptFits:
     """
 
     def __init__(self, block: Regressor, folder: Path, worker: int = 0, workers: int = 1) -> None:
-        self.regress = transformer(block)
+        self.block = block
         self.folder = folder
         self.about = block.model_dump_json(exclude={"seeds"}) + code_digest(Path(__file__))
         self.worker, self.workers, self.parent = worker, workers, os.getpid()
@@ -114,23 +109,13 @@ class KeptFits:
         path = self.folder / f"{digest.hexdigest()}.npy"
         if not path.exists():
             with atomic_path(path) as partial, partial.open("wb") as handle:
-                np.save(handle, self.regress(examples, asked, rng))
+                np.save(handle, self._fit(examples, asked, rng))
         self.used.add(path)
         predicted: NDArray[np.float64] = np.load(path, allow_pickle=False)
         return predicted
 
-    def forget_others(self) -> None:
-        """Remove the predictions that were not asked for."""
-        for path in self.folder.iterdir():
-            if path not in self.used:
-                path.unlink()
-
-
-def transformer(block: Regressor) -> Regress:
-    """The paper's regressor; held-out runs of the examples decide when its training stops."""
-
-    def regress(
-        examples: Examples, asked: Windowed, rng: np.random.Generator
+    def _fit(
+        self, examples: Examples, asked: Windowed, rng: np.random.Generator
     ) -> NDArray[np.float64]:
         # Only a process that fits loads torch.
         from pipeline_lib.gpp.transformer import fit_regressor
@@ -139,9 +124,13 @@ def transformer(block: Regressor) -> Regress:
             inputs=examples.inputs,
             target=examples.target,
             held_out=hold_out(examples.run, fraction=HELD_OUT_FRACTION, generator=rng),
-            block=block,
+            block=self.block,
             seed=int(rng.integers(2**31)),
         )
         return fitted.predict(asked)
 
-    return regress
+    def forget_others(self) -> None:
+        """Remove the predictions that were not asked for."""
+        for path in self.folder.iterdir():
+            if path not in self.used:
+                path.unlink()

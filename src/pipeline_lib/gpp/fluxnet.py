@@ -15,10 +15,8 @@ import struct
 import zipfile
 import zlib
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
-from typing import Protocol
 
 import numpy as np
 import pandas as pd
@@ -58,10 +56,6 @@ DAMAGES = (EOFError, zlib.error, gzip.BadGzipFile, zipfile.BadZipFile, struct.er
 """What a damaged file surfaces as."""
 
 
-class _Readable(Protocol):
-    def read(self, size: int, /) -> bytes: ...
-
-
 @dataclass(frozen=True)
 class FluxFile:
     """A text file: plain, gzipped, or a member of a zip archive."""
@@ -83,10 +77,12 @@ class FluxFile:
         Raises UserError if the file is damaged, is not text, or is larger than `LARGEST_BYTES`.
         """
         try:
-            with self._opened() as file:
-                content = file.read(LARGEST_BYTES + 1)
+            content = self._content(LARGEST_BYTES + 1)
             if len(content) > LARGEST_BYTES:
-                raise self._too_large()
+                raise UserError(
+                    f"{self}: more than {LARGEST_BYTES / 2**20:.0f} MB, which no daily file has; "
+                    f"use the {DAILY} file"
+                )
             return content.decode("utf-8-sig")
         except DAMAGES as error:
             raise _damaged(self, error) from error
@@ -98,26 +94,17 @@ class FluxFile:
                 raise
             raise _damaged(self, error) from error
 
-    @contextmanager
-    def _opened(self) -> Iterator[_Readable]:
-        if self.member:
-            with zipfile.ZipFile(self.path) as archive:
-                about = archive.getinfo(self.member)
-                if about.file_size > LARGEST_BYTES:
-                    raise self._too_large()
-                if about.compress_type not in PACKED:
-                    raise UserError(f"{self}: unusual compression; unpack the archive")
-                with archive.open(about) as file:
-                    yield file
-        else:
-            with self.path.open("rb") as file:
-                yield gzip.GzipFile(fileobj=file) if self.path.suffix == ".gz" else file
-
-    def _too_large(self) -> UserError:
-        return UserError(
-            f"{self}: more than {LARGEST_BYTES / 2**20:.0f} MB, which no daily file has; "
-            f"use the {DAILY} file"
-        )
+    def _content(self, size: int) -> bytes:
+        if self.member is None:
+            opener = gzip.open if self.path.suffix == ".gz" else open
+            with opener(self.path, "rb") as file:
+                return file.read(size)
+        with zipfile.ZipFile(self.path) as archive:
+            about = archive.getinfo(self.member)
+            if about.compress_type not in PACKED:
+                raise UserError(f"{self}: unusual compression; unpack the archive")
+            with archive.open(about) as file:
+                return file.read(size)
 
 
 def _damaged(file: FluxFile | Path, error: Exception) -> UserError:

@@ -51,22 +51,11 @@ def rmse_difference(
 ) -> dict[str, float]:
     """RMSE of one method minus that of another, with a 90 % interval.
 
-    Neighbouring days have similar errors, so whole blocks of days are drawn with replacement
-    (block bootstrap, Kunsch 1989, doi 10.1214/aos/1176347265); so are the fits of either method,
-    since other seeds would have given others.
-
-    Parameters
-    ----------
-    observed, block
-        GPP and name of the block of each day, ``(n,)``.
-    one, other
-        Predictions of each fit, ``(n, fit)``; the mean over fits is compared.
-
-    Returns
-    -------
-    dict
-        ``rmse``, the difference, negative where the first is better; ``low`` and ``high``, its
-        5th and 95th percentile over the resamples.
+    Of days with observed GPP and the name of a block, ``(n,)``, and the predictions of each fit,
+    ``(n, fit)``, whose means are compared. Neighbouring days have similar errors, so whole blocks
+    of days are drawn with replacement (block bootstrap, Kunsch 1989, doi 10.1214/aos/1176347265);
+    so are the fits of either method, since other seeds would have given others. Returns ``rmse``,
+    negative where the first is better, and ``low`` and ``high``, its 5th and 95th percentile.
     """
     _, row = np.unique(block, return_inverse=True)
     size = np.bincount(row).astype(np.float64)

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
+import pandas as pd
 import xarray as xr
 from numpy.typing import NDArray
 
@@ -18,10 +19,10 @@ from pipeline_lib.gpp.footprint import Weights, footprint_weights
 from pipeline_lib.gpp.methods import INDEX_BANDS, KNDVI, NIRV, has_indices
 from pipeline_lib.gpp.series import (
     Days,
-    Observed,
     Values,
     daily_series,
     day_numbers,
+    observed_table,
     write_table,
 )
 
@@ -40,44 +41,23 @@ def write_series(
 ) -> None:
     """Write the daily series of embeddings around each tower, as CSV ``<tower>.csv``.
 
-    Parameters
-    ----------
-    embeddings
-        Tower -> folder of its exported embeddings, which have the dates of the sensor
-        ``reference``.
-    cubes
-        Other sensor -> tower -> its cube.
-    sensors, context
-        Those of the embeddings' models: how many frames an embedding sees.
-
-    Raises UserError if a product cannot be read, or a tower lies outside it.
+    ``embeddings`` are folders of exported embeddings by tower, which have the dates of the sensor
+    ``reference``; ``cubes`` are those of each other sensor by tower. ``sensors`` and ``context``
+    are the models', and say how many frames an embedding sees. Raises UserError if a product
+    cannot be read, or a tower lies outside it.
     """
     from pipeline_lib.embed import read_embedding
 
-    for tower in towers:
-        try:
-            dataset = read_embedding(embeddings[tower.name])
-            weights = footprint_weights(
-                grid_of(dataset), tower=tower, radius=series.footprint_radius_m
-            )
-        except UserError as error:
-            raise UserError(f"{tower.name}: {error}") from error
-        others = {
-            name: (_usable_days(paths[tower.name]), frames_either_side(sensors[name], context))
-            for name, paths in cubes.items()
-        }
-        either_side = frames_either_side(sensors[reference], context)
-        observed = observed_embeddings(
-            dataset, weights=weights, either_side=either_side, others=others
-        )
-        names = [f"e{index}" for index in range(dataset.sizes["feature"])]
-        table = daily_series(observed, names=names, period=period, series=series)
-        write_table(table, folder / f"{tower.name}.csv")
+    reach = {name: frames_either_side(sensor, context) for name, sensor in sensors.items()}
 
+    def observe(tower: Tower) -> pd.DataFrame:
+        dataset = read_embedding(embeddings[tower.name])
+        weights = footprint_weights(grid_of(dataset), tower=tower, radius=series.footprint_radius_m)
+        others = {name: (_usable_days(own[tower.name]), reach[name]) for name, own in cubes.items()}
+        either_side = reach[reference]
+        return observed_embeddings(dataset, weights, either_side=either_side, others=others)
 
-def _usable_days(path: Path) -> Days:
-    cube = read_cube(path, load=False)
-    return day_numbers(cube["time"].values[clear_counts(cube, path) > 0])
+    _write(observe, towers, period, series, folder)
 
 
 def write_bands(
@@ -94,17 +74,34 @@ def write_bands(
     ``cubes`` are the sensor's, by tower, averaged over ``rolling_mean`` frames. Raises UserError
     if a cube cannot be read, or a tower lies outside it.
     """
+
+    def observe(tower: Tower) -> pd.DataFrame:
+        cube = read_cube(cubes[tower.name])
+        weights = footprint_weights(grid_of(cube), tower=tower, radius=series.footprint_radius_m)
+        return observed_bands(cube, weights, rolling_mean=rolling_mean)
+
+    _write(observe, towers, period, series, folder)
+
+
+def _write(
+    observe: Callable[[Tower], pd.DataFrame],
+    towers: Sequence[Tower],
+    period: Period,
+    series: DailySeries,
+    folder: Path,
+) -> None:
     for tower in towers:
         try:
-            cube = read_cube(cubes[tower.name])
-            weights = footprint_weights(
-                grid_of(cube), tower=tower, radius=series.footprint_radius_m
-            )
+            observed = observe(tower)
         except UserError as error:
             raise UserError(f"{tower.name}: {error}") from error
-        observed, names = observed_bands(cube, weights=weights, rolling_mean=rolling_mean)
-        table = daily_series(observed, names=names, period=period, series=series)
+        table = daily_series(observed, period=period, series=series)
         write_table(table, folder / f"{tower.name}.csv")
+
+
+def _usable_days(path: Path) -> Days:
+    cube = read_cube(path, load=False)
+    return day_numbers(cube["time"].values[clear_counts(cube, path) > 0])
 
 
 def weighted_pixels(
@@ -112,19 +109,9 @@ def weighted_pixels(
 ) -> tuple[Values, Values, Values]:
     """Weighted mean and standard deviation over pixels, date by date, and the sum of weights.
 
-    Parameters
-    ----------
-    values
-        ``(date, feature, pixel)``. A pixel counts on a date if all its features are finite.
-    weights
-        ``(date, pixel)``, not negative; NaN is no weight.
-
-    Returns
-    -------
-    mean, spread
-        ``(date, feature)``, NaN where nothing has weight.
-    weight
-        ``(date,)``, the sum of the weights that counted.
+    Of values ``(date, feature, pixel)`` with weights ``(date, pixel)``, of which NaN is none: a
+    pixel counts on a date if all its features are finite. Returns ``(date, feature)`` twice, NaN
+    where nothing has weight, and ``(date,)``, the sum of the weights that counted.
     """
     valid = np.isfinite(values).all(axis=1)
     counted = np.where(valid, np.nan_to_num(weights.astype(np.float64)), 0.0)[:, np.newaxis]
@@ -149,24 +136,16 @@ def image_range(days: Days, either_side: int) -> tuple[Days, Days]:
 
 def observed_embeddings(
     dataset: xr.Dataset,
-    *,
     weights: Weights,
+    *,
     either_side: int,
     others: Mapping[str, tuple[Days, int]],
-) -> Observed:
-    """Embeddings within a footprint, pixels weighted by footprint and available context.
+) -> pd.DataFrame:
+    """Embeddings within a footprint, as `observed_table`, of pixels with weights ``(y, x)``.
 
-    Parameters
-    ----------
-    dataset
-        ``embedding`` ``(time, feature, y, x)``, ``context_share`` and ``days_to_<sensor>``
-        ``(time, y, x)``, as `read_embedding` returns it.
-    weights
-        Of the pixels, ``(y, x)``, of sum 1.
-    either_side
-        Frames of the reference sensor before and after its own that an embedding may see.
-    others
-        Every other sensor -> days of its usable frames, and as many frames of its own.
+    ``dataset`` is that of `read_embedding`; its ``context_share`` weighs the pixels too. An
+    embedding may see ``either_side`` frames of the reference sensor before and after its own.
+    ``others`` are the days of every other sensor's usable frames, and as many frames of its own.
     """
     rows, columns = _box(weights)
     near = dataset.isel(y=rows, x=columns).transpose("time", "feature", "y", "x")
@@ -190,7 +169,8 @@ def observed_embeddings(
         after = np.searchsorted(frames, outermost[1], side="right") - 1
         first[paired] = np.minimum(first[paired], earliest[before])
         last[paired] = np.maximum(last[paired], latest[after])
-    return Observed(days, *weighted_pixels(pixels, share), first, last)
+    names = [f"e{index}" for index in range(near.sizes["feature"])]
+    return observed_table(days, names, *weighted_pixels(pixels, share), first, last)
 
 
 def _box(weights: Weights) -> tuple[slice, slice]:
@@ -199,10 +179,8 @@ def _box(weights: Weights) -> tuple[slice, slice]:
     return slice(rows.min(), rows.max() + 1), slice(columns.min(), columns.max() + 1)
 
 
-def observed_bands(
-    cube: xr.Dataset, *, weights: Weights, rolling_mean: int
-) -> tuple[Observed, list[str]]:
-    """Bands of a cube within a footprint, and their names.
+def observed_bands(cube: xr.Dataset, weights: Weights, *, rolling_mean: int) -> pd.DataFrame:
+    """Bands of a cube within a footprint, as `observed_table`.
 
     Vegetation indices are added where the sensor has their bands; they are those of single
     pixels, averaged. ``rolling_mean`` is the number of frames that the cube was averaged over.
@@ -221,15 +199,12 @@ def observed_bands(
         names += list(indices)
     near_weights = weights[rows, columns].ravel()
     inside = np.broadcast_to(near_weights, (len(values), len(near_weights)))
-    averaged = [weighted_pixels(part.reshape(*part.shape[:2], -1), inside) for part in parts]
+    means, spreads, totals = zip(
+        *(weighted_pixels(part.reshape(*part.shape[:2], -1), inside) for part in parts), strict=True
+    )
     days = day_numbers(near["time"].values)
-    return Observed(
-        days,
-        np.concatenate([mean for mean, _, _ in averaged], axis=1),
-        np.concatenate([spread for _, spread, _ in averaged], axis=1),
-        averaged[0][2],
-        *image_range(days, rolling_mean // 2),
-    ), names
+    averaged = np.concatenate(means, axis=1), np.concatenate(spreads, axis=1), totals[0]
+    return observed_table(days, names, *averaged, *image_range(days, rolling_mean // 2))
 
 
 def vegetation_indices(*, red: Values, near_infrared: Values) -> dict[str, Values]:

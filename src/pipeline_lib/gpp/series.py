@@ -6,7 +6,7 @@ was made, so that training and validation years can be kept apart.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
@@ -25,31 +25,6 @@ day of an image that those were made from, the context of an embedding included.
 Days = NDArray[np.int64]
 """Days since 1970-01-01."""
 Values = NDArray[np.float64]
-
-
-@dataclass(frozen=True)
-class Observed:
-    """What the footprint shows on the dates of some images.
-
-    Parameters
-    ----------
-    day
-        ``(date,)``, increasing; a day may occur more than once.
-    mean, spread
-        ``(date, feature)``: weighted mean and standard deviation over the footprint, NaN where
-        no pixel of it is valid.
-    weight
-        ``(date,)``: fraction of the footprint that the mean stands for.
-    from_image, to_image
-        ``(date,)``: days of the first and last image that the values were made from.
-    """
-
-    day: Days
-    mean: Values
-    spread: Values
-    weight: Values
-    from_image: Days
-    to_image: Days
 
 
 def day_numbers(dates: pd.Index | NDArray[np.datetime64]) -> Days:
@@ -89,10 +64,28 @@ def features_of(series: pd.DataFrame) -> list[str]:
     return [name for name in series.columns if name not in others and not name.endswith(SPREAD)]
 
 
-def daily_series(
-    observed: Observed, *, names: list[str], period: Period, series: DailySeries
+def observed_table(
+    day: Days,
+    names: Sequence[str],
+    mean: Values,
+    spread: Values,
+    weight: Values,
+    from_image: Days,
+    to_image: Days,
 ) -> pd.DataFrame:
-    """A series of the features of these names for every day of the period, by ``date``.
+    """What the footprint shows on the dates of some images, by day; a day may occur repeatedly.
+
+    Columns: the features of these names (the weighted means ``(date, feature)`` over the
+    footprint, NaN where no pixel of it is valid), their spreads, ``weight`` (the fraction of the
+    footprint that they stand for), and days of the first and last image that they were made from.
+    """
+    values = np.concatenate([mean, spread], axis=1)
+    table = pd.DataFrame(values, index=day, columns=[*names, *(f"{n}{SPREAD}" for n in names)])
+    return table.assign(weight=weight, from_image=from_image, to_image=to_image)
+
+
+def daily_series(observed: pd.DataFrame, *, period: Period, series: DailySeries) -> pd.DataFrame:
+    """A series for every day of the period, by ``date``, from a table of `observed_table`.
 
     Its columns are the features, their spreads (``<name>_spread``, never smoothed), whether the
     day was ``observed``, and `SOURCES` (days since 1970; those of the day itself where nothing is
@@ -102,14 +95,13 @@ def daily_series(
     """
     calendar = pd.date_range(period.start, period.end, name="date")
     days = pd.Series(day_numbers(calendar), index=calendar)
-    columns = names + [f"{name}{SPREAD}" for name in names]
-    daily = _one_per_day(observed, columns).reindex(calendar)
-    seen = daily["from_image"].notna()
+    daily = _one_per_day(observed).reindex(calendar)
+    images = daily[["from_image", "to_image"]]
+    seen = images["from_image"].notna()
     own = days.where(seen)
     before, after = own.ffill(), own.bfill()
     known = (after - before) <= series.max_gap_days
-    values = daily[columns].interpolate(method="time").where(known)
-    images = daily[["from_image", "to_image"]]
+    values = daily.drop(columns=images.columns).interpolate(method="time").where(known)
     earlier, later = images.ffill(), images.bfill()
     made_from = (
         before,
@@ -122,22 +114,20 @@ def daily_series(
         for name, source in zip(SOURCES, made_from, strict=True)
     }
     if series.smoothing is not None:
+        names = features_of(values)
         values[names] = smooth_daily(values[names].to_numpy(), series.smoothing)
         sources = _widened(sources, known.to_numpy(), series.smoothing.window_days - 1)
     return values.assign(observed=seen, **sources)
 
 
-def _one_per_day(observed: Observed, columns: list[str]) -> pd.DataFrame:
+def _one_per_day(observed: pd.DataFrame) -> pd.DataFrame:
     """The observations by date, those of one day averaged by their weight."""
-    used = observed.weight > 0
-    day, weight = observed.day[used], pd.Series(observed.weight[used])
-    values = pd.DataFrame(
-        np.concatenate([observed.mean, observed.spread], axis=1)[used], columns=columns
-    )
-    share = weight / weight.groupby(day).transform("sum")
-    table = values.mul(share, axis=0).groupby(day).sum()
-    table["from_image"] = pd.Series(observed.from_image[used]).groupby(day).min()
-    table["to_image"] = pd.Series(observed.to_image[used]).groupby(day).max()
+    used = observed[observed["weight"] > 0]
+    days = used.groupby(level=0)
+    share = used["weight"] / days["weight"].transform("sum")
+    values = used.drop(columns=["weight", "from_image", "to_image"])
+    table = values.mul(share.to_numpy(), axis=0).groupby(level=0).sum()
+    table["from_image"], table["to_image"] = days["from_image"].min(), days["to_image"].max()
     return table.set_axis(pd.to_datetime(table.index, unit="D"))
 
 

@@ -45,15 +45,9 @@ def write_sites(*, gpp: FluxTowers, folder: Path) -> str:
 def write_targets(*, tower: Tower, gpp: FluxTowers, fluxnet: Path, output: Path) -> None:
     """Write a tower's measured GPP for every day of the period.
 
-    Parameters
-    ----------
-    fluxnet
-        Folder with daily files, in subfolders or zip archives too.
-    output
-        CSV: ``date``, ``gpp`` (g C m-2 d-1), ``quality`` (0..1), weather (W m-2, degrees C),
-        ``kept``.
-
-    Raises UserError if the tower has no daily file, or one that `read_daily` rejects.
+    As CSV: ``date``, ``gpp`` (g C m-2 d-1), ``quality`` (0..1), weather (W m-2, degrees C),
+    ``kept``. Raises UserError if the tower has no daily file in the folder ``fluxnet``, or one that
+    `read_daily` rejects.
     """
     files = find_daily(fluxnet, tower.name)
     records = [read_daily(file, gpp.fluxes.weather) for file in files]
