@@ -17,6 +17,7 @@ from pipeline_lib.cubes import CLEAR, THICK_CLOUD
 from pipeline_lib.errors import UserError
 from pipeline_lib.evaluate.maps import (
     MAX_DAYS,
+    MEASURED,
     REACH,
     CubeFeatures,
     FeatureSets,
@@ -38,7 +39,7 @@ def measured(
     days = 10.0 * np.arange(len(values)) if days is None else np.asarray(days, float)
     times = np.datetime64("2021-01-01") + (days * 86400).astype("timedelta64[s]")
     sums = measure(values.astype(np.float32), valid, times, cover)
-    counts = {name: count for name, (count, _) in sums.items()}
+    counts = dict(zip(MEASURED, sums[:, 0], strict=True))
     return SimpleNamespace(**numbers(sums), counts=counts, sums=sums)
 
 

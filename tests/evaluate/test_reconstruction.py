@@ -11,8 +11,13 @@ from untrained import save_all_untrained, scaled_by
 from pipeline_lib.config import SENTINEL_1, SENTINEL_2, Context, Encoder, Fusion, Sensor, Sequence
 from pipeline_lib.cubes import CLEAR, THICK_CLOUD
 from pipeline_lib.errors import UserError
-from pipeline_lib.evaluate.reconstruction import evaluate_encoder, evaluate_fusion
-from pipeline_lib.evaluate.reconstruction_errors import ABSENCES, _absences, hidden_dates
+from pipeline_lib.evaluate.reconstruction import (
+    ABSENCES,
+    _absences,
+    evaluate_encoder,
+    evaluate_fusion,
+    hidden_dates,
+)
 from pipeline_lib.files import write_csv
 from pipeline_lib.models import load_encoder, load_fusion
 from pipeline_lib.report.tables import encoder_tables, fusion_tables

@@ -18,7 +18,7 @@ from pipeline_lib.config import SENTINEL_1, SENTINEL_2
 from pipeline_lib.cubes import CLEAR, NO_DATA, THICK_CLOUD, CubeRequest, read_cube
 from pipeline_lib.errors import UserError
 from pipeline_lib.files import write_csv
-from pipeline_lib.report.curves import metric_columns, plot_curves
+from pipeline_lib.report.curves import plot_curves, shown_metrics
 from pipeline_lib.report.optical import (
     plot_optical_strip,
     spread_dates,
@@ -206,11 +206,13 @@ def curves_table(path: Path, columns: tuple[str, ...]) -> Path:
 def test_metrics_with_values_are_found_with_and_without_a_sensor_before_them() -> None:
     columns = {"centre_mae": 2, "sentinel-2_centre_mae_scaled": 3, "sentinel-1/sam": 4}
     table = pd.DataFrame([{"epoch": 0, "split": "train", "loss": 1, "sam": np.nan, **columns}])
-    assert metric_columns(table, Path("x")) == {
-        "": {"centre_mae": "centre_mae"},
-        "sentinel-2": {"centre_mae_scaled": "sentinel-2_centre_mae_scaled"},
-        "sentinel-1": {"sam": "sentinel-1/sam"},
-    }
+    assert shown_metrics(table, Path("x")) == [
+        ("sentinel-2", "centre_mae_scaled", "sentinel-2_centre_mae_scaled"),
+        ("sentinel-1", "sam", "sentinel-1/sam"),
+    ]
+    assert shown_metrics(table[["epoch", "split", "centre_mae"]], Path("x")) == [
+        ("", "centre_mae", "centre_mae")
+    ]
 
 
 def test_curves_of_encoders_and_fusion_are_drawn_the_same_each_time(tmp_path: Path) -> None:

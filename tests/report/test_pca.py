@@ -146,8 +146,3 @@ def test_one_cube_is_drawn_on_its_clearest_dates(
     product = read_embedding(files["embeddings"][fullest].parent)
     chosen = np.isfinite(product.sel(time=times)["embedding"].values).all(axis=1)
     assert chosen.sum(axis=(1, 2)).tolist() == shown[fullest]
-
-
-def test_without_embeddings_there_is_nothing_to_draw(tmp_path: Path) -> None:
-    with pytest.raises(UserError, match=r"dates.png: there are no embeddings to draw"):
-        plot_pca_dates(embeddings={}, cubes={}, rgb=RGB, output=tmp_path / "dates.png")

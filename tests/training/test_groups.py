@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from pipeline_lib.config import SENTINEL_2, Context
 from pipeline_lib.dataset import Normalisation, SampleIndex
-from pipeline_lib.evaluate.reconstruction_errors import adjacent_pixel, nearest_date
+from pipeline_lib.evaluate.reconstruction import adjacent_pixel, nearest_date
 from pipeline_lib.models.losses import context_weights
 from pipeline_lib.training.data import Batch, SensorBatch
 from pipeline_lib.training.groups import SEASONS, choose, means, season_of

@@ -10,9 +10,10 @@ from safetensors.torch import load_file
 
 from pipeline_lib.dataset import stacks
 from pipeline_lib.errors import UserError
-from pipeline_lib.evaluate.reconstruction_errors import centre_spectra, encoder_evaluation
+from pipeline_lib.evaluate.reconstruction import encoder_evaluation, target_spectra
 from pipeline_lib.models import load_encoder
 from pipeline_lib.training import encoders, loop, runs
+from pipeline_lib.training.data import SensorDataset
 
 
 def weights(folder):
@@ -189,7 +190,8 @@ def test_metrics_are_repeatable_and_comparable_to_baselines(world):
     trained = load_encoder(world.root / "models" / "optical")
     held_out = [path for path in world.cubes["optical"] if "site-3" in path.name]
     training = [path for path in world.cubes["optical"] if path not in held_out]
-    spectra = centre_spectra(trained, training, seed=5, max_samples=40)
+    dataset = SensorDataset.of(trained, training)
+    spectra = target_spectra(dataset, ["optical"], seed=5, max_samples=40)
 
     def measure():
         return encoder_evaluation(
@@ -219,4 +221,4 @@ def test_other_bands_are_refused(world, tmp_path):
     shutil.copy(world.cubes["radar"][0], foreign)
     trained = load_encoder(world.root / "models" / "optical")
     with pytest.raises(UserError, match="vv vh"):
-        centre_spectra(trained, [foreign], seed=5, max_samples=4)
+        SensorDataset.of(trained, [foreign])

@@ -7,7 +7,7 @@ from safetensors.torch import load_file
 
 from pipeline_lib.dataset import cubes_of
 from pipeline_lib.errors import UserError
-from pipeline_lib.evaluate.reconstruction_errors import fusion_evaluation
+from pipeline_lib.evaluate.reconstruction import fusion_evaluation
 from pipeline_lib.files import digest_file
 from pipeline_lib.models import Fusion, load_encoder, load_fusion
 from pipeline_lib.models.losses import neighbourhood

@@ -6,7 +6,7 @@ nor without what probes find in the features.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import chain
 from pathlib import Path
@@ -36,8 +36,8 @@ REACH = 3
 
 Values = NDArray[np.float32]
 Mask = NDArray[np.bool_]
-Sums = dict[str, NDArray[np.float64]]
-"""Number -> how many squares were counted, and their sum."""
+Sums = NDArray[np.float64]
+MEASURED = ("noise", "step", "step_within_field", "boundary")
 
 
 @dataclass(frozen=True)
@@ -62,19 +62,20 @@ class CubeFeatures:
         embedding = np.moveaxis(product["embedding"].values, 1, -1)
         shape = embedding.shape[:-1]
         parts = []
+        dates = times.astype("datetime64[D]").astype(np.int64)
         for path in cubes.values():
             if isinstance(path, int):
                 parts.append(np.full((*shape, path), np.nan, np.float32))
                 continue
             cube = read_cube(path)
-            valid = valid_pixels(cube).reshape(cube.sizes["time"], -1)
-            values = cube[cube.attrs["quantity"]].values
-            values = values.reshape(*values.shape[:2], -1)
-            days, pixels = _calendar_days(cube["time"].values), np.arange(values.shape[2])
-            part = np.empty((len(times), len(pixels), values.shape[1]), np.float32)
-            for row, day in enumerate(_calendar_days(times)):
+            days = cube["time"].values.astype("datetime64[D]").astype(np.int64)
+            valid = valid_pixels(cube).reshape(len(days), -1)
+            values = cube[cube.attrs["quantity"]].values.reshape(len(days), -1, valid.shape[1])
+            part = np.empty((len(dates), valid.shape[1], values.shape[1]), np.float32)
+            for row, day in enumerate(dates):
                 frame, found = closest_frames(days, int(day), valid)
-                part[row] = np.where(found[:, None], values[frame, :, pixels], np.nan)
+                seen = values[frame, :, np.arange(valid.shape[1])]
+                part[row] = np.where(found[:, None], seen, np.nan)
             parts.append(part.reshape(*shape, -1))
         return cls(times, np.concatenate(parts, axis=-1), embedding)
 
@@ -82,10 +83,6 @@ class CubeFeatures:
     def valid(self) -> Mask:
         """``(time, y, x)``: where there is an embedding."""
         return np.asarray(np.isfinite(self.embedding).all(axis=-1))
-
-
-def _calendar_days(times: NDArray[np.datetime64]) -> NDArray[np.int64]:
-    return times.astype("datetime64[D]").astype(np.int64)
 
 
 @dataclass(frozen=True)
@@ -130,42 +127,32 @@ def measure(
     times: NDArray[np.datetime64],
     cover: NDArray[np.int64] | None,
 ) -> Sums:
-    """Squares, means over the features, that the numbers of one cube are made of.
+    """How many squares were counted and their sum, ``(of MEASURED, 2)``, of the values of a cube.
 
     ``noise``: of `noise_in_time`; ``step``: of adjacent pixels along rows and columns, and
     ``step_within_field`` of those of one class; ``boundary``: of the two pixels at a boundary,
     where `REACH` pixels in a row, or column, are of one class and the `REACH` next ones of another.
-
-    Parameters
-    ----------
-    values
-        ``(time, y, x, feature)``, standardised; ignored at invalid pixels.
-    valid
-        ``(time, y, x)``.
-    cover
-        ``(y, x)``, the class of each pixel; none where it is not known.
+    Values are ``(time, y, x, feature)``, standardised and ignored where they are not valid,
+    ``(time, y, x)``; the classes ``(y, x)`` are none where they are not known.
     """
-    sums = {name: np.zeros(2) for name in ("step", "step_within_field", "boundary")}
-    classes = cover
+    noise = noise_in_time(values, valid, times)
+    step, within, boundary = np.zeros((3, 2))
     for along, seen in ((values, valid), (values.swapaxes(1, 2), valid.swapaxes(1, 2))):
         pairs = seen[..., 1:] & seen[..., :-1]
-        sums["step"] += _squares(along, pairs, 0, 1)
-        if classes is None:
+        step += _squares(along, pairs, 0)
+        if cover is None:
             continue
-        same = classes[:, 1:] == classes[:, :-1]
-        sums["step_within_field"] += _squares(along, pairs & same, 0, 1)
-        between = boundaries(classes)
+        within += _squares(along, pairs & (cover[:, 1:] == cover[:, :-1]), 0)
+        between = boundaries(cover)
         length = between.shape[1]
         for offset in (0, REACH - 1, REACH, 2 * REACH - 1):
             between = between & seen[..., offset : offset + length]
-        sums["boundary"] += _squares(along, between, REACH - 1, REACH)
-        classes = classes.T
-    return {"noise": noise_in_time(values, valid, times), **sums}
+        boundary += _squares(along, between, REACH - 1)
+        cover = cover.T
+    return np.stack([noise, step, within, boundary])
 
 
-def noise_in_time(
-    values: Values, valid: Mask, times: NDArray[np.datetime64]
-) -> NDArray[np.float64]:
+def noise_in_time(values: Values, valid: Mask, times: NDArray[np.datetime64]) -> Sums:
     """Squared distances of pixels from the line between their neighbours in time.
 
     Of three consecutive valid dates of a pixel, ``y1 - (y0 + (y2 - y0) (t1 - t0) / (t2 - t0))``
@@ -207,10 +194,11 @@ def boundaries(classes: NDArray[np.int64]) -> Mask:
     return np.asarray(left & right & (pixels[0] != pixels[REACH]))
 
 
-def _squares(along: Values, where: Mask, first: int, second: int) -> NDArray[np.float64]:
-    """Squared differences of pixels at two offsets along a row."""
+def _squares(along: Values, where: Mask, offset: int) -> Sums:
+    """Squared differences of a pixel at an offset along a row and the next one."""
     frame, row, column = np.nonzero(where)
-    apart = along[frame, row, column + second] - along[frame, row, column + first]
+    first = column + offset
+    apart = along[frame, row, first + 1] - along[frame, row, first]
     return np.array([len(apart), (apart.astype(np.float64) ** 2).sum() / along.shape[-1]])
 
 
@@ -222,7 +210,7 @@ def numbers(sums: Sums) -> dict[str, float | None]:
     """
     roots = {
         name: float(np.sqrt(total / count)) if count else None
-        for name, (count, total) in sums.items()
+        for name, (count, total) in zip(MEASURED, sums, strict=True)
     }
     boundary, within = roots.pop("boundary"), roots["step_within_field"]
     return roots | {"contrast": boundary / within if boundary is not None and within else None}
@@ -240,28 +228,15 @@ def assess_maps(
     """Measure noise, steps and contrast of bands, their principal components and embeddings.
 
     Features are standardised by pixels of the training cubes and measured on each of `SCORED_ON`,
-    cube by cube, all sets on the same pixels: those that have an embedding.
+    cube by cube, all sets on the same pixels: those that have an embedding. ``embeddings`` are
+    manifests and ``truth`` files of a simulated archive, by cube; ``cubes`` files by sensor, the
+    reference first, and cube. Raises UserError if the embeddings come from different models, or a
+    truth does not fit its cube.
 
-    Parameters
-    ----------
-    embeddings
-        Cube -> manifest of its embeddings.
-    cubes
-        Sensor, the reference first -> cube -> its file.
-    split_table
-        Table with the split of each cube.
-    truth
-        Cube -> file of its site's truth, as a simulated archive has it.
-    output
-        JSON file: ``model_digest``, none without embeddings; ``fit_cubes``; ``splits`` -> split ->
-        ``cubes``, ``mapped_cubes`` (those whose classes are known), ``counts`` (of `measure`) and
-        ``sets`` -> set -> ``features``, how many, and `numbers`; ``skipped``, split without
-        embedded cubes -> why. The sets are named as those of the probes.
-
-    Raises
-    ------
-    UserError
-        If the embeddings come from different models, or a truth does not fit its cube.
+    The JSON file holds ``model_digest``, none without embeddings; ``fit_cubes``; ``splits`` ->
+    split -> ``cubes``, ``mapped_cubes`` (those whose classes are known), ``counts`` (of `measure`)
+    and ``sets`` -> set, named as of the probes -> ``features``, how many, and `numbers`; and
+    ``skipped``, split without embedded cubes -> why.
     """
     split = read_split(split_table)
     own = {
@@ -287,26 +262,7 @@ def assess_maps(
         drawn = [_draw(read(name), generator(seed, "maps", name), count) for name in own[FITTED_ON]]
         sets = FeatureSets.fit(*(np.concatenate(part) for part in zip(*drawn, strict=True)))
         for part in filter(own.get, SCORED_ON):
-            sums: dict[str, Sums] = {}
-            sizes: dict[str, int] = {}
-            for name in own[part]:
-                cube, cover = read(name), None
-                if name in truth:
-                    cover = Truth.read(truth[name]).on_grid(name, cube.valid.shape[1:]).cover
-                for label, values in sets.of(cube):
-                    found = measure(values, cube.valid, cube.times, cover)
-                    added = sums.get(label, dict.fromkeys(found, np.zeros(2)))
-                    sums[label] = {key: added[key] + found[key] for key in found}
-                    sizes[label] = values.shape[-1]
-            splits[part] = {
-                "cubes": len(own[part]),
-                "mapped_cubes": len(truth.keys() & set(own[part])),
-                "counts": {name: int(count) for name, (count, _) in sums["embedding"].items()},
-                "sets": {
-                    label: {"features": sizes[label], **numbers(found)}
-                    for label, found in sums.items()
-                },
-            }
+            splits[part] = _measured(own[part], read, sets, truth)
     missing = [part for part, names in own.items() if not names]
     content = {
         "model_digest": same_model(opened) if opened else None,
@@ -315,6 +271,33 @@ def assess_maps(
         "skipped": dict.fromkeys(missing, "none of its cubes is embedded"),
     }
     write_json(output, content)
+
+
+def _measured(
+    names: Sequence[str],
+    read: Callable[[str], CubeFeatures],
+    sets: FeatureSets,
+    truth: Mapping[str, Path],
+) -> dict[str, Any]:
+    """Counts and numbers of each set of features over some cubes."""
+    sums: dict[str, Sums] = {}
+    sizes: dict[str, int] = {}
+    for name in names:
+        cube, cover = read(name), None
+        if name in truth:
+            cover = Truth.read(truth[name]).on_grid(name, cube.valid.shape[1:]).cover
+        for label, values in sets.of(cube):
+            found = measure(values, cube.valid, cube.times, cover)
+            sums[label], sizes[label] = sums.get(label, 0) + found, values.shape[-1]
+    counts = sums["embedding"][:, 0].astype(int).tolist()
+    return {
+        "cubes": len(names),
+        "mapped_cubes": len(truth.keys() & set(names)),
+        "counts": dict(zip(MEASURED, counts, strict=True)),
+        "sets": {
+            label: {"features": sizes[label], **numbers(found)} for label, found in sums.items()
+        },
+    }
 
 
 def _draw(

@@ -24,7 +24,7 @@ from pipeline_lib.dataset import SampleIndex, cube_name, cubes_of, read_split
 from pipeline_lib.errors import UserError
 from pipeline_lib.evaluate.probe_scores import NEAREST_TARGETS, Origin, target_scores
 from pipeline_lib.evaluate.probe_targets import Array, Targets, Truth, context_targets
-from pipeline_lib.evaluate.reconstruction_errors import fusion_dataset
+from pipeline_lib.evaluate.reconstruction import fusion_dataset
 from pipeline_lib.files import write_json
 from pipeline_lib.models import TrainedEncoder, TrainedFusion, load_encoder, load_fusion
 from pipeline_lib.seeds import generator

@@ -5,8 +5,6 @@ from __future__ import annotations
 import math
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass
-from itertools import zip_longest
 from pathlib import Path
 
 import pandas as pd
@@ -39,64 +37,40 @@ def plot_curves(*, curves: Mapping[str, Path], output: Path) -> None:
     paper gives a validation value in the same unit, it is a dotted line. The fusion is judged at
     the target pixel of each sensor, so its other metrics are not drawn.
     """
-    trainings = {name: _panels(name, path) for name, path in curves.items()}
-    rows = [math.ceil(len(panels) / _COLUMNS) for panels in trainings.values()]
+    tables = {name: pd.read_csv(path) for name, path in curves.items()}
+    panels = {name: shown_metrics(tables[name], path) for name, path in curves.items()}
+    rows = [math.ceil(len(own) / _COLUMNS) for own in panels.values()]
     with drawing(output, width=11, height=2.3 * sum(rows) + 0.4) as figure:
         parts = figure.subfigures(len(rows), 1, height_ratios=rows, squeeze=False)[:, 0]
         legend: dict[str, Artist] = {}
-        for part, count, (name, panels) in zip(parts, rows, trainings.items(), strict=True):
+        for part, count, (name, own) in zip(parts, rows, panels.items(), strict=True):
             part.suptitle(name, x=0.01, ha="left", fontsize=10, fontweight="bold")
             grid = part.subplots(count, _COLUMNS, squeeze=False).ravel()
-            for axes, panel in zip_longest(grid, panels):
-                if panel is None:
-                    axes.set_axis_off()
-                    continue
-                _draw(axes, panel)
+            for axes, (sensor, metric, column) in zip(grid, own, strict=False):
+                values = tables[name].set_index("epoch").groupby("split")[column]
+                _draw(axes, {str(split): series.dropna() for split, series in values})
+                paper = published("fusion" if sensor else "encoder", sensor or name, metric)
+                if paper and paper.same_unit and paper.validation is not None:
+                    label = "the paper's validation value"
+                    axes.axhline(paper.validation, color=MUTED, linestyle=":", label=label)
+                if metric in _LOGARITHMIC:
+                    axes.set_yscale("log")
+                words, unit = METRICS[metric]
+                title = "\n".join(filter(None, (sensor, words, f"({unit})")))
+                axes.set_title(title, loc="left", fontsize=8)
                 handles, labels = axes.get_legend_handles_labels()
                 legend.update(zip(labels, handles, strict=True))
+            for axes in grid[len(own) :]:
+                axes.set_axis_off()
         figure.legend(
             list(legend.values()), list(legend), loc="outside lower center", ncols=len(legend)
         )
 
 
-@dataclass(frozen=True)
-class _Panel:
-    title: str
-    values: dict[str, pd.Series]
-    """Split -> metric by epoch."""
-    paper: float | None
-    logarithmic: bool
+def shown_metrics(table: pd.DataFrame, path: Path) -> list[tuple[str, str, str]]:
+    """What is drawn of a table: sensor (empty if not prefixed), metric and column.
 
-
-def _panels(name: str, path: Path) -> list[_Panel]:
-    table = pd.read_csv(path)
-    found = metric_columns(table, path)
-    by_sensor = {sensor: columns for sensor, columns in found.items() if sensor}
-    stage, shown = ("fusion", _AT_CENTRE) if by_sensor else ("encoder", _METRICS)
-    panels = []
-    for sensor, columns in (by_sensor or found).items():
-        for alternatives in shown:
-            metric = next((m for m in alternatives if m in columns), None)
-            if metric is None:
-                continue
-            result = published(stage, sensor or name, metric)
-            label, unit = METRICS[metric]
-            by_epoch = table.set_index("epoch").groupby("split")[columns[metric]]
-            panels.append(
-                _Panel(
-                    title="\n".join(filter(None, (sensor, label, f"({unit})"))),
-                    values={str(split): series.dropna() for split, series in by_epoch},
-                    paper=result.validation if result and result.same_unit else None,
-                    logarithmic=metric in _LOGARITHMIC,
-                )
-            )
-    return panels
-
-
-def metric_columns(table: pd.DataFrame, path: Path) -> dict[str, dict[str, str]]:
-    """The metrics of a table: sensor (empty if not prefixed) -> metric -> column.
-
-    Raises UserError if there are none.
+    Raises UserError if there are no metrics by epoch and split.
     """
     found: dict[str, dict[str, str]] = {}
     for column in table.columns:
@@ -105,13 +79,21 @@ def metric_columns(table: pd.DataFrame, path: Path) -> dict[str, dict[str, str]]
             found.setdefault(match["sensor"] or "", {})[match["metric"]] = column
     if not found or not {"epoch", "split"} <= set(table.columns):
         raise UserError(f"{path}: no metrics by epoch and split; train this model again")
-    return found
+    prefixed = any(found)
+    return [
+        (sensor, metric, columns[metric])
+        for sensor, columns in found.items()
+        if sensor or not prefixed
+        for alternatives in (_AT_CENTRE if prefixed else _METRICS)
+        for metric in [one for one in alternatives if one in columns][:1]
+    ]
 
 
-def _draw(axes: Axes, panel: _Panel) -> None:
+def _draw(axes: Axes, values: Mapping[str, pd.Series]) -> None:
+    """Draw a metric by epoch, of each split."""
     styles = (("train", "training", COLOURS[0], "o"), ("validation", "validation", COLOURS[4], "s"))
     for split, label, colour, marker in styles:
-        series = panel.values.get(split, pd.Series(dtype=float))
+        series = values.get(split, pd.Series(dtype=float))
         axes.plot(
             series.index,
             series.to_numpy(),
@@ -120,11 +102,6 @@ def _draw(axes: Axes, panel: _Panel) -> None:
             markersize=3.5,
             label=label,
         )
-    if panel.paper is not None:
-        axes.axhline(panel.paper, color=MUTED, linestyle=":", label="the paper's validation value")
-    if panel.logarithmic:
-        axes.set_yscale("log")
-    axes.set_title(panel.title, loc="left", fontsize=8)
     axes.set_xlabel("epoch", fontsize=8)
     axes.xaxis.set_major_locator(MaxNLocator(integer=True, nbins=5))
     axes.grid()

@@ -9,6 +9,7 @@ from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from importlib.metadata import version
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
@@ -22,7 +23,6 @@ from pipeline_lib.files import atomic_path, digest_of, read_json
 from pipeline_lib.gpp.methods import LEAVE_ONE_SITE_OUT, TEMPORAL_HOLDOUT
 from pipeline_lib.report.gpp import gpp_tables, look_ahead, papers_scores, verdict
 from pipeline_lib.report.maps import map_tables
-from pipeline_lib.report.paper import METRICS
 from pipeline_lib.report.probes import probe_tables
 from pipeline_lib.report.tables import (
     SPLITS,
@@ -87,26 +87,11 @@ def write_report(
 ) -> None:
     """Write the report of a run. Equal inputs give equal bytes.
 
-    Parameters
-    ----------
-    config
-        The run's config; a run with a ``demo`` block is marked as simulated throughout.
-    captions
-        Template of the caption of a figure, as Snakemake's own report renders it.
-    figures
-        PNG files by name: a kind, or kind-sensor, such as ``optical-sentinel-2``.
-    split
-        Table of the split of each cube.
-    encoder_evaluations, fusion_evaluation, probes, maps, gpp_metrics
-        JSON files of the evaluations, those of encoders and probes by sensor; no GPP where the
-        run has no towers.
-    embeddings
-        Manifests of the exported embeddings, each in the folder of its cube.
-
-    Raises
-    ------
-    UserError
-        If a file is absent or damaged.
+    A run with a ``demo`` block is marked as simulated throughout. ``captions`` is the template of
+    the caption of a figure, as Snakemake's own report renders it; ``figures`` are PNG files by
+    name: a kind, or kind-sensor, such as ``optical-sentinel-2``. Evaluations of encoders and probes
+    are by sensor; ``embeddings`` are manifests, each in the folder of its cube. Raises UserError if
+    a file is absent or damaged.
     """
     pictures: dict[str, list[Picture]] = defaultdict(list)
     for name, path in figures.items():
@@ -115,24 +100,20 @@ def write_report(
     encoders = {name: read_json(path) for name, path in encoder_evaluations.items()}
     fusion, assessed = read_json(fusion_evaluation), read_json(maps)
     gpp = None if gpp_metrics is None else read_json(gpp_metrics)
-    manifests = [(path.parent.name, read_json(path)) for path in embeddings]
-    tables: dict[str, list[Table]] = {
-        "run": [_run_table(config, [manifest for _, manifest in manifests])],
-        "results": [comparison_table(_results(encoders, fusion, gpp))],
+    manifests = {path.parent.name: read_json(path) for path in embeddings}
+    papers = {} if gpp is None else {part: papers_scores(gpp, part) for part in SPLITS}
+    training = [
+        encoder_tables(name, evaluation, config.sensors[name].quantity)
+        for name, evaluation in encoders.items()
+    ]
+    context = [probe_tables(name, read_json(path)) for name, path in probes.items()]
+    tables: dict[str, Sequence[Table]] = {
+        "results": [comparison_table(encoders, fusion, papers)],
         "data": [split_table(read_split(split)), *facts_of_cubes(cubes, config.sensors)],
-        "training": [
-            *(
-                table
-                for name, evaluation in encoders.items()
-                for table in encoder_tables(name, evaluation, config.sensors[name].quantity)
-            ),
-            *fusion_tables(fusion),
-        ],
-        "context": [
-            table for name, path in probes.items() for table in probe_tables(name, read_json(path))
-        ],
-        "embeddings": list(embeddings_tables(manifests)),
-        "maps": list(map_tables(assessed)),
+        "training": list(chain(*training, fusion_tables(fusion))),
+        "context": list(chain(*context)),
+        "embeddings": embeddings_tables(manifests),
+        "maps": map_tables(assessed),
     }
     compared: dict[str, Any] = {}
     if gpp is not None:
@@ -142,13 +123,17 @@ def write_report(
             "holdout_verdict": verdict(gpp, TEMPORAL_HOLDOUT),
             "site_verdict": verdict(gpp, LEAVE_ONE_SITE_OUT),
         }
-    present = {*tables, "methods"} | ({"sites"} if config.sites is not None else set())
+    present = {"run", *tables, "methods"} | ({"sites"} if config.sites is not None else set())
     environment = Environment(
         autoescape=True, undefined=StrictUndefined, loader=PackageLoader("pipeline_lib.report")
     )
     environment.filters["cell"] = lambda value: value if isinstance(value, str) else number(value)
     html = environment.get_template(TEMPLATES[0]).render(
         config=config,
+        config_digest=digest_of(config.model_dump(mode="json")),
+        model_digests=sorted({m["model_digest"] for m in manifests.values()}),
+        software={"pipeline_lib": __version__, "Python": platform.python_version()},
+        packages={name: version(name) for name in _PACKAGES},
         sections={anchor: title for anchor, title in SECTIONS.items() if anchor in present},
         figures=pictures,
         tables=tables,
@@ -176,62 +161,3 @@ def _picture(path: Path, caption: str) -> Picture:
     width, height = struct.unpack(">II", content[16:24])
     title = caption.partition(". ")[0].removesuffix(".")
     return Picture(title, caption, base64.b64encode(content).decode(), width, height)
-
-
-def _run_table(config: Config, manifests: Sequence[Mapping[str, Any]]) -> Table:
-    models = sorted({str(m["model_digest"]) for m in manifests if "model_digest" in m})
-    facts = [
-        ("run", config.run),
-        ("source of scenes", _source(config)),
-        *(
-            (
-                name,
-                f"{sensor.collection}, {len(sensor.bands)} bands, "
-                f"{sensor.latent_dim} latent dimensions",
-            )
-            for name, sensor in config.sensors.items()
-        ),
-        (
-            "context",
-            f"{config.context.patch_px} x {config.context.patch_px} px, "
-            f"{config.context.frames} frames",
-        ),
-        ("seed", str(config.seed)),
-        ("digest of the config", digest_of(config.model_dump(mode="json"))[:16]),
-        *(("digest of the models", digest[:16]) for digest in models),
-        ("software", f"pipeline_lib {__version__}, Python {platform.python_version()}"),
-        ("packages", ", ".join(f"{name} {version(name)}" for name in _PACKAGES)),
-    ]
-    return Table("", (), tuple(facts), words=2)
-
-
-def _source(config: Config) -> str:
-    if config.demo is not None:
-        return "simulated archive of the demo"
-    own = f"{len(config.own_cubes)} cubes of the user" if config.own_cubes else ""
-    drawn = config.catalog.source if config.sites is not None or config.gpp is not None else ""
-    return ", ".join(filter(None, (drawn, own)))
-
-
-def _results(
-    encoders: Mapping[str, Mapping[str, Any]],
-    fusion: Mapping[str, Any],
-    gpp: Mapping[str, Any] | None,
-) -> dict[tuple[str, str | None, str], dict[str, Any]]:
-    """Stage, sensor and metric -> split -> value of this run."""
-    found: dict[tuple[str, str | None, str], dict[str, Any]] = defaultdict(dict)
-
-    def add(stage: str, sensor: str | None, split: str, values: Mapping[str, Any]) -> None:
-        for metric in METRICS:
-            if values.get(metric) is not None:
-                found[stage, sensor, metric][split] = values[metric]
-
-    for split in SPLITS:
-        for sensor, evaluation in encoders.items():
-            model = evaluation.get("splits", {}).get(split, {}).get("model", {})
-            add("encoder", sensor, split, model)
-        for sensor, model in fusion.get("splits", {}).get(split, {}).get("model", {}).items():
-            add("fusion", sensor, split, model)
-        if gpp is not None:
-            add("gpp", None, split, papers_scores(gpp, split))
-    return found

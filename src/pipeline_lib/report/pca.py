@@ -6,6 +6,7 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import xarray as xr
@@ -19,7 +20,6 @@ from pipeline_lib.cubes import grid_of, read_cube
 from pipeline_lib.dataset import read_split
 from pipeline_lib.dataset.split import UNUSED
 from pipeline_lib.embed import read_embedding, read_manifest, same_model
-from pipeline_lib.errors import UserError
 from pipeline_lib.report.optical import best_of_spans, pick_bands, stretch_limit, true_colour
 from pipeline_lib.report.style import ABSENT, INK, MASKED, bare, drawing
 from pipeline_lib.seeds import generator
@@ -142,25 +142,10 @@ def plot_pca_maps(
 
     Where there are fewer cubes than rows, a cube takes as many rows as there is room for. One
     basis and one stretch, from all cubes, serve the whole figure, so that equal colours mean equal
-    embeddings everywhere in it.
-
-    Parameters
-    ----------
-    embeddings
-        Cube -> manifest of its embeddings.
-    cubes
-        The reference sensor's cube file of each of them.
-    split_table
-        Table with the split of each cube.
-    rgb
-        Red, green and blue band of the reference sensor.
-
-    Raises
-    ------
-    UserError
-        If there are no embeddings, or if they come from different models.
+    embeddings everywhere in it. ``embeddings`` are manifests and ``cubes`` files of the reference
+    sensor, whose red, green and blue band is ``rgb``, by cube. Raises UserError if the embeddings
+    come from different models.
     """
-    _check_any(embeddings, output)
     split = read_split(split_table)
     samples, products, kinds = [], {}, {}
     for name, manifest in embeddings.items():
@@ -197,9 +182,7 @@ def plot_pca_maps(
             line[0].set_ylabel(label, rotation=0, ha="right", va="center", labelpad=6)
             for column, picture in enumerate(pictures):
                 left, right = line[2 * column], line[2 * column + 1]
-                left.set_title(_day(product, column), loc="left")
-                left.imshow(picture, interpolation="nearest")
-                _show_embedding(right, product, column, basis)
+                _show(left, right, product.isel(time=column), picture, basis)
             for axes in line[2 * len(pictures) :]:
                 axes.set_axis_off()
             if label and pictures:
@@ -218,9 +201,8 @@ def plot_pca_dates(
 
     The dates are the clearest ones of equal spans of the record, and the cube is the one that has
     the most embeddings on such dates. One basis and one stretch serve all dates. Arguments as of
-    `plot_pca_maps`. Raises UserError if there are no embeddings.
+    `plot_pca_maps`.
     """
-    _check_any(embeddings, output)
     chosen = {name: _fullest_dates(path.parent, DATES) for name, path in sorted(embeddings.items())}
     name = max(chosen, key=lambda cube: chosen[cube][1])
     product = read_embedding(embeddings[name].parent, load=False).isel(time=chosen[name][0]).load()
@@ -235,11 +217,11 @@ def plot_pca_dates(
     with drawing(output, width=width, height=height + 1.35) as figure:
         panels = figure.subplots(2, len(pictures), squeeze=False, sharex=True, sharey=True)
         for column, picture in enumerate(pictures):
-            above, below = panels[:, column]
-            clear = np.isfinite(product["embedding"].values[column]).all(axis=0).mean()
-            above.set_title(f"{_day(product, column)}, {100 * clear:.0f} % clear", loc="left")
-            above.imshow(picture, extent=extent, interpolation="nearest")
-            _show_embedding(below, product, column, basis, extent)
+            date, (above, below) = product.isel(time=column), panels[:, column]
+            _show(above, below, date, picture, basis, extent=extent)
+            clear = np.isfinite(date["embedding"].values).all(axis=0).mean()
+            title = above.get_title("left")
+            above.set_title(f"{title}, {100 * clear:.0f} % clear", loc="left")
             below.set_xlabel("km east")
         panels[0, 0].set_ylabel("true colour\nkm north")
         panels[1, 0].set_ylabel("embeddings\nkm north")
@@ -251,11 +233,6 @@ def plot_pca_dates(
         )
 
 
-def _check_any(embeddings: Mapping[str, Path], output: Path) -> None:
-    if not embeddings:
-        raise UserError(f"{output}: there are no embeddings to draw")
-
-
 def _fullest_dates(folder: Path, count: int) -> tuple[NDArray[np.intp], int]:
     """Dates of a product to draw, and how many embeddings they have."""
     manifest = read_manifest(folder)
@@ -264,20 +241,20 @@ def _fullest_dates(folder: Path, count: int) -> tuple[NDArray[np.intp], int]:
     return chosen, int(numbers[chosen].sum())
 
 
-def _day(product: xr.Dataset, index: int) -> str:
-    return str(np.datetime_as_string(product["time"].values[index], unit="D"))
-
-
-def _show_embedding(
-    axes: Axes,
-    product: xr.Dataset,
-    index: int,
+def _show(
+    colour: Axes,
+    components: Axes,
+    date: xr.Dataset,
+    picture: Picture,
     basis: ColourBasis,
-    extent: tuple[float, float, float, float] | None = None,
+    **placed: Any,
 ) -> None:
-    axes.patch.set(facecolor=MASKED, hatch="////", edgecolor=ABSENT)
-    picture = project_rgb(product["embedding"].values[index], basis)
-    axes.imshow(picture, extent=extent, interpolation="nearest")
+    """True colour and embeddings of one date, side by side or above each other."""
+    colour.set_title(str(np.datetime_as_string(date["time"].values, unit="D")), loc="left")
+    colour.imshow(picture, interpolation="nearest", **placed)
+    components.patch.set(facecolor=MASKED, hatch="////", edgecolor=ABSENT)
+    embedding = project_rgb(date["embedding"].values, basis)
+    components.imshow(embedding, interpolation="nearest", **placed)
 
 
 def _scale_bar(axes: Axes, product: xr.Dataset) -> None:

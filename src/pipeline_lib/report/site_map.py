@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable, Mapping, Sequence
+from itertools import cycle
 from pathlib import Path
 
 import numpy as np
@@ -29,23 +30,10 @@ def plot_sites(
 ) -> None:
     """Draw a map of the sites by class, and the fraction of each class, planned and drawn.
 
-    Parameters
-    ----------
-    sites
-        ``sites.csv``, one row per cube; rows of towers are no sites.
-    fractions
-        Class -> planned fraction of the sites.
-    bounds
-        Domain: west, south, east, north, degrees.
-    towers
-        Flux towers: name -> longitude and latitude.
-    planned
-        False for a table of the user, whose fractions are only shown as they are.
-
-    Raises
-    ------
-    UserError
-        If the table holds another class.
+    ``sites`` is ``sites.csv``, one row per cube, in which rows of towers are no sites; fractions
+    are planned, or only the classes of a user's table; bounds are west, south, east, north of the
+    domain, and towers longitude and latitude, all degrees. Raises UserError if the table holds
+    another class.
     """
     drawn = site_classes(sites, fractions, towers)
     west, south, east, north = bounds
@@ -54,7 +42,11 @@ def plot_sites(
     height = min(max(map_height + 0.6, 4.0), 9.0)
     with drawing(output, width=10.5, height=height) as figure:
         map_axes, bar_axes = figure.subplots(1, 2, width_ratios=(6, 3.4))
-        _draw_map(map_axes, drawn, list(fractions), bounds, list(towers.values()), aspect)
+        frame = Rectangle((west, south), east - west, north - south)
+        frame.set(fill=False, edgecolor=MUTED, linewidth=1)
+        map_axes.add_patch(frame)
+        map_axes.set_aspect(aspect)
+        _draw_map(map_axes, drawn, list(fractions), list(towers.values()))
         _draw_fractions(bar_axes, drawn, fractions, planned)
 
 
@@ -78,40 +70,18 @@ def _draw_map(
     axes: Axes,
     drawn: pd.DataFrame,
     classes: Sequence[str],
-    bounds: tuple[float, float, float, float],
     towers: Sequence[tuple[float, float]],
-    aspect: float,
 ) -> None:
-    west, south, east, north = bounds
-    domain = Rectangle(
-        (west, south), east - west, north - south, fill=False, edgecolor=MUTED, linewidth=1
-    )
-    axes.add_patch(domain)
     size = 55 if len(drawn) <= 60 else 26
-    for index, name in enumerate(classes):
+    for name, marker, colour in zip(classes, cycle(_MARKERS), cycle(COLOURS), strict=False):
         of_class = drawn[drawn["land_cover"] == name]
-        axes.scatter(
-            of_class["lon"],
-            of_class["lat"],
-            s=size,
-            marker=_MARKERS[index % len(_MARKERS)],
-            color=COLOURS[index % len(COLOURS)],
-            edgecolor="white",
-            linewidth=0.5,
-            label=f"{name} ({len(of_class)})",
-        )
+        points = axes.scatter(of_class["lon"], of_class["lat"], size, color=colour, marker=marker)
+        points.set(edgecolor="white", linewidth=0.5, label=f"{name} ({len(of_class)})")
     if towers:
-        axes.scatter(
-            [lon for lon, _ in towers],
-            [lat for _, lat in towers],
-            s=size * 2.2,
-            marker="*",
-            color="white",
-            edgecolor=INK,
-            linewidth=1,
-            label=f"flux tower ({len(towers)})",
-        )
-    axes.set_aspect(aspect)
+        lon, lat = zip(*towers, strict=True)
+        points = axes.scatter(lon, lat, size * 2.2, marker="*")
+        points.set(facecolor="white", edgecolor=INK, linewidth=1)
+        points.set_label(f"flux tower ({len(towers)})")
     axes.grid()
     axes.margins(0.03)
     axes.set_xlabel("longitude, °E")

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections import Counter, defaultdict
+from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,7 +13,7 @@ import numpy as np
 
 from pipeline_lib.config import Sensor
 from pipeline_lib.cubes import read_cube
-from pipeline_lib.report.paper import METRICS, PAPER
+from pipeline_lib.report.paper import METRICS, PAPER, Published
 
 SPLITS = ("training", "validation", "test")
 NONE = "–"
@@ -26,14 +26,8 @@ Record = dict[str, Any]
 class Table:
     """A table: cells are text, or numbers that the template formats; none is a dash.
 
-    Attributes
-    ----------
-    words
-        How many first columns are text.
-    groups
-        Headings above the columns: text and number of columns.
-    folded
-        Shown only when someone opens it.
+    The first ``words`` columns are text; ``groups`` are headings above the columns, text and
+    number of columns; a folded table is shown only when someone opens it.
     """
 
     caption: str
@@ -53,10 +47,8 @@ class Table:
 
 
 def number(value: float | int | None, digits: int = 3) -> str:
-    """A number with ``digits`` significant digits; a dash where there is none.
-
-    Counts keep all their digits, and so do the leading ones of numbers from 1000 on.
-    """
+    """A number with ``digits`` significant digits, all those of counts and from 1000 on; a dash
+    where there is none."""
     if value is None or not np.isfinite(value):
         return NONE
     if isinstance(value, int) or value == 0:
@@ -88,30 +80,22 @@ def split_table(split: Mapping[str, str]) -> Table:
 def facts_of_cubes(cubes: Iterable[Path], sensors: Mapping[str, Sensor]) -> tuple[Table, ...]:
     """Cubes, frames and clear fraction of each sensor, and what cubes miss."""
     found: dict[str, list[tuple[int, float, bool]]] = {name: [] for name in sensors}
-    missing: dict[str, Counter[str]] = defaultdict(Counter)
+    missing: dict[str, Counter[str]] = {name: Counter() for name in sensors}
     for path in cubes:
         cube = read_cube(path, load=False)
-        sensor = str(cube.attrs["sensor"])
-        counts = json.loads(cube.attrs["valid_counts"])
-        pixels = cube.sizes["y"] * cube.sizes["x"]
-        share = cube["clear_share"].values if "clear_share" in cube else np.asarray(counts) / pixels
-        texts = json.loads(cube.attrs["missing"])
+        sensor, texts = str(cube.attrs["sensor"]), json.loads(cube.attrs["missing"])
+        share = np.asarray(json.loads(cube.attrs["valid_counts"])) / cube["mask"][0].size
+        if "clear_share" in cube:
+            share = cube["clear_share"].values
         missing[sensor].update(texts)
-        found[sensor].append((len(counts), float(np.mean(share)), bool(texts)))
-        cube.close()
-    rows = []
+        found[sensor].append((len(share), float(np.mean(share)), bool(texts)))
+    rows: list[Record] = []
     for name, own in found.items():
         frames, shares, incomplete = zip(*own, strict=True) if own else ((), (), ())
-        rows.append(
-            {
-                "sensor": name,
-                "cubes": len(own),
-                "frames": sum(frames),
-                "frames per cube": f"{min(frames)} to {max(frames)}" if own else None,
-                "usable fraction": f"{100 * np.mean(shares):.0f} %" if own else None,
-                "incomplete": sum(incomplete),
-            }
-        )
+        about = {"sensor": name, "cubes": len(own), "frames": sum(frames)}
+        about["frames per cube"] = f"{min(frames)} to {max(frames)}" if own else None
+        about["usable fraction"] = f"{100 * np.mean(shares):.0f} %" if own else None
+        rows.append(about | {"incomplete": sum(incomplete)})
     summary = Table.of(
         "Cubes of each sensor. The usable fraction of a frame is that of its clear pixels, or, "
         "where a cube does not say, of its pixels with data; mean over frames and cubes.",
@@ -246,22 +230,30 @@ def _errors_table(
 
 
 def metric_heading(metric: str, quantity: str | None = None) -> str:
-    """Name and unit of a metric, as the heading of a column.
-
-    ``quantity`` is what the sensor measures, where the heading is of one sensor alone.
-    """
+    """Name and unit of a metric; ``quantity`` is what the sensor measures, of one sensor alone."""
     label, unit = METRICS[metric]
     if quantity and metric in ("centre_mae", "context_mae"):
         unit = quantity
     return label if unit == "1" else f"{label} ({unit})"
 
 
-def comparison_table(ours: Mapping[tuple[str, str | None, str], Mapping[str, Any]]) -> Table:
-    """The run's results beside the paper's; ``ours`` is stage, sensor (none: all together) and
-    metric -> split -> value."""
+def comparison_table(
+    encoders: Mapping[str, Mapping[str, Any]],
+    fusion: Mapping[str, Any],
+    gpp: Mapping[str, Mapping[str, Any]],
+) -> Table:
+    """The run's results beside the paper's, from evaluations of encoders by sensor, that of the
+    fusion, and scores of GPP by split, of the method that the paper uses."""
+
+    def ours(result: Published, split: str) -> Any:
+        if result.stage == "gpp":
+            return gpp.get(split, {}).get(result.metric)
+        if result.stage == "encoder":
+            return _model(encoders.get(result.sensor or "", {}), split).get(result.metric)
+        return _model(fusion, split).get(result.sensor, {}).get(result.metric)
+
     rows = []
     for result in PAPER:
-        values = ours.get((result.stage, result.sensor, result.metric), {})
         label, unit = METRICS[result.metric]
         rows.append(
             (
@@ -269,7 +261,7 @@ def comparison_table(ours: Mapping[tuple[str, str | None, str], Mapping[str, Any
                 result.sensor or "all",
                 label,
                 unit if result.same_unit else f"{unit} (paper: weighted, scaled 0..1)",
-                *(values.get(split) for split in SPLITS),
+                *(ours(result, split) for split in SPLITS),
                 *(_as_printed(getattr(result, split)) for split in SPLITS),
             )
         )
@@ -282,6 +274,11 @@ def comparison_table(ours: Mapping[tuple[str, str | None, str], Mapping[str, Any
     )
 
 
+def _model(evaluation: Mapping[str, Any], split: str) -> dict[Any, Any]:
+    """What an evaluation says of the model, on a split."""
+    return dict(evaluation.get("splits", {}).get(split, {}).get("model", {}))
+
+
 def _as_printed(value: float | None) -> str:
     """The paper prints four decimals, and two where a number exceeds one."""
     if value is None:
@@ -289,22 +286,22 @@ def _as_printed(value: float | None) -> str:
     return f"{value:.4f}" if value < 1 else f"{value:.2f}"
 
 
-def embeddings_tables(manifests: Sequence[tuple[str, Mapping[str, Any]]]) -> tuple[Table, ...]:
-    """Dates, embedded pixels and size of each cube's product, from cube and ``manifest.json``."""
-    rows: list[tuple[str, int, int, int]] = []
-    for cube, manifest in manifests:
-        counts = manifest.get("embeddings", [])
-        size = sum(manifest.get("files", {}).values())
-        rows.append((cube, len(counts), sum(counts), size))
-
-    def cells(dates: int, pixels: int, size: float) -> Record:
-        return {"dates": dates, "embedded pixels": pixels, "size, MB": f"{size / 1e6:.1f}"}
-
-    sums = np.array([own for _, *own in rows], dtype=int).reshape(-1, 3).sum(axis=0).tolist()
-    total = Table.of(
-        "Embeddings of this run, one vector per cloud-free pixel and date.",
-        [{"cubes": len(rows), **cells(*sums)}],
-        words=0,
+def embeddings_tables(manifests: Mapping[str, Mapping[str, Any]]) -> tuple[Table, ...]:
+    """Dates, embedded pixels and size of each cube's product, from its ``manifest.json``."""
+    numbers = {
+        cube: {
+            "dates": len(one["embeddings"]),
+            "embedded pixels": sum(one["embeddings"]),
+            "size, MB": sum(one["files"].values()) / 1e6,
+        }
+        for cube, one in manifests.items()
+    }
+    total: Counter[str] = Counter()
+    for own in numbers.values():
+        total.update(own)
+    caption = "Embeddings of this run, one vector per cloud-free pixel and date."
+    each = ({"cube": cube, **own} for cube, own in numbers.items())
+    return (
+        Table.of(caption, [{"cubes": len(numbers), **total}], words=0),
+        Table.of("Embeddings of each cube.", each, folded=True),
     )
-    each = [{"cube": cube, **cells(dates, pixels, size)} for cube, dates, pixels, size in rows]
-    return total, Table.of("Embeddings of each cube.", each, folded=True)
