@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Mapping
+from copy import copy
 from typing import Self, TypeVar
 
 from tenacity import RetryCallState, Retrying, retry_if_exception_type, stop_after_attempt
@@ -26,9 +27,10 @@ class Failure(Exception):
     """One of the four kinds of failure."""
 
     def of(self, key: str) -> Self:
-        """This failure, naming the asset ``key``."""
-        self.args = (f"{key}: {self}",)
-        return self
+        """The same failure, naming the asset ``key``."""
+        named = copy(self)
+        named.args = (f"{key}: {self}",)
+        return named
 
 
 class Missing(Failure):

@@ -43,10 +43,12 @@ def read_land_cover(sites: Sites, catalog: Catalog) -> LandCoverMap:
         where = f"{catalog.source}, {block.collection} of {block.year}"
         year = date(block.year, 1, 1), date(block.year, 12, 31)
         items = search(catalog, block.collection, sites.bounds, *year)
-        try:
-            hrefs = [address_of(item, block.asset, catalog) for item in items]
-        except Missing as error:
-            raise UserError(f"{where}: {error}; check sites.land_cover") from error
+        hrefs = []
+        for item in items:
+            try:
+                hrefs.append(address_of(item, block.asset, catalog))
+            except Missing as error:
+                raise UserError(f"item {item['id']}: {error}; check sites.land_cover") from error
     else:
         where = str(block.file)
         netcdf = block.file.suffix in (".nc", ".nc4")
@@ -77,8 +79,11 @@ def _read(href: str, bounds: Bounds, catalog: Catalog) -> _Part | None:
         # Other formats than a GeoTIFF may name further files to be read.
         formats = {"driver": "GTiff"} if is_url(href) else {}
         try:
-            with rasterio.Env(**gdal_options(catalog)), rasterio.open(signed[href], **formats) as f:
-                return _part(f, bounds, href)
+            with (
+                rasterio.Env(**gdal_options(catalog)),
+                rasterio.open(signed[href], **formats) as file,
+            ):
+                return _part(file, bounds, href)
         except RasterioError as error:
             raise meaning_of(error, href, signed[href], catalog.timeout_s) from error
 
