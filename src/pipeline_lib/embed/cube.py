@@ -41,8 +41,8 @@ def embed_cube(
     export; ``output`` receives ``embedding.zarr``, ``item.json`` and, last, ``manifest.json``.
     So many ``workers`` compute a tile each, on a core each; a GPU computes one tile at a time.
 
-    Raises UserError if the reference sensor's cube is missing or has no valid pixel, if cubes lie
-    on different grids, or if the fusion was trained with other encoders.
+    Raises UserError if the reference sensor's cube has no valid pixel, if cubes lie on different
+    grids, or if the fusion was trained with other encoders.
     """
     # Torch is loaded here, so that those who only read embeddings do without it.
     import torch
@@ -54,8 +54,6 @@ def embed_cube(
     trained = {sensor: load_encoder(encoders[sensor]) for sensor in joined.encoders}
     joined.check_encoders(trained)
     reference = joined.block.reference
-    if reference not in cubes:
-        raise UserError(f"{cube}: has no cube of {reference}, whose dates the embeddings have")
     data, frames = {}, {}
     for sensor in (name for name in cubes if name in trained):
         scaling = trained[sensor].normalisation

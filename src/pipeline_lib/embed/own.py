@@ -133,7 +133,7 @@ def _measured(array: xr.DataArray) -> tuple[NDArray[np.float32], NDArray[np.bool
     """Finite values of a part of an array, and where all bands have one ``(time, y, x)``."""
     values = array.values.astype(np.float32)
     values[np.isinf(values)] = np.nan
-    return values, ~np.isnan(values).any(axis=1)
+    return values, np.logical_and.reduce(np.isfinite(values), axis=1)
 
 
 def _usable(name: str, array: xr.DataArray, trained: TrainedEncoder) -> xr.DataArray:
