@@ -96,15 +96,10 @@ def simulate_site(
     states = []
     tiles = tiles_of(site)
     for one in sentinel_2:
-        day = one.time.date()
-        rng = site.generator("optical", day.toordinal())
-        observation = observe(
-            site, one.time, passes.across_angle(site.lon, one.sensor_side), table, rng
-        )
-        classes = optical.scene_classification(
-            rng, observation.measured, observation.clouds, site.landscape.cover_map
-        )
-        items += _write_optical(site, one, observation, classes, tiles, folder)
+        rng = site.generator("optical", one.time.date().toordinal())
+        across = passes.across_angle(site.lon, one.sensor_side)
+        observation = observe(site, one.time, across, table, rng)
+        items += _write_optical(site, one, observation, rng, tiles, folder)
         state = _truth_of(site, one, observation)
         if np.any(state["cloud_class"] != THICK_CLOUD):
             states.append(state)
@@ -170,11 +165,14 @@ def _write_optical(
     site: Site,
     one: OpticalPass,
     observation: Observation,
-    classes: NDArray[np.uint8],
+    rng: np.random.Generator,
     tiles: list[Tile],
     folder: Path,
 ) -> list[dict[str, Any]]:
     """Write all versions and tiles of an acquisition; only the western track sees neighbours."""
+    classes = optical.scene_classification(
+        rng, observation.measured, observation.clouds, site.landscape.cover_map
+    )
     versions = passes.processings(site.generator("processing", one.time.date().toordinal()), one)
     seen = [(0, version) for version in versions]
     if one.sensor_side < 0:

@@ -81,15 +81,11 @@ def draw_clouds(
     thickness, cirrus, shade = (
         values[corner, corner].astype(np.float32) for values in (thickness, cirrus, shade)
     )
-    return Clouds(thickness, cirrus, shade, height, _classes(thickness, cirrus, shade))
-
-
-def _classes(thickness: Float32, cirrus: Float32, shade: Float32) -> NDArray[np.uint8]:
-    classes = np.full(thickness.shape, CLEAR, dtype=np.uint8)
+    classes = np.full((size, size), CLEAR, dtype=np.uint8)
     classes[shade > SHADOW_FROM] = CLOUD_SHADOW
     classes[(thickness > THIN_FROM) | (cirrus > CIRRUS_FROM)] = THIN_CLOUD
     classes[thickness > THICK_FROM] = THICK_CLOUD
-    return classes
+    return Clouds(thickness, cirrus, shade, height, classes)
 
 
 def cover_with_clouds(reflectance: Float32, clouds: Clouds) -> Float32:

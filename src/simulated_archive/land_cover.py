@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
+import math
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -43,34 +43,18 @@ def write_land_cover(*, sites: Sites, demo: Demo, seed: int, folder: Path) -> No
     shape = (round((north - south) * cells), round((east - west) * cells))
     codes = draw_land_cover(generator(seed, "land cover"), shape)
     year = sites.land_cover.year
-    identifier = f"C3S-LC-L4-LCCS-Map-300m-P1Y-{year}-{VERSION}-{_corner(west, north)}"
+    vertical = f"{'N' if north >= 0 else 'S'}{abs(math.ceil(north)):02d}"
+    corner = f"{vertical}{'E' if west >= 0 else 'W'}{abs(math.floor(west)):03d}"
+    identifier = f"C3S-LC-L4-LCCS-Map-300m-P1Y-{year}-{VERSION}-{corner}"
     href = f"assets/{sites.land_cover.collection}/{identifier}-lccs_class.tif"
     path = folder / href
     path.parent.mkdir(parents=True, exist_ok=True)
     write_geotiff(path, codes, Grid(4326, west, north, 1 / cells, *shape), block=256)
     for name in ("sentinel-2-l2a", "sentinel-1-rtc", "landsat-c2-l2", "esa-cci-lc"):
         write_json(folder / "collections" / f"{name}.json", collection(name))
-    item = _item(identifier, href, sites, shape, cells)
-    write_json(
-        folder / "items" / f"{sites.land_cover.collection}.json",
-        {"type": "FeatureCollection", "features": [item]},
-    )
-
-
-def _corner(west: float, north: float) -> str:
-    """Name of a tile by its upper left corner, such as ``N45E000``."""
-    vertical = f"{'N' if north >= 0 else 'S'}{abs(int(np.ceil(north))):02d}"
-    return f"{vertical}{'E' if west >= 0 else 'W'}{abs(int(np.floor(west))):03d}"
-
-
-def _item(
-    identifier: str, href: str, sites: Sites, shape: tuple[int, int], cells: int
-) -> dict[str, Any]:
-    west, south, east, north = sites.bounds
     ring = [[east, south], [east, north], [west, north], [west, south]]
-    year = sites.land_cover.year
     template = collection("esa-cci-lc")["item_assets"]["lccs_class"]
-    return {
+    item = {
         "type": "Feature",
         "stac_version": "1.0.0",
         "id": identifier,
@@ -78,12 +62,12 @@ def _item(
         "bbox": [west, south, east, north],
         "geometry": {"type": "Polygon", "coordinates": [[*ring, ring[0]]]},
         "properties": {
-            "title": f"ESA CCI Land Cover Map for Year {year}, Tile {_corner(west, north)}",
+            "title": f"ESA CCI Land Cover Map for Year {year}, Tile {corner}",
             "datetime": None,
             "start_datetime": f"{year}-01-01T00:00:00Z",
             "end_datetime": f"{year}-12-31T23:59:59Z",
             "esa_cci_lc:version": VERSION,
-            "esa_cci_lc:tile": _corner(west, north),
+            "esa_cci_lc:tile": corner,
             "proj:epsg": 4326,
             "proj:shape": list(shape),
             "proj:transform": [1 / cells, 0.0, west, 0.0, -1 / cells, north],
@@ -95,3 +79,5 @@ def _item(
             for name in ("classification/v1.1.0", "projection/v1.0.0", "raster/v1.1.0")
         ],
     }
+    content = {"type": "FeatureCollection", "features": [item]}
+    write_json(folder / "items" / f"{sites.land_cover.collection}.json", content)
