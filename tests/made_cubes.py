@@ -20,15 +20,16 @@ def write_made_cube(
     sensor: Sensor,
     *,
     start: str = "2021-01-01",
-    days: int = 6,
+    days: int | np.ndarray = 6,
     c_factor: float | None = None,
     **settings: Any,
 ) -> Path:
-    """Write a cube of values ``(time, band, y, x)``, a frame every few days; its path.
+    """Write a cube of values ``(time, band, y, x)``, a frame every few days or on given ones.
 
-    Its name is the file's, its sensor the folder's; settings are those of `make_cube`.
+    Its name is the file's, its sensor the folder's; settings are those of `make_cube`. Returns it.
     """
-    times = np.datetime64(start) + (days * np.arange(len(values))).astype("timedelta64[D]")
+    since = days if isinstance(days, np.ndarray) else days * np.arange(len(values))
+    times = np.datetime64(start) + since.astype("timedelta64[D]")
     name = path.name.split(".")[0]
     attributes = {"cube": name, "site": name, "land_cover": "grassland"}
     cube = make_cube(

@@ -11,14 +11,13 @@ from pipeline_lib.config import Context, Fusion, Sensor
 from pipeline_lib.dataset import Normalisation
 from pipeline_lib.models import Autoencoder, save_encoder, save_fusion
 from pipeline_lib.models import Fusion as FusionLayers
+from pipeline_lib.models.artefact import Results
 
-TRAINING = {
-    "cubes": {},
-    "data_digest": "none",
-    "seed": 0,
-    "epochs": 0,
-    "best_epoch": 0,
-    "config_digest": "none",
+DIGESTS = {"data_digest": "none", "config_digest": "none"}
+RESULTS: Results = {
+    "metrics": {},
+    "training": DIGESTS | {"cubes": {}, "seed": 0, "epochs": 0, "best_epoch": 0},
+    "curves": [{"epoch": 0}],
 }
 
 
@@ -32,23 +31,6 @@ def scaled_by(lower: float, upper: float) -> Callable[[Sensor], Normalisation]:
     return scaling
 
 
-def save_untrained(
-    folder: Path, name: str, sensor: Sensor, context: Context, scaling: Normalisation
-) -> str:
-    """Save an untrained encoder; its digest."""
-    return save_encoder(
-        folder,
-        name=name,
-        sensor=sensor,
-        context=context,
-        autoencoder=Autoencoder(sensor, context),
-        normalisation=scaling,
-        metrics={},
-        training=TRAINING,
-        curves=[{"epoch": 0}],
-    )
-
-
 def save_all_untrained(
     folder: Path,
     sensors: Mapping[str, Sensor],
@@ -58,7 +40,15 @@ def save_all_untrained(
 ) -> dict[str, Path]:
     """Save an untrained encoder of each sensor and their fusion; their folders by name."""
     digests = {
-        name: save_untrained(folder / name, name, sensor, context, scaling(sensor))
+        name: save_encoder(
+            folder / name,
+            name=name,
+            sensor=sensor,
+            context=context,
+            autoencoder=Autoencoder(sensor, context),
+            normalisation=scaling(sensor),
+            **RESULTS,
+        )
         for name, sensor in sensors.items()
     }
     latents = {name: sensor.latent_dim for name, sensor in sensors.items()}
@@ -68,8 +58,6 @@ def save_all_untrained(
         fusion=FusionLayers(latents, block),
         latents=latents,
         encoders=digests,
-        metrics={},
-        training=TRAINING,
-        curves=[{"epoch": 0}],
+        **RESULTS,
     )
     return {name: folder / name for name in (*sensors, "fusion")}

@@ -22,15 +22,6 @@ def inputs(batch=6):
     return latents, days, present
 
 
-def test_shapes_there_and_back(model):
-    embedding = model.fuse(*inputs())
-    assert embedding.shape == (6, 7)
-    back = model.split(embedding)
-    assert {name: part.shape for name, part in back.items()} == {
-        name: (6, size) for name, size in LATENTS.items()
-    }
-
-
 def test_absent_sensors_and_batch_mates_change_nothing(model):
     latents, days, present = inputs()
     with torch.no_grad():

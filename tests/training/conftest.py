@@ -1,10 +1,12 @@
 """Small synthetic cubes of two sensors, and training small enough for a test."""
 
+from contextlib import contextmanager
 from pathlib import Path
 from types import SimpleNamespace
 
 import numpy as np
 import pytest
+from made_cubes import write_made_cube, write_split
 
 from pipeline_lib.config import (
     SENTINEL_1,
@@ -14,12 +16,11 @@ from pipeline_lib.config import (
     Fusion,
     Loss,
     Sequence,
-    Split,
     Training,
 )
-from pipeline_lib.cubes import CLEAR, THICK_CLOUD, Grid, make_cube, write_cube
-from pipeline_lib.dataset import fit_normalisation, write_split
-from pipeline_lib.training import train_encoder, train_fusion
+from pipeline_lib.cubes import CLEAR, THICK_CLOUD
+from pipeline_lib.dataset import fit_normalisation
+from pipeline_lib.training import loop, train_encoder, train_fusion
 
 SMALL = Encoder(width=16, head_width=16, heads=2, head_layers=1, decoder_width=16)
 OPTICAL = SENTINEL_2.model_copy(
@@ -56,22 +57,31 @@ def write_synthetic_cube(path, sensor, *, number, spacing, size=17, count=14):
     season = 1 + 0.4 * np.sin(2 * np.pi * days / 120)
     gains = np.linspace(0.5, 1.5, len(sensor.bands))
     values = season[:, None, None, None] * gains[:, None, None] * field
-    values = (values + 0.005 * rng.standard_normal(values.shape)).astype(np.float32)
+    values = values + 0.005 * rng.standard_normal(values.shape)
     mask = np.full((count, size, size), CLEAR, np.uint8)
     if sensor.quantity == "reflectance":
         cloudy = rng.random((count, 3, 3)) < 0.25
         mask[cloudy.repeat(6, 1).repeat(6, 2)[:, :size, :size]] = THICK_CLOUD
-    cube = make_cube(
-        values=values,
-        mask=mask,
-        times=np.datetime64("2020-01-01") + days.astype("timedelta64[D]"),
-        bands=sensor.bands,
-        grid=Grid(32631, 600000, 5600000, 10, size, size),
-        quantity=sensor.quantity,
-        frames={},
-        attributes={"sensor": "synthetic", "cube": path.name.split(".")[0]},
-    )
-    write_cube(cube, path)
+    return write_made_cube(path, values, mask, sensor, start="2020-01-01", days=days)
+
+
+class Killed(Exception):
+    pass
+
+
+@contextmanager
+def killed(epoch, batch):
+    """A training that is killed in a batch of an epoch."""
+    original = loop._Module.training_step
+
+    def dying(self, samples, number):
+        if (self.current_epoch, number) == (epoch, batch):
+            raise Killed
+        return original(self, samples, number)
+
+    with pytest.MonkeyPatch.context() as patch, pytest.raises(Killed):
+        patch.setattr(loop._Module, "training_step", dying)
+        yield
 
 
 @pytest.fixture(scope="session")
@@ -89,12 +99,7 @@ def world(tmp_path_factory):
             path = root / "cubes" / sensor / f"{cube}.zarr.zip"
             write_synthetic_cube(path, sensors[sensor], number=number, spacing=spacing)
             cubes[sensor].append(path)
-    rows = [
-        {"cube": cube, "site": cube, "land_cover": "others", "split": split}
-        for cube, split in zip(names, splits, strict=True)
-    ]
-    table = root / "split.csv"
-    write_split(sites=None, own=rows, split=Split(), seed=1, output=table)
+    table = write_split(root / "split.csv", dict(zip(names, splits, strict=True)), "others")
     scalings = {}
     for name, sensor in sensors.items():
         scalings[name] = root / name / "normalisation.json"
@@ -146,4 +151,5 @@ def world(tmp_path_factory):
         fusion=FUSION,
         train=train,
         fuse=fuse,
+        killed=killed,
     )

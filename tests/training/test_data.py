@@ -5,9 +5,9 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pipeline_lib.dataset import SampleIndex, Samples
+from pipeline_lib.dataset import SampleIndex
 from pipeline_lib.models import load_encoder
-from pipeline_lib.training.data import SensorBatch, SensorDataset, ShardSampler
+from pipeline_lib.training.data import SensorDataset, ShardSampler
 from pipeline_lib.training.runs import TrainingData
 
 
@@ -29,14 +29,6 @@ def test_shards_of_all_processes_make_up_the_batches(count, size, world):
             rows[rank::world] = shards[rank][number].cube[:own]
         np.testing.assert_array_equal(rows, batch.cube)
     assert {len(own) for own in shards} == {number + 1}
-
-
-def test_stored_values_are_scaled_as_numpy_scales_them():
-    stored = np.arange(65536, dtype=np.uint16)
-    batch = SensorBatch.of(Samples(stored, stored > 0, stored.astype(np.float32)))
-    np.testing.assert_array_equal(
-        batch.values.numpy(), stored.astype(np.float32) * np.float32(1 / 65535)
-    )
 
 
 def test_samples_are_drawn_anew_in_each_epoch_and_alike_in_each_run(world):

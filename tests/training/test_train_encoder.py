@@ -1,6 +1,5 @@
 import csv
 import multiprocessing
-import shutil
 from pathlib import Path
 
 import numpy as np
@@ -10,10 +9,8 @@ from safetensors.torch import load_file
 
 from pipeline_lib.dataset import stacks
 from pipeline_lib.errors import UserError
-from pipeline_lib.evaluate.reconstruction import encoder_evaluation, target_spectra
 from pipeline_lib.models import load_encoder
-from pipeline_lib.training import encoders, loop, runs
-from pipeline_lib.training.data import SensorDataset
+from pipeline_lib.training import encoders, runs
 
 
 def weights(folder):
@@ -75,23 +72,10 @@ def test_killed_and_resumed_equals_uninterrupted(
     world, whole, tmp_path, monkeypatch, kind, killed_in
 ):
     """Killed in an epoch's middle, before the first checkpoint as well as after the second."""
-
-    class Killed(Exception):
-        pass
-
-    original = loop._Module.training_step
     state = tmp_path / "state"
-
-    def dying(self, batch, batch_idx):
-        if self.current_epoch == killed_in and batch_idx == 1:
-            raise Killed
-        return original(self, batch, batch_idx)
-
-    monkeypatch.setattr(loop._Module, "training_step", dying)
-    with pytest.raises(Killed):
+    with world.killed(killed_in, 1):
         world.train("optical", tmp_path / "model", state, kind=kind)
     assert not (tmp_path / "model").exists()
-    monkeypatch.undo()
     # A state copied elsewhere is as good, and its cubes are not read again.
     kept = state.rename(tmp_path / "elsewhere")
     monkeypatch.setattr(stacks, "_pack", None)
@@ -121,20 +105,6 @@ def test_killed_at_any_moment_it_ends_with_the_weights_of_an_undisturbed_trainin
     assert killed
     if not (tmp_path / "model").exists():
         world.train("optical", tmp_path / "model", tmp_path / "state")
-    digest = load_encoder(world.root / "models" / "optical").digest
-    assert load_encoder(tmp_path / "model").digest == digest
-
-
-def test_killed_after_the_last_epoch_trains_no_further(world, tmp_path, monkeypatch):
-    def killed(*_, **__):
-        raise KeyboardInterrupt
-
-    with monkeypatch.context() as patch:
-        patch.setattr(encoders, "save_encoder", killed)
-        with pytest.raises(KeyboardInterrupt):
-            world.train("optical", tmp_path / "model", tmp_path / "state")
-    monkeypatch.setattr(loop._Module, "training_step", killed)
-    world.train("optical", tmp_path / "model", tmp_path / "state")
     digest = load_encoder(world.root / "models" / "optical").digest
     assert load_encoder(tmp_path / "model").digest == digest
 
@@ -184,41 +154,3 @@ def test_no_validation_cube_is_refused_in_one_line(world, tmp_path):
         assert "\n" not in str(caught.value)
     finally:
         world.table.write_text(table)
-
-
-def test_metrics_are_repeatable_and_comparable_to_baselines(world):
-    trained = load_encoder(world.root / "models" / "optical")
-    held_out = [path for path in world.cubes["optical"] if "site-3" in path.name]
-    training = [path for path in world.cubes["optical"] if path not in held_out]
-    dataset = SensorDataset.of(trained, training)
-    spectra = target_spectra(dataset, ["optical"], seed=5, max_samples=40)
-
-    def measure():
-        return encoder_evaluation(
-            trained,
-            held_out,
-            spectra=spectra,
-            components=(1, 3),
-            land_cover={"site-3": "others"},
-            seed=5,
-            max_samples=40,
-        )
-
-    found = measure()
-    assert found == measure()
-    first, others = found["model"], found["baselines"]
-    assert first["samples"] <= 40
-    assert set(others) == {"nearest_date", "adjacent_pixel", "pca_1", "pca_3"}
-    assert others["pca_3"]["centre_mae"] < 1e-6, "three components hold three bands"
-    assert others["pca_1"]["centre_mae"] < others["nearest_date"]["centre_mae"]
-    extent = (trained.normalisation.upper - trained.normalisation.lower).mean()
-    ratio = first["centre_mae"] / first["centre_mae_scaled"]
-    assert np.isclose(ratio, extent, rtol=0.5), "physical and scaled errors are not mixed up"
-
-
-def test_other_bands_are_refused(world, tmp_path):
-    foreign = tmp_path / world.cubes["optical"][0].name
-    shutil.copy(world.cubes["radar"][0], foreign)
-    trained = load_encoder(world.root / "models" / "optical")
-    with pytest.raises(UserError, match="vv vh"):
-        SensorDataset.of(trained, [foreign])

@@ -12,7 +12,7 @@ from pipeline_lib.files import digest_file
 from pipeline_lib.models import Fusion, load_encoder, load_fusion
 from pipeline_lib.models.losses import neighbourhood
 from pipeline_lib.seeds import generator
-from pipeline_lib.training import loop, train_fusion
+from pipeline_lib.training import train_fusion
 from pipeline_lib.training.data import Batch, FusionDataset, centre_of
 from pipeline_lib.training.initialisation import initialise
 from pipeline_lib.training.runs import TrainingData
@@ -67,23 +67,6 @@ def test_pairs_are_the_closest_dates_and_gaps_are_absent(world):
         assert radar.offset[row] in gaps
 
 
-def test_metrics_of_a_missing_sensor_are_left_out(world, fused):
-    trained = load_fusion(fused)
-    encoders = {name: load_encoder(world.root / "models" / name) for name in ("optical", "radar")}
-    cubes = {"optical": world.cubes["optical"][4:], "radar": []}
-    found = fusion_evaluation(
-        trained,
-        encoders,
-        cubes,
-        spectra=np.zeros((0, 5)),
-        land_cover={"site-4": "others"},
-        seed=1,
-        max_samples=20,
-    )["model"]
-    assert np.isnan(found["radar"]["centre_mae"]) and found["radar"]["samples"] == 0
-    assert np.isfinite(found["optical"]["centre_mae"]) and found["optical"]["samples"] == 20
-
-
 def test_fusion_works_with_one_sensor(world, tmp_path):
     world.fuse(tmp_path / "fusion", tmp_path / "state", chosen=("optical",))
     assert load_fusion(tmp_path / "fusion").fusion.sensors == ("optical",)
@@ -122,32 +105,12 @@ def test_fusion_works_with_three_sensors_named_in_any_order(world, tmp_path):
         seed=1,
         max_samples=None,
     )
-    absence = found["absence"]
-    assert list(absence) == ["radar", "thermal", "radar + thermal"]
-    both = absence["radar + thermal"]["never"]["optical"]["samples"]
-    assert both == absence["thermal"]["never"]["optical"]["samples"]
-    assert (
-        both
-        < absence["radar"]["never"]["optical"]["samples"]
-        < found["model"]["optical"]["samples"]
-    )
+    assert list(found["absence"]) == ["radar", "thermal", "radar + thermal"]
 
 
-def test_one_seed_gives_one_fusion_also_after_a_kill(world, fused, tmp_path, monkeypatch):
-    class Killed(Exception):
-        pass
-
-    original = loop._Module.training_step
-
-    def dying(self, batch, batch_idx):
-        if self.current_epoch == 1 and batch_idx == 1:
-            raise Killed
-        return original(self, batch, batch_idx)
-
-    monkeypatch.setattr(loop._Module, "training_step", dying)
-    with pytest.raises(Killed):
+def test_one_seed_gives_one_fusion_also_after_a_kill(world, fused, tmp_path):
+    with world.killed(1, 1):
         world.fuse(tmp_path / "fusion", tmp_path / "state")
-    monkeypatch.undo()
     world.fuse(tmp_path / "fusion", tmp_path / "state")
     assert (tmp_path / "fusion" / "curves.csv").read_text() == (fused / "curves.csv").read_text()
     resumed, whole = (
@@ -209,8 +172,6 @@ def test_other_sensors_are_left_out_at_random_the_same_each_time(world):
     assert torch.equal(torch.cat(parts), radar.present)
     again = dataset.draw(generator(3, "x"), None, "test")
     assert np.array_equal(again.dropped, drawn.dropped)
-    other = dataset.draw(generator(4, "x"), None, "test")
-    assert not np.array_equal(other.dropped, drawn.dropped)
 
 
 def test_what_is_left_out_reaches_neither_the_embedding_nor_the_loss(world, fused):
