@@ -86,7 +86,8 @@ def test_python_and_workflow_give_the_same(
         assert embedding[layer].attrs["units"] == stored[layer].attrs["units"]
         rounding = ROUNDING.get(layer, {"rtol": 0, "atol": 2e-6})
         np.testing.assert_allclose(embedding[layer], stored[layer], **rounding)
-    np.testing.assert_array_equal(embedding["time"], stored["time"])
+    # Cubes of files have days.
+    np.testing.assert_array_equal(embedding["time"].dt.floor("D"), stored["time"])
     assert embedding.attrs["model_digest"] == stored.attrs["model_digest"]
 
 
