@@ -4,6 +4,7 @@
 # reaches the scripts through the config, where an edit of it reruns nothing.
 
 
+# Long jobs first, so that short ones fill the cores beside them.
 rule train_encoder:
     input:
         cubes=lambda w: [cube_file(w.sensor, cube) for cube in learning_cubes(w.sensor)],
@@ -15,6 +16,7 @@ rule train_encoder:
         out("logs/train_encoder/{sensor}.log"),
     benchmark:
         out("benchmarks/train_encoder/{sensor}.tsv")
+    priority: 10
     threads: C.training.threads * C.training.devices
     resources:
         mem_mb=retry_memory(ENCODER_MB),
@@ -44,6 +46,7 @@ rule train_fusion:
         out("logs/train_fusion.log"),
     benchmark:
         out("benchmarks/train_fusion.tsv")
+    priority: 10
     threads: C.fusion.training.threads * C.fusion.training.devices
     resources:
         mem_mb=retry_memory(FUSION_MB),
