@@ -265,6 +265,7 @@ def _crs_text(source: xr.Dataset) -> str | None:
 def _crop(
     source: xr.Dataset, grid: Grid, window: tuple[int, int, int, int], block: OwnCubeFile
 ) -> tuple[xr.Dataset, Grid]:
+    """Rows and columns of the file, from top, bottom, left, right, and their grid."""
     top, bottom, left, right = window
     if not (0 <= top < bottom <= grid.height and 0 <= left < right <= grid.width):
         raise UserError(

@@ -66,24 +66,14 @@ def make_cube(
 ) -> xr.Dataset:
     """A cube in memory, with coordinates, masks and attributes.
 
-    Parameters
-    ----------
-    values
-        ``(time, band, y, x)``, NaN where there is no value.
-    mask
-        ``(time, y, x)``, classes of this module.
-    times
-        ``(time,)``, UTC, strictly increasing.
-    quantity
-        ``reflectance`` or ``backscatter``.
-    frames
-        Provenance of each frame, each ``(time,)``, texts or numbers: ``item``, ``platform``,
-        ``relative_orbit``, ``orbit_state``, ``processing_baseline``, angles in degrees.
-    attributes
-        ``sensor``, ``cube``, ``site``, ``land_cover``, ``config_digest``, ``license``, ``source``,
-        and ``missing``, a list of texts: the scenes that the cube should hold and does not.
-    unfiltered
-        ``(time, band, y, x)``, the values before the rolling mean.
+    ``values`` are ``(time, band, y, x)``, NaN where there is none, and ``unfiltered`` those before
+    the rolling mean; ``mask`` is ``(time, y, x)`` with the classes of this module; ``times`` are
+    UTC and increase strictly; ``quantity`` is ``reflectance`` or ``backscatter``.
+
+    ``frames`` are texts or numbers of each frame, ``(time,)`` each: ``item``, ``platform``,
+    ``relative_orbit``, ``orbit_state``, ``processing_baseline``, angles in degrees. ``attributes``
+    are ``sensor``, ``cube``, ``site``, ``land_cover``, ``config_digest``, ``license``, ``source``,
+    and ``missing``, a list of texts: the scenes that the cube should hold and does not.
 
     Raises ValueError if shapes disagree or times do not increase.
     """
