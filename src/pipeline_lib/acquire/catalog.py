@@ -112,15 +112,18 @@ def _collection_of_api(catalog: Catalog, name: str) -> Item:
 
 @contextmanager
 def _client(catalog: Catalog, what: str) -> Iterator[Any]:
-    """A client of a STAC API; whatever fails with it is a UserError that names ``what``."""
+    """A client of a STAC API for ``what``; whatever fails is a UserError that names the step."""
+    step = "the landing page"
     try:
-        yield _open_client(catalog)
+        client = _open_client(catalog)
+        step = what
+        yield client
     except UserError:
         raise
     except Exception as error:
         # Valid JSON that is no STAC ends in a dozen kinds of them.
         raise UserError(
-            f"{catalog.source}: {what} failed ({type(error).__name__}: {in_a_line(error)}); check "
+            f"{catalog.source}: {step} failed ({type(error).__name__}: {in_a_line(error)}); check "
             "that catalog.source is the address of a STAC API"
         ) from error
 
