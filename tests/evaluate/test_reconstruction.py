@@ -24,8 +24,7 @@ from pipeline_lib.report.tables import encoder_tables, fusion_tables
 from pipeline_lib.seeds import generator
 from pipeline_lib.training.data import FusionDataset, SensorDataset
 from pipeline_lib.training.groups import group_metrics, land_cover_of
-from pipeline_lib.training.tasks import EncoderTask, FusionTask
-from pipeline_lib.training.terms import METRICS
+from pipeline_lib.training.tasks import METRICS, EncoderTask, FusionTask
 
 CONTEXT = Context(patch_px=7, frames=3)
 SMALL = Encoder(width=8, head_width=16, heads=2, head_layers=1, decoder_width=8)

@@ -11,11 +11,9 @@ from hypothesis import strategies as st
 from pipeline_lib.config import SENTINEL_2, Context
 from pipeline_lib.dataset import Normalisation, SampleIndex
 from pipeline_lib.evaluate.reconstruction import adjacent_pixel, nearest_date
-from pipeline_lib.models.losses import context_weights
 from pipeline_lib.training.data import Batch, SensorBatch
 from pipeline_lib.training.groups import SEASONS, choose, means, season_of
-from pipeline_lib.training.tasks import EncoderTask
-from pipeline_lib.training.terms import METRICS, Scale, repeated_terms
+from pipeline_lib.training.tasks import METRICS, EncoderTask
 
 CONTEXT = Context(patch_px=7, frames=5)
 SENSOR = SENTINEL_2.model_copy(
@@ -135,9 +133,8 @@ def test_a_baseline_is_measured_as_a_model_that_gives_its_spectrum_everywhere(ba
         def neighbourhood(self, latent):
             return torch.stack([latent, torch.zeros_like(latent)], dim=1)
 
-    expected = EncoderTask(Repeating(), SENSOR, CONTEXT, SCALING)(Batch({"x": batch}))
-    weights = context_weights(CONTEXT, SENSOR.loss)
-    found = repeated_terms(spectra, batch, weights, Scale(SCALING), SENSOR)
+    task = EncoderTask(Repeating(), SENSOR, CONTEXT, SCALING)
+    expected, found = task(Batch({"x": batch})), task.repeat(spectra, batch)
     assert set(found) == {"loss", *METRICS}
     missing = torch.isnan(spectra[:, 0])
     for name, values in found.items():

@@ -34,8 +34,7 @@ from pipeline_lib.training.data import (
     centre_of,
 )
 from pipeline_lib.training.groups import Chosen, Errors, Rows, choose, land_cover_of, means, measure
-from pipeline_lib.training.tasks import CRITERION, EncoderTask, FusionTask
-from pipeline_lib.training.terms import METRICS, repeated_terms
+from pipeline_lib.training.tasks import CRITERION, METRICS, EncoderTask, FusionTask
 
 SPLITS = ("training", "validation", "test")
 FEW_COMPONENTS = 2
@@ -186,7 +185,7 @@ def encoder_evaluation(
     def repeated(spectrum: Callable[[SensorBatch], Tensor]) -> Method:
         def terms(batch: Batch) -> dict[str, Tensor]:
             own = batch.sensors[trained.name]
-            return repeated_terms(spectrum(own), own, task.weights, task.scale, task.sensor)
+            return task.repeat(spectrum(own), own)
 
         return terms
 
@@ -410,7 +409,7 @@ def _joint(
     terms: dict[str, Tensor] = {}
     for (sensor, task), part in zip(tasks.items(), torch.split(guess, sizes, dim=1), strict=True):
         own = batch.sensors[sensor]
-        found = repeated_terms(part, own, task.weights, task.scale, task.sensor)
+        found = task.repeat(part, own)
         terms |= {f"{sensor}.{metric}": values for metric, values in found.items()}
     return terms
 

@@ -3,12 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from typing import cast
 
 import torch
 from torch import Tensor
 
-from pipeline_lib.models import Autoencoder
 from pipeline_lib.models.losses import neighbourhood
 from pipeline_lib.training.data import Batch, centre_of
 from pipeline_lib.training.tasks import FusionTask
@@ -37,12 +35,12 @@ def initialise(task: FusionTask, batches: Iterable[Batch]) -> list[Inputs]:
     """
     parts = [_read(task, batch) for batch in batches]
     latents, present, costs = {}, {}, {}
-    for number, name in enumerate(task.names):
+    for number, (name, own) in enumerate(task.encoders.items()):
         read = {key: torch.cat([part[name][key] for part in parts]) for key in parts[0][name]}
         latents[name], present[name] = read["latent"], read["present"]
         task.shares[number] = present[name].float().mean().clamp(min=LEAST_SHARE)
-        loss, weights = task.sensors[name].loss, getattr(task, f"weights_{number}")
-        centre = loss.centre + loss.mae * float(weights.max() / weights.sum())
+        loss = own.sensor.loss
+        centre = loss.centre + loss.mae * float(own.weights.max() / own.weights.sum())
         cost = _cost(read, "centre", "present", centre)
         cost += _cost(read, "around", "surrounded", loss.neighbourhood)
         costs[name] = cost / task.shares[number]
@@ -60,8 +58,8 @@ def initialise(task: FusionTask, batches: Iterable[Batch]) -> list[Inputs]:
 def _read(task: FusionTask, batch: Batch) -> dict[str, dict[str, Tensor]]:
     """Latents of a batch, what the decoders make of them, and how far that is from the truth."""
     read = {}
-    for (name, latent), model in zip(task.latents(batch).items(), task.frozen, strict=True):
-        own, decoder = batch.sensors[name], cast(Autoencoder, model).decoder
+    for name, latent in task.latents(batch).items():
+        own, decoder = batch.sensors[name], task.encoders[name].model.decoder
         centre, around = decoder.centre(latent), decoder.neighbourhood(latent)
         moments, enough = neighbourhood(own.values, own.valid)
         read[name] = {

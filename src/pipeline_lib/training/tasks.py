@@ -12,16 +12,17 @@ from pipeline_lib.config import Context, Sensor
 from pipeline_lib.config import Fusion as FusionBlock
 from pipeline_lib.dataset import Normalisation
 from pipeline_lib.models import Autoencoder, Fusion, TrainedEncoder
-from pipeline_lib.models.losses import context_weights, spectral_angle
-from pipeline_lib.training.data import Batch, centre_of
-from pipeline_lib.training.terms import (
-    METRICS,
-    Scale,
-    encoder_loss,
-    reconstruction_terms,
+from pipeline_lib.models.losses import (
+    context_weights,
+    neighbourhood,
+    spectral_angle,
+    structural_similarity,
+    weighted_mae,
 )
+from pipeline_lib.training.data import Batch, SensorBatch, centre_of
 
 CRITERION = "centre_mae_scaled"
+METRICS = ("centre_mae", CRITERION, "context_mae", "sam", "ssim_loss")
 
 
 class Task(nn.Module):
@@ -40,11 +41,14 @@ class EncoderTask(Task):
     """Reconstruction by one autoencoder.
 
     The best weights are those of the lowest error at the target pixel, as in the paper; where
-    principal components already fix most of that, those of the lowest loss.
+    principal components already fix most of that, those of the lowest loss. ``centre_factor``
+    multiplies the target pixel's weight in the weighted MAE.
     """
 
     model: Autoencoder
     weights: Tensor
+    lower: Tensor
+    extent: Tensor
 
     def __init__(
         self,
@@ -52,27 +56,84 @@ class EncoderTask(Task):
         sensor: Sensor,
         context: Context,
         normalisation: Normalisation,
+        centre_factor: float = 1.0,
     ) -> None:
         super().__init__()
         self.model = autoencoder
         self.sensor = sensor
-        self.scale = Scale(normalisation)
         self.criterion = "loss" if sensor.encoder.components else CRITERION
-        self.register_buffer("weights", context_weights(context, sensor.loss), persistent=False)
+        weights = context_weights(context, sensor.loss, centre_factor)
+        lower, upper = (torch.from_numpy(a) for a in (normalisation.lower, normalisation.upper))
+        for name, values in (("weights", weights), ("lower", lower), ("extent", upper - lower)):
+            self.register_buffer(name, values, persistent=False)
 
     def forward(self, batch: Batch) -> dict[str, Tensor]:
-        """``loss`` and metrics, each ``(B,)``, of a batch of one sensor."""
+        """``loss`` and `METRICS`, each ``(B,)``, of a batch of one sensor."""
         (own,) = batch.sensors.values()
-        latent = self.model.encoder(*own.patches)
+        terms = self.reconstruct(self.model.encoder(*own.patches), own)
+        return {name: terms[name] for name in ("loss", *METRICS)}
+
+    def reconstruct(self, latent: Tensor, own: SensorBatch) -> dict[str, Tensor]:
+        """`terms` of what the decoder makes of latents ``(B, latent)``."""
         decoder = self.model.decoder
-        terms = reconstruction_terms(
-            decoder(latent, own.days),
-            decoder.neighbourhood(latent),
-            own,
-            self.weights,
-            self.scale,
-        )
-        return {"loss": encoder_loss(terms, self.sensor)} | {name: terms[name] for name in METRICS}
+        return self.terms(decoder(latent, own.days), decoder.neighbourhood(latent), own)
+
+    def repeat(self, spectra: Tensor, own: SensorBatch) -> dict[str, Tensor]:
+        """``loss`` and `METRICS`, each ``(B,)``, of one spectrum at every pixel of every frame.
+
+        The spectra are ``(B, C)``, scaled; NaN where there is none, which makes every metric of the
+        sample NaN.
+        """
+        everywhere = spectra[:, None, :, None, None].expand_as(own.values)
+        moments = torch.stack([spectra, torch.zeros_like(spectra)], dim=1)
+        terms = self.terms(everywhere, moments, own)
+        return {name: terms[name] for name in ("loss", *METRICS)}
+
+    def terms(self, prediction: Tensor, moments: Tensor, own: SensorBatch) -> dict[str, Tensor]:
+        """Loss, its terms and metrics of a reconstruction, each ``(B,)``.
+
+        ``prediction`` are patches, ``moments`` mean and spread of the neighbourhood
+        (`losses.neighbourhood`), both scaled; ``own`` is the truth.
+
+        ``weighted_mae``, ``centre_mae_scaled`` and ``neighbourhood_mae`` (scaled; 0 for a sample
+        without enough neighbourhood), ``sam`` (radians, in physical units at the target pixel) and
+        ``ssim_loss`` carry gradients, and so does ``loss``, their sum as the config weighs them.
+        ``centre_mae`` and ``context_mae`` (physical, the latter over all valid pixels alike) do
+        not. Further ``ssim_bands`` ``(B, C)`` and the ``prediction``.
+        """
+        # In bf16 the local variances of SSIM would drown in rounding.
+        with torch.autocast(prediction.device.type, enabled=False):
+            prediction = prediction.float()
+            centre, truth = centre_of(prediction), centre_of(own.values)
+            similarity = structural_similarity(prediction, own.values, own.valid)
+            around, enough = neighbourhood(own.values, own.valid)
+            missed = (moments.float() - around).abs().mean(dim=(1, 2))
+            physical = (self.lower + spectrum * self.extent for spectrum in (centre, truth))
+            terms = {
+                "weighted_mae": weighted_mae(prediction, own.values, own.valid, self.weights),
+                "centre_mae_scaled": (centre - truth).abs().mean(dim=1),
+                "neighbourhood_mae": torch.where(enough, missed, 0.0),
+                "sam": spectral_angle(*physical),
+                "ssim_loss": 1 - similarity.mean(dim=1),
+            }
+        with torch.no_grad():
+            apart = (prediction - own.values).abs() * own.valid[:, :, None]
+            bands = apart.sum(dim=(1, 3, 4)) / own.valid.sum(dim=(1, 2, 3))[:, None]
+            errors = {
+                "centre_mae": ((centre - truth).abs() * self.extent).mean(dim=1),
+                "context_mae": (bands * self.extent).mean(dim=1),
+            }
+        block = self.sensor.loss
+        weights = {
+            "weighted_mae": block.mae,
+            "centre_mae_scaled": block.centre,
+            "neighbourhood_mae": block.neighbourhood,
+            "ssim_loss": block.ssim,
+            "sam": block.sam,
+        }
+        weighed = [weight * terms[name] for name, weight in weights.items() if weight > 0]
+        loss = torch.stack(weighed).sum(dim=0)
+        return {"loss": loss, "ssim_bands": similarity, "prediction": prediction} | terms | errors
 
 
 class FusionTask(Task):
@@ -107,25 +168,30 @@ class FusionTask(Task):
         self.model = fusion
         self.block = block
         self.names = fusion.sensors
-        self.sensors = {name: _fused(name, encoders[name].sensor, block) for name in self.names}
-        self.frozen = nn.ModuleList(encoders[name].autoencoder for name in self.names)
-        self.frozen.requires_grad_(False)
-        self.scales = nn.ModuleList(Scale(encoders[name].normalisation) for name in self.names)
-        self.register_buffer("shares", torch.ones(len(self.names)), persistent=False)
-        for number, name in enumerate(self.names):
-            weights = context_weights(
+        self.parts = nn.ModuleList(
+            EncoderTask(
+                encoders[name].autoencoder,
+                _fused(name, encoders[name].sensor, block),
                 encoders[name].context,
-                self.sensors[name].loss,
+                encoders[name].normalisation,
                 block.centre_weights.get(name, 1.0),
             )
-            self.register_buffer(f"weights_{number}", weights, persistent=False)
+            for name in self.names
+        ).requires_grad_(False)
+        self.register_buffer("shares", torch.ones(len(self.names)), persistent=False)
+
+    @property
+    def encoders(self) -> dict[str, EncoderTask]:
+        """Each sensor's own task, with its frozen autoencoder."""
+        parts = (cast(EncoderTask, part) for part in self.parts)
+        return dict(zip(self.names, parts, strict=True))
 
     @torch.no_grad()
     def latents(self, batch: Batch) -> dict[str, Tensor]:
         """Sensor -> ``(B, latent)``; of absent sensors anything."""
         return {
-            name: cast(Autoencoder, model).encoder(*batch.sensors[name].patches)
-            for name, model in zip(self.names, self.frozen, strict=True)
+            name: part.model.encoder(*batch.sensors[name].patches)
+            for name, part in self.encoders.items()
         }
 
     def embedding(self, batch: Batch) -> Tensor:
@@ -138,36 +204,25 @@ class FusionTask(Task):
 
     def forward(self, batch: Batch) -> dict[str, Tensor]:
         """``loss``, the criterion and each sensor's metrics, each ``(B,)``, NaN where absent."""
-        frozen = [cast(Autoencoder, model) for model in self.frozen]
         embedding = self.embedding(batch)
         back = self.model.split(embedding)
         loss = torch.zeros(len(embedding), device=embedding.device)
         criterion = torch.zeros_like(loss)
         metrics: dict[str, Tensor] = {}
         similarity, spectra, truths, shown = [], [], [], []
-        for number, (name, model, scale) in enumerate(
-            zip(self.names, frozen, self.scales, strict=True)
-        ):
+        for number, (name, part) in enumerate(self.encoders.items()):
             own = batch.sensors[name]
             here = own.present
-            prediction = model.decoder(back[name], own.days).float()
             # An absent sensor has no valid pixel: its terms are computed on a whole patch of
             # zeros, so that they and their gradients are finite, and then left out.
             whole = own._replace(valid=own.valid | ~here[:, None, None, None])
-            terms = reconstruction_terms(
-                prediction,
-                model.decoder.neighbourhood(back[name]),
-                whole,
-                getattr(self, f"weights_{number}"),
-                cast(Scale, scale),
-            )
-            weighed = encoder_loss(terms, self.sensors[name]) / self.shares[number]
-            loss = loss + torch.where(here, weighed, 0.0)
+            terms = part.reconstruct(back[name], whole)
+            loss = loss + torch.where(here, terms["loss"] / self.shares[number], 0.0)
             criterion = criterion + torch.where(here, terms[CRITERION], 0.0)
             for metric in METRICS:
                 metrics[f"{name}.{metric}"] = torch.where(here, terms[metric].detach(), torch.nan)
             similarity.append(torch.where(here[:, None], terms["ssim_bands"], 0.0))
-            spectra.append(torch.where(here[:, None], centre_of(prediction), 0.0))
+            spectra.append(torch.where(here[:, None], centre_of(terms["prediction"]), 0.0))
             truths.append(torch.where(here[:, None], centre_of(whole.values), 0.0))
             shown.append(here[:, None].expand_as(terms["ssim_bands"]))
         count = torch.cat(shown, dim=1).sum(dim=1)
