@@ -97,6 +97,10 @@ def fits(monkeypatch):
     return made
 
 
+def predictions(folder):
+    return {path.name: path.read_bytes() for path in (folder / "transformer").iterdir()}
+
+
 def test_a_killed_regression_goes_on_and_ends_as_if_it_had_not_been(towers, fits):
     gpp, one, other = towers
     regress(one, gpp)
@@ -109,8 +113,7 @@ def test_a_killed_regression_goes_on_and_ends_as_if_it_had_not_been(towers, fits
     fits.limit = None
     regress(other, gpp)
     assert fits.count == 30
-    for path in (one / "transformer").iterdir():
-        assert path.read_bytes() == (other / "transformer" / path.name).read_bytes()
+    assert predictions(one) == predictions(other)
 
 
 def test_only_new_fits_are_made_and_others_are_forgotten(towers, fits):
@@ -135,5 +138,4 @@ def test_fits_side_by_side_are_those_of_one_process(towers, fits):
     regress(other, gpp, state=state, processes=3)
     # The other processes made all of them.
     assert fits.count == 0
-    for path in (one / "transformer").iterdir():
-        assert path.read_bytes() == (other / "transformer" / path.name).read_bytes()
+    assert predictions(one) == predictions(other)

@@ -14,19 +14,17 @@ GRID = grid_at(TOWER.lon, TOWER.lat, CubeGrid(size_px=24))
 
 
 def raster(path, values, *, west, north, size, epsg=GRID.epsg, no_data=None):
-    with rasterio.open(
-        path,
-        "w",
-        driver="GTiff",
-        width=values.shape[1],
-        height=values.shape[0],
-        count=1,
-        dtype="float32",
-        crs=None if epsg is None else f"EPSG:{epsg}",
-        transform=from_origin(west, north, size, size),
-        nodata=no_data,
-    ) as target:
-        target.write(values.astype("float32"), 1)
+    settings = {
+        "driver": "GTiff",
+        "width": values.shape[1],
+        "height": values.shape[0],
+        "count": 1,
+        "dtype": "float32",
+        "crs": epsg and f"EPSG:{epsg}",
+        "nodata": no_data,
+    }
+    with rasterio.open(path, "w", transform=from_origin(west, north, size, size), **settings) as f:
+        f.write(values.astype("float32"), 1)
     return TOWER.model_copy(update={"footprint": path})
 
 
@@ -80,18 +78,16 @@ def test_a_coarser_raster_of_another_projection_keeps_its_centre_of_mass(tmp_pat
         (np.ones((9, 9)), 0.0, None, "no coordinate reference system"),
         (np.ones((9, 9)), 5e5, GRID.epsg, "no weight within"),
         (-np.ones((9, 9)), 0.0, GRID.epsg, "negative weight"),
+        (None, 0.0, None, r"f\.tif: cannot be read as a raster"),
     ],
 )
-def test_a_raster_that_cannot_be_a_footprint_is_rejected(tmp_path, values, where, epsg, message):
-    west, _, _, north = GRID.bounds
-    tower = raster(tmp_path / "f.tif", values, west=west + where, north=north, size=10, epsg=epsg)
-    with pytest.raises(UserError, match=message):
-        footprint_weights(GRID, tower=tower, radius=50)
-
-
-def test_a_file_that_is_no_raster_is_rejected(tmp_path):
-    (tmp_path / "f.tif").write_text("no raster")
-    tower = TOWER.model_copy(update={"footprint": tmp_path / "f.tif"})
-    with pytest.raises(UserError, match=r"f\.tif: cannot be read as a raster") as caught:
+def test_a_file_that_cannot_be_a_footprint_is_rejected(tmp_path, values, where, epsg, message):
+    path, (west, _, _, north) = tmp_path / "f.tif", GRID.bounds
+    if values is None:
+        path.write_text("no raster")
+        tower = TOWER.model_copy(update={"footprint": path})
+    else:
+        tower = raster(path, values, west=west + where, north=north, size=10, epsg=epsg)
+    with pytest.raises(UserError, match=message) as caught:
         footprint_weights(GRID, tower=tower, radius=50)
     assert "\n" not in str(caught.value)

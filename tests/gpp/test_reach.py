@@ -1,7 +1,6 @@
 """Embeddings know no image beyond those that their series names: what a split by year rests on."""
 
 import numpy as np
-import pytest
 import torch
 import xarray as xr
 from untrained import save_all_untrained, scaled_by
@@ -16,61 +15,50 @@ SMALL = Encoder(width=16, head_width=16, head_layers=1, heads=2, decoder_width=8
 SIDE = 9
 
 
-@pytest.fixture(scope="module")
-def sensors():
-    return {
-        name: sensor.model_copy(
-            update={
-                "encoder": SMALL,
-                "sequence": sensor.sequence.model_copy(update={"frames": frames}),
-            }
-        )
-        for name, sensor, frames in (
-            ("sentinel-1", SENTINEL_1, 10),
-            ("sentinel-2", SENTINEL_2, 5),
-        )
-    }
+SENSORS = {
+    name: sensor.model_copy(
+        update={
+            "encoder": SMALL,
+            "sequence": sensor.sequence.model_copy(update={"frames": frames}),
+        }
+    )
+    for name, sensor, frames in (("sentinel-1", SENTINEL_1, 10), ("sentinel-2", SENTINEL_2, 5))
+}
 
 
-@pytest.fixture(scope="module")
-def models(sensors, tmp_path_factory):
-    torch.manual_seed(0)
-    folder = tmp_path_factory.mktemp("models")
-    save_all_untrained(folder, sensors, CONTEXT, Fusion(width=16, layers=1), scaled_by(0, 1))
-    return folder
-
-
-def images(sensors):
+def images():
     rng = np.random.default_rng(0)
     found = {}
     for name, count, every in (("sentinel-2", 24, 11), ("sentinel-1", 60, 4)):
         days = np.cumsum(rng.integers(1, 2 * every, count))
         times = np.datetime64("2019-06-01", "ns") + days.astype("timedelta64[D]")
-        values = rng.uniform(0.05, 0.6, (count, len(sensors[name].bands), SIDE, SIDE))
+        values = rng.uniform(0.05, 0.6, (count, len(SENSORS[name].bands), SIDE, SIDE))
         values[rng.random((count, 1, SIDE, SIDE)).repeat(values.shape[1], axis=1) < 0.3] = np.nan
         found[name] = xr.DataArray(
             values.astype(np.float32),
             dims=("time", "band", "y", "x"),
-            coords={"time": times, "band": list(sensors[name].bands)},
+            coords={"time": times, "band": list(SENSORS[name].bands)},
         )
     return found
 
 
-def test_later_images_change_no_embedding_that_does_not_name_them(sensors, models):
-    before = images(sensors)
+def test_later_images_change_no_embedding_that_does_not_name_them(tmp_path):
+    torch.manual_seed(0)
+    save_all_untrained(tmp_path, SENSORS, CONTEXT, Fusion(width=16, layers=1), scaled_by(0, 1))
+    before = images()
     split = np.datetime64("2020-01-01")
     after = {
         name: array.where(array["time"] < split, 0.65 - array) for name, array in before.items()
     }
-    one, other = (embed_xarray(arrays, models) for arrays in (before, after))
+    one, other = (embed_xarray(arrays, tmp_path) for arrays in (before, after))
     seen = observed_embeddings(
         one,
         np.full((SIDE, SIDE), 1 / SIDE**2),
-        either_side=frames_either_side(sensors["sentinel-2"], CONTEXT),
+        either_side=frames_either_side(SENSORS["sentinel-2"], CONTEXT),
         others={
             "sentinel-1": (
                 day_numbers(before["sentinel-1"]["time"].values),
-                frames_either_side(sensors["sentinel-1"], CONTEXT),
+                frames_either_side(SENSORS["sentinel-1"], CONTEXT),
             )
         },
     )
