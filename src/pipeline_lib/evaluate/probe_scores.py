@@ -217,39 +217,43 @@ def target_scores(
     dict
         Split -> what `probes.probe_scores` returns of a target.
     """
-    known = _with_target(fit)
-    linear, neighbours = fit_ridge, fit_neighbours
-    if fit.dtype.kind == "U":
-        linear, neighbours = fit_logistic, fit_voters
+    known, classes = _with_target(fit), fit.dtype.kind == "U"
     found: dict[str, dict[str, Any]] = {}
-    scored: dict[str, tuple[NDArray[np.bool_], NDArray[Any]]] = {}
-    about: dict[str, Any]
+    scored: dict[str, NDArray[np.bool_]] = {}
     for split, (_, truth) in held_out.items():
         rows = _with_target(truth)
-        if fit.dtype.kind == "U":
-            rows &= np.isin(truth, fit)
-            classes = len(np.unique(truth[rows]))
-            unseen = len(np.unique(truth[_with_target(truth) & ~rows]))
-            about = {"metric": "balanced_accuracy", "classes": classes, "unseen_classes": unseen}
-            constant = None if classes > 1 else "has one class only"
+        about: dict[str, Any] = {"metric": "r2"}
+        constant = "does not vary"
+        if classes:
+            seen = np.isin(truth, fit)
+            unseen = len(np.unique(truth[rows & ~seen]))
+            rows &= seen
+            number = len(np.unique(truth[rows]))
+            about = {"metric": "balanced_accuracy", "classes": number, "unseen_classes": unseen}
+            constant = "has one class only"
+        about |= {"fit_samples": int(known.sum()), "samples": int(rows.sum()), "reason": None}
+        for count, purpose in ((about["fit_samples"], "to fit on"), (about["samples"], "to score")):
+            if count < MIN_SAMPLES:
+                about["reason"] = f"{count} samples {purpose}, fewer than {MIN_SAMPLES}"
+                break
         else:
-            about = {"metric": "r2"}
-            constant = None if (truth[rows] != truth[rows][:1]).any() else "does not vary"
-        about |= {"fit_samples": int(known.sum()), "samples": int(rows.sum())}
-        reason = _reason(about["fit_samples"], about["samples"], constant)
-        found[split] = {**about, "reason": reason}
-        scored[split] = rows, truth[rows]
+            if (truth[rows] == truth[rows][:1]).all():
+                about["reason"] = f"the target {constant} in the samples to score"
+        found[split], scored[split] = about, rows
     splits = [split for split, about in found.items() if about["reason"] is None]
     folds = origin.take(known).folds() if splits else []
-    for kind, fitted in (("scores", linear), *((("nearest", neighbours),) if nearest else ())):
+    fits = {"scores": fit_logistic if classes else fit_ridge}
+    if nearest:
+        fits["nearest"] = fit_voters if classes else fit_neighbours
+    for kind, fitted in fits.items():
         for about in found.values():
             about[kind] = dict.fromkeys(fit_features)
         for name, features in fit_features.items() if splits else ():
             model = fitted(features[known], fit[known], folds)
             for split in splits:
-                rows, truth = scored[split]
-                guess = model.predict(held_out[split][0][name][rows])
-                found[split][kind][name] = _agreement(truth, guess.reshape(truth.shape))
+                values, truth = held_out[split][0][name], held_out[split][1][scored[split]]
+                guess = model.predict(values[scored[split]]).reshape(truth.shape)
+                found[split][kind][name] = _agreement(truth, guess)
     return found
 
 
@@ -263,11 +267,3 @@ def _agreement(truth: NDArray[Any], guess: NDArray[Any]) -> float:
         return float(recall_score(truth, guess, labels=np.unique(truth), average="macro"))
     varying = (truth != truth[:1]).any(axis=0)
     return float(r2_score(truth[:, varying], guess[:, varying]))
-
-
-def _reason(fitted: int, scored: int, constant: str | None) -> str | None:
-    """Why there is no score; none where there is one."""
-    for count, purpose in ((fitted, "to fit on"), (scored, "to score")):
-        if count < MIN_SAMPLES:
-            return f"{count} samples {purpose}, fewer than {MIN_SAMPLES}"
-    return constant and f"the target {constant} in the samples to score"

@@ -35,17 +35,9 @@ where a sample has none."""
 
 @dataclass(frozen=True)
 class Truth:
-    """What a simulated archive knows of a site and no sensor shows.
-
-    Attributes
-    ----------
-    days
-        ``(time,)``, increasing: days since 1970-01-01.
-    leaf_area
-        ``(time, y, x)``, m2 m-2, on the grid of the site's cubes.
-    cover
-        ``(y, x)``, a number per class of land cover.
-    """
+    """What a simulated archive knows of a site and no sensor shows: leaf area ``(time, y, x)``,
+    m2 m-2, on increasing days since 1970-01-01, and the class of land cover ``(y, x)`` as a number,
+    on the grid of the site's cubes."""
 
     days: NDArray[np.int64]
     leaf_area: NDArray[np.float32]
@@ -125,30 +117,14 @@ def context_targets(
     land_cover: Mapping[str, str],
     truth: Mapping[str, Truth],
 ) -> Targets:
-    """Targets of drawn samples.
+    """Targets of samples drawn from a stack of cubes, by target.
 
-    Parameters
-    ----------
-    stack, drawn
-        The cubes, and which samples of them.
-    land_cover
-        Class of a cube, by its name; used where a cube has no truth.
-    truth
-        Truth of a cube, by its name.
-
-    Returns
-    -------
-    dict
-        ``neighbourhood_mean`` and ``neighbourhood_std`` (of the patch in the centre frame, without
-        the target pixel; scaled bands), ``next_change`` (of the target pixel's scaled bands, to
-        its next valid date of the record), ``ndvi_change`` (the same of NDVI, where the sensor has
-        `NDVI`), and, where a cube has truth, ``leaf_area`` and ``leaf_area_change`` to that date;
-        classes: ``land_cover`` of the target pixel by the truth, else of the cube.
-
-    Raises
-    ------
-    UserError
-        If a truth has another grid than its cube.
+    ``neighbourhood_mean`` and ``neighbourhood_std`` (of the patch in the centre frame, without the
+    target pixel; scaled bands), ``next_change`` (of the target pixel's scaled bands, to its next
+    valid date of the record), ``ndvi_change`` (the same of NDVI, where the sensor has `NDVI`), and,
+    where a cube has truth, ``leaf_area`` and ``leaf_area_change`` to that date; classes:
+    ``land_cover`` of the target pixel by the truth, else of the cube. ``land_cover`` and ``truth``
+    are by the cube's name. Raises UserError if a truth has another grid than its cube.
     """
     for cube in stack:
         if cube.name in truth:

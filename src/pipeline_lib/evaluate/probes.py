@@ -8,7 +8,6 @@ predicted by nearest neighbours, which find what lies close together without lyi
 
 from __future__ import annotations
 
-import csv
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,11 +15,12 @@ from typing import Any
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from sklearn.decomposition import PCA
 from sklearn.impute import SimpleImputer
 from torch import Tensor
 
-from pipeline_lib.dataset import SampleIndex, cube_name, cubes_of, read_split
+from pipeline_lib.dataset import SampleIndex, cube_name, cubes_of, read_split_table
 from pipeline_lib.errors import UserError
 from pipeline_lib.evaluate.probe_scores import NEAREST_TARGETS, Origin, target_scores
 from pipeline_lib.evaluate.probe_targets import Array, Targets, Truth, context_targets
@@ -29,7 +29,6 @@ from pipeline_lib.files import write_json
 from pipeline_lib.models import TrainedEncoder, TrainedFusion, load_encoder, load_fusion
 from pipeline_lib.seeds import generator
 from pipeline_lib.training.data import Batch, FusionDataset, SensorDataset, centre_of
-from pipeline_lib.training.groups import land_cover_of
 from pipeline_lib.training.tasks import FusionTask
 
 FITTED_ON = "training"
@@ -42,15 +41,10 @@ ROUNDS = 8
 class Probed:
     """Samples that probes are fitted on or scored on; all features are ``(sample, feature)``.
 
-    Attributes
-    ----------
-    spectrum
-        Scaled bands of the target pixel in the centre frame, of all sensors side by side; NaN
-        where one is absent.
-    latents
-        Of all sensors side by side, NaN where one is absent; none where the embedding is a latent.
-    reference_only
-        Embeddings from the reference sensor alone; none where there are no other sensors.
+    The spectrum is the scaled bands of the target pixel in the centre frame. Spectra and latents
+    are of all sensors side by side, NaN where one is absent; there are no latents where the
+    embedding is one. ``reference_only`` are embeddings from the reference sensor alone, none where
+    there are no others.
     """
 
     spectrum: Array
@@ -75,11 +69,11 @@ class SiteFacts:
     @classmethod
     def read(cls, split_table: Path, truth: Mapping[str, Path]) -> SiteFacts:
         """Read the split table, and the truth of each cube that has one."""
-        read_split(split_table)
-        with split_table.open(newline="") as handle:
-            site = {row["cube"]: row["site"] for row in csv.DictReader(handle)}
-        known = {cube: Truth.read(path) for cube, path in truth.items()}
-        return cls(site, land_cover_of(split_table), known)
+        rows = read_split_table(split_table)
+        site, land_cover = (
+            {row["cube"]: row[key] for row in rows} for key in ("site", "land_cover")
+        )
+        return cls(site, land_cover, {cube: Truth.read(path) for cube, path in truth.items()})
 
 
 def probed_samples(
@@ -160,27 +154,24 @@ def _samples(
     max_samples: int,
 ) -> Probed:
     """Features, targets and origin of random samples of the (reference) sensor's encoder."""
-    drawn = _distinct(dataset, trained, rng, max_samples)
+    drawn, places = _distinct(dataset, trained, rng, max_samples)
     with torch.inference_mode():
         batches = [features(batch) for batch in dataset.loader(drawn)]
     stack = dataset.index.stack
     cube = np.array([stack[number].name for number in drawn.cube])
-    centre = drawn.frames[:, trained.context.frames // 2]
+    targets = context_targets(
+        stack,
+        drawn,
+        context=trained.context,
+        normalisation=trained.normalisation,
+        land_cover=facts.land_cover,
+        truth=facts.truth,
+    )
+    site = np.array([facts.site[name] for name in cube])
     return Probed(
         **{name: np.concatenate([one[name] for one in batches]) for name in batches[0]},
-        targets=context_targets(
-            stack,
-            drawn,
-            context=trained.context,
-            normalisation=trained.normalisation,
-            land_cover=facts.land_cover,
-            truth=facts.truth,
-        ),
-        origin=Origin(
-            site=np.array([facts.site[name] for name in cube]),
-            cube=cube,
-            position=np.stack([drawn.top, drawn.left, centre], axis=1),
-        ),
+        targets=targets,
+        origin=Origin(site, cube, places[:, 1:]),
     )
 
 
@@ -189,8 +180,9 @@ def _distinct(
     trained: TrainedEncoder,
     rng: np.random.Generator,
     max_samples: int,
-) -> SampleIndex:
-    """Samples of different pixels and dates, drawn repeatedly where there are few sequences."""
+) -> tuple[SampleIndex, NDArray[np.int64]]:
+    """Samples of different pixels and dates, drawn repeatedly where there are few sequences; their
+    places ``(sample, 4)``: cube, top, left and centre frame."""
     parts: list[SampleIndex] = []
     for _ in range(ROUNDS):
         parts.append(dataset.draw(rng, max_samples, f"probes of {trained.name}"))
@@ -201,12 +193,12 @@ def _distinct(
             )
         )
         centre = drawn.frames[:, trained.context.frames // 2]
-        places = np.stack([drawn.cube, centre, drawn.top, drawn.left], axis=1)
+        places = np.stack([drawn.cube, drawn.top, drawn.left, centre], axis=1)
         first = np.sort(np.unique(places, axis=0, return_index=True)[1])[:max_samples]
         parts = [drawn.take(first)]
         if len(first) == max_samples:
             break
-    return parts[0]
+    return parts[0], places[first]
 
 
 def split_samples(
@@ -237,13 +229,9 @@ def split_samples(
 def probe_scores(samples: Mapping[str, Probed]) -> dict[str, Any]:
     """Scores of probes of embeddings, beside those of the spectrum.
 
-    What a change of the embeddings costs, their rounding for example, is the difference between
-    the scores of the samples and of copies with changed embeddings (`dataclasses.replace`).
-
-    Parameters
-    ----------
-    samples
-        Split -> samples: of `FITTED_ON`, and of any of `SCORED_ON`.
+    ``samples`` are of `FITTED_ON` and of any of `SCORED_ON`. What a change of the embeddings costs,
+    their rounding for example, is the difference between the scores of the samples and of copies
+    with changed embeddings (`dataclasses.replace`).
 
     Returns
     -------
@@ -323,22 +311,10 @@ def probe_encoder(
 ) -> None:
     """Probe a trained encoder's latents and write the scores.
 
-    The JSON file holds the ``model``, its ``digest``, what `probe_scores` returns, and
-    ``skipped``: splits without samples, and why. Raises UserError if the training split has no
-    sample, or a truth does not fit its cube.
-
-    Parameters
-    ----------
-    model
-        Folder of the trained encoder.
-    cubes
-        Files of its sensor's cubes, of every split.
-    split_table
-        Table with the split, the site and the land cover of each cube.
-    truth
-        Cube -> file of its site's truth, as a simulated archive has it.
-    max_samples
-        Of each split.
+    ``cubes`` are those of its sensor, of every split; ``truth`` is cube -> file of its site's
+    truth, as a simulated archive has it; ``max_samples`` is of each split. The JSON file holds the
+    ``model``, its ``digest``, what `probe_scores` returns, and ``skipped``: splits without samples,
+    and why. Raises UserError if the training split has no sample, or a truth does not fit its cube.
     """
     trained, facts = load_encoder(model), SiteFacts.read(split_table, truth)
     own = {split: cubes_of(list(cubes), split_table, split) for split in (FITTED_ON, *SCORED_ON)}
@@ -353,10 +329,7 @@ def probe_encoder(
 
 
 def probe_fusion(*, output: Path, **inputs: Any) -> None:
-    """Probe the fused embeddings as `probe_encoder` does a sensor's, and write the scores.
-
-    Inputs are those of `fused_splits`.
-    """
+    """Probe the fused embeddings of `fused_splits` as `probe_encoder` does a sensor's latents."""
     samples, skipped = fused_splits(**inputs)
     content = {"model": "fusion", "digest": load_fusion(inputs["fusion"]).digest}
     write_json(output, {**content, **probe_scores(samples), "skipped": skipped})
