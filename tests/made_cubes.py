@@ -7,7 +7,15 @@ from typing import Any
 
 import numpy as np
 
-from pipeline_lib.config import Sensor
+from pipeline_lib.config import (
+    SENTINEL_1,
+    SENTINEL_2,
+    Context,
+    Encoder,
+    Fusion,
+    Sensor,
+    Sequence,
+)
 from pipeline_lib.cubes import Grid, make_cube, read_cube, write_cube
 from pipeline_lib.embed.store import Layout, TileStore, layers_of, template_of
 from pipeline_lib.files import write_csv
@@ -22,6 +30,7 @@ def write_made_cube(
     start: str = "2021-01-01",
     days: int | np.ndarray = 6,
     c_factor: float | None = None,
+    missing: list[str] | None = None,
     **settings: Any,
 ) -> Path:
     """Write a cube of values ``(time, band, y, x)``, a frame every few days or on given ones.
@@ -39,7 +48,7 @@ def write_made_cube(
         bands=sensor.bands,
         grid=Grid(32631, 600000, 5600000, 10, *values.shape[2:]),
         quantity=sensor.quantity,
-        attributes=attributes | {"sensor": path.parent.name},
+        attributes=attributes | {"sensor": path.parent.name, "missing": missing or []},
         **{"frames": {}} | settings,
     )
     if c_factor is not None:
@@ -76,3 +85,25 @@ def write_split(path: Path, split: dict[str, str], land_cover: str = "grassland"
     ]
     write_csv(path, rows)
     return path
+
+
+def write_truth(path: Path, cover: np.ndarray, leaf_area: np.ndarray, times: list[str]) -> Path:
+    """Write the truth of a site as the simulated archive does; its path."""
+    area, classes = leaf_area.astype(np.float16), cover.astype(np.int8)
+    np.savez_compressed(path, time=times, leaf_area=area, cover=classes)
+    return path
+
+
+CONTEXT = Context(patch_px=7, frames=3)
+FUSION = Fusion(reference="optical", embedding_dim=4, width=16, layers=1, heads=2)
+
+
+def small_sensors(sequence: Sequence) -> dict[str, Sensor]:
+    """An optical and a radar sensor whose encoders are small."""
+    small = Encoder(width=8, head_width=16, heads=2, head_layers=1, decoder_width=8)
+    shared = {"sequence": sequence, "encoder": small}
+    bands = {"bands": ("B03", "B04", "B08"), "rgb": None, "latent_dim": 2}
+    return {
+        "optical": SENTINEL_2.model_copy(update=shared | bands),
+        "radar": SENTINEL_1.model_copy(update=shared | {"latent_dim": 1}),
+    }

@@ -7,13 +7,10 @@ from typing import Any
 import numpy as np
 import pytest
 from sklearn.linear_model import Ridge
-from sklearn.preprocessing import StandardScaler
 
 from pipeline_lib.evaluate.probe_scores import (
-    CLASS_PENALTIES,
     MAX_GROUPS,
     MIN_SAMPLES,
-    RIDGE_PENALTIES,
     BalancedNeighbours,
     MeanLossLogistic,
     MeanLossRidge,
@@ -59,11 +56,7 @@ def test_folds_of_one_site_hold_its_cubes_else_blocks_of_the_cube() -> None:
     one = np.zeros(120)
     cube = np.arange(120) % 2
     held_out = [cube[held] for _, held in origin_of(one, cube).folds()]
-    assert (
-        sorted(int(held.max()) for held in held_out)
-        == [0, 1]
-        == sorted(map(int, map(np.min, held_out)))
-    )
+    assert sorted(np.unique(held).tolist() for held in held_out) == [[0], [1]]
     folds = origin_of(one).folds()
     assert len(folds) == MAX_GROUPS
     for _, held in folds:
@@ -84,24 +77,6 @@ def test_penalties_mean_the_same_for_fits_of_any_size() -> None:
         MeanLossLogistic(C=10, tol=1e-8).fit(np.tile(x, (n, 1)), np.tile(labels, n)) for n in (1, 5)
     )
     np.testing.assert_allclose(one.predict_proba(x), five.predict_proba(x), atol=1e-5)
-
-
-def test_the_penalties_range_from_none_to_the_mean() -> None:
-    rng = np.random.default_rng(7)
-    x = StandardScaler().fit_transform(rng.standard_normal((300, 2)))
-    y = x @ [[1.0, 0.0], [2.0, 5.0]]
-    strongest, weakest = (MeanLossRidge(RIDGE_PENALTIES[i]).fit(x, y).predict(x) for i in (0, -1))
-    np.testing.assert_allclose(strongest, np.tile(y.mean(axis=0), (300, 1)), atol=0.02)
-    np.testing.assert_allclose(weakest, y, atol=1e-3)
-    labels = np.where(x[:, 0] > 1, "a", "b")
-    strongest, weakest = (
-        MeanLossLogistic(C=1 / CLASS_PENALTIES[i], class_weight="balanced", max_iter=2000)
-        .fit(x, labels)
-        .predict_proba(x)
-        for i in (0, -1)
-    )
-    np.testing.assert_allclose(strongest, 0.5, atol=0.05)
-    assert np.median(weakest[np.arange(300), (labels == "b").astype(int)]) > 0.99
 
 
 def fingerprints(
@@ -159,19 +134,6 @@ def test_a_class_probe_does_not_memorise_sites() -> None:
         memorised = scores(fit, origin_of(np.arange(len(site))), held_out)["linear"]
         gains.append(scores(fit, origin_of(site), held_out)["linear"] - memorised)
     assert np.mean(gains) > 0.05
-
-
-def test_classes_of_one_site_each_take_the_strongest_penalty() -> None:
-    rng = np.random.default_rng(11)
-    site = np.repeat([0, 1, 2], 40)
-    x, labels = rng.standard_normal((120, 4)) + site[:, None], site.astype(np.str_)
-    found = scores((x, labels), origin_of(site), (x, labels))
-    scaled = StandardScaler().fit_transform(x)
-    model = MeanLossLogistic(C=1 / CLASS_PENALTIES[0], class_weight="balanced").fit(scaled, labels)
-    guess = model.predict(scaled)
-    recall = np.mean([(guess[labels == one] == one).mean() for one in "012"])
-    assert found["classes"] == 3 and found["linear"] == pytest.approx(recall)
-    assert found["nearest"] > 0.5
 
 
 def test_a_ridge_probe_finds_a_linear_law_and_no_other() -> None:

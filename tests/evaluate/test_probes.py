@@ -12,11 +12,18 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from made_cubes import write_made_cube, write_split
+from made_cubes import (
+    CONTEXT,
+    FUSION,
+    small_sensors,
+    write_made_cube,
+    write_split,
+    write_truth,
+)
 from torch import Tensor, nn
 from untrained import save_all_untrained, scaled_by
 
-from pipeline_lib.config import SENTINEL_1, SENTINEL_2, Context, Encoder, Fusion, Sequence
+from pipeline_lib.config import Sequence
 from pipeline_lib.cubes import CLEAR, THICK_CLOUD
 from pipeline_lib.dataset import Normalisation
 from pipeline_lib.errors import UserError
@@ -37,21 +44,9 @@ from pipeline_lib.evaluate.probes import (
 from pipeline_lib.models import Autoencoder, TrainedEncoder
 from pipeline_lib.seeds import generator
 
-CONTEXT = Context(patch_px=7, frames=3)
 SIZE = 21
 FRAMES = 14
-CLOSE = Sequence(frames=6, stride_time=4, stride_space=2)
-APART = Sequence(frames=6, stride_time=4, stride_space=7)
-SMALL = Encoder(width=8, head_width=16, heads=2, head_layers=1, decoder_width=8)
-SENSOR = SENTINEL_2.model_copy(
-    update={
-        "bands": ("B03", "B04", "B08"),
-        "rgb": None,
-        "latent_dim": 2,
-        "sequence": APART,
-        "encoder": SMALL,
-    }
-)
+SENSOR = small_sensors(Sequence(frames=6, stride_time=4, stride_space=7))["optical"]
 FACTS = SiteFacts(
     {name: name for name in "abcd"},
     {"a": "crops", "b": "forest", "c": "crops", "d": "forest"},
@@ -141,19 +136,6 @@ def test_what_the_target_pixel_cannot_know_is_found_in_the_embedding_alone(
     assert frames["embedding"] > frames["spectrum"] + 0.05
 
 
-def test_where_a_pixel_is_like_its_neighbourhood_its_spectrum_predicts_it(tmp_path: Path) -> None:
-    paths = []
-    for number, name in enumerate("ab"):
-        rng = np.random.default_rng(number)
-        even = rng.uniform(0.2, 0.8, (FRAMES, 3, 1, 1)) * np.ones((SIZE, SIZE))
-        values = even + 0.01 * rng.standard_normal(even.shape)
-        mask = np.full((FRAMES, SIZE, SIZE), CLEAR)
-        paths.append(write_made_cube(tmp_path / f"{name}.zarr.zip", values, mask, SENSOR))
-    found = run(Neighbourhood(), {"training": paths[:1], "test": paths[1:]})
-    targets = found["splits"]["test"]["targets"]
-    assert targets["neighbourhood_mean"]["scores"]["spectrum"] > 0.95
-
-
 def test_samples_have_distinct_target_pixels_and_their_own_features(
     scattered: dict[str, list[Path]],
 ) -> None:
@@ -216,11 +198,7 @@ def test_absent_values_have_the_mean_of_the_fit_and_components_are_of_complete_s
     assert "pca_2" not in probes._features(few, held_out), "two samples, of which two components"
 
 
-SENSORS = {
-    "optical": SENSOR.model_copy(update={"latent_dim": 3, "sequence": CLOSE}),
-    "radar": SENTINEL_1.model_copy(update={"latent_dim": 2, "sequence": CLOSE, "encoder": SMALL}),
-}
-BLOCK = Fusion(reference="optical", embedding_dim=4, width=16, layers=1, heads=2)
+SENSORS = small_sensors(Sequence(frames=6, stride_time=4, stride_space=2))
 SITES = {"a": "training", "b": "training", "c": "validation", "d": "test"}
 
 
@@ -240,7 +218,7 @@ def world(tmp_path_factory: pytest.TempPathFactory) -> SimpleNamespace:
     root = tmp_path_factory.mktemp("world")
     torch.manual_seed(1)
     write_split(root / "split.csv", SITES)
-    save_all_untrained(root, SENSORS, CONTEXT, BLOCK, scaled_by(0, 1))
+    save_all_untrained(root, SENSORS, CONTEXT, FUSION, scaled_by(0, 1))
     cubes = {
         name: [
             write_made_cube(
@@ -252,16 +230,17 @@ def world(tmp_path_factory: pytest.TempPathFactory) -> SimpleNamespace:
         for name, sensor in SENSORS.items()
         for bands in [len(sensor.bands)]
     }
-    truth = {}
-    for name in SITES:
-        rng = np.random.default_rng(ord(name))
-        truth[name] = root / f"{name}.npz"
-        np.savez_compressed(
-            truth[name],
-            time=[f"{day}T10:10:00+00:00" for day in np.datetime64("2021-01-01") + np.arange(90)],
-            leaf_area=rng.random((90, SIZE, SIZE)).astype(np.float16),
-            cover=rng.integers(0, 3, (SIZE, SIZE)).astype(np.int8),
+    rng = np.random.default_rng(9)
+    dates = np.datetime64("2021-01-01") + np.arange(90)
+    truth = {
+        name: write_truth(
+            root / f"{name}.npz",
+            rng.integers(0, 3, (SIZE, SIZE)),
+            rng.random((90, SIZE, SIZE)),
+            [f"{day}T10:10:00+00:00" for day in dates],
         )
+        for name in SITES
+    }
     settings: dict[str, Any] = {"split_table": root / "split.csv", "seed": 2, "max_samples": 200}
     fusion = {
         "fusion": root / "fusion",
@@ -271,14 +250,8 @@ def world(tmp_path_factory: pytest.TempPathFactory) -> SimpleNamespace:
     }
     samples, skipped = fused_splits(**settings, **fusion)
     assert skipped == {}
-    return SimpleNamespace(
-        root=root,
-        settings=settings,
-        fusion=settings | fusion,
-        cubes=cubes,
-        truth=truth,
-        samples=samples,
-    )
+    given = {"root": root, "settings": settings, "fusion": settings | fusion}
+    return SimpleNamespace(**given, cubes=cubes, truth=truth, samples=samples)
 
 
 def test_truth_adds_targets_and_without_it_there_are_none(
@@ -300,7 +273,12 @@ def test_truth_adds_targets_and_without_it_there_are_none(
 
     optical = found("optical", world.truth)
     assert drawn == ["ab", "c", "d"], "held-out samples come from held-out cubes"
-    assert optical["features"] == {"spectrum": 3, "embedding": 3, "spectrum+embedding": 6}
+    assert optical["features"] == {
+        "spectrum": 3,
+        "pca_2": 2,
+        "embedding": 2,
+        "spectrum+embedding": 5,
+    }
     assert list(optical["splits"]) == ["validation", "test"] and optical["skipped"] == {}
     targets = optical["splits"]["test"]["targets"]
     assert {"ndvi_change", "leaf_area", "leaf_area_change"} <= set(targets)
@@ -326,7 +304,7 @@ def test_fused_embeddings_stand_beside_spectra_and_latents_of_all_sensors(
     probe_fusion(**world.fusion, output=tmp_path / "probes.json")
     found = json.loads((tmp_path / "probes.json").read_text())
     assert found["model"] == "fusion" and found["skipped"] == {}
-    sizes = {"spectrum": 5, "pca_4": 4, "latents": 5, "reference_only": 4, "embedding": 4}
+    sizes = {"spectrum": 5, "pca_4": 4, "latents": 3, "reference_only": 4, "embedding": 4}
     assert found["features"] == sizes | {"spectrum+embedding": 9}
     scores = found["splits"]["test"]["targets"]["neighbourhood_mean"]["scores"]
     assert set(scores) == set(found["features"])
@@ -341,7 +319,7 @@ def test_the_targets_are_those_of_the_reference_and_absent_sensors_are_known(
     lone = fit.origin.cube == "b"
     assert lone.any() and not lone.all()
     assert np.isnan(fit.spectrum[lone, 3:]).all() and np.isfinite(fit.spectrum[:, :3]).all()
-    assert np.isnan(fit.latents[lone, 3:]).all() and np.isfinite(fit.latents[:, :3]).all()
+    assert np.isnan(fit.latents[lone, 2:]).all() and np.isfinite(fit.latents[:, :2]).all()
     assert np.isfinite(fit.embedding).all()
     # Where there is no radar, it makes no difference to mask it.
     there = np.isfinite(fit.latents).all(axis=1)

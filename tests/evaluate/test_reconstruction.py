@@ -5,10 +5,10 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 import torch
-from made_cubes import write_made_cube
+from made_cubes import CONTEXT, FUSION, small_sensors, write_made_cube
 from untrained import save_all_untrained, scaled_by
 
-from pipeline_lib.config import SENTINEL_1, SENTINEL_2, Context, Encoder, Fusion, Sensor, Sequence
+from pipeline_lib.config import Sensor, Sequence
 from pipeline_lib.cubes import CLEAR, THICK_CLOUD
 from pipeline_lib.errors import UserError
 from pipeline_lib.evaluate.reconstruction import (
@@ -26,24 +26,7 @@ from pipeline_lib.training.data import FusionDataset, SensorDataset
 from pipeline_lib.training.groups import group_metrics, land_cover_of
 from pipeline_lib.training.tasks import METRICS, EncoderTask, FusionTask
 
-CONTEXT = Context(patch_px=7, frames=3)
-SMALL = Encoder(width=8, head_width=16, heads=2, head_layers=1, decoder_width=8)
-SEQUENCE = Sequence(frames=4, stride_time=3, stride_space=2)
-SENSORS = {
-    "optical": SENTINEL_2.model_copy(
-        update={
-            "bands": ("B03", "B04", "B08", "B11"),
-            "rgb": None,
-            "latent_dim": 3,
-            "sequence": SEQUENCE,
-            "encoder": SMALL,
-        }
-    ),
-    "radar": SENTINEL_1.model_copy(
-        update={"latent_dim": 1, "sequence": SEQUENCE, "encoder": SMALL}
-    ),
-}
-BLOCK = Fusion(reference="optical", embedding_dim=5, width=16, layers=1, heads=2)
+SENSORS = small_sensors(Sequence(frames=4, stride_time=3, stride_space=2))
 SITES = {
     "a": ("training", "grassland"),
     "b": ("training", "urban"),
@@ -84,7 +67,7 @@ def world(tmp_path_factory: pytest.TempPathFactory) -> SimpleNamespace:
         for site, (split, land_cover) in SITES.items()
     ]
     write_csv(root / "split.csv", rows)
-    save_all_untrained(root / "models", SENSORS, CONTEXT, BLOCK, scaled_by(0.05, 0.85))
+    save_all_untrained(root / "models", SENSORS, CONTEXT, FUSION, scaled_by(0.05, 0.85))
 
     def encoder(output: Path, *, name: str = "optical", seed: int = 5) -> dict:
         evaluate_encoder(
@@ -127,7 +110,7 @@ def test_an_encoder_stands_beside_its_baselines(encoder: dict) -> None:
     assert "too few frames" in encoder["skipped"]["test"]
     assert "no sample can be drawn" in encoder["skipped"]["training, others"]
     part = encoder["splits"]["training"]
-    assert set(part["baselines"]) == {"nearest_date", "adjacent_pixel", "pca_2", "pca_3"}
+    assert set(part["baselines"]) == {"nearest_date", "adjacent_pixel", "pca_2"}
     assert list(part["land_cover"]) == ["grassland", "urban"]
     assert list(part["seasons"]) == ["DJF", "MAM"]
     errors = part["model"]
@@ -137,7 +120,6 @@ def test_an_encoder_stands_beside_its_baselines(encoder: dict) -> None:
             assert set(found) == {"loss", *METRICS, "samples"}
             assert None not in found.values()
     assert errors["centre_mae"] == pytest.approx(0.8 * errors["centre_mae_scaled"], rel=1e-5)
-    assert part["baselines"]["pca_3"]["centre_mae"] < part["baselines"]["pca_2"]["centre_mae"]
     # Each class gets its share of the samples.
     assert errors["samples"] == 40
     assert all(own["model"]["samples"] >= 20 for own in part["land_cover"].values())
@@ -210,10 +192,10 @@ def test_the_fusion_stands_beside_each_encoder_alone_on_the_same_samples(
         expected = encoder["splits"][split]["model"]
         assert beside == pytest.approx({key: expected[key] for key in beside}, rel=1e-5)
     part = fusion["splits"]["training"]
-    assert set(part["baselines"]) == {"encoder_alone", "pca_5"}
+    assert set(part["baselines"]) == {"encoder_alone", "pca_4"}
     assert set(part["seasons"]["DJF"]["model"]) == set(SENSORS)
-    assert set(part["land_cover"]["urban"]["baselines"]) == {"encoder_alone", "pca_5"}
-    for errors in part["baselines"]["pca_5"].values():
+    assert set(part["land_cover"]["urban"]["baselines"]) == {"encoder_alone", "pca_4"}
+    for errors in part["baselines"]["pca_4"].values():
         assert set(errors) == {"loss", *METRICS, "samples"}
         assert 0 < errors["centre_mae_scaled"] < 0.02 and 0 < errors["samples"] <= 40
     # The validation site has no radar.
@@ -277,7 +259,7 @@ def test_half_of_the_dates_of_each_cube_are_hidden_whatever_is_drawn(
 
 def test_the_report_finds_its_rows(encoder: dict, fusion: dict) -> None:
     whole, by_class, by_season, _ = encoder_tables("optical", encoder, "reflectance")
-    methods = {"this model", "nearest date", "3 principal components"}
+    methods = {"this model", "nearest date", "2 principal components"}
     assert {row[1] for row in whole.rows} >= methods
     assert {row[2] for row in by_class.rows if row[1] == "urban"} >= methods
     assert {row[2] for row in by_season.rows if row[1] == "MAM"} >= methods

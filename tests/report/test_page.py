@@ -11,12 +11,10 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from made_cubes import write_split
+from made_cubes import write_made_cube, write_split
 from made_scores import maps, probes
 
-from pipeline_lib.config import Config, Demo, parse
-from pipeline_lib.cubes import make_cube, write_cube
-from pipeline_lib.cubes.grid import Grid
+from pipeline_lib.config import SENTINEL_2, Config, Demo, parse
 from pipeline_lib.errors import UserError
 from pipeline_lib.files import write_json
 from pipeline_lib.report.gpp import verdict
@@ -98,14 +96,10 @@ def gpp(baseline: float, low: float, high: float) -> dict[str, Any]:
 
 def write_inputs(folder: Path) -> dict[str, Any]:
     """Small files of every kind that the report reads."""
-    encoders = {}
-    for sensor in SENSORS:
-        parts = {
-            split: {"model": errors(1), "baselines": {"nearest_date": errors(2)}}
-            for split in SPLITS
-        }
-        encoders[sensor] = folder / f"{sensor}.json"
-        write_json(encoders[sensor], {"sensor": sensor, "splits": parts})
+    encoders = {sensor: folder / f"{sensor}.json" for sensor in SENSORS}
+    part = {"model": errors(1), "baselines": {"nearest_date": errors(2)}}
+    for path in encoders.values():
+        write_json(path, {"splits": dict.fromkeys(SPLITS, part)})
     fusion = {split: {"model": {sensor: errors(3) for sensor in SENSORS}} for split in SPLITS}
     write_json(folder / "fusion.json", {"splits": fusion})
     write_json(folder / "gpp.json", gpp(baseline=4.0, low=-0.8, high=-0.2))
@@ -115,31 +109,24 @@ def write_inputs(folder: Path) -> dict[str, Any]:
     manifest = folder / "embeddings" / "site-000-a" / "manifest.json"
     about = {"embeddings": [100, 44], "files": {"c/0": 2_500_000}}
     write_json(manifest, {"model_digest": "0123456789abcdef00"} | about)
-    cube = make_cube(
-        values=np.full((3, 1, 4, 4), 0.1, np.float32),
-        mask=np.zeros((3, 4, 4), np.uint8),
-        times=np.datetime64("2019-01-03") + np.arange(3),
-        bands=("B02",),
-        grid=Grid(32631, 600000.0, 5600040.0, 10.0, 4, 4),
-        quantity="reflectance",
+    write_made_cube(
+        folder / "sentinel-2" / "cube.zarr.zip",
+        np.full((3, 1, 4, 4), 0.1),
+        np.zeros((3, 4, 4)),
+        SENTINEL_2.model_copy(update={"bands": ("B02",)}),
         frames={"clear_share": [0.25, 0.5, 0.75]},
-        attributes={"sensor": "sentinel-2", "cube": "site-000-a", "missing": ["scene <X>"]},
+        missing=["scene <X>"],
     )
-    write_cube(cube, folder / "cube.zarr.zip")
     split = {"site-000-a": "training", "site-001-a": "test", "site-002-a": "test"}
     write_split(folder / "split.csv", split)
     figure = folder / "sites.png"
     with drawing(figure, width=2, height=1) as drawn:
         drawn.subplots().plot([0, 1])
+    shown = ("sites", "optical-sentinel-2", "probes-sentinel-2", "maps")
     return {
-        "figures": {
-            "sites": figure,
-            "optical-sentinel-2": figure,
-            "probes-sentinel-2": figure,
-            "maps": figure,
-        },
+        "figures": dict.fromkeys(shown, figure),
         "split": folder / "split.csv",
-        "cubes": [folder / "cube.zarr.zip"],
+        "cubes": [folder / "sentinel-2" / "cube.zarr.zip"],
         "encoder_evaluations": encoders,
         "fusion_evaluation": folder / "fusion.json",
         "probes": {sensor: folder / f"probes-{sensor}.json" for sensor in SENSORS},
@@ -244,20 +231,7 @@ def test_a_figure_without_file_or_caption_is_an_error(
 
 @pytest.mark.parametrize(
     ("value", "text"),
-    [
-        (None, "–"),
-        (float("nan"), "–"),
-        (0, "0"),
-        (0.0, "0.0"),
-        (12345, "12,345"),
-        (12345.6, "12,346"),
-        (123.4, "123"),
-        (3.14159, "3.14"),
-        (0.09, "0.0900"),
-        (0.00012345, "0.000123"),
-        (0.000012345, "1.23e-05"),
-        (-2.5, "-2.50"),
-    ],
+    [(None, "–"), (float("nan"), "–"), (0, "0"), (0.0, "0.0"), (12345, "12,345"), (0.09, "0.0900")],
 )
 def test_numbers_have_three_significant_digits(value: float | None, text: str) -> None:
     assert number(value) == text
@@ -308,53 +282,45 @@ def test_what_evaluations_hold_reaches_its_section(
 
 def test_an_encoder_is_shown_with_its_baselines() -> None:
     part = {"model": errors(1), "baselines": {"pca_9": {"centre_mae": 0.5, "samples": 7}}}
-    grouped = part | {"seasons": {"DJF": part, "JJA": {"model": errors(2), "baselines": {}}}}
-    evaluation = {
-        "splits": {"test": grouped, "training": part},
-        "skipped": {"validation": "empty"},
-    }
+    seasons = {"DJF": part, "JJA": {"model": errors(2), "baselines": {}}}
+    evaluation = {"splits": {"test": part | {"seasons": seasons}, "training": part}}
+    evaluation |= {"skipped": {"validation": "empty"}}
     tables = encoder_tables("sentinel-2", evaluation, "reflectance")
     table, by_class, by_season, skipped = tables
     assert [row[:2] for row in table.rows] == [
-        ("training", "this model"),
-        ("training", "9 principal components"),
-        ("test", "this model"),
-        ("test", "9 principal components"),
+        (split, method)
+        for split in ("training", "test")
+        for method in ("this model", "9 principal components")
     ]
     assert "centre MAE (reflectance)" in table.columns
     assert "spectral angle of the centre (rad)" not in table.columns
     assert table.rows[1][2:] == (0.5, None, None, 7)
-    assert by_class.rows == ()
-    assert [row[:4] for row in by_season.rows] == [
-        ("test", "DJF", "this model", pytest.approx(0.0123)),
-        ("test", "DJF", "9 principal components", 0.5),
-        ("test", "JJA", "this model", pytest.approx(0.0246)),
+    assert by_class.rows == () and skipped.rows == (("validation", "empty"),)
+    assert [row[1:4] for row in by_season.rows] == [
+        ("DJF", "this model", pytest.approx(0.0123)),
+        ("DJF", "9 principal components", 0.5),
+        ("JJA", "this model", pytest.approx(0.0246)),
     ]
     assert by_season.columns[:3] == ("split", "season", "method") and by_season.words == 3
     assert [t.folded for t in tables] == [False, True, True, False]
-    assert skipped.rows == (("validation", "empty"),)
 
 
 def test_a_fusion_is_shown_by_sensor_beside_each_sensor_alone() -> None:
+    urban = {"model": {"sentinel-1": errors(3)}, "baselines": {"pca_7": {"sentinel-1": errors(4)}}}
     part = {
         "model": {sensor: errors(1) for sensor in SENSORS},
         "baselines": {"encoder_alone": {"sentinel-2": errors(2)}},
-        "land_cover": {
-            "urban": {
-                "model": {"sentinel-1": errors(3)},
-                "baselines": {"pca_7": {"sentinel-1": errors(4)}},
-            }
-        },
+        "land_cover": {"urban": urban},
     }
     table, gaps, by_class, by_season, _ = fusion_tables({"splits": {"test": part}})
-    assert [row[:4] for row in table.rows] == [
-        ("test", "sentinel-1", "from the embedding", pytest.approx(0.0123)),
-        ("test", "sentinel-2", "from the embedding", pytest.approx(0.0123)),
-        ("test", "sentinel-2", "encoder alone", pytest.approx(0.0246)),
+    assert [row[1:4] for row in table.rows] == [
+        ("sentinel-1", "from the embedding", pytest.approx(0.0123)),
+        ("sentinel-2", "from the embedding", pytest.approx(0.0123)),
+        ("sentinel-2", "encoder alone", pytest.approx(0.0246)),
     ]
-    assert [row[:5] for row in by_class.rows] == [
-        ("test", "urban", "sentinel-1", "from the embedding", pytest.approx(0.0369)),
-        ("test", "urban", "sentinel-1", "7 principal components", pytest.approx(0.0492)),
+    assert [row[1:5] for row in by_class.rows] == [
+        ("urban", "sentinel-1", "from the embedding", pytest.approx(0.0369)),
+        ("urban", "sentinel-1", "7 principal components", pytest.approx(0.0492)),
     ]
     assert by_season.rows == gaps.rows == ()
 

@@ -12,7 +12,6 @@ from pipeline_lib.errors import UserError
 from pipeline_lib.report.pca import (
     choose_cubes,
     clearest_dates,
-    draw_samples,
     pca_basis,
     plot_pca_dates,
     plot_pca_maps,
@@ -53,15 +52,6 @@ def test_missing_embeddings_are_transparent() -> None:
     assert np.isfinite(picture).all()
     assert picture[1, 1, 3] == 0
     assert picture[..., 3].sum() == 8
-
-
-def test_samples_are_reproducible_and_never_missing() -> None:
-    values = np.random.default_rng(1).normal(size=(4, 7, 6, 6)).astype(np.float32)
-    values[1, :, :3] = np.nan
-    first, second = (draw_samples(values, 50, np.random.default_rng(5)) for _ in range(2))
-    np.testing.assert_array_equal(first, second)
-    assert first.shape == (50, 7)
-    assert np.isfinite(first).all()
 
 
 def test_dates_are_spread_and_the_clearest_of_their_season() -> None:
