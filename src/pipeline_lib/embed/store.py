@@ -175,7 +175,8 @@ class TileStore:
 
     def __init__(self, state: Path, origin: Mapping[str, Any], layout: Layout) -> None:
         self._state, self._origin, self._layout = state, dict(origin), layout
-        self._tiles = tiles(layout.sizes["y"][0], layout.sizes["x"][0], layout.tile_px)
+        sizes = layout.template.sizes
+        self._tiles = tiles(sizes["y"], sizes["x"], layout.tile_px)
         header, store = state / HEADER, state / STORE
         if header.exists():
             earlier = read_json(header)
