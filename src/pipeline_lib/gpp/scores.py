@@ -41,7 +41,6 @@ PAPER = {
     "implies ranges of 33.7 and 45.9 g C m-2 d-1, so it may be defined otherwise than here.",
 }
 RESAMPLES = 2000
-BOUNDS = (("first", "min"), ("last", "max"))
 
 Fits = Mapping[str, NDArray[np.float64]]
 """Scheme -> predictions ``(day, fit)``."""
@@ -125,11 +124,16 @@ def score_groups(days: pd.DataFrame, fits: NDArray[np.float64]) -> list[Record]:
         *(("fit", str(fit), days.assign(predicted=one)) for fit, one in enumerate(fits.T)),
     ]
     return [
-        {"by": by, "group": group}
-        | agreement(own["gpp"], own["predicted"])
-        | {bound: f"{own['date'].agg(f):%Y-%m-%d}" if len(own) else None for bound, f in BOUNDS}
+        {"by": by, "group": group} | agreement(own["gpp"], own["predicted"]) | _dates(own)
         for by, group, own in groups
     ]
+
+
+def _dates(days: pd.DataFrame) -> Record:
+    if days.empty:
+        return {"first": None, "last": None}
+    first, last = days["date"].min(), days["date"].max()
+    return {"first": f"{first:%Y-%m-%d}", "last": f"{last:%Y-%m-%d}"}
 
 
 def _scored_days(

@@ -18,6 +18,7 @@ _AGREEMENT = {
     "r2": "R²",
     "bias": f"bias, {UNITS}",
 }
+_METHOD = ("inputs", "regressor")
 _GROUPS = {"vegetation": "vegetation type", "site": "site"}
 _DAYS = {
     TEMPORAL_HOLDOUT: "the validation years (temporal holdout)",
@@ -29,7 +30,6 @@ Metrics = Mapping[str, Any]
 
 def gpp_tables(metrics: Metrics) -> dict[str, list[Table]]:
     """Tables of each section on GPP, by the section's anchor."""
-    lengths = pd.DataFrame(metrics["lengths"])
     tables = {
         "towers": [_site_table(metrics)],
         "gpp": [
@@ -39,8 +39,8 @@ def gpp_tables(metrics: Metrics) -> dict[str, list[Table]]:
         ],
         "places": _method_tables(metrics, LEAVE_ONE_SITE_OUT),
     }
-    if len(lengths):
-        tables["windows"] = [_length_table(lengths)]
+    if metrics["lengths"]:
+        tables["windows"] = [_length_table(pd.DataFrame(metrics["lengths"]))]
     if any("weather" in method for method in metrics["methods"]):
         tables["weather"] = [
             table for scheme in SCHEMES for table in _method_tables(metrics, scheme, weather=True)
@@ -158,16 +158,14 @@ def _method_tables(metrics: Metrics, scheme: str, *, weather: bool = False) -> l
     overall = Table.of(
         f"Daily GPP of {_DAYS[scheme]}, all sites{_dates(scores)}. Agreement of the mean over the "
         "fits; mean and standard deviation of the RMSE of single fits.",
-        _with_fits(scores, "inputs", "regressor"),
+        _with_fits(scores, *_METHOD),
         words=2,
     )
+    grouped = scores.sort_values("group", kind="stable")
     groups = (
         Table.of(
             f"Daily GPP of {_DAYS[scheme]}, by {label}.",
-            _records(
-                scores[scores["by"] == by].sort_values("group", kind="stable"),
-                {"group": label, "inputs": "inputs", "regressor": "regressor"},
-            ),
+            _records(grouped.rename(columns={"group": label}), by, label, *_METHOD),
             words=3,
             folded=True,
         )
@@ -180,15 +178,15 @@ def _dates(scores: pd.DataFrame) -> str:
     return f", {scores['first'].min()} to {scores['last'].max()}"
 
 
-def _records(scores: pd.DataFrame, columns: Mapping[str, str]) -> list[dict[Any, Any]]:
-    """A record per score: some of its columns by their headings, then the agreement."""
-    headings = {**columns, **_AGREEMENT}
-    return scores[list(headings)].rename(columns=headings).to_dict("records")
+def _records(scores: pd.DataFrame, by: str, *columns: str) -> list[dict[Any, Any]]:
+    """A record per score of a kind of group: some of its columns, then the agreement."""
+    own = scores.loc[scores["by"] == by, [*columns, *_AGREEMENT]]
+    return own.rename(columns=_AGREEMENT).to_dict("records")
 
 
 def _with_fits(scores: pd.DataFrame, *columns: str) -> list[dict[Any, Any]]:
     """A record for all sites of each value of some columns, and the spread over its fits."""
-    records = _records(scores[scores["by"] == "all"], {name: name for name in columns})
+    records = _records(scores, "all", *columns)
     fits = scores[scores["by"] == "fit"].groupby(list(columns))["rmse"]
     for record in records:
         errors = fits.get_group(tuple(record[name] for name in columns))
@@ -236,11 +234,10 @@ def _paper_table(metrics: Metrics) -> Table:
 
 def _training_table(metrics: Metrics) -> Table:
     """Agreement of the methods on the training years."""
-    scores = scores_of(metrics, TEMPORAL_HOLDOUT, "training")
     return Table.of(
         "The same for the training years; the methods were fitted to the days on the stride of "
         "the windows, about every tenth.",
-        _records(scores[scores["by"] == "all"], {"inputs": "inputs", "regressor": "regressor"}),
+        _records(scores_of(metrics, TEMPORAL_HOLDOUT, "training"), "all", *_METHOD),
         words=2,
         folded=True,
     )
