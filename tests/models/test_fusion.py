@@ -68,11 +68,13 @@ def samples(latents=LATENTS, count=300):
     return values, present
 
 
-def initialised(latents=LATENTS, **changes):
+def initialised(values=None, present=None):
+    """A fusion that is initialised with samples, those of `samples` unless given."""
     torch.manual_seed(0)
-    model = Fusion(latents, Block(**{"width": 16, "heads": 2, "layers": 2} | changes)).eval()
-    values, present = samples(latents)
-    model.initialise(values, present, {name: torch.eye(size) for name, size in latents.items()})
+    model = Fusion(LATENTS, Block(width=16, heads=2, layers=2)).eval()
+    if values is None:
+        values, present = samples()
+    model.initialise(values, present, {name: torch.eye(size) for name, size in LATENTS.items()})
     return model, values, present
 
 
@@ -104,57 +106,44 @@ def test_the_initialisation_keeps_what_so_many_dimensions_can(names):
         torch.testing.assert_close(found, expected, atol=1e-4, rtol=0)
 
 
+def fused(model, values, *names):
+    """Embeddings on the reference's date where only these sensors are present."""
+    days = {name: torch.zeros(300) for name in LATENTS}
+    present = {name: torch.full((300,), name in names) for name in LATENTS}
+    with torch.no_grad():
+        return model.fuse(values, days, present)
+
+
 def test_initialised_what_a_sensor_adds_does_not_depend_on_the_others():
     model, values, _ = initialised()
-    days = {name: torch.zeros(300) for name in LATENTS}
-    here, gone = torch.ones(300, dtype=torch.bool), torch.zeros(300, dtype=torch.bool)
-    with torch.no_grad():
-        alone = {
-            name: model.fuse(
-                values, days, {other: here if other == name else gone for other in LATENTS}
-            )
-            for name in LATENTS
-        }
-        together = model.fuse(values, days, dict.fromkeys(LATENTS, here))
-    torch.testing.assert_close(sum(alone.values()), together, atol=1e-5, rtol=0)
+    alone = sum(fused(model, values, name) for name in LATENTS)
+    torch.testing.assert_close(alone, fused(model, values, *LATENTS), atol=1e-5, rtol=0)
 
 
 def test_an_absent_sensor_counts_as_its_mean():
     model, values, present = initialised()
-    days = {name: torch.zeros(300) for name in LATENTS}
-    here = torch.ones(300, dtype=torch.bool)
     mean = values["radar"][present["radar"]].mean(dim=0).expand(300, -1)
-    with torch.no_grad():
-        absent = model.fuse(values, days, dict.fromkeys(LATENTS, here) | {"radar": ~here})
-        usual = model.fuse(values | {"radar": mean}, days, dict.fromkeys(LATENTS, here))
+    absent = fused(model, values, "optical", "thermal")
+    usual = fused(model, values | {"radar": mean}, *LATENTS)
     torch.testing.assert_close(absent, usual, atol=1e-5, rtol=0)
 
 
 def test_latents_of_absent_sensors_do_not_reach_the_initialisation():
     first, values, present = initialised()
-    torch.manual_seed(0)
-    other = Fusion(LATENTS, Block(width=16, heads=2, layers=2)).eval()
     gone = {
         name: torch.where(present[name][:, None], value, torch.nan)
         for name, value in reversed(values.items())
     }
-    other.initialise(gone, present, {name: torch.eye(size) for name, size in LATENTS.items()})
+    other, *_ = initialised(gone, present)
     for key, value in first.state_dict().items():
         assert torch.equal(other.state_dict()[key], value)
 
 
 def test_a_sensor_that_no_sample_has_adds_nothing_and_breaks_nothing():
-    torch.manual_seed(0)
-    model = Fusion(LATENTS, Block(width=16, heads=2, layers=2)).eval()
     values, present = samples()
-    present["thermal"] = torch.zeros(300, dtype=torch.bool)
-    model.initialise(values, present, {name: torch.eye(size) for name, size in LATENTS.items()})
+    model, *_ = initialised(values, present | {"thermal": torch.zeros(300, dtype=torch.bool)})
     assert all(torch.isfinite(value).all() for value in model.state_dict().values())
-    days = {name: torch.zeros(300) for name in LATENTS}
-    here = torch.ones(300, dtype=torch.bool)
-    with torch.no_grad():
-        with_it = model.fuse(values, days, dict.fromkeys(LATENTS, here))
-        without = model.fuse(values, days, dict.fromkeys(LATENTS, here) | {"thermal": ~here})
+    with_it, without = fused(model, values, *LATENTS), fused(model, values, "optical", "radar")
     torch.testing.assert_close(with_it, without, atol=1e-5, rtol=0)
 
 

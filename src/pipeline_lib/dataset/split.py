@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import math
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -32,9 +33,10 @@ def split_sites(
     ``split``. Returns rows of these four, sorted by cube. Raises UserError if the cubes of one
     site have different preset splits, or a cube is listed twice.
     """
-    cubes = [str(row["cube"]) for row in rows]
-    if len(set(cubes)) < len(cubes):
-        twice = sorted({name for name in cubes if cubes.count(name) > 1})
+    twice = sorted(
+        name for name, count in Counter(row["cube"] for row in rows).items() if count > 1
+    )
+    if twice:
         raise UserError(f"the cube {', '.join(twice)} is listed twice; names must differ")
     preset, classes = _sites(rows)
     free = sorted(site for site in classes if site not in preset)
@@ -59,8 +61,6 @@ def _sites(rows: Sequence[Mapping[str, Any]]) -> tuple[dict[str, str], dict[str,
         classes[site] = min(classes.get(site, str(row["land_cover"])), str(row["land_cover"]))
         if not chosen:
             continue
-        if chosen not in (*SPLITS, UNUSED):
-            raise UserError(f"site {site}: unknown split {chosen!r}")
         if preset.setdefault(site, str(chosen)) != chosen:
             raise UserError(
                 f"site {site} is preset to both {preset[site]} and {chosen}; "

@@ -54,12 +54,6 @@ def kernel_sizes(patch_px: int) -> tuple[tuple[int, ...], tuple[int, ...]]:
     return tuple(convolutions), tuple(attentions)
 
 
-def inverse_spread(apart: Tensor, norm: nn.LayerNorm) -> Tensor:
-    """What a normalisation multiplies tokens ``(B, T, W)`` of mean 0 by: ``(B, T, 1)``."""
-    length = torch.linalg.vector_norm(apart, dim=-1, keepdim=True)
-    return (length.square() / apart.shape[-1] + norm.eps).rsqrt()
-
-
 class CentreAttention(nn.Module):
     """A pre-norm transformer layer in which only the centre token queries.
 
@@ -100,7 +94,7 @@ class CentreAttention(nn.Module):
         """`forward` for tokens ``norm(apart)``, which are never formed.
 
         ``apart`` is ``(B, T, W)``, of mean 0 over W, and ``scale`` ``(B, T, 1)`` its
-        `inverse_spread`. ``bias`` ``(B, T, 1)`` is added to the scores: -inf for an unused token.
+        inverse spread, eps included. ``bias`` ``(B, T, 1)`` is added to the scores: -inf for an unused token.
 
         As there is one query, its product with the key projection is formed first, and the value
         projection is applied after the weighted mean of the tokens. The normalisation of the
@@ -280,7 +274,8 @@ class SensorEncoder(nn.Module):
         positions = self.positions(days)
         level = positions.mean(dim=-1, keepdim=True)
         apart = apart + (positions - level)
-        scale = inverse_spread(apart, self.token_norm)
+        length = torch.linalg.vector_norm(apart, dim=-1, keepdim=True)
+        scale = (length.square() / self.head_width + self.token_norm.eps).rsqrt()
         # Not normalised, here and at the end: brightness is what a latent needs first.
         centre = apart[:, middle] + (mean[:, middle] + level[:, middle])
         used = present.clone()

@@ -190,11 +190,6 @@ class SensorDataset(SampleDataset):
     def __getitem__(self, drawn: SampleIndex) -> Batch:
         return Batch({self.name: SensorBatch.of(self.index.cut(drawn))})
 
-    def spectra(self, drawn: SampleIndex) -> Tensor:
-        """Scaled spectra ``(sample, band)`` of the target pixels of drawn samples."""
-        batches = (batch.sensors[self.name].values for batch in self.loader(drawn))
-        return torch.cat([centre_of(values) for values in batches])
-
 
 class FusionDataset(SampleDataset):
     """Samples of the reference sensor, each paired with the other sensors' closest windows.

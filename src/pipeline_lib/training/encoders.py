@@ -5,6 +5,7 @@ from __future__ import annotations
 from functools import partial
 from pathlib import Path
 
+import torch
 from torch import Tensor
 
 from pipeline_lib.config import Context, Sensor, Training
@@ -12,7 +13,7 @@ from pipeline_lib.dataset import Normalisation
 from pipeline_lib.errors import UserError
 from pipeline_lib.models import Autoencoder, save_encoder
 from pipeline_lib.seeds import generator
-from pipeline_lib.training.data import SensorDataset, data_digest
+from pipeline_lib.training.data import SensorDataset, centre_of, data_digest
 from pipeline_lib.training.runs import (
     CUBES,
     TrainingData,
@@ -99,4 +100,5 @@ def _spectra(dataset: SensorDataset, components: int, seed: int) -> Tensor:
             f"sensors.{dataset.name}.encoder.components: {len(drawn)} training samples do not "
             f"suffice for {components} components; add cubes or lower it"
         )
-    return dataset.spectra(drawn)
+    batches = (batch.sensors[dataset.name].values for batch in dataset.loader(drawn))
+    return torch.cat([centre_of(values) for values in batches])
