@@ -93,8 +93,9 @@ class CentreAttention(nn.Module):
     ) -> Tensor:
         """`forward` for tokens ``norm(apart)``, which are never formed.
 
-        ``apart`` is ``(B, T, W)``, of mean 0 over W, and ``scale`` ``(B, T, 1)`` its
-        inverse spread, eps included. ``bias`` ``(B, T, 1)`` is added to the scores: -inf for an unused token.
+        ``apart`` is ``(B, T, W)``, of mean 0 over W; ``scale`` ``(B, T, 1)`` is what the
+        normalisation multiplies it by. ``bias`` ``(B, T, 1)`` is added to the scores: -inf for a
+        token that is not used.
 
         As there is one query, its product with the key projection is formed first, and the value
         projection is applied after the weighted mean of the tokens. The normalisation of the
