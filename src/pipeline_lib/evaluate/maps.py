@@ -261,8 +261,8 @@ def assess_maps(
         count = max(1, FIT_PIXELS // len(own[FITTED_ON]))
         drawn = [_draw(read(name), generator(seed, "maps", name), count) for name in own[FITTED_ON]]
         sets = FeatureSets.fit(*(np.concatenate(part) for part in zip(*drawn, strict=True)))
-        for part in filter(own.get, SCORED_ON):
-            splits[part] = _measured(own[part], read, sets, truth)
+        measured = filter(own.get, SCORED_ON)
+        splits = {part: _measured(own[part], read, sets, truth) for part in measured}
     missing = [part for part, names in own.items() if not names]
     content = {
         "model_digest": same_model(opened) if opened else None,

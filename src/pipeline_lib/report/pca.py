@@ -47,12 +47,10 @@ class ColourBasis:
     @property
     def caption(self) -> str:
         """What the colours are, and the explained variance."""
-        share = ", ".join(
-            f"{100 * part:.0f} %" for part in self.components.explained_variance_ratio_
-        )
+        parts = [f"{100 * part:.0f} %" for part in self.components.explained_variance_ratio_]
         return (
             "principal components 1, 2, 3 of the embeddings as red, green, blue "
-            f"({share} of the variance)"
+            f"({', '.join(parts)} of the variance)"
         )
 
 

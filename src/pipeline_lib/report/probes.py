@@ -90,16 +90,12 @@ def probe_tables(name: str, evaluation: Mapping[str, Any]) -> tuple[Table, ...]:
     """
     first, sets = shown_split(evaluation), evaluation["features"]
     tables = []
-    skipped = [
-        {"split": split, "target": "all", "why": why}
-        for split, why in evaluation["skipped"].items()
-    ]
+    skipped = [(split, "all", why) for split, why in evaluation["skipped"].items()]
     for split in SHOWN:
         for target, one in evaluation["splits"].get(split, {}).get("targets", {}).items():
-            reasons = [one["reason"]] if one["reason"] else []
-            if one.get("unseen_classes"):
-                reasons.append(f"{one['unseen_classes']} classes that the fit has not seen")
-            skipped += [{"split": split, "target": TARGETS[target], "why": why} for why in reasons]
+            unseen = one.get("unseen_classes")
+            reasons = (one["reason"], unseen and f"{unseen} classes that the fit has not seen")
+            skipped += [(split, TARGETS[target], why) for why in reasons if why]
         rows = (
             {
                 "target": one.label,
@@ -116,8 +112,8 @@ def probe_tables(name: str, evaluation: Mapping[str, Any]) -> tuple[Table, ...]:
         )
         caption = f"Probes of {name}, {split} samples: score of each set of features."
         tables.append(Table.of(caption, rows, words=2, folded=split != first))
-    caption = f"What the probes of {name} skip."
-    return (*tables, Table.of(caption, skipped, words=3, folded=True))
+    caption, heads = f"What the probes of {name} skip.", ("split", "target", "why")
+    return (*tables, Table(caption, heads, tuple(skipped), words=3, folded=True))
 
 
 def plot_probes(*, evaluation: Path, output: Path) -> None:
@@ -133,30 +129,21 @@ def plot_probes(*, evaluation: Path, output: Path) -> None:
             say(figure, "No probe has enough samples for a score.")
             return
         probes = scored_probes(content, split)
-        panels = {
-            METRICS[metric]: own
-            for metric in METRICS
-            if (own := [one for one in probes if one.metric == metric])
-        }
-        grid = figure.subplots(
-            1, len(panels), squeeze=False, width_ratios=[len(own) for own in panels.values()]
-        )[0]
-        for axes, (label, own) in zip(grid, panels.items(), strict=True):
-            _draw(axes, own, label)
+        panels = {metric: [one for one in probes if one.metric == metric] for metric in METRICS}
+        panels = {metric: own for metric, own in panels.items() if own}
+        widths = [len(own) for own in panels.values()]
+        grid = figure.subplots(1, len(panels), squeeze=False, width_ratios=widths)[0]
+        for axes, (metric, own) in zip(grid, panels.items(), strict=True):
+            _draw(axes, own, METRICS[metric])
         samples = content["splits"][split]["samples"]
         figure.suptitle(
             f"{content['model']}: probes on {samples:,} {split} samples", x=0.01, ha="left"
         )
-        handles, labels = grid[0].get_legend_handles_labels()
         # Lines come first by themselves; people look for the bars.
-        order = sorted(range(len(labels)), key=lambda index: labels[index] == CHANCE)
+        line, *bars = zip(*grid[0].get_legend_handles_labels(), strict=True)
+        handles, labels = zip(*bars, line, strict=True)
         rows = -(-len(labels) // LEGEND_COLUMNS)
-        figure.legend(
-            [handles[index] for index in order],
-            [labels[index] for index in order],
-            loc="outside lower center",
-            ncols=-(-len(labels) // rows),
-        )
+        figure.legend(handles, labels, loc="outside lower center", ncols=-(-len(labels) // rows))
 
 
 def say(figure: Figure, text: str) -> None:
@@ -184,18 +171,11 @@ def draw_bars(axes: Axes, groups: Sequence[Mapping[str, float | None]], lowest: 
 
 def _draw(axes: Axes, probes: Sequence[Scored], label: str) -> None:
     draw_bars(axes, [one.scores for one in probes], LOWEST)
-    for place, one in enumerate(probes):
-        axes.plot(
-            [place - 0.45, place + 0.45],
-            [one.chance] * 2,
-            color=MUTED,
-            linestyle=":",
-            label=CHANCE if place == 0 else None,
-        )
+    places = np.arange(len(probes))
+    chance = [one.chance for one in probes]
+    axes.hlines(chance, places - 0.45, places + 0.45, color=MUTED, linestyle=":", label=CHANCE)
     ticks = [one.label.replace(": ", ":\n").replace(", ", ",\n") for one in probes]
-    axes.set_xticks(
-        range(len(ticks)), [tick.replace(" to the next", "\nto the next") for tick in ticks]
-    )
+    axes.set_xticks(places, [tick.replace(" to the next", "\nto the next") for tick in ticks])
     low = min(score for one in probes for score in one.scores.values())
     axes.set_ylim(min(0.0, max(LOWEST, low - 0.05)), 1)
     axes.set_xlim(-0.6, len(probes) - 0.4)

@@ -28,10 +28,11 @@ def plot_radar_strip(*, cube: Path, output: Path, dates: int = 6) -> None:
     if not content.sizes["time"]:
         raise UserError(f"{cube}: the cube has no frames to draw")
     content = content.isel(band=0)
-    last = "rolling mean" if "backscatter_unfiltered" in content else "as read"
-    layers = {last: decibel(content["backscatter"].values)}
-    if "backscatter_unfiltered" in content:
-        layers = {"single frames": decibel(content["backscatter_unfiltered"].values), **layers}
+    names = {"single frames": "backscatter_unfiltered", "rolling mean": "backscatter"}
+    if "backscatter_unfiltered" not in content:
+        names = {"as read": "backscatter"}
+    layers = {label: decibel(content[name].values) for label, name in names.items()}
+    last = list(layers)[-1]
     start = fullest_run(np.isfinite(layers[last]).mean(axis=(1, 2)), dates)
     shown = slice(start, start + dates)
     rows = {label: values[shown] for label, values in layers.items()}
