@@ -226,12 +226,3 @@ def test_a_fold_with_fewer_samples_than_neighbours_is_no_obstacle() -> None:
     site = np.repeat([0, 1], [50, 3])
     x, y = rng.standard_normal((53, 2)), rng.standard_normal((53, 1))
     assert scores((x, y), origin_of(site), (x, y))["nearest"] is not None
-
-
-def test_a_probe_is_fitted_alike_whatever_splits_are_scored() -> None:
-    rng = np.random.default_rng(22)
-    x, y = rng.standard_normal((100, 3)), rng.standard_normal((100, 1))
-    splits = {"validation": ({"x": x[:60]}, y[:60]), "test": ({"x": x[40:]}, y[40:])}
-    both = target_scores({"x": x}, y, mixed(100), splits)
-    alone = target_scores({"x": x}, y, mixed(100), {"test": splits["test"]})
-    assert both["test"] == alone["test"] and both["test"] != both["validation"]

@@ -69,27 +69,18 @@ def world(tmp_path_factory: pytest.TempPathFactory) -> SimpleNamespace:
     write_csv(root / "split.csv", rows)
     save_all_untrained(root / "models", SENSORS, CONTEXT, FUSION, scaled_by(0.05, 0.85))
 
-    def encoder(output: Path, *, name: str = "optical", seed: int = 5) -> dict:
-        evaluate_encoder(
-            model=root / "models" / name,
-            cubes=cubes[name],
-            split_table=root / "split.csv",
-            seed=seed,
-            max_samples=40,
-            output=output,
-        )
+    models = {name: root / "models" / name for name in (*SENSORS, "fusion")}
+    shared = {"split_table": root / "split.csv", "max_samples": 40}
+
+    def encoder(output: Path, *, seed: int = 5) -> dict:
+        given = {"model": models["optical"], "cubes": cubes["optical"]}
+        evaluate_encoder(**given, **shared, seed=seed, output=output)
         return json.loads(output.read_text())
 
-    def fusion(output: Path, *, encoders: dict[str, Path] | None = None) -> dict:
-        evaluate_fusion(
-            fusion=root / "models" / "fusion",
-            encoders=encoders or {name: root / "models" / name for name in SENSORS},
-            cubes=cubes,
-            split_table=root / "split.csv",
-            seed=5,
-            max_samples=40,
-            output=output,
-        )
+    def fusion(output: Path, **changed: dict[str, Path]) -> dict:
+        encoders = {name: models[name] for name in SENSORS}
+        given = {"fusion": models["fusion"], "encoders": encoders, "cubes": cubes} | changed
+        evaluate_fusion(**given, **shared, seed=5, output=output)
         return json.loads(output.read_text())
 
     return SimpleNamespace(root=root, cubes=cubes, encoder=encoder, fusion=fusion)
