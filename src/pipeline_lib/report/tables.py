@@ -82,11 +82,12 @@ def facts_of_cubes(cubes: Iterable[Path], sensors: Mapping[str, Sensor]) -> tupl
     found: dict[str, list[tuple[int, float, bool]]] = {name: [] for name in sensors}
     missing: dict[str, Counter[str]] = {name: Counter() for name in sensors}
     for path in cubes:
-        cube = read_cube(path, load=False)
-        sensor, texts = str(cube.attrs["sensor"]), json.loads(cube.attrs["missing"])
-        share = np.asarray(json.loads(cube.attrs["valid_counts"])) / cube["mask"][0].size
-        if "clear_share" in cube:
-            share = cube["clear_share"].values
+        with read_cube(path, load=False) as cube:
+            sensor, texts = str(cube.attrs["sensor"]), json.loads(cube.attrs["missing"])
+            pixels = cube.sizes["y"] * cube.sizes["x"]
+            share = np.asarray(json.loads(cube.attrs["valid_counts"])) / pixels
+            if "clear_share" in cube:
+                share = cube["clear_share"].values
         missing[sensor].update(texts)
         found[sensor].append((len(share), float(np.mean(share)), bool(texts)))
     rows: list[Record] = []
