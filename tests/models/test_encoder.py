@@ -100,22 +100,6 @@ def test_embedding_does_not_depend_on_its_batch_mates(block):
 
 
 @KINDS
-@settings(max_examples=10, deadline=None)
-@given(top=st.integers(0, 7), left=st.integers(0, 7), height=st.integers(15, 22), data=st.data())
-def test_features_depend_neither_on_the_tile_nor_on_its_offset(block, top, left, height, data):
-    model = encoder(block=block)
-    values, valid, _ = window(batch=1, size=22, frames=5)
-    height, width = min(height, 22 - top), data.draw(st.integers(15, 22 - left))
-    tile = (..., slice(top, top + height), slice(left, left + width))
-    inner = (..., slice(top, top + height - 14), slice(left, left + width - 14))
-    with torch.no_grad():
-        whole = model.frame_features(values[0], valid[0])[inner]
-        part = model.frame_features(values[0][tile], valid[0][tile])
-        assert torch.equal(model.presence(valid[0])[inner], model.presence(valid[0][tile]))
-    torch.testing.assert_close(whole, part, rtol=0, atol=1e-5)
-
-
-@KINDS
 @settings(max_examples=20, deadline=None)
 @given(
     seed=st.integers(0, 2**32),
@@ -170,31 +154,6 @@ def test_frames_in_another_order_differ_unless_their_dates_go_along(block, order
         other = model(values[:, order], valid[:, order], days)
     torch.testing.assert_close(reference, along, rtol=0, atol=1e-6)
     assert (other - reference).abs().max() > 1e-5
-
-
-@KINDS
-def test_far_offsets_and_a_window_with_its_centre_alone_are_finite(block):
-    model = encoder(block=block)
-    values, valid, days = window()
-    alone = torch.zeros_like(valid)
-    alone[:, 5] = valid[:, 5]
-    with torch.no_grad():
-        assert model(values, valid, 100 * days).isfinite().all()
-        assert model(values, alone, days).isfinite().all()
-        assert model(values, torch.zeros_like(valid), days).isfinite().all()
-
-
-def test_common_dates_may_be_given_once_and_absent_frames_left_out():
-    model = encoder()
-    features, present = torch.rand(5, 11, model.features), torch.ones(5, 11, dtype=torch.bool)
-    days, kept = torch.arange(-5.0, 6.0)[None], slice(3, 10)
-    present[:, [0, 1, 2, 10]] = False
-    with torch.no_grad():
-        whole = model.latent(features, days, present, 5)
-        each = model.latent(features, days.expand(5, 11), present, 5)
-        fewer = model.latent(features[:, kept], days[:, kept], present[:, kept], 2)
-    torch.testing.assert_close(each, whole, rtol=0, atol=1e-6)
-    torch.testing.assert_close(fewer, whole, rtol=0, atol=1e-6)
 
 
 def test_centre_attention_is_multi_head_attention():

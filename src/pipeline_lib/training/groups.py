@@ -32,10 +32,7 @@ Groups = dict[str, dict[str, dict[str, float]]]
 
 @dataclass(frozen=True)
 class Chosen:
-    """Samples to be measured, and which rows of them represent all and each group.
-
-    The groups are ``land_cover`` and ``seasons`` -> group -> rows.
-    """
+    """Samples to be measured, and which rows of them represent all and each group."""
 
     drawn: SampleIndex
     whole: Rows

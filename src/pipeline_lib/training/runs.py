@@ -97,10 +97,9 @@ def train_and_save(
             }
         ),
     )
+    drawn, land_cover = data.validation_samples(), land_cover_of(split_table)
     with threads(data.block.threads):
-        groups = group_metrics(
-            task, data.datasets["validation"], data.validation_samples(), land_cover_of(split_table)
-        )
+        groups = group_metrics(task, data.datasets["validation"], drawn, land_cover)
     save(
         metrics=outcome.metrics,
         groups=groups,
