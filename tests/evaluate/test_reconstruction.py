@@ -27,6 +27,8 @@ from pipeline_lib.training.groups import group_metrics, land_cover_of
 from pipeline_lib.training.tasks import METRICS, EncoderTask, FusionTask
 
 SENSORS = small_sensors(Sequence(frames=4, stride_time=3, stride_space=2))
+FOUR = {"bands": ("B03", "B04", "B08", "B11"), "latent_dim": 3}
+SENSORS["optical"] = SENSORS["optical"].model_copy(update=FOUR)
 SITES = {
     "a": ("training", "grassland"),
     "b": ("training", "urban"),
@@ -101,7 +103,7 @@ def test_an_encoder_stands_beside_its_baselines(encoder: dict) -> None:
     assert "too few frames" in encoder["skipped"]["test"]
     assert "no sample can be drawn" in encoder["skipped"]["training, others"]
     part = encoder["splits"]["training"]
-    assert set(part["baselines"]) == {"nearest_date", "adjacent_pixel", "pca_2"}
+    assert set(part["baselines"]) == {"nearest_date", "adjacent_pixel", "pca_2", "pca_3"}
     assert list(part["land_cover"]) == ["grassland", "urban"]
     assert list(part["seasons"]) == ["DJF", "MAM"]
     errors = part["model"]
@@ -111,6 +113,7 @@ def test_an_encoder_stands_beside_its_baselines(encoder: dict) -> None:
             assert set(found) == {"loss", *METRICS, "samples"}
             assert None not in found.values()
     assert errors["centre_mae"] == pytest.approx(0.8 * errors["centre_mae_scaled"], rel=1e-5)
+    assert part["baselines"]["pca_3"]["centre_mae"] < part["baselines"]["pca_2"]["centre_mae"]
     # Each class gets its share of the samples.
     assert errors["samples"] == 40
     assert all(own["model"]["samples"] >= 20 for own in part["land_cover"].values())
@@ -250,7 +253,7 @@ def test_half_of_the_dates_of_each_cube_are_hidden_whatever_is_drawn(
 
 def test_the_report_finds_its_rows(encoder: dict, fusion: dict) -> None:
     whole, by_class, by_season, _ = encoder_tables("optical", encoder, "reflectance")
-    methods = {"this model", "nearest date", "2 principal components"}
+    methods = {"this model", "nearest date", "3 principal components"}
     assert {row[1] for row in whole.rows} >= methods
     assert {row[2] for row in by_class.rows if row[1] == "urban"} >= methods
     assert {row[2] for row in by_season.rows if row[1] == "MAM"} >= methods
