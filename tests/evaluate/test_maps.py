@@ -95,6 +95,12 @@ def test_contrast_and_steps_are_as_computed_by_hand() -> None:
     assert unknown.step_within_field is None and unknown.contrast is None
 
 
+def test_noise_alone_has_no_contrast() -> None:
+    rng = np.random.default_rng(2)
+    found = measured(rng.standard_normal((2, 120, 120, 5)), cover=np.tile(HALVES, (10, 10)))
+    assert found.contrast == pytest.approx(1, abs=0.02)
+
+
 def test_a_boundary_has_three_pixels_of_one_class_on_each_side() -> None:
     assert REACH == 3
     row = np.array([[0, 0, 0, 1, 1, 1, 1, 2, 2, 3, 3, 3, 3]])

@@ -7,8 +7,10 @@ from typing import Any
 import numpy as np
 import pytest
 from sklearn.linear_model import Ridge
+from sklearn.preprocessing import StandardScaler
 
 from pipeline_lib.evaluate.probe_scores import (
+    CLASS_PENALTIES,
     MAX_GROUPS,
     MIN_SAMPLES,
     BalancedNeighbours,
@@ -134,6 +136,19 @@ def test_a_class_probe_does_not_memorise_sites() -> None:
         memorised = scores(fit, origin_of(np.arange(len(site))), held_out)["linear"]
         gains.append(scores(fit, origin_of(site), held_out)["linear"] - memorised)
     assert np.mean(gains) > 0.05
+
+
+def test_classes_of_one_site_each_take_the_strongest_penalty() -> None:
+    rng = np.random.default_rng(11)
+    site = np.repeat([0, 1, 2], 40)
+    x, labels = rng.standard_normal((120, 4)) + site[:, None], site.astype(np.str_)
+    found = scores((x, labels), origin_of(site), (x, labels))
+    scaled = StandardScaler().fit_transform(x)
+    model = MeanLossLogistic(C=1 / CLASS_PENALTIES[0], class_weight="balanced").fit(scaled, labels)
+    guess = model.predict(scaled)
+    recall = np.mean([(guess[labels == one] == one).mean() for one in "012"])
+    assert found["classes"] == 3 and found["linear"] == pytest.approx(recall)
+    assert found["nearest"] > 0.5
 
 
 def test_a_ridge_probe_finds_a_linear_law_and_no_other() -> None:
