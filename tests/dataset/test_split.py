@@ -77,7 +77,7 @@ def test_another_seed_gives_another_split():
     assert split_sites(rows, split=Split(), seed=1) != split_sites(rows, split=Split(), seed=2)
 
 
-def test_contradictory_presets_and_doubled_cubes_are_refused():
+def test_contradictory_presets_and_doubled_cubes_are_rejected():
     rows = rows_of([("urban", 2, "test")])
     rows[1]["split"] = "training"
     with pytest.raises(UserError, match="site s00"):

@@ -81,7 +81,7 @@ def test_stack_holds_scaled_values_and_zero_where_invalid(cubes):
     assert cube.name == "a" and np.array_equal(np.diff(cube.days), [6, 6, 6])
 
 
-def test_permuted_bands_constant_bands_and_no_training_cube_are_refused(cubes, tmp_path):
+def test_permuted_bands_constant_bands_and_no_training_cube_are_rejected(cubes, tmp_path):
     paths, fit, _ = cubes
     permuted = Normalisation(("vh", "vv"), SCALING.lower, SCALING.upper)
     with pytest.raises(UserError, match=r"vv vh, but vh vv"):
@@ -95,7 +95,7 @@ def test_permuted_bands_constant_bands_and_no_training_cube_are_refused(cubes, t
 
 
 @pytest.mark.parametrize("text", ["{}", "[1]", '{"bands": ["a"], "lower": [1], "upper": [0]}'])
-def test_broken_file_is_refused_by_name(tmp_path, text):
+def test_broken_file_is_rejected_by_name(tmp_path, text):
     path = tmp_path / "normalisation.json"
     path.write_text(text)
     with pytest.raises(UserError, match=r"normalisation\.json"):

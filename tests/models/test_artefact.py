@@ -114,10 +114,10 @@ def flip(path, position):
         lambda folder: flip(folder / "model.json", -20),
     ],
 )
-def test_damaged_models_are_refused_in_one_line(tmp_path, damage):
+def test_damaged_models_are_rejected_in_one_line(tmp_path, damage):
     save(tmp_path / "a")
     damage(tmp_path / "a")
-    assert_refused(load_encoder, tmp_path / "a")
+    assert_rejected(load_encoder, tmp_path / "a")
 
 
 def save_joint(folder):
@@ -165,7 +165,7 @@ def sign(folder, change=None, weights=None):
     (folder / "model.json").write_text(text)
 
 
-def assert_refused(load, folder):
+def assert_rejected(load, folder):
     """In one line that names the folder."""
     with pytest.raises(UserError, match=re.escape(str(folder))) as caught:
         load(folder)
@@ -200,22 +200,22 @@ SCALING = {"bands": ["vv", "vh"], "lower": [0, 0], "upper": [1, 1]}
         ("fusion", {"fusion": Block(width=16, heads=2, layers=1, reference="x").model_dump()}),
     ],
 )
-def test_signed_descriptions_that_cannot_be_true_are_refused(saved, tmp_path, kind, change):
+def test_signed_descriptions_that_cannot_be_true_are_rejected(saved, tmp_path, kind, change):
     folder, load = copied(saved, kind, tmp_path)
     sign(folder, lambda description: description | change)
-    assert_refused(load, folder)
+    assert_rejected(load, folder)
 
 
 @pytest.mark.parametrize(
     ("dtype", "shape", "count"),
     [("F4", [2], 1), ("F8_E4M3", [1], 1), ("F32", [0, 2**62, 4], 0), ("F32", [0, 2**63], 0)],
 )
-def test_signed_weights_that_torch_cannot_hold_are_refused(saved, tmp_path, dtype, shape, count):
+def test_signed_weights_that_torch_cannot_hold_are_rejected(saved, tmp_path, dtype, shape, count):
     folder, load = copied(saved, "encoder", tmp_path)
     about = {"dtype": dtype, "shape": shape, "data_offsets": [0, count]}
     header = json.dumps({"encoder.bottleneck.weight": about}).encode()
     sign(folder, weights=struct.pack("<Q", len(header)) + header + bytes(count))
-    assert_refused(load, folder)
+    assert_rejected(load, folder)
 
 
 @pytest.mark.parametrize("size", [{"head_layers": 2000}, {"width": 10**6, "decoder_width": 10**6}])
@@ -227,10 +227,10 @@ def test_models_larger_than_their_weights_are_not_even_built(saved, tmp_path, mo
         raise AssertionError("built")
 
     monkeypatch.setattr(artefact, "Autoencoder", built)
-    assert_refused(load, folder)
+    assert_rejected(load, folder)
 
 
-def test_models_too_large_for_any_memory_are_refused(saved, tmp_path):
+def test_models_too_large_for_any_memory_are_rejected(saved, tmp_path):
     folder, load = copied(saved, "encoder", tmp_path)
 
     def change(description):
@@ -239,16 +239,16 @@ def test_models_too_large_for_any_memory_are_refused(saved, tmp_path):
         description["context"]["patch_px"] = 10**6 - 1
 
     sign(folder, change, serialise({"a": torch.zeros(10**6)}))
-    assert_refused(load, folder)
+    assert_rejected(load, folder)
 
 
 @pytest.mark.parametrize(
     "change", [lambda v: v * torch.nan, lambda v: v.double(), lambda v: v[None]]
 )
-def test_weights_that_are_not_finite_or_of_another_type_are_refused(saved, tmp_path, change):
+def test_weights_that_are_not_finite_or_of_another_type_are_rejected(saved, tmp_path, change):
     folder, load = copied(saved, "encoder", tmp_path)
     weights = parse((folder / "model.safetensors").read_bytes())
     name = "encoder.bottleneck.weight"
     changed = weights | {name: change(weights[name]).contiguous()}
     sign(folder, weights=serialise(changed))
-    assert_refused(load, folder)
+    assert_rejected(load, folder)

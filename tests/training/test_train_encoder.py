@@ -138,7 +138,7 @@ def test_the_state_of_another_training_is_not_resumed(world, tmp_path, monkeypat
     assert load_encoder(tmp_path / "b").digest == load_encoder(tmp_path / "c").digest
 
 
-def test_no_validation_cube_is_refused_in_one_line(world, tmp_path):
+def test_no_validation_cube_is_rejected_in_one_line(world, tmp_path):
     table = world.table.read_text()
     try:
         world.table.write_text(table.replace("validation", "test"))

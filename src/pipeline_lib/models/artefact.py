@@ -255,19 +255,19 @@ def _filled(
     size has numbers of its own, so greater ones cannot be true and are not built. Raises UserError
     if the weights are not the model's in name, shape and type, or not finite.
     """
-    refusal = UserError(
+    misfit = UserError(
         f"{folder}: the weights do not fit this version of the library; train the model again"
     )
     if layers > len(weights) or max(sizes) > sum(values.numel() for values in weights.values()):
-        raise refusal
+        raise misfit
     with torch.random.fork_rng(devices=[]):
         try:
             with torch.device("meta"):
                 wanted = build().state_dict()
         except (UserError, RuntimeError) as error:
-            raise refusal from error
+            raise misfit from error
         if _shapes(wanted) != _shapes(weights):
-            raise refusal
+            raise misfit
         model = build()
     if not all(bool(torch.isfinite(values).all()) for values in weights.values()):
         raise UserError(f"{folder / WEIGHTS}: holds weights that are not finite; train again")
