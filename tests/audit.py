@@ -28,10 +28,7 @@ NO_ANSWER = re.compile(r"(requests|urllib3)\.exceptions\.|ServiceError|blocking 
 def known_vulnerabilities(lock: Path, service: str) -> list[dict[str, Any]] | str:
     """The pinned packages, each with its vulnerabilities; or why they are unknown.
 
-    Raises
-    ------
-    RuntimeError
-        If pip-audit fails for another reason, such as a lock that holds something else than pins.
+    Raises RuntimeError if pip-audit fails for another reason, such as a lock with other than pins.
     """
     options = ["--no-deps", "--disable-pip", "--progress-spinner", "off", "--format", "json"]
     asked = ["--vulnerability-service", "osv", "--osv-url", service, "--timeout", str(SILENCE_S)]

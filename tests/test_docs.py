@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -10,7 +11,7 @@ import pytest
 import yaml
 
 from pipeline_lib import __version__
-from pipeline_lib.config import Config
+from pipeline_lib.config import Config, with_defaults
 
 ROOT = Path(__file__).parents[1]
 PAGES = [
@@ -28,8 +29,7 @@ COMMANDED = re.compile(rf"(?:{FOLDERS})/[\w./-]+\.(?:ya?ml|py|csv)")
 """A file of the repository in a command."""
 
 
-def names(paths: list[Path]) -> list[str]:
-    return [path.relative_to(ROOT).as_posix() for path in paths]
+each_page = pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(ROOT)))
 
 
 def prose(page: Path) -> str:
@@ -44,18 +44,14 @@ def blocks(page: Path, language: str) -> Iterator[str]:
 
 def anchors(page: Path) -> set[str]:
     """Anchors that GitHub makes of the headings."""
-    found: dict[str, int] = {}
-    made = set()
+    found: Counter[str] = Counter()
     for heading in HEADING.findall(prose(page)):
         shown = LINK.sub(lambda link: link[0][1 : link[0].index("]")], heading)
-        slug = re.sub(r"[^\w\- ]", "", shown.lower()).replace(" ", "-")
-        count = found.get(slug, 0)
-        found[slug] = count + 1
-        made.add(f"{slug}-{count}" if count else slug)
-    return made
+        found[re.sub(r"[^\w\- ]", "", shown.lower()).replace(" ", "-")] += 1
+    return {f"{slug}-{n}" if n else slug for slug, count in found.items() for n in range(count)}
 
 
-@pytest.mark.parametrize("page", PAGES, ids=names(PAGES))
+@each_page
 def test_links_lead_to_files_and_headings(page: Path) -> None:
     wrong = []
     for link in LINK.findall(prose(page)):
@@ -70,18 +66,11 @@ def test_links_lead_to_files_and_headings(page: Path) -> None:
     assert not wrong
 
 
-@pytest.mark.parametrize("page", PAGES, ids=names(PAGES))
+@each_page
 def test_files_that_are_named_are_there(page: Path) -> None:
     commands = "\n".join(blocks(page, "console"))
     named = {*NAMED.findall(prose(page)), *COMMANDED.findall(commands)}
     assert not [name for name in named if not [*ROOT.glob(name.rstrip("/"))]]
-
-
-def merged(base: object, change: object) -> object:
-    """A config laid over another, as Snakemake does it."""
-    if isinstance(base, dict) and isinstance(change, dict):
-        return base | {key: merged(base.get(key), value) for key, value in change.items()}
-    return change
 
 
 def configs() -> Iterator[tuple[str, dict[str, object]]]:
@@ -95,7 +84,7 @@ def configs() -> Iterator[tuple[str, dict[str, object]]]:
 @pytest.mark.parametrize(("name", "content"), [pytest.param(*c, id=c[0]) for c in configs()])
 def test_configs_of_the_pages_are_valid(name: str, content: dict[str, object]) -> None:
     # Files and models that they name are the reader's.
-    Config.model_validate(merged(Config().model_dump(mode="json"), content))
+    Config.model_validate(with_defaults(content))
 
 
 def test_the_version_is_the_same_everywhere() -> None:

@@ -4,7 +4,6 @@ import os
 import signal
 import subprocess
 import sys
-import textwrap
 import zipfile
 from pathlib import Path
 
@@ -13,13 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from pipeline_lib.errors import UserError
-from pipeline_lib.files import (
-    atomic_path,
-    digest_of,
-    pack,
-    read_json,
-    write_json,
-)
+from pipeline_lib.files import atomic_path, digest_of, pack, read_json, write_json
 
 
 def test_a_failed_write_leaves_the_old_file_and_no_debris(tmp_path: Path) -> None:
@@ -43,21 +36,15 @@ def test_a_folder_replaces_a_folder(tmp_path: Path) -> None:
 
 def test_a_killed_write_is_swept_up_by_the_next(tmp_path: Path) -> None:
     target = tmp_path / "product.txt"
-    script = f"""
-        import time
-        from pipeline_lib.files import atomic_path
-        with atomic_path({str(target)!r}) as partial:
-            partial.write_text("half")
-            print("writing", flush=True)
-            time.sleep(60)
-    """
-    process = subprocess.Popen(
-        [sys.executable, "-c", textwrap.dedent(script)], stdout=subprocess.PIPE
-    )
-    assert process.stdout is not None
-    process.stdout.readline()
-    os.kill(process.pid, signal.SIGKILL)
-    process.wait()
+    script = """
+import os, signal, sys
+from pipeline_lib.files import atomic_path
+with atomic_path(sys.argv[1]) as partial:
+    partial.write_text("half")
+    os.kill(os.getpid(), signal.SIGKILL)
+"""
+    killed = subprocess.run([sys.executable, "-c", script, str(target)])
+    assert killed.returncode == -signal.SIGKILL and list(tmp_path.iterdir())
     assert not target.exists()
     with atomic_path(target) as partial:
         assert not partial.exists()

@@ -12,19 +12,15 @@ import yaml
 from pipeline_lib.config import Config, parse, with_defaults
 from pipeline_lib.config.check import check, check_duplicates
 from pipeline_lib.config.generate import generated_files
+from pipeline_lib.config.root import merged
 from pipeline_lib.errors import UserError
 
+ROOT = Path(__file__).parents[2]
 DEMO = {"tile_px": 222, "radar_tile_px": 90}
+TABLE = {"file": ".", "variable": "all"}
+BANDS = ["B02", "B03", "B04", "B08", "B11", "B12"]
 AREA = {"bounds": [11, 48, 12, 49], "start": "2021-03-01", "end": "2021-10-31"}
 TOWER = {"name": "XX-Abc", "lon": 10, "lat": 50, "vegetation": "DBF"}
-
-
-def mistakes(content: dict[Any, Any]) -> list[str]:
-    with pytest.raises(UserError) as raised:
-        parse(content)
-    head, *lines = str(raised.value).splitlines()
-    assert head == f"the config has {len(lines)} mistake(s):"
-    return [line.strip() for line in lines]
 
 
 def test_generated_files_are_in_step_with_the_blocks(project_root: Path) -> None:
@@ -48,89 +44,112 @@ def test_the_defaults_fill_a_partial_config() -> None:
     assert filled["catalog"]["retries"] == 1 and filled["catalog"]["timeout_s"] == 60
 
 
-def test_mistakes_of_every_kind_are_reported_at_once(tmp_path: Path) -> None:
-    lines = mistakes(
-        {
-            "sampling": {},
-            "seed": "many",
-            "sensors": {
-                "sentinel-2": {"sequence": {"stride_space": -9}},
-                "sentinel-1": {"latent_dim": 0},
-            },
-            "gpp": {"fluxnet": str(tmp_path / "nowhere")},
-        }
-    )
-    starts = {
-        "sampling: unknown key",
-        "seed: should be a valid integer",
-        "sensors.sentinel-2.sequence.stride_space: should be greater than or equal to 1",
-        "sensors.sentinel-1.latent_dim: ",
-        f"gpp.fluxnet: file not found: {tmp_path / 'nowhere'}",
-    }
-    assert len(lines) == 5
-    assert all(any(line.startswith(start) for line in lines) for start in starts), lines
+LANDSAT = yaml.safe_load((ROOT / "config" / "landsat.yaml").read_text())
+
+
+def landsat(**changes: object) -> dict[str, Any]:
+    return merged(LANDSAT, {"sensors": {"landsat": changes}})
+
+
+def own(files: dict[str, object], cube: str = "a") -> dict[str, Any]:
+    return {"own_cubes": {cube: {"site": "x", "files": files}}}
 
 
 @pytest.mark.parametrize(
-    ("content", "line"),
+    ("content", "lines"),
     [
-        ({"latent_dim": 3}, "latent_dim: unknown key; did you mean `sensors.<name>.latent_dim`?"),
-        ({"Seed": 3}, "Seed: unknown key; did you mean `seed`?"),
-        ({1: 2}, "1: unknown key; see config/README.md"),
+        ({"latent_dim": 3}, ["latent_dim: unknown key; did you mean `sensors.<name>.latent_dim`?"]),
+        ({"Seed": 3}, ["Seed: unknown key; did you mean `seed`?"]),
+        ({1: 2}, ["1: unknown key; see config/README.md"]),
         (
             {"sites": {"collection": "x"}},
-            "sites.collection: unknown key; did you mean `sites.land_cover.collection`?",
+            ["sites.collection: unknown key; did you mean `sites.land_cover.collection`?"],
         ),
         (
             {"gpp": {"towers": [TOWER | {"lno": 10}]}},
-            "gpp.towers.0.lno: unknown key; did you mean `gpp.towers.0.lon`?",
+            ["gpp.towers.0.lno: unknown key; did you mean `gpp.towers.0.lon`?"],
         ),
-        ({"embed": {"dtype": "Float-16"}}, "embed.dtype: .*; did you mean `float16`?"),
-        ({"sites": {"bounds": [1, 2, 3]}}, "sites.bounds: missing entry 3"),
-        ({"sensors": {"sentinel2": {}}}, "sensors.sentinel2: missing .*`sensors.sentinel-2`?"),
-        ({"fusion": {"reference": "sentinel2"}}, ".*'sentinel2'; did you mean `sentinel-2`?"),
-        ({"run": "../elsewhere"}, "run: string should match pattern .*"),
-        ({"sites": {"bounds": [30, 42, 0, 62]}}, "sites.bounds: .* in this order"),
-        ({"sites": {"periods": {"count": 6}}}, "sites.periods: .* do not fit .*"),
-        ({"sites": None}, ".*nothing to train on.*"),
-        ({"split": {"training": 0.9}}, "split: .* add up to 1.15, not to 1"),
-        ({"context": {"patch_px": 14}}, "context.patch_px: must be odd .*"),
-        ({"fusion": {"reference": "sentinel-1"}}, "sensors.sentinel-1.rgb: .*"),
-        ({"sensors": {"sentinel-2": {"encoder": {"components": 9}}}}, ".*fewer than the bands.*"),
-        ({"sensors": {"sentinel-1": {"loss": {"mae": 0}}}}, ".*at least one weight.*"),
-        ({"gpp": {"towers": [TOWER | {"footprint": "gone"}]}}, ".*file not found: gone"),
-        ({"gpp": {"towers": [TOWER, TOWER]}}, "gpp.towers: duplicate XX-Abc"),
-        ({"areas": {"a": {}}}, "areas.a: missing .*"),
-        ({"areas": {"a": AREA}}, "areas: are embedded with trained models; set .*`models`"),
+        ({"embed": {"dtype": "Float-16"}}, ["embed.dtype: .*; did you mean `float16`?"]),
+        ({"sites": {"bounds": [1, 2, 3]}}, ["sites.bounds: missing entry 3"]),
+        ({"sensors": {"sentinel2": {}}}, ["sensors.sentinel2: missing .*`sensors.sentinel-2`?"]),
+        ({"fusion": {"reference": "sentinel2"}}, [".*'sentinel2'; did you mean `sentinel-2`?"]),
+        ({"run": "../elsewhere"}, ["run: string should match pattern .*"]),
+        ({"sites": {"bounds": [30, 42, 0, 62]}}, ["sites.bounds: .* in this order"]),
+        ({"sites": {"periods": {"count": 6}}}, ["sites.periods: .* do not fit .*"]),
+        ({"sites": None}, [".*nothing to train on.*"]),
+        ({"split": {"training": 0.9}}, ["split: .* add up to 1.15, not to 1"]),
+        ({"context": {"patch_px": 14}}, ["context.patch_px: must be odd .*"]),
+        ({"fusion": {"reference": "sentinel-1"}}, ["sensors.sentinel-1.rgb: .*"]),
+        ({"sensors": {"sentinel-2": {"encoder": {"components": 9}}}}, [".*fewer than the bands.*"]),
+        ({"sensors": {"sentinel-1": {"loss": {"mae": 0}}}}, [".*at least one weight.*"]),
+        ({"gpp": {"towers": [TOWER | {"footprint": "gone"}]}}, [".*file not found: gone"]),
+        ({"gpp": {"towers": [TOWER, TOWER]}}, ["gpp.towers: duplicate XX-Abc"]),
+        ({"areas": {"a": {}}}, ["areas.a: missing .*"]),
+        ({"areas": {"a": AREA}}, ["areas: are embedded with trained models; set .*`models`"]),
+        (own({"sentinel-2": TABLE}, "site-000-a"), ["sites: site-000-a is also the name of .*"]),
+        (
+            own({"sentinel-2": TABLE}, "DE-HoH") | {"gpp": {"fluxnet": "."}},
+            ["gpp.towers: DE-HoH is also the name of a cube of own_cubes.*"],
+        ),
+        (
+            own({name: {"file": ".", "bands": {"vv": "VV"}} for name in ("sentinel-1", "radar")}),
+            [
+                "own_cubes.a.files.sentinel-1.bands: missing vh",
+                "own_cubes.a.files: no sensor 'radar'; use sentinel-1 or sentinel-2",
+            ],
+        ),
+        (
+            {"sites": None, "gpp": None} | own({"sentinel-2": TABLE}),
+            ["sensors.sentinel-1: .*`sentinel-1: null`.*"],
+        ),
+        (
+            {"demo": {"tile_px": 48, "radar_tile_px": 24}, "cube": {"size_px": 40}},
+            ["demo.tile_px: .*; use 168 or more", "demo.radar_tile_px: .*; use 42 or more"],
+        ),
+        (landsat(clouds="scl"), [".*clouds: landsat-c2-l2 has no scl; use qa_pixel or none"]),
+        (landsat(quantity="backscatter"), [".*quantity: landsat-c2-l2 is reflectance.*"]),
+        (landsat(loader="sentinel-2-l2a"), [".*clouds: sentinel-2-l2a has no qa_pixel.*"]),
+        (landsat(loader="landsat"), ["sensors.landsat.loader.*"]),
+        (
+            landsat(clouds="cloudsen12", brdf=True, bands=BANDS),
+            [".*clouds: .*brdf: landsat-c2-l2 is not.*no reflectance B02, B03.*use some of.*"],
+        ),
+        (
+            {
+                "sampling": {},
+                "seed": "many",
+                "sensors": {
+                    "sentinel-2": {"sequence": {"stride_space": -9}},
+                    "sentinel-1": {"latent_dim": 0},
+                },
+                "gpp": {"fluxnet": "nowhere"},
+            },
+            [
+                "sampling: unknown key.*",
+                "seed: should be a valid integer.*",
+                "sensors.sentinel-1.latent_dim: .*",
+                "sensors.sentinel-2.sequence.stride_space: should be greater than or equal to 1.*",
+                "gpp.fluxnet: file not found: nowhere",
+            ],
+        ),
     ],
-    ids=str,
+    ids=lambda value: value[0] if isinstance(value, list) else "config",
 )
-def test_a_mistake_is_one_line_with_its_key(content: dict[Any, Any], line: str) -> None:
-    (found,) = mistakes(content)
-    assert found == line or re.fullmatch(line.replace("?", r"\?"), found), found
+def test_all_mistakes_are_reported_each_in_one_line_with_its_key(
+    content: dict[Any, Any], lines: list[str]
+) -> None:
+    with pytest.raises(UserError) as raised:
+        parse(content)
+    head, *found = str(raised.value).splitlines()
+    assert head == f"the config has {len(lines)} mistake(s):"
+    for shown, line in zip(sorted(found), sorted(lines), strict=True):
+        shown = shown.strip()
+        assert shown == line or re.fullmatch(line.replace("?", r"\?"), shown), shown
 
 
-def test_all_simulated_scenes_that_are_too_small_are_reported() -> None:
-    lines = mistakes({"demo": {"tile_px": 48, "radar_tile_px": 24}, "cube": {"size_px": 40}})
-    assert [line.split(":")[0] for line in lines] == ["demo.tile_px", "demo.radar_tile_px"]
-    assert [line.rpartition("; use ")[2] for line in lines] == ["168 or more", "42 or more"]
-
-
-def test_own_cubes_must_name_every_band_and_known_sensors() -> None:
-    file = {"file": ".", "bands": {"vv": "VV"}}
-    cube = {"site": "a", "files": {"sentinel-1": file, "radar": file}}
-    assert mistakes({"own_cubes": {"a": cube}}) == [
-        "own_cubes.a.files.sentinel-1.bands: missing vh",
-        "own_cubes.a.files: no sensor 'radar'; use sentinel-1 or sentinel-2",
-    ]
-
-
-def test_each_sensor_needs_cubes_and_null_drops_one() -> None:
-    cube = {"site": "a", "files": {"sentinel-2": {"file": ".", "variable": "all"}}}
-    content = {"sites": None, "gpp": None, "own_cubes": {"a": cube}}
-    (line,) = mistakes(content)
-    assert line.startswith("sensors.sentinel-1: ") and "`sentinel-1: null`" in line
-    assert list(parse(content | {"sensors": {"sentinel-1": None}}).sensors) == ["sentinel-2"]
+def test_a_sensor_without_cubes_is_dropped_by_null() -> None:
+    content = {"sites": None, "gpp": None, "sensors": {"sentinel-1": None}}
+    assert list(parse(content | own({"sentinel-2": TABLE})).sensors) == ["sentinel-2"]
 
 
 def test_the_keys_of_learning_do_not_decide_cubes() -> None:
@@ -165,3 +184,17 @@ def test_files_are_checked_without_snakemake(
         file.write_bytes(content)
     with pytest.raises(UserError, match=message):
         check([file])
+
+
+@pytest.mark.parametrize("names", [[], ["demo.yaml", "demo-landsat.yaml"]])
+def test_the_third_sensor_leaves_the_others_unchanged(names: list[str]) -> None:
+    demo, changes = [yaml.safe_load((ROOT / "config" / name).read_text()) for name in names] or [
+        {},
+        {},
+    ]
+    before, config = parse(demo), parse(merged(merged(demo, LANDSAT), changes))
+    assert set(config.sensors) == {"sentinel-1", "sentinel-2", "landsat"}
+    assert all(config.sensors[name] == sensor for name, sensor in before.sensors.items())
+    assert config.fusion.centre_weights == before.fusion.centre_weights | {"landsat": 1.75}
+    assert config.sensors["landsat"].encoder.width == before.sensors["sentinel-2"].encoder.width
+    assert set(Config().sensors) == {"sentinel-1", "sentinel-2"}

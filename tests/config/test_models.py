@@ -11,9 +11,8 @@ from pipeline_lib.config import Config, parse, parse_before_models
 from pipeline_lib.errors import UserError
 from pipeline_lib.files import read_json, write_json
 
-ONE = {"variable": "reflectance"}
 AREA = {"bounds": [11.0, 48.0, 11.2, 48.1], "start": "2021-03-01", "end": "2021-10-31"}
-
+WIDE = AREA | {"bounds": [11, 48, 12, 48.1]}
 OPTICAL = {"site": "a", "files": {"optical": {"file": ".", "variable": "reflectance"}}}
 
 
@@ -54,18 +53,10 @@ def test_a_run_with_trained_models_takes_their_sensors(models: Path) -> None:
         ({"areas": {"a": AREA | {"bounds": [12, 48, 11, 49]}}}, "areas.a.bounds: bounds must be"),
         ({"areas": {"a": AREA | {"end": "2021-02-28"}}}, "areas.a: end is before start"),
         ({"areas": {"a": AREA | {"bounds": [11, 83, 12, 85]}}}, "areas.a.bounds.3: should be"),
+        ({"areas": {"a": WIDE, "a-r00-c01": AREA}}, "a-r00-c01 is also the .* cube of areas.a;"),
         (
-            {"areas": {"a": AREA | {"bounds": [11, 48, 12, 48.1]}, "a-r00-c01": AREA}},
-            "a-r00-c01 is also the name of a cube of areas.a;",
-        ),
-        (
-            {
-                "areas": {"a": AREA | {"bounds": [11, -1, 11.1, 1]}},
-                "own_cubes": {
-                    "a-r04-c00": {"site": "a", "files": {"optical": {"file": ".", **ONE}}}
-                },
-            },
-            "areas.a: a-r04-c00 is also the name of a cube of own_cubes;",
+            {"areas": {"a": WIDE}, "own_cubes": {"a-r00-c01": OPTICAL}},
+            "areas.a: a-r00-c01 is also the name of a cube of own_cubes;",
         ),
         ({"areas": {"a": AREA | {"outline": "gone"}}}, "a.outline: file not found: gone"),
         ({"areas": {"a": {"bounds": AREA["bounds"]}}}, "areas.a: missing start, end"),
@@ -86,11 +77,10 @@ def test_mistakes_in_the_use_of_models(models: Path, more: dict[str, object], me
 
 def test_all_mistakes_of_a_use_are_reported_at_once(models: Path) -> None:
     wrong = {"a": AREA | {"bounds": [12, 48, 11, 49]}, "b": AREA | {"start": "2022-01-01"}}
-    with pytest.raises(UserError) as raised:
+    with pytest.raises(UserError, match=r"4 mistake\(s\)") as raised:
         use(models.with_name("nowhere"), areas=wrong, run="../mine")
-    text = str(raised.value)
-    for part in ("4 mistake(s)", "models: folder not found", "areas.a", "areas.b", "run: "):
-        assert part in text
+    parts = ("models: folder not found", "areas.a", "areas.b", "run: ")
+    assert all(part in str(raised.value) for part in parts)
 
 
 def test_a_config_can_be_read_before_its_models_are_trained(models: Path) -> None:

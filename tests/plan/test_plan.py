@@ -10,12 +10,10 @@ import pytest
 import yaml
 
 from pipeline_lib.config import Area, Config, parse_before_models, parts_of
-from pipeline_lib.errors import UserError
 from pipeline_lib.files import read_json
 from pipeline_lib.plan import RATES, Plan, Rates, Work, as_markdown, summarise, work_of, write_plan
 from pipeline_lib.plan.cubes import cubes_of, samples_of
 from pipeline_lib.plan.figure import draw_plans
-from pipeline_lib.plan.summary import format_bytes
 
 VALLEY = {"bounds": [11.0, 48.0, 11.6, 48.4], "start": "2021-01-01", "end": "2021-12-31"}
 
@@ -37,11 +35,6 @@ def test_every_rate_has_a_unit_and_an_origin(rates: Rates) -> None:
     for name, rate in rates.rates.items():
         assert set(rate) == {"value", "unit", "by"} and rate["unit"] and rate["by"], name
     assert {"gpu.speedup", "passes.sentinel-2-l2a"} <= set(rates.assumed())
-
-
-def test_a_missing_rate_is_an_error(rates: Rates) -> None:
-    with pytest.raises(UserError, match=r"no rate nothing; run benchmarks/rates.py"):
-        rates("nothing")
 
 
 def test_satellites_pass_more_often_in_the_north(rates: Rates) -> None:
@@ -118,14 +111,6 @@ def test_a_plan_adds_its_rules_up_by_stage() -> None:
     assert len({len(line) for line in table}) == 1 and len(table) == 5
     assert "| embeddings |    2 |         10 |       0.1 |" in page
     assert "pin_items 4, build_cube 4, embed_cube 2" in page and "* A note." in page
-
-
-@pytest.mark.parametrize(
-    ("size", "text"),
-    [(0, ""), (12, "12 B"), (1500, "1.5 kB"), (43e9, "43 GB"), (1.23e15, "1.2 PB")],
-)
-def test_bytes_have_a_unit(size: float, text: str) -> None:
-    assert format_bytes(size) == text
 
 
 def test_a_plan_is_written_with_a_picture_before_its_models_exist(tmp_path: Path) -> None:

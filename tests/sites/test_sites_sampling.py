@@ -11,7 +11,7 @@ from pyproj import Geod
 
 from pipeline_lib.config import LandCover, Periods, Sites, Stratum
 from pipeline_lib.errors import UserError
-from pipeline_lib.sites import LandCoverMap, counts_of, draw_periods, draw_sites
+from pipeline_lib.sites import LandCoverMap, counts_of, distribution, draw_periods, draw_sites
 
 FOREST, GRASS, URBAN, WATER, CROP = 70, 130, 190, 210, 10
 
@@ -167,3 +167,31 @@ def test_every_admissible_pair_of_years_occurs() -> None:
         for seed in range(60)
     }
     assert seen == {(2017, 2019), (2017, 2020), (2018, 2020)}
+
+
+def test_planned_and_drawn_sites_are_compared() -> None:
+    periods = Periods(count=2, first_year=2019, last_year=2021)
+    sites = block(10).model_copy(update={"periods": periods})
+    rows = draw_sites(land_cover(), sites, 1)
+    title, head, *strata, years = distribution(rows, sites).splitlines()
+    assert "Table I" in title and head.split()[0] == "stratum"
+    assert [line.split()[:5] for line in strata] == [
+        ["forest", "40.0%", "4", "4", "40.0%"],
+        ["urban", "10.0%", "1", "1", "10.0%"],
+        ["others", "50.0%", "5", "5", "50.0%"],
+        ["all", "100.0%", "10", "10", "100.0%"],
+    ]
+    # A gap of one year leaves only 2019 and 2021.
+    assert years == "Periods per year: 2019: 10, 2021: 10"
+    # The least distance of a stratum is that to a site of any stratum.
+    drawn = {row["site"]: row for row in rows}.values()
+    for line in strata:
+        least = min(
+            Geod(ellps="WGS84").inv(one["lon"], one["lat"], other["lon"], other["lat"])[2] / 1000
+            for one, other in itertools.permutations(drawn, 2)
+            if line.split()[0] in (one["land_cover"], "all")
+        )
+        assert line.endswith(f"{least:.1f} km")
+    # A stratum without sites and a lonely site have none.
+    alone = distribution(rows[:1], sites).splitlines()[2:-1]
+    assert [line.split()[-1] for line in alone] == ["-"] * 4

@@ -6,28 +6,29 @@ import os
 import shutil
 import socket
 import subprocess
-import sys
 import tempfile
 import time
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
+from typing import Any
 
-ROOT = Path(__file__).parents[2]
+from running import ROOT, TINY, snakemake
+
 PROFILE = ROOT / "workflow" / "profiles" / "slurm"
 PROGRAMS = ("munged", "slurmctld", "slurmd", "sbatch", "squeue", "scontrol")
 ACCOUNTING = ("slurmdbd", "sacctmgr", "sacct", "mariadbd", "mariadb-install-db")
 CONFIGURED = Path("/etc/slurm")
 """Where Slurm's programs look by themselves; jobs do not hear of another place."""
 
-GPUS = 1
+CPUS = 2
 MEMORY_MB = 64_000
 """Told to Slurm, whatever the machine has: the rules ask for more than they need in a test."""
 
 ACCOUNT = "ecology"
 """That jobs are counted to, where there is accounting."""
 
-CONFIG = """
+SLURM = """
 ClusterName=onenode
 SlurmctldHost={host}(127.0.0.1)
 SlurmUser=root
@@ -43,20 +44,16 @@ SlurmctldPidFile={folder}/slurmctld.pid
 SlurmdPidFile={folder}/slurmd.pid
 SlurmctldLogFile={folder}/slurmctld.log
 SlurmdLogFile={folder}/slurmd.log
-MpiDefault=none
 ProctrackType=proctrack/linuxproc
 TaskPlugin=task/none
-JobAcctGatherType=jobacct_gather/none
-SwitchType=switch/none
 SelectType=select/cons_tres
 SelectTypeParameters=CR_Core_Memory
 SlurmdParameters=config_overrides
 SchedulerParameters=sched_min_interval=100000
 ReturnToService=2
-InactiveLimit=0
 KillWait=5
 GresTypes=gpu
-NodeName={host} NodeAddr=127.0.0.1 CPUs={cpus} RealMemory={memory} Gres=gpu:{gpus} State=UNKNOWN
+NodeName={host} NodeAddr=127.0.0.1 CPUs={cpus} RealMemory={memory} Gres=gpu:1 State=UNKNOWN
 PartitionName=cpu Nodes={host} Default=YES MaxTime=2-00:00:00 State=UP
 PartitionName=gpu Nodes={host} MaxTime=2-00:00:00 State=UP
 """
@@ -91,18 +88,32 @@ StorageUser=slurm
 StoragePass=slurm
 """
 
-TABLES = """
+FILES = {
+    "slurm.conf": SLURM,
+    "slurmdbd.conf": DATABASE,
+    "gres.conf": "NodeName={host} Name=gpu File={folder}/gpu0\n",
+    "tables.sql": """
 CREATE DATABASE slurm_acct_db;
 CREATE USER 'slurm'@'127.0.0.1' IDENTIFIED BY 'slurm';
 GRANT ALL ON slurm_acct_db.* TO 'slurm'@'127.0.0.1';
-"""
-
-PARTITIONS = f"""
+""",
+    "partitions.yaml": """
 partitions:
-  cpu: {{max_runtime: 2d, max_mem_mb: {MEMORY_MB}, max_threads: 8}}
-  gpu: {{max_runtime: 2d, max_mem_mb: {MEMORY_MB}, max_threads: 8, max_gpu: {GPUS}}}
-"""
+  cpu: {{max_runtime: 2d, max_mem_mb: {memory}, max_threads: 8}}
+  gpu: {{max_runtime: 2d, max_mem_mb: {memory}, max_threads: 8, max_gpu: 1}}
+""",
+}
 
+MUNGE = (
+    "munged --foreground --force --key-file={folder}/munge.key --socket={folder}/munge.socket"
+    " --pid-file={folder}/munge.pid --log-file={folder}/munge.log --seed-file={folder}/munge.seed"
+)
+INSTALL = "mariadb-install-db --no-defaults --user=root --datadir={folder}/database"
+MARIADB = (
+    "mariadbd --no-defaults --user=root --datadir={folder}/database"
+    " --init-file={folder}/tables.sql --socket={folder}/mariadb.socket"
+    " --pid-file={folder}/mariadb.pid --bind-address=127.0.0.1 --port={storage_port}"
+)
 
 FOR_ACCOUNTING = {
     "slurm-status-command: squeue": "slurm-status-command: sacct",
@@ -125,7 +136,7 @@ def absent(accounting: bool = False) -> str | None:
 
 
 @contextmanager
-def one_node_slurm(folder: Path, cpus: int, accounting: bool = False) -> Iterator[None]:
+def one_node_slurm(folder: Path, accounting: bool) -> Iterator[None]:
     """Run Slurm for as long as the block lasts, with its state and logs in an empty folder.
 
     ``partitions.yaml`` in it has the partitions. With accounting, jobs are kept in a database, in
@@ -137,64 +148,39 @@ def one_node_slurm(folder: Path, cpus: int, accounting: bool = False) -> Iterato
     key.write_bytes(os.urandom(1024))
     key.chmod(0o400)
     os.mknod(folder / "gpu0", 0o600 | 0o020000, os.makedev(1, 3))
-    (folder / "partitions.yaml").write_text(PARTITIONS)
-    host = socket.gethostname().split(".")[0]
-    port, storage_port = _free_port(), _free_port()
-    told = WITH_ACCOUNTING.format(folder=folder, port=port) if accounting else WITHOUT_ACCOUNTING
-    (folder / "slurm.conf").write_text(
-        told
-        + CONFIG.format(
-            folder=folder,
-            host=host,
-            cpus=cpus,
-            memory=MEMORY_MB,
-            gpus=GPUS,
-            controller_port=_free_port(),
-            node_port=_free_port(),
-        )
-    )
-    (folder / "gres.conf").write_text(f"NodeName={host} Name=gpu File={folder}/gpu0\n")
-    munge = [
-        "munged", "--foreground", "--force", f"--key-file={key}",
-        f"--socket={folder}/munge.socket", f"--pid-file={folder}/munge.pid",
-        f"--log-file={folder}/munge.log", f"--seed-file={folder}/munge.seed",
-    ]  # fmt: skip
+    values: dict[str, Any] = {"folder": folder, "host": socket.gethostname().split(".")[0]}
+    values |= {"cpus": CPUS, "memory": MEMORY_MB}
+    values |= {n: _free_port() for n in ("port", "storage_port", "controller_port", "node_port")}
+    for name, text in FILES.items():
+        if name == "slurm.conf":
+            text = (WITH_ACCOUNTING if accounting else WITHOUT_ACCOUNTING) + text
+        (folder / name).touch(mode=0o600)
+        (folder / name).write_text(text.format(**values))
+
     with ExitStack() as daemons:
-        database = folder / "slurmdbd.conf"
-        database.touch(mode=0o600)
-        database.write_text(DATABASE.format(folder=folder, port=port, storage_port=storage_port))
+
+        def start(command: str, ready: Callable[[], bool]) -> None:
+            name, *arguments = command.format(**values).split()
+            output = daemons.enter_context((folder / f"{name}.output").open("w"))
+            daemon = subprocess.Popen([name, *arguments], stdout=output, stderr=output)
+            daemons.callback(_end, daemon)
+            _wait(ready, name, folder)
+
         for name in ("slurm.conf", "gres.conf", "slurmdbd.conf"):
             place = CONFIGURED / name
             place.unlink(missing_ok=True)
             place.symlink_to(folder / name)
             daemons.callback(place.unlink)
-        _start(daemons, munge, folder)
-        _wait(lambda: (folder / "munge.socket").exists(), "munged", folder)
+        start(MUNGE, (folder / "munge.socket").exists)
         if accounting:
-            _start_accounting(daemons, folder, storage_port)
-        _start(daemons, ["slurmctld", "-D"], folder)
-        _start(daemons, ["slurmd", "-D", "-N", host], folder)
-        _wait(lambda: _state() == "idle", "slurm", folder)
+            subprocess.run(INSTALL.format(**values).split(), capture_output=True, check=True)
+            start(MARIADB, lambda: _answers(values["storage_port"]))
+            start("slurmdbd -D", lambda: _added("cluster", "onenode"))
+            _wait(lambda: _added("account", ACCOUNT), "the account", folder)
+            _wait(lambda: _added("user", "root", f"account={ACCOUNT}"), "the user", folder)
+        start("slurmctld -D", lambda: True)
+        start("slurmd -D -N {host}", lambda: _state() == "idle")
         yield
-
-
-def _start_accounting(daemons: ExitStack, folder: Path, port: int) -> None:
-    """A database, Slurm's service before it, and the account."""
-    storage = f"--datadir={folder}/database"
-    (folder / "tables.sql").write_text(TABLES)
-    made = ["mariadb-install-db", "--no-defaults", "--user=root", storage]
-    subprocess.run(made, capture_output=True, check=True)
-    serve = [
-        "mariadbd", "--no-defaults", "--user=root", storage, f"--init-file={folder}/tables.sql",
-        f"--socket={folder}/mariadb.socket", f"--pid-file={folder}/mariadb.pid",
-        "--bind-address=127.0.0.1", f"--port={port}",
-    ]  # fmt: skip
-    _start(daemons, serve, folder)
-    _wait(lambda: _answers(port), "mariadbd", folder)
-    _start(daemons, ["slurmdbd", "-D"], folder)
-    _wait(lambda: _told("cluster", "onenode"), "slurmdbd", folder)
-    _wait(lambda: _told("account", ACCOUNT), "the account", folder)
-    _wait(lambda: _told("user", "root", f"account={ACCOUNT}"), "the user", folder)
 
 
 def _answers(port: int) -> bool:
@@ -202,7 +188,7 @@ def _answers(port: int) -> bool:
         return probe.connect_ex(("127.0.0.1", port)) == 0
 
 
-def _told(*words: str) -> bool:
+def _added(*words: str) -> bool:
     """Whether Slurm's accounting has taken something in."""
     command = ["sacctmgr", "--immediate", "add", *words]
     return subprocess.run(command, capture_output=True, check=False, timeout=60).returncode == 0
@@ -212,12 +198,6 @@ def _free_port() -> int:
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         return int(probe.getsockname()[1])
-
-
-def _start(daemons: ExitStack, command: list[str], folder: Path) -> None:
-    output = daemons.enter_context((folder / f"{command[0]}.output").open("w"))
-    daemon = subprocess.Popen(command, stdout=output, stderr=output)
-    daemons.callback(_end, daemon)
 
 
 def _end(daemon: subprocess.Popen[bytes]) -> None:
@@ -230,10 +210,8 @@ def _end(daemon: subprocess.Popen[bytes]) -> None:
 
 
 def _state() -> str:
-    shown = subprocess.run(
-        ["sinfo", "--noheader", "--partition=cpu", "--format=%T"],
-        capture_output=True, text=True, check=False, timeout=30,
-    )  # fmt: skip
+    command = ["sinfo", "--noheader", "--partition=cpu", "--format=%T"]
+    shown = subprocess.run(command, capture_output=True, text=True, check=False, timeout=30)
     return shown.stdout.strip()
 
 
@@ -246,45 +224,34 @@ def _wait(ready: Callable[[], bool], name: str, folder: Path) -> None:
     raise RuntimeError(f"{name} did not start: {said}")
 
 
-def run_under_slurm(
-    configfile: Path, folder: Path, *targets: str, cpus: int = 2, accounting: bool = False
-) -> float:
-    """Run a config by the profile, in a folder of its own; seconds that it took.
+def run_under_slurm(folder: Path, *targets: str, accounting: bool = False) -> tuple[str, list[str]]:
+    """Run the tiny demo by the profile, in a folder of its own: its log, and its jobs.
 
-    With accounting, by the profile that is edited for it; ``folder/accounting.txt`` then has the
-    account and state of each job. Raises RuntimeError if Snakemake fails, with the end of its log.
+    The jobs are the account and state of each, with accounting alone; the profile is then edited
+    for it.
     """
+    profile = (PROFILE / "config.yaml").read_text()
+    for old, new in FOR_ACCOUNTING.items() if accounting else ():
+        assert profile.count(old) == 1, old
+        profile = profile.replace(old, new)
+    (folder / "profile").mkdir()
+    (folder / "profile" / "config.yaml").write_text(profile)
     with (
         tempfile.TemporaryDirectory(prefix="slurm-") as daemons,
-        one_node_slurm(Path(daemons), cpus, accounting),
+        one_node_slurm(Path(daemons), accounting),
     ):
-        profile = (PROFILE / "config.yaml").read_text()
-        for old, new in FOR_ACCOUNTING.items() if accounting else ():
-            assert profile.count(old) == 1, old
-            profile = profile.replace(old, new)
-        (folder / "profile").mkdir()
-        (folder / "profile" / "config.yaml").write_text(profile)
-        command = [
-            "timeout", "--kill-after=10", "5400",
-            sys.executable, "-m", "snakemake", *targets, "--snakefile", str(ROOT / "Snakefile"),
-            "--directory", str(folder), "--configfile", str(configfile),
-            "--profile", str(folder / "profile"),
-            "--slurm-partition-config", f"{daemons}/partitions.yaml", "--cores", str(cpus),
+        options = {
+            "profile": folder / "profile",
+            "slurm-partition-config": f"{daemons}/partitions.yaml",
             # One node on the same disk: nothing is late.
-            "--slurm-init-seconds-before-status-checks", "1", "--latency-wait", "5",
-        ]  # fmt: skip
-        start = time.monotonic()
-        with (folder / "run.log").open("w") as log:
-            status = subprocess.run(
-                command, stdout=log, stderr=subprocess.STDOUT, check=False
-            ).returncode
-        if status != 0:
-            raise RuntimeError((folder / "run.log").read_text()[-6000:])
-        seconds = time.monotonic() - start
+            "slurm-init-seconds-before-status-checks": 1,
+            "latency-wait": 5,
+        }
+        given = [f"--{name}={value}" for name, value in options.items()]
+        shown = snakemake(folder, *targets, *given, configs=[TINY], timeout_s=5400)
+        states = ""
         if accounting:
             asked = ["sacct", "--allusers", "--allocations", "--noheader", "--parsable2"]
-            shown = subprocess.run(
-                [*asked, "--format=account,state"], capture_output=True, text=True
-            )
-            (folder / "accounting.txt").write_text(shown.stdout)
-        return seconds
+            command = [*asked, "--format=account,state"]
+            states = subprocess.run(command, capture_output=True, text=True).stdout
+        return shown.stdout + shown.stderr, states.splitlines()

@@ -9,8 +9,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-import yaml
-from running import jobs, snakemake
+from running import dry_run, snakemake
 
 from pipeline_lib.cubes import CLEAR, read_cube
 from pipeline_lib.embed import read_embedding
@@ -27,48 +26,31 @@ USE = {
     "cube": {"cloud_context_px": 12},
 }
 ONE_AREA = {"demo_site": 1, "pin_items": 2, "build_cube": 2, "embed_cube": 1, "all": 1}
-FIRST = {"demo_canopy": 1, **ONE_AREA}
 
 
-def written(folder: Path, **changes: object) -> str:
-    path = folder / "use.yaml"
-    path.write_text(yaml.safe_dump(USE | changes))
-    return str(path)
+def planned(folder: Path, **changes: object) -> Counter[str]:
+    return dry_run(folder, configs=[USE | changes])[0]
 
 
 @pytest.fixture(scope="module")
-def used(project_root: Path, finished: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+def used(finished: Path) -> Path:
     """The folder of a run that embedded an area with the models of the finished run."""
-    config = written(tmp_path_factory.mktemp("use"))
-    shown = snakemake(project_root, finished, "embed", "--configfile", config)
-    assert shown.returncode == 0, shown.stdout[-4000:] + shown.stderr[-8000:]
+    shown = snakemake(finished, "embed", configs=[USE])
     assert "Nothing is trained: the models are those of results/tiny/models" in shown.stderr
     return finished / "results" / "use"
 
 
-@pytest.fixture
-def dry_run(project_root: Path, finished: Path, tmp_path: Path):
-    """What a changed config would run: rule -> number of jobs."""
-
-    def run(**changes: object) -> Counter[str]:
-        config = written(tmp_path, **changes)
-        shown = snakemake(project_root, finished, "--configfile", config, "--dry-run")
-        assert shown.returncode == 0, shown.stderr[-4000:]
-        return jobs(shown.stdout + shown.stderr)
-
-    return run
+def test_an_area_makes_its_cubes_and_trains_nothing(finished: Path) -> None:
+    assert planned(finished) == {"demo_canopy": 1, **ONE_AREA}
 
 
-def test_an_area_makes_its_cubes_and_trains_nothing(dry_run) -> None:
-    assert dry_run() == FIRST
-
-
-def test_own_cubes_are_embedded_with_trained_models(dry_run, tmp_path: Path) -> None:
+def test_own_cubes_are_embedded_with_trained_models(finished: Path, tmp_path: Path) -> None:
     file = tmp_path / "mine.nc"
     file.touch()
     block = {"file": str(file), "variable": "reflectance"}
     own = {"mine": {"site": "mine", "files": {"sentinel-2": block}}}
-    assert dry_run(own_cubes=own, areas={}) == {"ingest_cube": 1, "embed_cube": 1, "all": 1}
+    jobs = planned(finished, own_cubes=own, areas={})
+    assert jobs == {"ingest_cube": 1, "embed_cube": 1, "all": 1}
 
 
 @pytest.mark.parametrize(
@@ -80,11 +62,10 @@ def test_own_cubes_are_embedded_with_trained_models(dry_run, tmp_path: Path) -> 
     ],
 )
 def test_what_cannot_be_done_with_trained_models_is_an_error(
-    project_root: Path, finished: Path, tmp_path: Path, target: str, changes: dict, message: str
+    finished: Path, target: str, changes: dict, message: str
 ) -> None:
-    config = written(tmp_path, **changes)
-    shown = snakemake(project_root, finished, target, "--configfile", config, "--dry-run")
-    assert shown.returncode != 0 and message in shown.stdout + shown.stderr
+    shown = snakemake(finished, target, "--dry-run", configs=[USE | changes], succeeds=False)
+    assert message in shown.stdout + shown.stderr
 
 
 @pytest.mark.slow
@@ -122,16 +103,14 @@ def test_the_cube_of_an_area_shows_what_is_there(used: Path) -> None:
 
 
 @pytest.mark.slow
-def test_an_embedded_area_is_made_anew_only_where_it_changes(dry_run, used: Path) -> None:
-    assert not dry_run()
-    assert dry_run(areas={"meadow": MEADOW, "wood": MEADOW}) == ONE_AREA
-    assert dry_run(areas={"meadow": MEADOW | {"end": "2021-09-30"}}) == ONE_AREA
-
-
-@pytest.mark.slow
-def test_other_models_embed_the_same_cubes(dry_run, used: Path, finished: Path) -> None:
+def test_an_embedded_area_is_made_anew_only_where_it_or_its_models_change(
+    finished: Path, used: Path
+) -> None:
+    assert not planned(finished)
+    assert planned(finished, areas={"meadow": MEADOW, "wood": MEADOW}) == ONE_AREA
+    assert planned(finished, areas={"meadow": MEADOW | {"end": "2021-09-30"}}) == ONE_AREA
     other = finished / "results" / "other"
     shutil.copytree(finished / "results" / "tiny" / "models", other)
     path = other / "fusion" / "model.json"
     write_json(path, read_json(path) | {"digest": "0" * 64})
-    assert dry_run(models="results/other") == {"embed_cube": 1, "all": 1}
+    assert planned(finished, models="results/other") == {"embed_cube": 1, "all": 1}

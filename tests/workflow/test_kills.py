@@ -7,76 +7,64 @@ import random
 import signal
 import subprocess
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
-from running import TINY, command, snakemake
-
-from pipeline_lib.files import digest_file
+from running import command, half_written, products, snakemake
 
 pytestmark = [pytest.mark.workflow, pytest.mark.slow]
 
-CUBES = ["cubes", "--configfile", str(TINY)]
 KILLS = 3
 AFTER_S = (5.0, 20.0)
 """Each run is killed after this long: past the start of Snakemake, before its jobs are done."""
 
 
-def run_and_kill(run: list[str], after_s: float, log: Path) -> int | None:
-    """Start a run; kill it and all its jobs after a while. Its status; None if it was killed."""
-    with log.open("w") as output:
-        process = subprocess.Popen(
-            run, stdout=output, stderr=subprocess.STDOUT, start_new_session=True
+@contextmanager
+def killed_at_the_end(folder: Path) -> Iterator[subprocess.Popen[bytes]]:
+    """A run that makes cubes, killed with all its jobs when the block ends."""
+    with (folder / "run.log").open("w") as log:
+        run = subprocess.Popen(
+            command(folder, "cubes"), stdout=log, stderr=log, start_new_session=True
         )
         try:
-            return process.wait(after_s)
-        except subprocess.TimeoutExpired:
-            os.killpg(process.pid, signal.SIGKILL)
-            process.wait()
-            return None
+            yield run
+        finally:
+            if run.poll() is None:
+                os.killpg(run.pid, signal.SIGKILL)
+                run.wait()
 
 
 def test_cubes_of_a_killed_run_equal_those_of_an_undisturbed_one(
-    project_root: Path, finished: Path, tmp_path: Path
+    finished: Path, tmp_path: Path
 ) -> None:
     moments = random.Random(1)
-    run = command(project_root, tmp_path, *CUBES)
     killed = 0
     for _ in range(KILLS):
-        log = tmp_path / "run.log"
-        status = run_and_kill(run, moments.uniform(*AFTER_S), log)
-        assert not status, log.read_text()[-4000:]
+        with killed_at_the_end(tmp_path) as run:
+            time.sleep(moments.uniform(*AFTER_S))
+            status = run.poll()
+        assert not status, (tmp_path / "run.log").read_text()[-4000:]
         killed += status is None
         # Snakemake leaves its lock behind and says so.
-        snakemake(project_root, tmp_path, *CUBES, "--unlock")
-    shown = snakemake(project_root, tmp_path, *CUBES)
-    assert shown.returncode == 0, shown.stderr[-4000:]
+        snakemake(tmp_path, "cubes", "--unlock")
+    snakemake(tmp_path, "cubes")
     assert killed, "the runs ended before they could be killed"
-    cubes = sorted((finished / "results" / "tiny" / "cubes").rglob("*.zarr.zip"))
-    assert len(cubes) == 10
-    for cube in cubes:
-        assert digest_file(tmp_path / cube.relative_to(finished)) == digest_file(cube), cube.name
-    left = [p for p in (tmp_path / "results").rglob(".*") if p.name[:8] in (".partial", ".scratch")]
-    assert not left
+    cubes = products(finished / "results" / "tiny" / "cubes")
+    assert len([name for name in cubes if name.endswith(".zarr.zip")]) == 10
+    assert products(tmp_path / "results" / "tiny" / "cubes") == cubes
+    assert not half_written(tmp_path / "results")
 
 
-def test_a_second_run_in_the_same_folder_is_locked_out(project_root: Path, tmp_path: Path) -> None:
-    first = subprocess.Popen(
-        command(project_root, tmp_path, *CUBES),
-        stdout=subprocess.DEVNULL,
-        stderr=subprocess.DEVNULL,
-        start_new_session=True,
-    )
-    try:
-        locks = tmp_path / ".snakemake" / "locks"
+def test_a_second_run_in_the_same_folder_is_locked_out(tmp_path: Path) -> None:
+    locks = tmp_path / ".snakemake" / "locks"
+    with killed_at_the_end(tmp_path):
         for _ in range(300):
             if locks.is_dir() and any(locks.iterdir()):
                 break
             time.sleep(0.1)
         # A dry run in between leaves the lock alone.
-        assert snakemake(project_root, tmp_path, *CUBES, "--dry-run").returncode == 0
-        second = snakemake(project_root, tmp_path, *CUBES)
-        assert second.returncode != 0 and "lock" in (second.stdout + second.stderr).lower()
-    finally:
-        os.killpg(first.pid, signal.SIGKILL)
-        first.wait()
+        snakemake(tmp_path, "cubes", "--dry-run")
+        second = snakemake(tmp_path, "cubes", succeeds=False)
+        assert "lock" in (second.stdout + second.stderr).lower()

@@ -7,7 +7,7 @@ import sys
 from pathlib import Path
 
 import pytest
-from running import TINY, jobs
+from running import ROOT, TINY, jobs
 
 pytestmark = pytest.mark.workflow
 
@@ -27,10 +27,8 @@ rule mine:
 """
 
 
-def test_another_workflow_takes_the_rules_over_with_a_partial_config(
-    project_root: Path, tmp_path: Path
-) -> None:
-    text = SNAKEFILE.format(config=TINY, snakefile=project_root / "Snakefile")
+def test_another_workflow_takes_the_rules_over_with_a_partial_config(tmp_path: Path) -> None:
+    text = SNAKEFILE.format(config=TINY, snakefile=ROOT / "Snakefile")
     (tmp_path / "Snakefile").write_text(text)
     command = [sys.executable, "-m", "snakemake", "--dry-run", "--cores", "2", "mine.txt"]
     shown = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=False)

@@ -11,10 +11,11 @@ import sys
 import zipfile
 from collections import Counter
 from pathlib import Path
+from typing import Any
 
 import pytest
 import yaml
-from running import TINY, jobs, snakemake
+from running import ROOT, TINY, dry_run, half_written, snakemake
 
 pytestmark = pytest.mark.workflow
 
@@ -22,25 +23,9 @@ ACQUIRED = {"sample_sites", "pin_items", "build_cube"}
 TRAINED = {"fit_normalisation", "train_encoder", "train_fusion"}
 
 
-@pytest.fixture
-def dry_run(project_root: Path, finished: Path, tmp_path: Path):
+def rerun_after(finished: Path, *changes: dict[str, Any]) -> Counter[str]:
     """What a changed config would run again: rule -> number of jobs."""
-
-    def run(**changes: object) -> Counter[str]:
-        config = yaml.safe_load(TINY.read_text())
-        for key, value in changes.items():
-            *path, last = key.split("__")
-            block = config
-            for name in path:
-                block = block.setdefault(name.replace("_2", "-2"), {})
-            block[last] = value
-        file = tmp_path / "changed.yaml"
-        file.write_text(yaml.safe_dump(config))
-        shown = snakemake(project_root, finished, "--configfile", str(file), "--dry-run")
-        assert shown.returncode == 0, shown.stderr[-4000:]
-        return jobs(shown.stdout + shown.stderr)
-
-    return run
+    return dry_run(finished, configs=[TINY, *changes])[0]
 
 
 def test_every_product_is_there(finished: Path) -> None:
@@ -61,85 +46,91 @@ def test_every_product_is_there(finished: Path) -> None:
         "report.html",
     ):
         assert (run / name).is_file(), name
-    assert not list(run.rglob(".partial-*"))
+    assert not half_written(run)
 
 
-def test_nothing_is_done_twice(dry_run) -> None:
-    assert not dry_run()
+def test_nothing_is_done_twice(finished: Path) -> None:
+    assert not rerun_after(finished)
 
 
-def test_the_window_of_gpp_reruns_the_regression_alone(dry_run) -> None:
-    rerun = set(dry_run(gpp__windows__length_days=45))
-    assert {"gpp_scores", "report"} <= rerun
-    assert not rerun & (ACQUIRED | TRAINED | {"embed_cube", "gpp_targets", "gpp_series"})
+@pytest.mark.parametrize(
+    ("change", "rerun", "kept"),
+    [
+        (
+            {"gpp": {"windows": {"length_days": 45}}},
+            {"gpp_scores", "report"},
+            ACQUIRED | TRAINED | {"embed_cube", "gpp_targets", "gpp_series"},
+        ),
+        (
+            {"fusion": {"training": {"learning_rate": 0.002}}},
+            {"train_fusion", "evaluate_fusion", "embed_cube", "gpp_series", "report"},
+            ACQUIRED | {"train_encoder", "evaluate_encoder", "gpp_targets"},
+        ),
+    ],
+    ids=["window of GPP", "learning rate of the fusion"],
+)
+def test_a_change_reruns_what_depends_on_it(
+    finished: Path, change: dict[str, Any], rerun: set[str], kept: set[str]
+) -> None:
+    found = set(rerun_after(finished, change))
+    assert rerun <= found and not found & kept
 
 
-def test_an_edited_footprint_averages_the_towers_anew(dry_run, tmp_path: Path) -> None:
-    raster = tmp_path / "footprint.tif"
-    raster.touch()
-    towers = yaml.safe_load(TINY.read_text())["gpp"]["towers"]
-    towers[0]["footprint"] = str(raster)
-    rerun = dry_run(gpp__towers=towers)
-    assert rerun["gpp_series"] == 1
-    assert not {"demo_tower", "build_cube", "embed_cube", "gpp_targets"} & set(rerun)
-
-
-def test_the_learning_rate_of_the_fusion_keeps_the_encoders(dry_run) -> None:
-    rerun = set(dry_run(fusion__training__learning_rate=0.002))
-    assert {"train_fusion", "evaluate_fusion", "embed_cube", "gpp_series", "report"} <= rerun
-    assert not rerun & (ACQUIRED | {"train_encoder", "evaluate_encoder", "gpp_targets"})
-
-
-def test_what_steers_the_transport_reruns_nothing_but_the_report(dry_run) -> None:
-    assert set(dry_run(catalog__timeout_s=30, catalog__requests=2)) <= {"report", "all"}
-
-
-def test_one_sensor_is_retrained_without_the_other(dry_run) -> None:
-    rerun = dry_run(sensors__sentinel_2__latent_dim=7)
+def test_one_sensor_is_retrained_without_the_other(finished: Path) -> None:
+    rerun = rerun_after(finished, {"sensors": {"sentinel-2": {"latent_dim": 7}}})
     assert rerun["train_encoder"] == 1 and rerun["train_fusion"] == 1
     assert not rerun["build_cube"] and not rerun["fit_normalisation"]
 
 
-def test_an_edited_row_of_an_own_table_reruns_its_own_cubes(
-    finished: Path, tmp_path: Path, dry_run
-) -> None:
+def test_an_edited_footprint_averages_the_towers_anew(finished: Path, tmp_path: Path) -> None:
+    raster = tmp_path / "footprint.tif"
+    raster.touch()
+    towers = yaml.safe_load(TINY.read_text())["gpp"]["towers"]
+    towers[0]["footprint"] = str(raster)
+    rerun = rerun_after(finished, {"gpp": {"towers": towers}})
+    assert rerun["gpp_series"] == 1
+    assert not {"demo_tower", "build_cube", "embed_cube", "gpp_targets"} & set(rerun)
+
+
+def test_what_steers_the_transport_reruns_nothing_but_the_report(finished: Path) -> None:
+    rerun = rerun_after(finished, {"catalog": {"timeout_s": 30, "requests": 2}})
+    assert set(rerun) <= {"report", "all"}
+
+
+def test_an_edited_row_of_an_own_table_reruns_its_own_cubes(finished: Path, tmp_path: Path) -> None:
     rows = (finished / "results" / "tiny" / "sites.csv").read_text().splitlines()
     year = int(re.search(r",(\d{4})-", rows[1])[1])
     rows[1] = rows[1].replace(str(year), str(2018 if year == 2017 else 2017))
     table = tmp_path / "mine.csv"
     table.write_text("\n".join(rows) + "\n")
-    rerun = dry_run(sites__file=str(table))
+    rerun = rerun_after(finished, {"sites": {"file": str(table)}})
     assert rerun["demo_site"] == 1 and rerun["pin_items"] == 2 and rerun["build_cube"] == 2
     assert rerun["site_table"] == 1
     assert not {"sample_sites", "demo_tower", "gpp_targets"} & set(rerun)
 
 
 def test_an_edit_of_a_loader_rebuilds_the_cubes_of_its_sensor(
-    project_root: Path, finished: Path, tmp_path: Path
+    finished: Path, tmp_path: Path
 ) -> None:
-    library = Path(shutil.copytree(project_root / "src", tmp_path / "src"))
+    library = Path(shutil.copytree(ROOT / "src", tmp_path / "src"))
     loader = library / "pipeline_lib" / "acquire" / "sentinel1.py"
-
-    def rerun(addition: str) -> str:
+    for addition, expected in (
+        ("# A comment.\n", {}),
+        ("ANSWER = 42\n", {"build_cube": 5, "cubes": 1}),
+    ):
         loader.write_text(loader.read_text() + addition)
-        arguments = ["cubes", "--configfile", str(TINY), "--dry-run"]
-        shown = snakemake(project_root, finished, *arguments, library=library)
-        assert shown.returncode == 0, shown.stderr[-4000:]
-        return shown.stdout + shown.stderr
-
-    assert not jobs(rerun("# A comment.\n"))
-    edited = rerun("ANSWER = 42\n")
-    assert jobs(edited) == {"build_cube": 5, "cubes": 1}
-    assert len(re.findall(r"^Job \d+: Building the sentinel-1 cube", edited, re.MULTILINE)) == 5
+        rerun, text = dry_run(finished, "cubes", library=library)
+        assert rerun == expected
+    assert len(re.findall(r"^Job \d+: Building the sentinel-1 cube", text, re.MULTILINE)) == 5
 
 
 @pytest.mark.parametrize("site", ["site-000", "DE-Gra"])
-def test_nothing_is_learnt_from_the_truth(finished: Path, dry_run, site: str) -> None:
+def test_nothing_is_learnt_from_the_truth(finished: Path, site: str) -> None:
     truth = finished / "results" / "tiny" / "truth" / f"{site}.npz"
     before, times = truth.read_bytes(), truth.stat()
     truth.write_bytes(before + b"another")
     try:
-        rerun = set(dry_run())
+        rerun = set(rerun_after(finished))
     finally:
         truth.write_bytes(before)
         os.utime(truth, ns=(times.st_atime_ns, times.st_mtime_ns))
@@ -151,11 +142,10 @@ def test_nothing_is_learnt_from_the_truth(finished: Path, dry_run, site: str) ->
 
 @pytest.mark.slow
 def test_the_report_of_snakemake_holds_figures_with_captions(
-    project_root: Path, finished: Path, tmp_path: Path
+    finished: Path, tmp_path: Path
 ) -> None:
     archive = tmp_path / "report.zip"
-    shown = snakemake(project_root, finished, "--configfile", str(TINY), "--report", str(archive))
-    assert shown.returncode == 0, shown.stderr[-4000:]
+    snakemake(finished, "--report", str(archive))
     with zipfile.ZipFile(archive) as content:
         names = {Path(name).name for name in content.namelist()}
         text = content.read("report/report.html").decode()
@@ -177,20 +167,18 @@ def test_embeddings_name_the_models_they_come_from(finished: Path) -> None:
     assert len(digests) == 1
 
 
-def test_a_broken_config_starts_nothing(project_root: Path, tmp_path: Path) -> None:
+def test_a_broken_config_starts_nothing(tmp_path: Path) -> None:
     broken = {"run": "broken", "sampling": {}, "seed": "many", "gpp": {"fluxnet": "nowhere"}}
-    file = tmp_path / "broken.yaml"
-    file.write_text(yaml.safe_dump(broken))
-    shown = snakemake(project_root, tmp_path, "--configfile", str(file))
+    shown = snakemake(tmp_path, configs=[broken], succeeds=False)
     text = shown.stdout + shown.stderr
-    assert shown.returncode != 0 and "Traceback" not in text
+    assert "Traceback" not in text
     assert all(part in text for part in ("3 mistake(s)", "sampling", "seed", "nowhere"))
     assert not (tmp_path / "results").exists()
 
 
 @pytest.mark.slow
-def test_encoders_are_compared_on_the_cubes_of_a_run(project_root: Path, finished: Path) -> None:
-    script = project_root / "studies" / "encoders.py"
+def test_encoders_are_compared_on_the_cubes_of_a_run(finished: Path) -> None:
+    script = ROOT / "studies" / "encoders.py"
     variants = ["dense", "dense, steep lambda"]
     arguments = ["--config", str(TINY), "--variants", *variants, "--seeds", "1", "--json"]
     shown = subprocess.run(
