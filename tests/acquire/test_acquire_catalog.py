@@ -12,7 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from pipeline_lib.acquire import pin_items, search
-from pipeline_lib.acquire.catalog import baseline_of, license_of, newest_versions
+from pipeline_lib.acquire.catalog import license_of, newest_versions
 from pipeline_lib.config import SENTINEL_1, SENTINEL_2, Catalog
 from pipeline_lib.errors import UserError
 
@@ -117,18 +117,6 @@ def test_other_tiles_strips_and_platforms_are_no_versions() -> None:
         version("05.00", "5", **{"s2:datastrip_id": strip.format("20210301T100130")}),
     ]
     assert len(newest_versions(items)) == 5
-
-
-def test_baselines_are_read_wherever_they_stand() -> None:
-    assert baseline_of(version("02.14", "")) == (2, 14)
-    item = version("", "")
-    item["properties"]["s2:processing_baseline"] = None
-    item["properties"]["s2:product_uri"] = "S2B_MSIL2A_20190629T212529_N0212_R043_T06VVN_2.SAFE"
-    assert baseline_of(item) == (2, 12)
-    del item["properties"]["s2:product_uri"]
-    for wrong, message in ((item, "processing baseline"), (version("v5", ""), "v5, not one like")):
-        with pytest.raises(UserError, match=message):
-            baseline_of(wrong)
 
 
 def test_the_licence_of_a_collection_is_kept(archive: Any) -> None:

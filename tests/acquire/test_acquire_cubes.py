@@ -6,13 +6,16 @@ import json
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 import xarray as xr
 from scenes import Archive, textured
 
+from pipeline_lib.acquire.baseline import baseline_of, offset_of
 from pipeline_lib.acquire.clouds import CloudModel, mask_of_scene_classes
+from pipeline_lib.acquire.retries import Missing
 from pipeline_lib.config import SENTINEL_1, SENTINEL_2
 from pipeline_lib.cubes import CLEAR, NO_DATA, THICK_CLOUD
 from pipeline_lib.errors import UserError
@@ -75,6 +78,90 @@ def test_offsets_follow_each_items_baseline(archive: Archive, cube_of: CubeOf) -
     archive.optical("2021-06-06T10:10:00Z", 3000, baseline="04.00")
     values = cube_of(PLAIN)["reflectance"].values
     np.testing.assert_allclose(values, 0.2, atol=1e-6)
+
+
+SAFE = "S2B_MSIL2A_20190629T212529_N{}_R043_T06VVN_20200930T110241.SAFE"
+STATED = "s2:processing_baseline"
+
+
+@pytest.mark.parametrize(
+    ("stated", "expected"),
+    [
+        ({STATED: "02.14"}, (2, 14)),
+        ({STATED: "0301"}, (3, 1)),
+        ({STATED: "N0400"}, (4, 0)),
+        ({STATED: 4}, (4, 0)),
+        ({STATED: 5.1}, (5, 10)),
+        ({STATED: "215"}, (2, 15)),
+        ({STATED: None, "s2:product_uri": SAFE.format("0212")}, (2, 12)),
+        ({"s2:granule_id": "S2A_OPER_MSI_L2A_TL_ESRI_20201007T160858_T06VVN_N02.12"}, (2, 12)),
+        ({STATED: "v5", "s2:product_uri": SAFE.format("0509")}, (5, 9)),
+        ({"s2:product_uri": SAFE.format("0511"), "processing:version": "2.11"}, (5, 11)),
+        ({"processing:version": "05.11"}, (5, 11)),
+        ({STATED: "99.99"}, None),
+        ({STATED: "v5"}, None),
+        ({STATED: "40"}, None),
+        ({"processing:version": "2.11.0"}, None),
+        ({}, None),
+    ],
+)
+def test_baselines_are_read_however_they_are_written(
+    stated: dict[str, Any], expected: tuple[int, int] | None
+) -> None:
+    item = {"id": "some-item", "properties": stated, "assets": {}}
+    assert baseline_of(item) == expected
+    if expected is None:
+        with pytest.raises(Missing, match="baseline"):
+            offset_of(item, ["B02"])
+    else:
+        assert offset_of(item, ["B02"]) == (0 if expected < (4, 0) else -1000)
+
+
+@pytest.mark.parametrize(
+    ("properties", "asset", "expected"),
+    [
+        ({STATED: "05.09"}, {"raster:bands": [{"scale": 0.0001, "offset": -0.1}]}, -1000),
+        ({STATED: "05.09"}, {"raster:scale": 0.0001, "raster:offset": -0.1}, -1000),
+        ({STATED: "05.09"}, {"raster:bands": [{"scale": 0.0001}]}, -1000),
+        ({STATED: "02.14"}, {"raster:bands": [{"scale": 0.0001, "offset": 0}]}, 0),
+        (
+            {STATED: "05.09", "earthsearch:boa_offset_applied": True},
+            {"raster:bands": [{"scale": 0.0001, "offset": -0.1}]},
+            0,
+        ),
+        ({STATED: "05.09", "earthsearch:boa_offset_applied": False}, {}, -1000),
+        ({STATED: "05.09"}, {"raster:bands": [{"offset": 0}]}, "B02: .* offset 0, .* means -0.1"),
+        ({STATED: "02.14"}, {"bands": [{"raster:offset": -0.1}]}, "B02: .* 02.14 means 0$"),
+        ({STATED: "02.14"}, {"raster:bands": [{"scale": 1}]}, "B02: .* scale 1"),
+        ({STATED: "05.00", "s2:product_uri": SAFE.format("0301")}, {}, "05.00 and 0301"),
+    ],
+)
+def test_what_an_item_states_of_its_offset_agrees_or_is_rejected(
+    properties: dict[str, Any], asset: dict[str, Any], expected: int | str
+) -> None:
+    item = {"id": "some-item", "properties": properties, "assets": {"B02": asset}}
+    if isinstance(expected, int):
+        assert offset_of(item, ["B02"]) == expected
+    else:
+        with pytest.raises(Missing, match=expected):
+            offset_of(item, ["B02"])
+
+
+def test_a_scene_of_an_unknown_baseline_is_the_only_one_lost(
+    archive: Archive, cube_of: CubeOf
+) -> None:
+    archive.optical(DAY, 3000)
+    archive.optical("2021-06-06T10:10:00Z", 3000, baseline="99.99")
+    # Of two versions, the one that can be judged is kept.
+    archive.optical("2021-06-11T10:10:00Z", 2000, baseline="N0214")
+    archive.optical("2021-06-11T10:10:00Z", 2000, baseline="unknown")
+    cube = cube_of(PLAIN)
+    np.testing.assert_allclose(cube["reflectance"].values, 0.2, atol=1e-6)
+    assert cube["processing_baseline"].values.tolist() == ["05.09", "02.14"]
+    (missing,) = json.loads(cube.attrs["missing"])
+    assert "processing baseline is 99.99" in missing
+    with pytest.raises(UserError, match=r"99\.99.*missing_asset"):
+        cube_of(PLAIN, missing_asset="fail")
 
 
 def test_correction_multiplies_by_the_c_factor_and_is_kept(

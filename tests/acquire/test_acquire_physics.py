@@ -16,6 +16,7 @@ from scenes import granule_metadata, granule_xml
 
 from pipeline_lib.acquire.angles import BANDS as ALL_BANDS
 from pipeline_lib.acquire.angles import parse_angles
+from pipeline_lib.acquire.baseline import offset_of
 from pipeline_lib.acquire.brdf import (
     c_factor_on_nodes,
     check_bands,
@@ -216,12 +217,10 @@ def test_refining_neither_invents_nor_dims_and_keeps_a_plane() -> None:
     np.testing.assert_allclose(fine, expected, atol=1e-5)
 
 
-def test_offset_follows_the_baseline_and_dark_is_not_missing() -> None:
+def test_the_offset_is_added_and_dark_is_not_missing() -> None:
     numbers = np.array([0, 1, 1000, 3000], dtype=np.uint16)
-    np.testing.assert_allclose(reflectance_of(numbers, (3, 1)), [np.nan, 0.0001, 0.1, 0.3])
-    np.testing.assert_allclose(
-        reflectance_of(numbers, (4, 0)), [np.nan, -0.0999, 0, 0.2], atol=1e-7
-    )
+    np.testing.assert_allclose(reflectance_of(numbers, 0), [np.nan, 0.0001, 0.1, 0.3])
+    np.testing.assert_allclose(reflectance_of(numbers, -1000), [np.nan, -0.0999, 0, 0.2], atol=1e-7)
 
 
 def test_no_data_of_radar_is_missing() -> None:
@@ -336,7 +335,8 @@ def test_real_products_have_the_offset_from_baseline_four_on(shared_data: Path) 
         baseline = re.search(r"<PROCESSING_BASELINE>(\d\d)\.(\d\d)<", text)
         assert baseline is not None
         offsets = {int(o) for o in re.findall(r"<BOA_ADD_OFFSET[^>]*>(-?\d+)<", text)}
-        version = int(baseline[1]), int(baseline[2])
+        stated = {"s2:processing_baseline": f"{baseline[1]}.{baseline[2]}"}
+        offset = offset_of({"id": "", "properties": stated, "assets": {}}, [])
         number = np.array([2000], dtype=np.uint16)
         expected = (2000 + (offsets.pop() if offsets else 0)) / 10000
-        assert reflectance_of(number, version)[0] == pytest.approx(expected)
+        assert reflectance_of(number, offset)[0] == pytest.approx(expected)

@@ -11,6 +11,7 @@ from datetime import UTC, date, datetime
 from pathlib import Path
 from typing import Any
 
+from pipeline_lib.acquire.baseline import baseline_of
 from pipeline_lib.acquire.items import ADVICE, checked_items, moment_of
 from pipeline_lib.acquire.retries import Busy, Damaged, Failure, Missing, check_status, with_retries
 from pipeline_lib.config import Catalog, CubeGrid, SensorSource
@@ -250,26 +251,9 @@ def _acquisition(item: Item) -> tuple[Any, ...]:
 
 
 def _version(item: Item) -> tuple[tuple[int, ...], str, str]:
+    """Rank among versions; a baseline that cannot be read comes last."""
     generated = str(item["properties"].get("s2:generation_time", ""))
-    return baseline_of(item), generated, item["id"]
-
-
-def baseline_of(item: Item) -> tuple[int, ...]:
-    """Processing baseline of a Sentinel-2 item, ``(4, 0)`` for 04.00.
-
-    Raises UserError if there is none: without it, reflectance may be wrong by 0.1.
-    """
-    properties = item["properties"]
-    text = properties.get("s2:processing_baseline") or properties.get("processing:version")
-    if text is None:
-        named = re.search(r"_N(\d\d)\.?(\d\d)", str(properties.get("s2:product_uri", "")))
-        text = ".".join(named.groups()) if named else None
-    if not re.fullmatch(r"\d{1,4}(\.\d{1,4}){0,3}", str(text), re.ASCII):
-        raise UserError(
-            f"item {item['id']} has the processing baseline {in_a_line(text)}, not one like 05.09 "
-            "(s2:processing_baseline): the offset of its reflectance is unknown"
-        )
-    return tuple(int(part) for part in str(text).split("."))
+    return baseline_of(item) or (), generated, item["id"]
 
 
 def pin_items(

@@ -11,6 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pipeline_lib.acquire.angles import parse_angles
+from pipeline_lib.acquire.baseline import QUANTIFICATION, baseline_of, offset_of
 from pipeline_lib.acquire.brdf import (
     c_factor_on_nodes,
     check_bands,
@@ -18,7 +19,7 @@ from pipeline_lib.acquire.brdf import (
     mean_angles,
     on_grid,
 )
-from pipeline_lib.acquire.catalog import Item, baseline_of, start_of
+from pipeline_lib.acquire.catalog import Item, start_of
 from pipeline_lib.acquire.clouds import CLOUD_BANDS, CloudModel, mask_of_scene_classes
 from pipeline_lib.acquire.frames import Frame, joined, timestamp
 from pipeline_lib.acquire.items import property_of
@@ -36,11 +37,6 @@ from pipeline_lib.acquire.reading import AssetReader
 from pipeline_lib.acquire.resampling import coarse_grid, nearest, refine
 from pipeline_lib.config import CubeGrid, SensorSource
 from pipeline_lib.cubes import CLEAR, NO_DATA, Grid
-
-QUANTIFICATION = np.float32(10000)
-OFFSET_SINCE = (4, 0)
-BOA_OFFSET = -1000
-"""ESA adds 1000 to the numbers of level 2A from processing baseline 04.00 on."""
 
 NATIVE_M = {
     **dict.fromkeys(("B02", "B03", "B04", "B08"), 10.0),
@@ -68,15 +64,14 @@ class CorrectableScene(Scene):
     angles: dict[str, float]
 
 
-def reflectance_of(numbers: NDArray[np.uint16], baseline: tuple[int, ...]) -> NDArray[np.float32]:
+def reflectance_of(numbers: NDArray[np.uint16], offset: int) -> NDArray[np.float32]:
     """Surface reflectance of digital numbers, NaN where they are 0, whatever the file's tag says.
 
-    From processing baseline 04.00, ``(4, 0)``, on, dark pixels can be negative.
+    ``offset`` is added to the numbers: with -1000, dark pixels can be negative.
     """
-    offset = BOA_OFFSET if baseline >= OFFSET_SINCE else 0
     values = numbers.astype(np.float32)
     values += np.float32(offset)
-    values /= QUANTIFICATION
+    values /= np.float32(QUANTIFICATION)
     values[numbers == 0] = np.nan
     return values
 
@@ -106,7 +101,7 @@ def load_sentinel2(
 
     def order(item: Item) -> tuple[Any, ...]:
         foreign = epsg_of(item) not in (None, grid.epsg)
-        return foreign, tuple(-part for part in baseline_of(item)), item["id"]
+        return foreign, tuple(-part for part in baseline_of(item) or ()), item["id"]
 
     days = groups(items, lambda item: solar_day(start_of(item), lon), order)
 
@@ -128,11 +123,12 @@ def _load_scene(
     padded: Grid,
     reader: AssetReader,
 ) -> CorrectableScene:
+    offset = offset_of(item, bands)
     reflectance = np.empty((len(bands), *padded.shape), dtype=np.float32)
     for native in sorted({NATIVE_M[band] for band in bands}):
         group = [band for band in bands if NATIVE_M[band] == native]
         source = padded if native == padded.resolution else coarse_grid(padded, native)
-        values = reflectance_of(reader.read(item, group, source, np.uint16(0)), baseline_of(item))
+        values = reflectance_of(reader.read(item, group, source, np.uint16(0)), offset)
         if source is not padded:
             values = refine(values, source, padded)
         reflectance[[bands.index(band) for band in group]] = values
@@ -215,7 +211,7 @@ def _frame(
         "relative_orbit": int(property_of(items[0], "sat:relative_orbit", -1)),
         "orbit_state": str(property_of(items[0], "sat:orbit_state", "")),
         "processing_baseline": joined(
-            [".".join(f"{part:02d}" for part in baseline_of(item)) for item in items]
+            [".".join(f"{part:02d}" for part in baseline_of(item) or ()) for item in items]
         ),
         **mean_of_angles([scene.angles for scene in used], pixels[pixels > 0]),
         "clear_share": clear_share,
