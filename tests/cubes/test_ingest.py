@@ -166,11 +166,11 @@ def test_a_zarr_codec_that_may_run_code_is_an_error(
         ({"no_data": (), "scale": float("1e39"), "conversion": "decibel"}, "no date has a valid"),
         (
             {"scale": 1e4},
-            r"half of the values are above 1\.\d+e\+03, which is no backscatter \(0..1",
+            r"of vv are above 100 \(median 1\.\d+e\+03\), which is no backscatter \(0..1",
         ),
         (
             {"offset": -20},
-            r"half of the values are below -19\.9, and linear power is needed; set sc",
+            r"100 % of vv are below .*\(median -19\.9\), and linear power is needed: .*; set sc",
         ),
         ({"crs": "EPSG:4326"}, "in units of degree; warp it to a system in metres"),
         ({"crs": "EPSG:2263"}, "in units of US survey foot; warp"),

@@ -163,7 +163,7 @@ def test_the_reference_sensor_alone_is_enough(own: SimpleNamespace, embedding: x
         ("optical", lambda a: a.isel(y=slice(None, None, -1)), "y must fall"),
         ("radar", lambda a: a.assign_coords(x=a["x"] + 10), "another grid than optical"),
         ("radar", lambda a: a.isel(y=slice(1, None)), "another grid than optical"),
-        ("optical", lambda a: a * 10000, r"no reflectance \(0..1\); apply the scale"),
+        ("optical", lambda a: a * 10000, r"no reflectance \(0..1\).*; apply the scale"),
         ("radar", lambda a: 10 * np.log10(a), "linear power is needed"),
         ("optical", lambda a: a.where(False), "no date has a valid pixel"),
     ],

@@ -15,6 +15,7 @@ from pipeline_lib.cubes.schema import (
     CLEAR,
     NO_DATA,
     THICK_CLOUD,
+    clear_sample,
     implausible,
     make_cube,
     write_cube,
@@ -66,9 +67,11 @@ def ingest_cube(
     if not kept.any():
         raise UserError(f"{block.file}: no date has a valid pixel; check bands and no_data")
     values, clear, finite, days = values[kept], clear[kept], finite[kept], days[kept]
-    median = float(np.median(np.moveaxis(values, 1, -1)[clear & finite]))
-    if reason := implausible(median, sensor.quantity):
-        raise UserError(f"{block.file}: {reason}; set scale, offset and conversion in the config")
+    sample = clear_sample(values, clear & finite)
+    if reason := implausible(sample, sensor.bands, sensor.quantity):
+        raise UserError(
+            f"{block.file}: {reason}; set scale, offset, conversion and no_data in the config"
+        )
     missing = []
     if not kept.all():
         missing.append(f"{int((~kept).sum())} dates without enough clear pixels")

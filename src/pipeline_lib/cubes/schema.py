@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import json
 import warnings
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -23,6 +23,7 @@ from pipeline_lib.cubes.grid import Grid
 from pipeline_lib.cubes.opening import check_codecs, readable
 from pipeline_lib.errors import UserError
 from pipeline_lib.files import atomic_path, pack, scratch_folder
+from pipeline_lib.seeds import generator
 
 CLEAR, THICK_CLOUD, THIN_CLOUD, CLOUD_SHADOW, NO_DATA = range(5)
 MASK_MEANINGS = "clear thick_cloud thin_cloud cloud_shadow no_data"
@@ -39,17 +40,136 @@ LONG_NAMES = {
     "reflectance": "surface reflectance",
     "backscatter": "gamma nought backscatter, linear power",
 }
-LARGEST_MEDIAN = 2
-"""Reflectance and linear power of land lie below; digital numbers and percent lie above."""
+RANGES = {"reflectance": (-0.05, 1.61), "backscatter": (1e-5, 100.0)}
+"""Lowest and highest value that is measured.
+
+Reflectance of water and shadow is below 0 by the error of the atmospheric correction, some
+hundredths; clouds, glint and snow in low sun exceed 1, and Landsat's numbers end at 1.6022. Linear
+power of 1e-5 (-50 dB) is far below the noise of Sentinel-1 (about -25 dB); only single buildings
+and ships reach 100 (20 dB).
+"""
+SAMPLE = 100_000
+"""Number of pixels on which the values of a cube are judged."""
 
 
-def implausible(median: float, quantity: str) -> str | None:
-    """Why values of this median cannot be the quantity (digital numbers, decibels), or None."""
-    if median > LARGEST_MEDIAN:
-        return f"half of the values are above {median:.3g}, which is no {quantity} (0..1)"
-    if quantity == "backscatter" and median < 0:
-        return f"half of the values are below {median:.3g}, and linear power is needed"
-    return None
+def clear_sample(values: NDArray[np.float32], clear: NDArray[np.bool_]) -> NDArray[np.float32]:
+    """Values of clear pixels ``(n, band)``, at most :data:`SAMPLE` of them, the same in each run.
+
+    ``values`` are ``(time, band, y, x)``, ``clear`` is ``(time, y, x)``.
+    """
+    places = np.flatnonzero(clear)
+    if len(places) > SAMPLE:
+        places = generator(0, "plausibility").choice(places, SAMPLE)
+    time, y, x = np.unravel_index(places, clear.shape)
+    return values[time, :, y, x]
+
+
+def implausible(values: NDArray[np.float32], bands: Sequence[str], quantity: str) -> str | None:
+    """Why values ``(n, band)`` cannot be reflectance or linear power, or None.
+
+    The text names the band, the share of the values and what they may be (digital numbers, percent,
+    decibels, fill values, values scaled twice); the caller says where, and what to do. ``values``
+    are those of clear pixels, for instance of :func:`clear_sample`; pixels without a value in some
+    band take no part. Snow, clouds, water and shadow are plausible.
+    """
+    return next((text for wrong, text in _doubts(values, bands, quantity) if wrong), None)
+
+
+def doubtful(values: NDArray[np.float32], bands: Sequence[str], quantity: str) -> list[str]:
+    """What is odd in values that are not :func:`implausible`: small shares of such values."""
+    return [text for _, text in _doubts(values, bands, quantity)]
+
+
+def _doubts(
+    values: NDArray[np.float32], bands: Sequence[str], quantity: str
+) -> Iterator[tuple[bool, str]]:
+    """What is odd in values ``(n, band)``, and whether they are wrong for that."""
+    values = values[np.isfinite(values).all(axis=1)]
+    if not len(values):
+        return
+    same = values[(values == values[:, :1]).all(axis=1), 0]
+    if len(same):
+        distinct, counts = np.unique(same, return_counts=True)
+        value, share = distinct[counts.argmax()], counts.max() / len(values)
+        # Bands that are equal everywhere are made, not measured.
+        if share < 1 and (value == 0 or (share > 0.01 and len(same) < 0.9 * len(values))):
+            text = f"{_percent(share)} of the pixels are {value:.6g} in every band"
+            yield bool(share > 0.01), f"{text}, as where there is no data"
+    medians = np.median(values, axis=0)
+    for band, column in zip(bands, values.T, strict=True):
+        yield from _doubts_of(column, band, quantity)
+    enough = len(values) >= 100
+    floor = np.quantile(values, 0.01, axis=0)
+    if quantity == "backscatter":
+        for band in np.asarray(bands)[(floor > 0.5) & enough]:
+            # Speckle, shadow and streets are darker, even in a city.
+            yield True, f"99 % of {band} are above 0.5, which no backscatter is: a wrong unit"
+        return
+    if floor.min() >= 1 and enough:
+        yield True, "nearly all values are above 1, which no reflectance is: a wrong unit"
+    elif floor.min() >= 0.1 and enough:
+        yield (
+            False,
+            "hardly a value is below 0.1 in any band: bright land, or numbers of processing "
+            "baseline 04.00 or later whose offset of -1000 was not applied",
+        )
+    elif np.quantile(values, 0.99) < 0.06:
+        yield False, "hardly a value is above 0.06 in any band: water, or too small a scale"
+    for band, column in zip(bands, values.T, strict=True):
+        # Digital numbers of 5: dark water in the short-wave infrared, but no land beside it.
+        if 0 < np.quantile(column, 0.99) < 5e-4 and (medians.max() > 0.1 or (values < 5e-4).all()):
+            yield True, f"{band} is below 0.0005, which no reflectance of land is: scaled twice"
+
+
+def _doubts_of(column: NDArray[np.float32], band: str, quantity: str) -> Iterator[tuple[bool, str]]:
+    """What is odd in the values of one band ``(n,)``."""
+    low, high = RANGES[quantity]
+    median = float(np.median(column))
+    distinct, counts = np.unique(column, return_counts=True)
+    outside = (distinct < low) | (distinct > high)
+    share = counts[outside].sum() / len(column)
+    if 0 < share < 0.5:
+        # Measured values outside of the range differ from each other.
+        most = counts[outside].argmax()
+        value, count = distinct[outside][most], counts[outside][most]
+        if value and count >= max(10, 0.001 * len(column), 0.5 * share * len(column)):
+            part = _percent(count / len(column))
+            yield True, f"{part} of {band} are exactly {value:.6g}, a no-data value"
+    above, below = float((column > high).mean()), float((column < low).mean())
+    held = f"(median {median:.3g})"
+    if above:
+        wrong = above > 0.1
+        reason = f", which is no {quantity} (0..1): digital numbers or percent" if wrong else ""
+        yield wrong, f"{_percent(above)} of {band} are above {high:g} {held}{reason}"
+    if quantity == "backscatter" and median > 2:
+        yield True, f"half of {band} are above {median:.3g}, which is no backscatter (0..1)"
+    if below and quantity == "reflectance":
+        wrong = below > 0.1
+        reason = ", which is no reflectance (0..1): a wrong offset, or no data" if wrong else ""
+        yield wrong, f"{_percent(below)} of {band} are below {low:g} {held}{reason}"
+    elif below:
+        # Where the noise was subtracted, little or nothing is left of calm water.
+        wrong = below > 0.5 or float((column < 0).mean()) > 0.1
+        reason = ", and linear power is needed: decibels, or a wrong scale" if wrong else ""
+        yield wrong, f"{_percent(below)} of {band} are below {low:g}, or -50 dB {held}{reason}"
+    zeros = float((column == 0).mean())
+    if quantity == "reflectance" and zeros > 0.5 and _is_land(column[column != 0]):
+        yield True, f"{_percent(zeros)} of {band} are 0: no data, or a band that is missing"
+    if len(distinct) == 1 and len(column) >= 10:
+        yield False, f"{band} has one value only, {median:.3g}"
+    elif len(distinct) > 50 and counts[-1] >= max(10, 0.01 * len(column)):
+        part = _percent(counts[-1] / len(column))
+        wrong = bool(counts[-1] > 0.2 * len(column))
+        yield wrong, f"{part} of {band} equal the largest value, {distinct[-1]:.3g}: saturated"
+
+
+def _is_land(column: NDArray[np.float32]) -> bool:
+    """Whether values are brighter than water, or there are none."""
+    return not column.size or float(np.median(column)) > 0.02
+
+
+def _percent(share: float) -> str:
+    return f"{100 * share:.3g} %"
 
 
 def make_cube(

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from pipeline_lib.config import Embed
 from pipeline_lib.cubes import rolling_mean
-from pipeline_lib.cubes.schema import UNITS, implausible
+from pipeline_lib.cubes.schema import UNITS, clear_sample, implausible
 from pipeline_lib.embed.arrays import Frames, tiles
 from pipeline_lib.embed.store import layers_of, template_of
 from pipeline_lib.errors import UserError
@@ -26,8 +26,6 @@ ADVICE = {
     "reflectance": "apply the scale and offset of the data",
     "backscatter": "apply the scale and offset of the data; power is 10 ** (decibels / 10)",
 }
-MEDIAN_SAMPLES = 100_000
-"""Maximum number of values of a tile that enter the median."""
 
 
 def embed_xarray(cubes: Mapping[str, xr.DataArray], models: str | Path) -> xr.Dataset:
@@ -144,11 +142,9 @@ def _usable(name: str, array: xr.DataArray, trained: TrainedEncoder) -> xr.DataA
     for tile in tiles(height, width, Embed().tile_px):
         values, valid = _measured(array[..., tile.rows, tile.columns])
         counts += valid.sum(axis=(1, 2))
-        finite = values[~np.isnan(values)]
-        samples.append(finite[:: max(1, finite.size // MEDIAN_SAMPLES)])
-    finite = np.concatenate(samples)
+        samples.append(clear_sample(values, valid))
     quantity = trained.sensor.quantity
-    if finite.size and (mistake := implausible(float(np.median(finite)), quantity)):
+    if mistake := implausible(np.concatenate(samples), trained.sensor.bands, quantity):
         raise UserError(f"{name}: {mistake}; {ADVICE[quantity]}")
     share = counts / (height * width)
     return array.isel(time=(share > 0) & (share >= trained.sensor.min_clear))
