@@ -116,7 +116,7 @@ def test_what_is_no_reflectance_is_named(values: Values, reason: str) -> None:
         (10 ** (POWER / 10), "99 % of vv are above 0.5, .*: a wrong unit"),
         (10 ** (DECIBELS / 100), "99 % of vv are above 0.5, .*: a wrong unit"),
         (10 ** ((DECIBELS + 83) / 20), "of vv are above 100 .*: digital numbers"),
-        (part(POWER * 100, 0.02, 150, band=0), r"half of vv are above .* no backscatter \(0..1\)"),
+        (POWER * 300, r"half of vv are above .* no backscatter \(0..1\)"),
         (band(POWER, 1, lambda v: 10 * np.log10(v)), "of vh are below 1e-05"),
         (part(POWER, 0.05, 1), "5 % of the pixels are 1 in every band, as where there is no data"),
         (part(POWER, 0.05, 0), "5 % of the pixels are 0 in every band, as where there is no data"),

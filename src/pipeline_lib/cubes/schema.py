@@ -91,8 +91,9 @@ def _doubts(
     if len(same):
         distinct, counts = np.unique(same, return_counts=True)
         value, share = distinct[counts.argmax()], counts.max() / len(values)
+        most = 1 if quantity == "reflectance" else 0.5  # -1000 dB is 0, too
         # Bands that are equal everywhere are made, not measured.
-        if share < 1 and (value == 0 or (share > 0.01 and len(same) < 0.9 * len(values))):
+        if share < most and (value == 0 or (share > 0.01 and len(same) < 0.9 * len(values))):
             text = f"{_percent(share)} of the pixels are {value:.6g} in every band"
             yield bool(share > 0.01), f"{text}, as where there is no data"
     medians = np.median(values, axis=0)
