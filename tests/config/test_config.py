@@ -52,7 +52,17 @@ def landsat(**changes: object) -> dict[str, Any]:
 
 
 def own(files: dict[str, object], cube: str = "a") -> dict[str, Any]:
-    return {"own_cubes": {cube: {"site": "x", "files": files}}}
+    cubes = {name: {"site": name, "files": files} for name in (cube, "b")}
+    return {"own_cubes": cubes}
+
+
+def preset(**cubes: tuple[str, str | None, list[str]]) -> dict[str, Any]:
+    """Own cubes alone, each of a site, with a split and sensors."""
+    own = {
+        name: {"site": site, "split": split, "files": dict.fromkeys(sensors, TABLE)}
+        for name, (site, split, sensors) in cubes.items()
+    }
+    return {"sites": None, "gpp": None, "own_cubes": own}
 
 
 @pytest.mark.parametrize(
@@ -94,8 +104,12 @@ def own(files: dict[str, object], cube: str = "a") -> dict[str, Any]:
         (
             own({name: {"file": ".", "bands": {"vv": "VV"}} for name in ("sentinel-1", "radar")}),
             [
-                "own_cubes.a.files.sentinel-1.bands: missing vh",
-                "own_cubes.a.files: no sensor 'radar'; use sentinel-1 or sentinel-2",
+                f"own_cubes.{cube}.files{mistake}"
+                for cube in "ab"
+                for mistake in (
+                    ".sentinel-1.bands: missing vh",
+                    ": no sensor 'radar'; use sentinel-1 or sentinel-2",
+                )
             ],
         ),
         (
@@ -150,6 +164,46 @@ def test_all_mistakes_are_reported_each_in_one_line_with_its_key(
 def test_a_sensor_without_cubes_is_dropped_by_null() -> None:
     content = {"sites": None, "gpp": None, "sensors": {"sentinel-1": None}}
     assert list(parse(content | own({"sentinel-2": TABLE})).sensors) == ["sentinel-2"]
+
+
+BOTH = ["sentinel-1", "sentinel-2"]
+
+
+@pytest.mark.parametrize(
+    ("content", "missing"),
+    [
+        ({"sites": {"count": 1}}, ["validation of sentinel-1", "validation of sentinel-2"]),
+        (
+            {"split": {"training": 0.9, "validation": 0, "test": 0.1}},
+            ["validation of sentinel-1", "validation of sentinel-2"],
+        ),
+        (
+            preset(a=("x", None, BOTH), b=("x", None, BOTH)),
+            ["validation of sentinel-1", "validation of sentinel-2"],
+        ),
+        (
+            preset(a=("x", "training", BOTH), b=("y", "training", BOTH)),
+            ["validation of sentinel-1", "validation of sentinel-2"],
+        ),
+        (
+            preset(a=("x", "training", BOTH), b=("y", "validation", ["sentinel-2"])),
+            ["validation of sentinel-1"],
+        ),
+        (preset(a=("x", "validation", BOTH), b=("y", None, BOTH)), []),
+        (preset(a=("x", None, BOTH), b=("y", None, BOTH)), []),
+        (preset(a=("x", None, BOTH)) | {"sites": {"count": 1}}, []),
+    ],
+)
+def test_a_config_that_leaves_no_site_for_the_validation_is_rejected(
+    content: dict[str, Any], missing: list[str]
+) -> None:
+    if not missing:
+        parse(content)
+        return
+    with pytest.raises(UserError) as raised:
+        parse(content)
+    found = re.findall(r"split: no site is left for the (\S+ of \S+) ", str(raised.value))
+    assert found == missing
 
 
 def test_the_keys_of_learning_do_not_decide_cubes() -> None:

@@ -39,7 +39,14 @@ def rows_of(described):
 @given(sites, st.integers(0, 5), st.randoms())
 def test_laws_of_the_split(described, seed, random):
     rows = rows_of(described)
+    presets = [name for _, _, name in described]
+    needed = {"training", "validation"} - {*presets}
+    if presets.count(None) < len(needed):
+        with pytest.raises(UserError, match="no site is left for the"):
+            split_sites(rows, split=Split(), seed=seed)
+        return
     assigned = split_sites(rows, split=Split(), seed=seed)
+    assert {row["split"] for row in assigned} >= {"training", "validation"}
     shuffled = list(rows)
     random.shuffle(shuffled)
     assert split_sites(shuffled, split=Split(), seed=seed) == assigned
@@ -75,6 +82,43 @@ def test_every_class_is_divided_like_the_whole(seed):
 def test_another_seed_gives_another_split():
     rows = rows_of([("urban", 1, None)] * 40)
     assert split_sites(rows, split=Split(), seed=1) != split_sites(rows, split=Split(), seed=2)
+
+
+@pytest.mark.parametrize(
+    ("presets", "split", "missing"),
+    [
+        (["training", "training"], Split(), "validation"),
+        (["validation", "unused"], Split(), "training"),
+        ([None], Split(), "validation"),
+        ([None] * 5, Split(training=0.9, validation=0, test=0.1), "validation"),
+        ([None] * 5, Split(training=0, validation=0.5, test=0.5), "training"),
+    ],
+)
+def test_a_split_without_training_or_validation_is_rejected(presets, split, missing):
+    rows = rows_of([("urban", 1, name) for name in presets])
+    with pytest.raises(UserError, match=f"no site is left for the {missing}") as caught:
+        split_sites(rows, split=split, seed=1)
+    assert "s00-a" in str(caught.value) and "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize("preset", ["training", "validation", "test", "unused"])
+@pytest.mark.parametrize("shares", [(0.75, 0.17, 0.08), (0.5, 0.01, 0.49), (0.01, 0.5, 0.49)])
+def test_of_two_free_sites_each_of_training_and_validation_gets_what_it_needs(preset, shares):
+    split = Split(**dict(zip(("training", "validation", "test"), shares, strict=True)))
+    rows = rows_of([("urban", 2, preset), ("urban", 1, None), ("grassland", 1, None)])
+    for seed in range(5):
+        found = {row["split"] for row in split_sites(rows, split=split, seed=seed)}
+        assert found >= {preset, "training", "validation"}
+
+
+def test_each_sensor_needs_training_and_validation_of_its_own():
+    rows = rows_of([("urban", 1, "training"), ("urban", 1, "validation"), ("urban", 1, None)])
+    for row, sensors in zip(rows, (["optical", "radar"], ["optical"], ["optical"]), strict=True):
+        row["sensors"] = sensors
+    with pytest.raises(UserError, match="no site is left for the validation of radar: s00-a"):
+        split_sites(rows, split=Split(), seed=1)
+    rows[1]["sensors"] = ["optical", "radar"]
+    assert len(split_sites(rows, split=Split(), seed=1)) == 3
 
 
 def test_contradictory_presets_and_doubled_cubes_are_rejected():

@@ -51,8 +51,9 @@ def noise(side: int = 64) -> xr.Dataset:
 
 
 def test_a_broken_input_ends_in_one_line(tmp_path: Path) -> None:
-    config = own_cubes(tmp_path, "mine")
-    (tmp_path / "mine.nc").write_text("date;B02;B03\n2020-01-01;0.1;0.2\n")
+    config = own_cubes(tmp_path, "mine", "others")
+    for name in ("mine", "others"):
+        (tmp_path / f"{name}.nc").write_text("date;B02;B03\n2020-01-01;0.1;0.2\n")
     text = run(tmp_path, config, succeeds=False)
     (line,) = re.findall(r"^ingest_cube: .*mine\.nc.*$", text, re.MULTILINE)
     log = line.rpartition("(traceback: ")[2].removesuffix(")")

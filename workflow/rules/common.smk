@@ -274,6 +274,7 @@ def split_rows():
             "site": block.site,
             "land_cover": block.land_cover,
             "split": block.split,
+            "sensors": [sensor for sensor in C.sensors if sensor in block.files],
         }
         for cube, block in OWN_CUBES.items()
     ]

@@ -10,11 +10,14 @@ rule split_sites:
         out("logs/split_sites.log"),
     benchmark:
         out("benchmarks/split_sites.tsv")
+    # Before the cubes: a split that cannot be trained on is refused before their scenes are read.
+    priority: 100
     resources:
         mem_mb=retry_memory(500),
         runtime=5,
     params:
         own=split_rows(),
+        sensors=list(C.sensors),
         split=plain(C.split),
         seed=C.seed,
         code=code_of("split_sites"),

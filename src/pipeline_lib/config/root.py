@@ -84,6 +84,19 @@ class Config(Block):
                     f"sensors.{key}: no cube of own_cubes has it, and there are no sites; add its "
                     f"files, or drop it: `{key}: null`"
                 )
+        for key in self.sensors:
+            blocks = [block for block in self.own_cubes.values() if key in block.files]
+            # One cube of a site that names a split decides for all of them.
+            split = {
+                block.site: block.split for block in sorted(blocks, key=lambda b: b.split or "")
+            }
+            free = [*split.values()].count(None) + (self.sites.count if self.sites else 0)
+            name = self.split.unserved(split.values(), free) if self.sites or split else None
+            if name:
+                yield (
+                    f"split: no site is left for the {name} of {key} ({free} free); add a site, "
+                    f"give split.{name} a share, or set `split: {name}` for one of own_cubes"
+                )
         if self.areas:
             yield "areas: are embedded with trained models; set their folder: `models`"
 

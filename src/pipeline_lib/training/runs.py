@@ -25,6 +25,8 @@ from pipeline_lib.training.tasks import Task
 CUBES = "cubes"
 PROGRESS = "progress"
 
+LARGEST_SEED = 2**64 - 59
+"""A prime just below what torch takes: seeds of 2**32 and more differ in their remainders."""
 VALIDATION_SHARE = 0.25
 """Validation samples at most, as a share of the samples of an epoch: an epoch's validation
 shall not take longer than a tenth of its training."""
@@ -137,7 +139,7 @@ def splits_of(cubes: list[Path], split_table: Path, what: str) -> dict[str, list
 def initial_weights(seed: int, name: str) -> Iterator[None]:
     """Let torch draw the first weights of a model from a seed of its name, for a while."""
     with torch.random.fork_rng(devices=[]):
-        torch.manual_seed((seed << 32) ^ crc32(name.encode()))
+        torch.manual_seed(((seed << 32) ^ crc32(name.encode())) % LARGEST_SEED)
         yield
 
 
