@@ -10,7 +10,7 @@ import pytest
 import yaml
 
 from pipeline_lib.config import Config, parse, with_defaults
-from pipeline_lib.config.check import check, check_duplicates
+from pipeline_lib.config.check import check, check_yaml
 from pipeline_lib.config.generate import generated_files
 from pipeline_lib.config.root import merged
 from pipeline_lib.errors import UserError
@@ -20,6 +20,7 @@ DEMO = {"tile_px": 222, "radar_tile_px": 90}
 TABLE = {"file": ".", "variable": "all"}
 BANDS = ["B02", "B03", "B04", "B08", "B11", "B12"]
 AREA = {"bounds": [11, 48, 12, 49], "start": "2021-03-01", "end": "2021-10-31"}
+RADAR = Config().sensors["sentinel-1"].model_dump(mode="json")
 TOWER = {"name": "XX-Abc", "lon": 10, "lat": 50, "vegetation": "DBF"}
 
 
@@ -120,6 +121,47 @@ def preset(**cubes: tuple[str, str | None, list[str]]) -> dict[str, Any]:
             {"demo": {"tile_px": 48, "radar_tile_px": 24}, "cube": {"size_px": 40}},
             ["demo.tile_px: .*; use 168 or more", "demo.radar_tile_px: .*; use 42 or more"],
         ),
+        (
+            own({"sentinel-2": TABLE}, "Site-000-A"),
+            ["sites: site-000-a differs from Site.* case .*"],
+        ),
+        (
+            {"areas": {"a": AREA | {"bounds": [11, 48, 13, 49]}}}
+            | own({"sentinel-2": TABLE}, "a-r00-c01"),
+            ["areas: are embedded .*", "areas.a: a-r00-c01 is also the name of .*own_cubes.*"],
+        ),
+        (
+            {"sensors": dict.fromkeys(("Sentinel-1", "gpp", "probes-fusion"), RADAR)},
+            [
+                "sensors.gpp: a reserved name.*",
+                "sensors.probes-fusion: a reserved name.*",
+                "sensors.sentinel-1: .* in case only.*",
+                "sensors.Sentinel-1: .* in case only.*",
+            ],
+        ),
+        ({"run": "r" * 101}, ["run: string should have at most 100 characters .*"]),
+        ({"seed": 2**32}, ["seed: should be less than 4294967296 .*"]),
+        ({"training": {"max_epochs": 10**20}}, ["training.max_epochs: must be less than .*"]),
+        ({"training": {"max_minutes": 1e300}}, ["training.max_minutes: should be less than .*"]),
+        (
+            {"training": {"plateau_factor": 1}},
+            ["training.plateau_factor: should be less than 1 .*"],
+        ),
+        ({"sites": {"periods": {"last_year": 20240}}}, ["sites.periods.last_year: .* 2100 .*"]),
+        (
+            {"seed": False, "sites": {"bounds": [False, 42, 30, 62]}},
+            ["seed: must not be false, .* no and off.*", "sites.bounds: must not be false.*"],
+        ),
+        (
+            {"embed": {"geotiff_dates": [20210630, "20210630"]}},
+            [rf"embed.geotiff_dates.{n}: write a date as 2021-06-30 .*" for n in (0, 1)],
+        ),
+        ({"gpp": {"period": {"end": "20200-12-31"}}}, ["gpp.period.end: .*"]),
+        (
+            {"gpp": {"period": {"end": "9999-12-31"}}},
+            ["gpp.period.end: .* between 1972 and 2100.*"],
+        ),
+        ({"cube": {"resolution_m": 20}}, ["cube.resolution_m: .* pixels of 10 m; .*"]),
         (landsat(clouds="scl"), [".*clouds: landsat-c2-l2 has no scl; use qa_pixel or none"]),
         (landsat(quantity="backscatter"), [".*quantity: landsat-c2-l2 is reflectance.*"]),
         (landsat(loader="sentinel-2-l2a"), [".*clouds: sentinel-2-l2a has no qa_pixel.*"]),
@@ -212,11 +254,52 @@ def test_the_keys_of_learning_do_not_decide_cubes() -> None:
     assert sensor.source() == other.source()
 
 
+def test_user_supplied_cubes_alone_may_have_another_pixel_size() -> None:
+    alone = {"sites": None, "sensors": {"sentinel-1": None}, "cube": {"resolution_m": 20}}
+    assert parse(alone | own({"sentinel-2": TABLE})).cube.resolution_m == 20
+
+
+@pytest.mark.parametrize("link", [False, True])
+def test_a_product_of_the_run_is_no_input_of_it(link: bool, tmp_path: Path) -> None:
+    """Such as the sites that it drew: the rule would read what it writes."""
+    table = tmp_path / "results" / "mine" / "sites.csv"
+    table.parent.mkdir(parents=True)
+    rows = [f"{name},{name},x,1,50,2020-01-01,2020-12-31" for name in "abc"]
+    table.write_text("\n".join(["cube,site,land_cover,lon,lat,start,end", *rows]))
+    named = tmp_path / "mine.csv" if link else table
+    if link:
+        named.symlink_to(table)
+    sites = {"file": str(named.relative_to(tmp_path))}
+    assert parse({"run": "other", "sites": sites}, tmp_path).sites
+    with pytest.raises(UserError, match=r"sites.file: .* is a product of this run.*copy it"):
+        parse({"run": "mine", "sites": sites}, tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("text", "line"),
+    [
+        ("seed: 042", "seed: 042 in .*my.yaml, line 1, is 34 in YAML; write that, or quote"),
+        ("gpp: {series: {footprint_radius_m: 1:30}}", "gpp.*: 1:30 in .* is 90 in YAML"),
+        ("sites: {bounds: [0, 42, 1:10.5, 62]}", "sites.bounds.2: 1:10.5 in .* is 70.5 in"),
+        ("own_cubes: {a: {site: 010}}", "own_cubes.a.site: 010 in .*"),
+    ],
+)
+def test_numbers_that_yaml_reads_as_others_are_refused(
+    text: str, line: str, tmp_path: Path
+) -> None:
+    file = tmp_path / "my.yaml"
+    file.write_text(text)
+    with pytest.raises(UserError, match=line):
+        check_yaml([file])
+    file.write_text("seed: '042'\nmodels: 1_000\nrun: 0x1F\nkey: 0\ntime: 2020-01-01 10:20:30\n")
+    check_yaml([file])
+
+
 def test_a_key_twice_is_refused(tmp_path: Path) -> None:
     file = tmp_path / "my.yaml"
     file.write_text("a: &anchor {b: 1}\nsplit:\n  <<: *anchor\n  test: 0.08\n  test: 0.9\n")
     with pytest.raises(UserError, match=r"split.test: duplicate key in .*my.yaml, lines 4 and 5"):
-        check_duplicates([file])
+        check_yaml([file])
 
 
 @pytest.mark.parametrize(

@@ -13,7 +13,7 @@ from pipeline_lib.config import (
     trained_blocks,
     with_defaults,
 )
-from pipeline_lib.config.check import check_duplicates
+from pipeline_lib.config.check import check_yaml
 from pipeline_lib.config.sites import site_rows
 from pipeline_lib.errors import UserError
 from pipeline_lib.files import digest_of
@@ -21,7 +21,7 @@ from pipeline_lib.files import digest_of
 # A workflow that imports this one as a module may give only a few keys.
 config.update(with_defaults(config))
 try:
-    check_duplicates(map(Path, workflow.configfiles))
+    check_yaml(map(Path, workflow.configfiles))
     C = parse_before_models(config)
 except UserError as error:
     raise WorkflowError(str(error)) from None

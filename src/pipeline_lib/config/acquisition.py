@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-from datetime import date
 from typing import Annotated, Literal, Self
 
 from pydantic import Field, model_validator
@@ -11,6 +10,7 @@ from pydantic import Field, model_validator
 from pipeline_lib.config.base import (
     Block,
     Count,
+    Day,
     ExistingPath,
     Latitude,
     Longitude,
@@ -21,6 +21,8 @@ from pipeline_lib.signatures import unsigned
 
 STEP_PX = 6
 """Simulated scenes have pixels of 10, 20 and 30 m; their sides are whole in each of them."""
+SCENES_M = 10
+"""Pixel size of the cubes that are read from a catalog, m."""
 SceneSide = Annotated[int, Field(multiple_of=STEP_PX)]
 
 
@@ -55,8 +57,10 @@ class Catalog(Block):
 class CubeGrid(Block):
     """The grid of every cube."""
 
-    size_px: Count = Field(90, description="Side of a cube, pixels")
-    resolution_m: Positive = Field(10, description="Pixel size, m")
+    size_px: Count = Field(90, le=10_000, description="Side of a cube, pixels")
+    resolution_m: Positive = Field(
+        SCENES_M, description="Pixel size, m; other than 10 only if all cubes are user-supplied"
+    )
     cloud_context_px: int = Field(64, ge=0, description="Margin for the cloud model, pixels")
 
 
@@ -121,8 +125,8 @@ class Tower(Block):
 class Period(Block):
     """A period of time, both days included."""
 
-    start: date = Field(description="First day")
-    end: date = Field(description="Last day")
+    start: Day = Field(description="First day")
+    end: Day = Field(description="Last day")
 
     @model_validator(mode="after")
     def _ordered(self) -> Self:

@@ -3,14 +3,29 @@
 from __future__ import annotations
 
 from collections import Counter
+from datetime import date
 from pathlib import Path
-from typing import Annotated, TypeVar
+from typing import Annotated, Any, TypeVar
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationInfo
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    ValidationInfo,
+    field_validator,
+)
 
 T = TypeVar("T")
 LATITUDES = (-80, 84)
 """Extent of the UTM zones."""
+YEARS = (1972, 2100)
+"""From the first Landsat; the last one is there for typing errors."""
+LONGEST_NAME = 100
+"""Bytes of a name: a file system may allow 143 for a file, and the workflow adds up to 35."""
+INTEGERS = 2**32
+"""Integers below it suit every library. The seed of PyTorch takes 32 bits of the config's."""
 
 
 def folder_of(info: ValidationInfo) -> Path | None:
@@ -22,7 +37,23 @@ def _exists(path: Path, info: ValidationInfo) -> Path:
     folder = folder_of(info)
     if folder is not None and not (folder / path).exists():
         raise ValueError(f"file not found: {path}")
+    run = (info.context or {}).get("run")
+    if folder is not None and run and (folder / path).resolve().is_relative_to(run.resolve()):
+        raise ValueError(f"{path} is a product of this run, which may overwrite it; copy it first")
     return path
+
+
+def _day(given: Any) -> Any:
+    """Numbers would be read as seconds since 1970."""
+    if isinstance(given, int | float) or (isinstance(given, str) and given.strip().isdigit()):
+        raise ValueError(f"write a date as 2021-06-30 (given: {given!r})")
+    return given
+
+
+def _within_years(day: date) -> date:
+    if not YEARS[0] <= day.year <= YEARS[1]:
+        raise ValueError(f"must lie between {YEARS[0]} and {YEARS[1]} (given: {day})")
+    return day
 
 
 def _odd(number: int) -> int:
@@ -46,14 +77,15 @@ def _ordered(bounds: tuple[float, float, float, float]) -> tuple[float, float, f
 
 
 Fraction = Annotated[float, Field(ge=0, le=1)]
-Positive = Annotated[float, Field(gt=0)]
-NonNegative = Annotated[float, Field(ge=0)]
+Positive = Annotated[float, Field(gt=0, le=1e9)]
+NonNegative = Annotated[float, Field(ge=0, le=1e9)]
 Count = Annotated[int, Field(ge=1)]
 Odd = Annotated[int, Field(ge=1), AfterValidator(_odd)]
 OddWindow = Annotated[int, Field(ge=3), AfterValidator(_odd)]
 Distinct = Annotated[tuple[T, ...], AfterValidator(_distinct)]
 """Entries that differ, blocks by their name."""
-Name = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9-]*$")]
+Name = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9-]*$", max_length=LONGEST_NAME)]
+Day = Annotated[date, BeforeValidator(_day), AfterValidator(_within_years)]
 Longitude = Annotated[float, Field(ge=-180, le=180)]
 Latitude = Annotated[float, Field(ge=LATITUDES[0], le=LATITUDES[1])]
 Bounds = Annotated[tuple[Longitude, Latitude, Longitude, Latitude], AfterValidator(_ordered)]
@@ -65,3 +97,25 @@ class Block(BaseModel):
     """A block of the config: immutable, without unknown keys."""
 
     model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
+
+    @field_validator("*", mode="before")
+    @classmethod
+    def _no_boolean(cls, given: Any, info: ValidationInfo) -> Any:
+        """YAML reads `no`, `off`, `yes` and `on` as booleans, which pydantic takes for 0 and 1."""
+        entries = given if isinstance(given, list | tuple) else [given]
+        if cls.model_fields[str(info.field_name)].annotation is not bool:
+            for entry in entries:
+                if isinstance(entry, bool):
+                    raise ValueError(
+                        f"must not be {str(entry).lower()}, which is also how YAML reads "
+                        f"{'yes and on' if entry else 'no and off'}; quote it if it is text"
+                    )
+        return given
+
+    @field_validator("*", mode="after")
+    @classmethod
+    def _integers(cls, value: Any) -> Any:
+        entries = value if isinstance(value, tuple) else (value,)
+        if any(isinstance(entry, int) and abs(entry) >= INTEGERS for entry in entries):
+            raise ValueError(f"must be less than {INTEGERS} (given: {value})")
+        return value

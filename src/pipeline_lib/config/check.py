@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+import re
 import sys
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
@@ -29,26 +30,35 @@ def check(paths: Sequence[Path]) -> Config:
                 content = merged(content, yaml.safe_load(handle) or {})
         except (OSError, ValueError, AttributeError, yaml.YAMLError) as error:
             raise UserError(f"{path}: not a YAML file with keys ({in_a_line(error)})") from None
-    check_duplicates(paths)
+    check_yaml(paths)
     return parse(content)
 
 
-def check_duplicates(paths: Iterable[Path]) -> None:
-    """Raise UserError if a YAML file holds a key twice: YAML silently takes the last one."""
+def check_yaml(paths: Iterable[Path]) -> None:
+    """Raise UserError for what YAML silently reads as something else.
+
+    Of a key that occurs twice it takes the last one, and `010` is 8, `1:30` is 90.
+    """
     mistakes: list[str] = []
     for path in paths:
         try:
             node = yaml.compose(path.read_text(encoding="utf-8"), yaml.SafeLoader)
         except yaml.YAMLError:
             continue  # JSON with tabs, which Snakemake reads as JSON
-        mistakes += _duplicates(node, path)
+        mistakes += _misread(node, path)
     refuse(mistakes)
 
 
-def _duplicates(node: yaml.Node | None, path: Path, place: str = "") -> Iterator[str]:
-    if isinstance(node, yaml.SequenceNode):
+def _misread(node: yaml.Node | None, path: Path, place: str = "") -> Iterator[str]:
+    if isinstance(node, yaml.ScalarNode) and node.tag.endswith((":int", ":float")):
+        if re.fullmatch("[-+]?0[0-7_]+|.*:.*", node.value):
+            yield (
+                f"{place.rstrip('.')}: {node.value} in {path}, line {node.start_mark.line + 1}, "
+                f"is {yaml.safe_load(node.value)} in YAML; write that, or quote it if it is text"
+            )
+    elif isinstance(node, yaml.SequenceNode):
         for index, entry in enumerate(node.value):
-            yield from _duplicates(entry, path, f"{place}{index}.")
+            yield from _misread(entry, path, f"{place}{index}.")
     elif isinstance(node, yaml.MappingNode):
         lines: dict[str, int] = {}
         for key, value in node.value:
@@ -56,7 +66,7 @@ def _duplicates(node: yaml.Node | None, path: Path, place: str = "") -> Iterator
             if name in lines and name != "<<":
                 yield f"{place}{name}: duplicate key in {path}, lines {lines[name]} and {line}"
             lines[name] = line
-            yield from _duplicates(value, path, f"{place}{name}.")
+            yield from _misread(value, path, f"{place}{name}.")
 
 
 if __name__ == "__main__":

@@ -78,7 +78,7 @@ class Regressor(Block):
     width: int = Field(64, ge=8, description="Channels")
     blocks: Count = Field(4, description="Encoder blocks")
     heads: Count = Field(4, description="Attention heads")
-    dropout: Fraction = Field(0.1, description="Dropout")
+    dropout: Fraction = Field(0.1, lt=1, description="Dropout")
     learning_rate: Positive = Field(5e-4, description="Learning rate of AdamW")
     weight_decay: NonNegative = Field(1e-4, description="Weight decay of AdamW")
     batch_size: Count = Field(64, description="Windows per step")

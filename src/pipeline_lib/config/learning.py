@@ -3,12 +3,20 @@
 from __future__ import annotations
 
 from collections.abc import Collection
-from datetime import date
 from typing import Literal, Self
 
 from pydantic import Field, model_validator
 
-from pipeline_lib.config.base import Block, Count, Fraction, NonNegative, Odd, OddWindow, Positive
+from pipeline_lib.config.base import (
+    Block,
+    Count,
+    Day,
+    Fraction,
+    NonNegative,
+    Odd,
+    OddWindow,
+    Positive,
+)
 
 
 class Split(Block):
@@ -50,12 +58,16 @@ class Training(Block):
     max_minutes: Positive | None = Field(None, description="Time limit, minutes; null: none")
     max_samples: Count | None = Field(None, description="Samples drawn per epoch; null: all")
     warmup_steps: int = Field(500, ge=0, description="Steps of the linear warm-up")
-    plateau_factor: Fraction = Field(0.35, description="Learning rate factor on a plateau")
+    plateau_factor: Fraction = Field(
+        0.35, gt=0, lt=1, description="Learning rate factor on a plateau"
+    )
     plateau_patience: Count = Field(5, description="Epochs without progress before the rate drops")
     stop_patience: Count = Field(15, description="Epochs without improvement before early stopping")
     gradient_clip: Positive = Field(1.0, description="Maximum gradient norm")
     devices: Count = Field(1, description="GPUs per training; processes on a machine without GPU")
-    threads: Count = Field(4, description="CPU threads per process, on which rounding depends")
+    threads: Count = Field(
+        4, le=1024, description="CPU threads per process, on which rounding depends"
+    )
 
 
 class Fusion(Block):
@@ -100,7 +112,7 @@ class Embed(Block):
     batch_size: Count = Field(
         256, description="Windows per batch of the temporal transformer; 64 times as many on a GPU"
     )
-    geotiff_dates: tuple[date, ...] = Field(
+    geotiff_dates: tuple[Day, ...] = Field(
         (), description="Dates that are exported as GeoTIFF: the closest date of each cube"
     )
     geotiff_tolerance_days: int = Field(

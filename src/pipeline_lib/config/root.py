@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Annotated, Any, Self
 
 from pydantic import BeforeValidator, Field, ValidationError, ValidationInfo, model_validator
 
-from pipeline_lib.config.acquisition import Catalog, CubeGrid, Demo, OwnCube
+from pipeline_lib.config.acquisition import SCENES_M, Catalog, CubeGrid, Demo, OwnCube
 from pipeline_lib.config.areas import Area
-from pipeline_lib.config.base import Block, Count, Name, folder_of
+from pipeline_lib.config.base import INTEGERS, Block, Count, Name, folder_of
 from pipeline_lib.config.gpp import Gpp
 from pipeline_lib.config.learning import Context, Embed, Fusion, Split, Training
 from pipeline_lib.config.messages import mistakes_in, refuse, suggestion
@@ -21,6 +22,8 @@ from pipeline_lib.errors import UserError
 
 RESERVED = {"embedding", "bands", "yearly", "season", "weather"}
 """Names of GPP predictors besides the sensors."""
+NOT_SENSORS = {"fusion", "maps", "embed", "gpp"}
+"""Files and folders that lie beside those of the sensors."""
 UNUSED: dict[str, Any] = {"sites": None, "gpp": None}
 """Blocks without use in a run with trained models."""
 
@@ -35,7 +38,7 @@ class Config(Block):
     """Everything that a run depends on. The defaults are the paper's configuration."""
 
     run: Name = Field("paper", description="Name of the run; its products are in results/<run>/")
-    seed: int = Field(42, ge=0, description="Seed of all random draws")
+    seed: int = Field(42, ge=0, lt=INTEGERS, description="Seed of all random draws")
     models: Path | None = Field(
         None,
         description="Folder of trained models, with their sensors, context and fusion; only "
@@ -64,6 +67,7 @@ class Config(Block):
         problems = [
             *(self._use_of_models() if self.models else self._training_data()),
             *self._cube_names(folder_of(info)),
+            *self._resolution(),
             *self._own_cubes(),
             *self._sensors(),
             *(self.gpp.contradictions() if self.gpp else ()),
@@ -118,10 +122,21 @@ class Config(Block):
             names += [("gpp.towers", tower.name) for tower in self.gpp.towers]
         if self.sites and (self.sites.file is None or folder is not None):
             names += [("sites", cube) for cube in self.sites.cubes(folder or Path())]
-        first: dict[str, str] = {}
+        first: dict[str, tuple[str, str]] = {}
         for where, name in names:
-            if first.setdefault(name, where) != where:
-                yield f"{where}: {name} is also the name of a cube of {first[name]}; rename one"
+            other, spelt = first.setdefault(name.casefold(), (where, name))
+            if spelt != name:
+                yield f"{where}: {name} differs from {spelt} of {other} in case only; rename one"
+            elif other != where:
+                yield f"{where}: {name} is also the name of a cube of {other}; rename one"
+
+    def _resolution(self) -> Iterator[str]:
+        towers = self.gpp and (self.demo or self.gpp.fluxnet)
+        if self.cube.resolution_m != SCENES_M and (self.sites or self.areas or towers):
+            yield (
+                f"cube.resolution_m: cubes from a catalog have pixels of {SCENES_M} m; remove it, "
+                "or use own_cubes alone, with `sites` and `gpp` null"
+            )
 
     def _own_cubes(self) -> Iterator[str]:
         for cube, block in self.own_cubes.items():
@@ -140,10 +155,14 @@ class Config(Block):
             yield f"fusion.reference: no sensor {name!r}; {suggestion(name, self.sensors)}"
         elif self.models is None and self.sensors[name].rgb is None:
             yield f"sensors.{name}.rgb: needed for the maps of the reference sensor"
+        cases = Counter(key.casefold() for key in self.sensors)
         for key, sensor in self.sensors.items():
+            if cases[key.casefold()] > 1:
+                yield f"sensors.{key}: differs from another sensor in case only; rename one"
             if (given := sensor.sequence.frames) < frames:
                 yield f"sensors.{key}.sequence.frames: {given} < {frames}, those of context.frames"
-            if self.gpp and key in RESERVED:
+            probed = key.casefold().removeprefix("probes-") in {*cases, "fusion"} - {key.casefold()}
+            if key.casefold() in NOT_SENSORS or probed or (self.gpp and key in RESERVED):
                 yield f"sensors.{key}: a reserved name; choose another one"
 
 
@@ -189,7 +208,8 @@ def parse_before_models(content: Mapping[str, Any], base: Path = Path()) -> Conf
 
 def _checked(content: Mapping[str, Any], mistakes: list[str], base: Path) -> Config:
     try:
-        config = Config.model_validate(content, context={"folder": base})
+        run = base / "results" / str(content["run"])
+        config = Config.model_validate(content, context={"folder": base, "run": run})
     except ValidationError as error:
         refuse([*mistakes, *mistakes_in(error, Config, content)])
         raise
