@@ -1,5 +1,8 @@
 """The stored product: what is written is what is read, in few files, and damage is an error."""
 
+import errno
+import os
+import re
 import shutil
 from collections.abc import Callable
 from pathlib import Path
@@ -10,13 +13,13 @@ import pytest
 import xarray as xr
 from hypothesis import given
 from hypothesis import strategies as st
-from products import export, layout_of
+from products import contents, export, layout_of
 
 from pipeline_lib.embed import read_embedding, read_manifest, same_model
 from pipeline_lib.embed.arrays import Layers, Tile
-from pipeline_lib.embed.store import Coding, Layout, TileStore, template_of
+from pipeline_lib.embed.store import EMBEDDING_CODINGS, Coding, Layout, TileStore, template_of
 from pipeline_lib.errors import UserError
-from pipeline_lib.files import write_json
+from pipeline_lib.files import pack, write_json
 
 SHAPE = DATES, FEATURES, HEIGHT, WIDTH = 19, 3, 37, 50
 MODEL, OTHER_MODEL = "1" * 64, "2" * 64
@@ -86,25 +89,78 @@ def test_int8_is_decoded_by_any_reader_of_cf(made: Path, whole: Layers) -> None:
     np.testing.assert_array_equal(plain["days_to_radar"].values, whole["days_to_radar"])
     raw = xr.open_zarr(made / "embedding.zarr", consolidated=False, mask_and_scale=False)
     np.testing.assert_array_equal(raw["embedding"] == -128, np.isnan(whole["embedding"]))
-    types = ["int8", "uint8", "float16", "int16"]
+    types = ["int8", "uint8", "float32", "int16"]
     assert [str(raw[name].dtype) for name in whole] == types
 
 
 def test_values_beyond_the_range_are_clipped_and_counted(
-    tmp_path: Path, made: Path, whole: Layers
+    tmp_path: Path, made: Path, whole: Layers, caplog: pytest.LogCaptureFixture
 ) -> None:
-    assert read_manifest(made)["clipped"] == 0
+    caplog.set_level("INFO")
+    assert read_manifest(made)["clipped"] == read_embedding(made).attrs["clipped_share"] == 0
     values = whole["embedding"].copy()
     present = np.argwhere(np.isfinite(values))[[0, 500, -1]]
     for place, value in zip(present, (8.0, -90.0, 7.95), strict=True):
         values[tuple(place)] = value
     changed = whole | {"embedding": values}
     folder = export(tmp_path / "some", changed, layout_of(SHAPE, model=MODEL))
+    assert re.fullmatch(
+        r"field: 2 of \d+ values \(0\.\d+ %\) were clipped to the range of int8",
+        caplog.messages[-1],
+    )
     # 7.95 is rounded to the last step.
-    assert read_manifest(folder)["clipped"] == 2
+    manifest = read_manifest(folder)
+    assert manifest["clipped"] == 2
+    share = 2 / (sum(manifest["embeddings"]) * FEATURES)
+    plain = xr.open_zarr(folder / "embedding.zarr")
+    assert manifest["clipped_share"] == plain.attrs["clipped_share"] == share
     stored = read_embedding(folder)["embedding"].values
     assert [stored[tuple(place)] for place in present] == [7.9375, -7.9375, 7.9375]
     assert np.isfinite(stored).sum() == np.isfinite(values).sum()
+
+
+@given(st.floats(-65504, 65504, width=32))
+def test_a_rounded_float32_is_what_a_float16_would_hold(value: float) -> None:
+    stored, clipped = EMBEDDING_CODINGS["float16"].encode(np.array([value], np.float32))
+    assert stored.dtype == np.float32 and not clipped
+    # The last places of the smallest float16 are fewer.
+    assert stored[0] == np.float16(value) or abs(stored[0] - value) <= abs(value) * 2**-11
+
+
+@pytest.mark.parametrize("dtype", ["float16", "float32"])
+def test_what_no_float16_holds_is_stored(dtype: str) -> None:
+    # A GPU sets all bits of a NaN.
+    nan = np.array([0x7FFFFFFF, 0xFFFFFFFF], np.uint32).view(np.float32)
+    values = np.concatenate([nan, np.float32([1e6, -1e-6, 0, np.inf])])
+    stored, _ = EMBEDDING_CODINGS[dtype].encode(values)
+    np.testing.assert_allclose(stored, values, rtol=2**-11)
+
+
+@pytest.mark.parametrize("dtype", ["float32", "float16", "int8"])
+@pytest.mark.parametrize("chunks", [None, {}])
+def test_statistics_by_xarray_are_those_of_float64(
+    tmp_path: Path, dtype: str, chunks: dict[str, int] | None
+) -> None:
+    shape = (9, 2, 64, 64)
+    values = np.random.default_rng(7).normal(3, 1, shape).astype(np.float32)
+    flat = values[:, 0]
+    # Their sums are beyond 65504, the largest float16, and beyond 255.
+    layers = {
+        "embedding": values,
+        "context_share": np.full_like(flat, 0.8),
+        "reconstruction_error": np.abs(flat) * 10,
+        "days_to_radar": np.full_like(flat, 300),
+    }
+    layers["days_to_radar"][:4] = np.nan
+    folder = export(tmp_path / "product", layers, layout_of(shape, model=MODEL, dtype=dtype))
+    data = xr.open_zarr(folder / "embedding.zarr", chunks=chunks)
+    for name, made_of in layers.items():
+        stored, wide = data[name], read_embedding(folder)[name].astype("float64")
+        for statistic in ("mean", "std", "sum", "var", "max"):
+            found = float(getattr(stored, statistic)())
+            assert found == pytest.approx(float(getattr(wide, statistic)()), rel=1e-5, abs=1e-5)
+        assert float(stored.mean()) == pytest.approx(np.nanmean(made_of.astype("f8")), rel=0.01)
+        assert bool(stored[:4].isnull().all()) == (name == "days_to_radar")
 
 
 @given(st.floats(-1e6, 1e6, width=32))
@@ -170,6 +226,56 @@ def test_an_altered_chunk_is_noticed_by_every_reader(product: Path) -> None:
             data["embedding"].load()
 
 
+@pytest.mark.parametrize(
+    ("named", "message"),
+    [
+        ("", r": no finished embeddings \(no manifest\.json\); run the export again"),
+        ("../none", r"none: no finished embeddings \(folder not found\); run the export again"),
+        ("../made/embedding.zarr", r"embedding\.zarr: a part of a product; name .*/made$"),
+        ("../made/manifest.json", r"manifest\.json: a file; name the folder of the product"),
+        ("..", r": a folder of products; name one of them, such as .*/made$"),
+        ("../made.zip", r"made\.zip: a zip archive; unpack it and name the folder"),
+    ],
+)
+def test_what_is_no_product_is_named(made: Path, tmp_path: Path, named: str, message: str) -> None:
+    """From an unfinished product beside a finished one."""
+    unfinished = tmp_path / "unfinished"
+    shutil.copytree(made / "embedding.zarr", unfinished / "embedding.zarr")
+    shutil.copytree(made, tmp_path / "made")
+    pack(made, tmp_path / "made.zip")
+    with pytest.raises(UserError, match=message):
+        read_embedding((unfinished / named).resolve())
+
+
+@pytest.mark.parametrize("scheme", ["http", "https", "s3", "gs", "zip"])
+@pytest.mark.parametrize("kind", [str, Path])
+def test_an_address_is_no_folder(scheme: str, kind: type[str | Path]) -> None:
+    with pytest.raises(UserError, match=r"not a folder of this machine; .*xarray\.open_zarr"):
+        read_embedding(kind(f"{scheme}://data.example.org/DE-Gra"))
+
+
+def test_a_product_of_another_version_is_named(product: Path) -> None:
+    content = read_manifest(product)
+    write_json(product / "manifest.json", {k: v for k, v in content.items() if k != "files"})
+    with pytest.raises(UserError, match=r"manifest\.json: has no files, so another version than"):
+        read_embedding(product)
+    for key in [key for key in content["files"] if key.startswith("context_share/")]:
+        del content["files"][key]
+    write_json(product / "manifest.json", content)
+    (product / "embedding.zarr/context_share").rename(product / "embedding.zarr/share")
+    with pytest.raises(UserError, match=r"\.zarr: has no context_share, so another version than"):
+        read_embedding(product)
+
+
+def test_a_product_may_be_renamed_zipped_and_moved(made: Path, tmp_path: Path) -> None:
+    archive = shutil.make_archive(str(tmp_path / "sent"), "zip", made.parent, made.name)
+    shutil.unpack_archive(archive, tmp_path / "there")
+    moved = (tmp_path / "there" / made.name).rename(tmp_path / "another name")
+    xr.testing.assert_identical(read_embedding(moved), read_embedding(made))
+    inside = xr.open_zarr(f"zip://{made.name}/embedding.zarr::{archive}")
+    xr.testing.assert_equal(inside["embedding"], read_embedding(made)["embedding"])
+
+
 def test_missing_embeddings_are_noticed(product: Path) -> None:
     manifest = read_manifest(product)
     manifest["embeddings"][2] += 1
@@ -227,18 +333,40 @@ def test_a_product_is_replaced_as_a_whole(product: Path, whole: Layers, tmp_path
     assert (product / "geotiff").is_dir()
 
 
+def refuses_other_disks(source: Path, target: Path) -> Path:
+    """In place of `Path.rename`: a store is on another disk than the product."""
+    if source.name == "embedding.zarr":
+        raise OSError(errno.EXDEV, os.strerror(errno.EXDEV))
+    return source.replace(target)
+
+
+def test_an_earlier_product_stays_where_the_new_one_does_not_fit(
+    product: Path, whole: Layers, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fills_the_disk(store: Path, target: Path) -> None:
+        target.mkdir()
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    before = contents(product)
+    monkeypatch.setattr(Path, "rename", refuses_other_disks)
+    with monkeypatch.context() as full:
+        full.setattr(shutil, "copytree", fills_the_disk)
+        with pytest.raises(OSError, match="No space left"):
+            foreign_product(product, whole)
+    assert contents(product) == before
+    # With room, the same export ends without computing a tile again.
+    with monkeypatch.context() as again:
+        again.delattr(TileStore, "write")
+        foreign_product(product, whole)
+    assert read_embedding(product).attrs["model_digest"] == OTHER_MODEL
+
+
 @pytest.mark.parametrize("other_disk", [False, True])
 def test_a_run_killed_after_the_store_was_moved_loses_nothing(
     tmp_path: Path, whole: Layers, made: Path, monkeypatch: pytest.MonkeyPatch, other_disk: bool
 ) -> None:
     if other_disk:
-
-        def refuses(source: Path, target: Path) -> Path:
-            if source.name == "embedding.zarr":
-                raise OSError(18, "Invalid cross-device link")
-            return source.replace(target)
-
-        monkeypatch.setattr(Path, "rename", refuses)
+        monkeypatch.setattr(Path, "rename", refuses_other_disks)
     state, output = tmp_path / "state", tmp_path / "product"
     store = TileStore(state, ORIGIN, layout_of(SHAPE, model=MODEL))
     write(store, store.pending(), whole)

@@ -107,7 +107,7 @@ def write_inputs(folder: Path) -> dict[str, Any]:
         write_json(folder / f"probes-{sensor}.json", probes("test"))
     write_json(folder / "maps.json", maps(mapped=True))
     manifest = folder / "embeddings" / "site-000-a" / "manifest.json"
-    about = {"embeddings": [100, 44], "files": {"c/0": 2_500_000}}
+    about = {"embeddings": [100, 44], "clipped_share": 0.0, "files": {"c/0": 2_500_000}}
     write_json(manifest, {"model_digest": "0123456789abcdef00"} | about)
     write_made_cube(
         folder / "sentinel-2" / "cube.zarr.zip",
@@ -332,9 +332,10 @@ def test_evaluations_without_content_give_empty_tables() -> None:
 
 def test_embeddings_are_counted() -> None:
     manifest = {"embeddings": [3, 4], "files": {"a": 500_000, "b": 600_000}}
-    total, each = embeddings_tables({"x": manifest, "y": manifest})
-    assert total.rows == ((2, 4, 14, 2.2),)
-    assert each.rows[0] == ("x", 2, 7, 1.1)
+    manifests = {"x": manifest | {"clipped_share": 0.0}, "y": manifest | {"clipped_share": 0.02}}
+    total, each = embeddings_tables(manifests)
+    assert total.rows == ((2, 4, 14, 1, 2.2),)
+    assert each.rows == (("x", 2, 7, 0, 1.1), ("y", 2, 7, 2, 1.1))
 
 
 def test_cubes_are_counted_with_what_is_missing(inputs: dict[str, Any]) -> None:

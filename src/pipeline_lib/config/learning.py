@@ -106,7 +106,9 @@ class Embed(Block):
     """Export of embeddings."""
 
     dtype: Literal["int8", "float16", "float32"] = Field(
-        "float16", description="Data type; int8 has steps of 1/16 and a range of -7.94 to 7.94"
+        "float16",
+        description="Precision. float16: float32 rounded to the digits of float16; int8: steps of "
+        "1/16, from -7.94 to 7.94",
     )
     tile_px: Count = Field(128, description="Tile size, pixels")
     batch_size: Count = Field(

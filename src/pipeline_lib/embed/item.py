@@ -162,7 +162,7 @@ def _quantization(coding: Coding) -> dict[str, Any]:
     types = {"original_dtype": "float32", "quantized_dtype": coding.dtype}
     if coding.step is not None:
         return {"method": "linear", **types, "scale": [coding.step], "offset": [0.0]}
-    return {"method": "none" if coding.dtype == "float32" else "rounding", **types}
+    return {"method": "none" if coding.exact else "rounding", **types}
 
 
 def no_data(coding: Coding) -> float | str:

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import datetime
 import logging
+import re
+import zipfile
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -11,10 +13,13 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from pipeline_lib import __version__
 from pipeline_lib.errors import UserError
 from pipeline_lib.files import read_json, write_csv
 
 MANIFEST = "manifest.json"
+KEYS = ("model_digest", "times", "embeddings", "files")
+"""What readers need of a manifest."""
 
 log = logging.getLogger(__name__)
 
@@ -22,13 +27,42 @@ log = logging.getLogger(__name__)
 def read_manifest(folder: str | Path) -> dict[str, Any]:
     """The manifest of a product: dates, number of embeddings of each, digests, sizes of files.
 
-    Raises UserError if the folder holds no finished product.
+    Raises UserError, with the reason, if the folder holds no finished product of this version.
     """
+    if re.match(r"\w{2,}:", str(folder)):
+        raise UserError(
+            f"{folder}: not a folder of this machine; open the address of the product's "
+            "embedding.zarr with xarray.open_zarr"
+        )
     path = Path(folder) / MANIFEST
     if not path.exists():
-        raise UserError(f"{folder}: no finished embeddings (no {MANIFEST}); run the export again")
+        raise UserError(f"{folder}: {_why_unfinished(Path(folder))}")
     manifest: dict[str, Any] = read_json(path)
+    if missing := [key for key in KEYS if key not in manifest]:
+        raise other_version(path, missing)
     return manifest
+
+
+def other_version(path: Path, missing: Sequence[str]) -> UserError:
+    """The error of a product that another version of the library wrote."""
+    return UserError(
+        f"{path}: has no {', '.join(missing)}, so another version than {__version__} wrote it; "
+        "read the product with that version or with xarray.open_zarr, or export it again"
+    )
+
+
+def _why_unfinished(folder: Path) -> str:
+    """Why a folder without manifest is no product, and what to do."""
+    if zipfile.is_zipfile(folder):
+        return "a zip archive; unpack it and name the folder of the product in it"
+    if folder.is_file():
+        return "a file; name the folder of the product that holds it"
+    if (folder.parent / MANIFEST).exists():
+        return f"a part of a product; name {folder.parent}"
+    if products := sorted(folder.glob(f"*/{MANIFEST}")):
+        return f"a folder of products; name one of them, such as {products[0].parent}"
+    reason = f"no {MANIFEST}" if folder.exists() else "folder not found"
+    return f"no finished embeddings ({reason}); run the export again, or copy the folder again"
 
 
 def find_date(product: str, manifest: Mapping[str, Any], date: datetime.date) -> int:

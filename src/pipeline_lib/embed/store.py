@@ -13,6 +13,7 @@ from __future__ import annotations
 import errno
 import logging
 import shutil
+import warnings
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -23,13 +24,14 @@ import xarray as xr
 import zarr
 from numpy.typing import NDArray
 from zarr.codecs import BloscCodec, Crc32cCodec
+from zarr.errors import ZarrUserWarning
 
 from pipeline_lib import __version__
 from pipeline_lib.cubes.schema import days_layer
 from pipeline_lib.embed.arrays import Layers, Tile, tiles
-from pipeline_lib.embed.manifest import MANIFEST, read_manifest
+from pipeline_lib.embed.manifest import MANIFEST, other_version, read_manifest
 from pipeline_lib.errors import UserError
-from pipeline_lib.files import read_json, write_json
+from pipeline_lib.files import atomic_path, read_json, write_json
 
 STORE = "embedding.zarr"
 ITEM = "item.json"
@@ -37,6 +39,9 @@ HEADER = "origin.json"
 CHUNK_DATES = 8
 CHUNK_PX = 64
 """Dates and side of a chunk: one date of an area and one pixel's series both read little."""
+
+FRACTION_BITS = 23
+"""Those of a float32."""
 
 log = logging.getLogger(__name__)
 
@@ -46,20 +51,26 @@ class Coding:
     """How values are stored: as they are, or as whole multiples of a step (CF: scale_factor).
 
     ``fill`` stands where there is no value; of an integer type it is the end of the range, which
-    no value is stored as. The last ``spare_bits`` of a float16 are rounded away: zeros take no
-    room when compressed.
+    no value is stored as. A float32 is rounded to the first ``fraction_bits`` of its fraction:
+    zeros take no room when compressed.
     """
 
     dtype: str
     fill: float
     step: float | None = None
-    spare_bits: int = 0
+    fraction_bits: int = FRACTION_BITS
+
+    @property
+    def exact(self) -> bool:
+        """Whether float32 values are stored unchanged."""
+        return self.step is None and self.fraction_bits == FRACTION_BITS
 
     @property
     def attributes(self) -> dict[str, Any]:
         """Attributes by which readers of CF, GDAL among them, decode."""
         if self.step is None:
-            return {}
+            # NaN, as xarray writes it in Zarr: the little-endian bytes of a float64 in base64.
+            return {"_FillValue": "AAAAAAAA+H8="}
         return {
             "_FillValue": int(self.fill),
             **({"scale_factor": self.step} if self.step != 1 else {}),
@@ -68,10 +79,14 @@ class Coding:
     def encode(self, values: NDArray[np.floating]) -> tuple[NDArray[Any], int]:
         """Stored form of values (NaN where missing), and how many were clipped to the range."""
         if self.step is None:
-            stored = values.astype(self.dtype)
-            if bits := self.spare_bits:
-                half, kept = np.uint16(1 << (bits - 1)), np.uint16(0xFFFF << bits & 0xFFFF)
-                stored = ((stored.view(np.uint16) + half) & kept).view(np.float16)
+            stored = np.array(values, np.float32)
+            if spare := FRACTION_BITS - self.fraction_bits:
+                # To the closest; of two to the even one, as IEEE 754 rounds.
+                bits = stored.view(np.uint32)
+                bits += (bits >> spare & 1) + np.uint32((1 << spare - 1) - 1)
+                bits &= np.uint32(0xFFFFFFFF << spare & 0xFFFFFFFF)
+                # The sum overflows where all bits of a NaN are set, as GPUs do.
+                stored[np.isnan(values)] = np.nan
             return stored, 0
         limits = np.iinfo(self.dtype)
         first = limits.min + (self.fill == limits.min)
@@ -85,7 +100,9 @@ class Coding:
 
 EMBEDDING_CODINGS = {
     "float32": Coding("float32", np.nan),
-    "float16": Coding("float16", np.nan),
+    # As exact as float16 over the range of float32, and no reader computes in float16, whose sums
+    # are inf from 65504 on.
+    "float16": Coding("float32", np.nan, fraction_bits=10),
     # Features have unit variance over the training samples, so that one step serves all. A
     # step of s adds noise of s / sqrt(12): 0.018 standard deviations at 1/16, which leaves
     # room for 7.94 of them on either side, and binary fractions are decoded exactly.
@@ -93,8 +110,8 @@ EMBEDDING_CODINGS = {
 }
 SHARE_CODING = Coding("uint8", 255, 0.004)
 DAYS_CODING = Coding("int16", -32768, 1)
-# Six of ten bits of the fraction: off by 0.8 % at most, whatever the units.
-ERROR_CODING = Coding("float16", np.nan, spare_bits=4)
+# Off by 0.8 % at most, whatever the units.
+ERROR_CODING = Coding("float32", np.nan, fraction_bits=6)
 
 
 @dataclass(frozen=True)
@@ -214,7 +231,7 @@ class TileStore:
             shards[-1].unlink(missing_ok=True)
             stored, beyond = self._layout.layers[name].coding.encode(values)
             self._arrays[name][..., tile.rows, tile.columns] = stored
-            clipped += beyond
+            clipped += beyond if name == "embedding" else 0
         record = {
             "embeddings": (~np.isnan(layers["reconstruction_error"])).sum((1, 2)).tolist(),
             "clipped": clipped,
@@ -223,20 +240,28 @@ class TileStore:
         write_json(self._record(tile), record)
 
     def finish(self, output: Path, item: Mapping[str, Any]) -> None:
-        """Move the finished store into ``output``, add its STAC item, then the manifest."""
-        store, moved, sealed = self._state / STORE, output / STORE, self._state / MANIFEST
+        """Move the finished store into ``output``, add its STAC item, then the manifest.
+
+        An earlier product stays until all of the new one lies on its disk.
+        """
+        store, sealed = self._state / STORE, self._state / MANIFEST
+        arrived, moved = output / f".partial-{STORE}", output / STORE
         if store.exists():
-            write_json(sealed, self._manifest())
+            write_json(sealed, self._sealed())
             output.mkdir(parents=True, exist_ok=True)
-            (output / MANIFEST).unlink(missing_ok=True)
-            shutil.rmtree(moved, ignore_errors=True)
+            shutil.rmtree(arrived, ignore_errors=True)
             try:
-                store.rename(moved)
+                store.rename(arrived)
             except OSError as error:
                 # The products may lie on another disk than the working folder.
                 if error.errno != errno.EXDEV:
                     raise
-                shutil.copytree(store, moved)
+                with atomic_path(arrived) as partial:
+                    shutil.copytree(store, partial)
+        if arrived.exists():
+            (output / MANIFEST).unlink(missing_ok=True)
+            shutil.rmtree(moved, ignore_errors=True)
+            arrived.rename(moved)
         write_json(output / ITEM, item)
         write_json(output / MANIFEST, read_json(sealed))
         # Without its header, what a kill leaves of the folder is no unfinished export.
@@ -244,9 +269,28 @@ class TileStore:
         (self._state / HEADER).unlink()
         shutil.rmtree(self._state)
 
-    def _manifest(self) -> dict[str, Any]:
+    def _sealed(self) -> dict[str, Any]:
+        """The manifest of the whole store, whose metadata are completed and consolidated."""
         store = self._state / STORE
         records = [read_json(self._record(tile)) for tile in self._tiles]
+        counts = np.sum([record["embeddings"] for record in records], 0).tolist()
+        clipped = sum(record["clipped"] for record in records)
+        values = sum(counts) * self._layout.template.sizes["feature"]
+        share = clipped / values if values else 0.0
+        log.log(
+            logging.WARNING if clipped else logging.INFO,
+            "%s: %d of %d values (%.3g %%) were clipped to the range of %s",
+            self._layout.template.attrs["cube"],
+            clipped,
+            values,
+            100 * share,
+            self._layout.layers["embedding"].coding.dtype,
+        )
+        zarr.open_group(store, mode="r+").attrs["clipped_share"] = share
+        with warnings.catch_warnings():
+            # Zarr warns that they are no part of the specification yet. Web servers list no files.
+            warnings.simplefilter("ignore", ZarrUserWarning)
+            zarr.consolidate_metadata(store)
         files = _sizes(store, store.rglob("*"))
         for record in records:
             files |= record["files"]
@@ -254,8 +298,9 @@ class TileStore:
         return {
             **self._origin,
             "times": np.datetime_as_string(times, unit="s").tolist(),
-            "embeddings": np.sum([record["embeddings"] for record in records], 0).tolist(),
-            "clipped": sum(record["clipped"] for record in records),
+            "embeddings": counts,
+            "clipped": clipped,
+            "clipped_share": share,
             "files": dict(sorted(files.items())),
         }
 
@@ -313,9 +358,8 @@ def read_embedding(folder: str | Path, *, load: bool = True) -> xr.Dataset:
     presence and size of every file. Raises UserError if there is no finished product, if it is
     damaged, or if store and manifest are of different models.
     """
-    folder = Path(folder)
-    manifest = read_manifest(folder)
-    again = f"delete {folder / MANIFEST} and run the export again"
+    manifest, folder = read_manifest(folder), Path(folder)
+    again = f"delete {folder / MANIFEST} and run the export again, or copy the folder again"
     if damaged := _damaged(folder / STORE, manifest["files"]):
         raise UserError(
             f"{folder / STORE}: damaged, {len(damaged)} file(s) differ from the manifest, "
@@ -324,10 +368,12 @@ def read_embedding(folder: str | Path, *, load: bool = True) -> xr.Dataset:
     data: xr.Dataset = xr.open_zarr(
         folder / STORE, consolidated=False, chunks=None, decode_cf=False
     )
-    if data.attrs["model_digest"] != manifest["model_digest"]:
+    if data.attrs.get("model_digest") != manifest["model_digest"]:
         raise UserError(f"{folder}: the manifest and the store are of different models; {again}")
     days = sorted(str(name) for name in data if str(name).startswith("days_to_"))
     layers = ["embedding", "context_share", "reconstruction_error", *days]
+    if missing := [name for name in layers if name not in data]:
+        raise other_version(folder / STORE, missing)
     for name in layers:
         # Factors of type float32 decode into float32.
         data[name].attrs["scale_factor"] = np.float32(data[name].attrs.get("scale_factor", 1))

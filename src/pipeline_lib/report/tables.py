@@ -288,11 +288,12 @@ def _as_printed(value: float | None) -> str:
 
 
 def embeddings_tables(manifests: Mapping[str, Mapping[str, Any]]) -> tuple[Table, ...]:
-    """Dates, embedded pixels and size of each cube's product, from its ``manifest.json``."""
+    """Dates, embedded pixels, clipped values and size of each cube's product, by its manifest."""
     numbers = {
         cube: {
             "dates": len(one["embeddings"]),
             "embedded pixels": sum(one["embeddings"]),
+            "clipped values, %": 100 * one["clipped_share"],
             "size, MB": sum(one["files"].values()) / 1e6,
         }
         for cube, one in manifests.items()
@@ -300,6 +301,8 @@ def embeddings_tables(manifests: Mapping[str, Mapping[str, Any]]) -> tuple[Table
     total: Counter[str] = Counter()
     for own in numbers.values():
         total.update(own)
+    clipped = sum(own["clipped values, %"] * own["embedded pixels"] for own in numbers.values())
+    total["clipped values, %"] = clipped / max(total["embedded pixels"], 1)
     caption = "Embeddings of this run, one vector per cloud-free pixel and date."
     each = ({"cube": cube, **own} for cube, own in numbers.items())
     return (
