@@ -6,7 +6,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from pipeline_lib.config import Gpp, Tower
+from pipeline_lib.config import Fluxes, Gpp, Tower
 from pipeline_lib.errors import UserError
 from pipeline_lib.gpp.fluxnet import find_daily, read_daily
 from pipeline_lib.gpp.targets import (
@@ -158,8 +158,6 @@ def test_names_of_every_publisher_are_found_and_other_sites_are_not(tmp_path):
     ]
     others = [
         "FLX_XX-Abcd_FLUXNET2015_FULLSET_DD_2017-2017_1-4.csv",
-        "FLX_XX-Abc_FLUXNET2015_ERAI_DD_1989-2014_1-4.csv",
-        "ICOSETC_XX-Abc_FLUXNET_VARINFO_DD_L2.csv",
         ".partial-FLX_XX-Abc_DD.csv",
         "FLX_XX-Abc_DD.txt",
     ]
@@ -255,8 +253,8 @@ def test_weather_is_read_where_it_is_asked_for_and_units_travel_along(tmp_path):
     save(tmp_path, days_of_2017(TA_F=temperature))
     (source,) = find_daily(tmp_path, "XX-Abc")
     units = {"gpp": "g C m-2 d-1", "quality": "1"}
-    assert read_daily(source).attrs == units
-    assert read_daily(source, ["TA_F"]).attrs == units | {"TA_F": "degC"}
+    assert read_daily(source, Fluxes()).attrs == units
+    assert read_daily(source, Fluxes(weather=("TA_F",))).attrs == units | {"TA_F": "degC"}
     table = targets_of(tmp_path, gpp_of(fluxes={"weather": ("TA_F",)}))
     assert table["TA_F"].isna().sum() == 1
     assert table["TA_F"].iloc[-1] == 20

@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 
+from pipeline_lib.config import Fluxes
 from pipeline_lib.errors import UserError
 from pipeline_lib.gpp import fluxnet
 from pipeline_lib.gpp.fluxnet import find_daily, read_daily
@@ -26,7 +27,7 @@ def zipped(path: Path, content: bytes, pack: int = zipfile.ZIP_DEFLATED) -> Path
 
 
 def read(folder: Path) -> object:
-    return [read_daily(source) for source in find_daily(folder, "XX-Abc")]
+    return [read_daily(source, Fluxes()) for source in find_daily(folder, "XX-Abc")]
 
 
 def lying(path: Path) -> None:

@@ -66,8 +66,9 @@ def gpp(baseline: float, low: float, high: float) -> dict[str, Any]:
         ("temporal_holdout", "validation"): lambda rmse: rmse,
         ("leave_one_site_out", "validation"): lambda rmse: rmse + 1,
     }
-    site = {"site": "DE-X", "vegetation": "DBF", "lon": 7.1, "lat": 48.6, "measured": 300}
-    site |= {"good": 100, "kept": 90, "good_fraction": 0.33, "mean_gpp": 5.0, "max_gpp": 20.0}
+    site = {"site": "DE-X", "vegetation": "DBF", "lon": 7.1, "lat": 48.6, "files": "DE-X_DD.csv"}
+    site |= {"measured": 300, "good": 100, "kept": 90, "good_fraction": 0.33}
+    site |= {"mean_gpp": 5.0, "max_gpp": 20.0}
     difference = {"rmse": 3.5 - baseline, "low": low, "high": high}
     return {
         "sites": [site | {"used": False, "reason": "33% good days <of> few"}],

@@ -233,7 +233,11 @@ def flux_files():
     """The files that hold the fluxes of the towers."""
     if C.demo:
         return expand(f"{FLUXNET}/{TOWER_FILE}", tower=TOWERS)
-    return sorted(str(p) for tower in TOWERS for p in Path(FLUXNET).rglob(f"*{tower}*"))
+    files = [p for p in Path(FLUXNET).rglob("*") if p.is_file()]
+    # The code of a site may stand in the name of the file or of a folder above it.
+    return sorted(
+        str(p) for p in files if any(t in str(p.relative_to(FLUXNET)) for t in TOWERS)
+    )
 
 
 def flux_towers():

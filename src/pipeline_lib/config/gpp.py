@@ -28,7 +28,15 @@ from pipeline_lib.errors import UserError
 class Fluxes(Block):
     """Which days and towers are used."""
 
-    min_quality: Fraction = Field(0.70, description="Minimum NEE_VUT_REF_QC of a day to be used")
+    partitioning: Literal["NT", "DT"] = Field(
+        "NT", description="GPP by the night-time (NT) or day-time (DT) partitioning"
+    )
+    ustar: Literal["VUT", "CUT"] = Field(
+        "VUT", description="Threshold of friction velocity: by year (VUT) or constant (CUT)"
+    )
+    min_quality: Fraction = Field(
+        0.70, description="Minimum NEE_VUT_REF_QC (or NEE_CUT_REF_QC) of a day to be used"
+    )
     min_good_days: Fraction = Field(0.60, description="Minimum fraction of good days of a tower")
     weather: Distinct[Literal["SW_IN_F", "TA_F"]] = Field(
         (),

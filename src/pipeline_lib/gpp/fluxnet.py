@@ -1,12 +1,15 @@
 """Daily fluxes of towers: finding their files and reading them.
 
-Layouts: FLUXNET2015 FULLSET and SUBSET (Pastorello et al. 2020, doi 10.1038/s41597-020-0534-3),
-Warm Winter 2020 and ICOS L2, which share their columns and differ in file names alone. The files
-come from many hands, so they are read with limits, and what is not daily FLUXNET is rejected.
+Publishers share the columns of FLUXNET2015 (Pastorello et al. 2020, doi
+10.1038/s41597-020-0534-3) and differ in how they name and pack files: FLUXNET2015, Warm Winter
+2020, ICOS L2, AmeriFlux FLUXNET, and the releases since 2025. So the name of a file says whose it
+is, of which resolution and release; its columns say whether it holds daily fluxes. The files come
+from many hands, so they are read with limits.
 """
 
 from __future__ import annotations
 
+import codecs
 import errno
 import gzip
 import io
@@ -14,18 +17,17 @@ import re
 import struct
 import zipfile
 import zlib
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 
 import numpy as np
 import pandas as pd
 
+from pipeline_lib.config import Fluxes
 from pipeline_lib.errors import UserError, in_a_line
 
 TIME_COLUMN = "TIMESTAMP"
-GPP_COLUMN = "GPP_NT_VUT_REF"
-QUALITY_COLUMN = "NEE_VUT_REF_QC"
 MISSING = -9999
 GPP_UNITS = "g C m-2 d-1"
 WEATHER_UNITS = {"SW_IN_F": "W m-2", "TA_F": "degC"}
@@ -42,18 +44,27 @@ RESOLUTIONS = {
 """What a file name says of the resolution."""
 DIGITS = {12: "half-hourly or hourly", 6: "monthly", 4: "yearly"}
 """Digits of a time -> resolution."""
-WITHOUT_FLUXES = {"ERAI", "ERA5", "AUXMETEO", "AUXNEE", "VARINFO", "BIF"}
-"""Companions of the flux files in the same folders and archives."""
+SITE = re.compile(r"(?<![A-Za-z0-9])[A-Z]{2}-[A-Za-z0-9]{3}(?![A-Za-z0-9])")
+"""A FLUXNET site code in a file name."""
+RELEASE = re.compile(r"(.+)_(\d{4})-(\d{4})_(.+)\.csv(?:\.gz)?", re.IGNORECASE)
+"""Product with site and resolution, first and last year, and version of a file name."""
+TABLES = (".csv", ".csv.gz")
 LARGEST_BYTES = 2**27
 """Thirty years of all daily columns take an eighth of it."""
+HEAD_BYTES = 2**17
+"""More than the line of names of `MOST_COLUMNS`."""
 MOST_COLUMNS = 5000
 """Files of all daily columns have some hundreds; the time of pandas grows with their square."""
 PACKED = (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED)
 """Compressions of zip archives that can be unpacked bit by bit, up to a limit."""
-ODD = re.compile(r"[\"\0]|[eE][+-]?\d{4}")
+ODD = re.compile(r"\0|[eE][+-]?\d{4}")
 """What no file of numbers holds; pandas 2.3 ends the process at an exponent beyond 32 bits."""
 DAMAGES = (EOFError, zlib.error, gzip.BadGzipFile, zipfile.BadZipFile, struct.error)
 """What a damaged file surfaces as."""
+
+
+class _NoFluxes(UserError):
+    """A companion of the flux files: sound, and without daily fluxes."""
 
 
 @dataclass(frozen=True)
@@ -68,25 +79,52 @@ class FluxFile:
         """Its own name, without folders."""
         return PurePosixPath(self.member).name if self.member else self.path.name
 
+    @property
+    def stated(self) -> list[str]:
+        """The resolutions that its name states."""
+        return [part for part in re.split(r"[_.]", self.name.upper()) if part in RESOLUTIONS]
+
+    def site(self, folder: Path) -> str | None:
+        """Site code of its name, or else of the nearest archive or folder below ``folder``.
+
+        None if there is no code, or if there are several.
+        """
+        parts = (*self.path.relative_to(folder).parts, *PurePosixPath(self.member or "").parts)
+        codes = (set(SITE.findall(part)) for part in reversed(parts))
+        nearest = next(filter(None, codes), set())
+        return nearest.pop() if len(nearest) == 1 else None
+
     def __str__(self) -> str:
         return f"{self.path}:{in_a_line(self.member)}" if self.member else str(self.path)
+
+    def head(self) -> str:
+        """Its first line."""
+        return next(iter(self._text(HEAD_BYTES, whole=False).splitlines()), "")
 
     def read(self) -> str:
         """The whole text; nothing is unpacked to the disk.
 
         Raises UserError if the file is damaged, is not text, or is larger than `LARGEST_BYTES`.
         """
+        return self._text(LARGEST_BYTES, whole=True)
+
+    def _text(self, size: int, *, whole: bool) -> str:
         try:
-            content = self._content(LARGEST_BYTES + 1)
-            if len(content) > LARGEST_BYTES:
+            content = self._content(size + 1)
+            if whole and len(content) > size:
                 raise UserError(
-                    f"{self}: more than {LARGEST_BYTES / 2**20:.0f} MB, which no daily file has; "
+                    f"{self}: more than {size / 2**20:.0f} MB, which no daily file has; "
                     f"use the {DAILY} file"
                 )
-            return content.decode("utf-8-sig")
+            # The last character of a beginning may be cut.
+            text = codecs.getincrementaldecoder("utf-8-sig")().decode(content, final=whole)
+            # Statistical programs quote names; no field holds a comma, which is checked later.
+            return text.replace('"', "")
         except DAMAGES as error:
             raise _damaged(self, error) from error
-        except (UnicodeDecodeError, RuntimeError) as error:
+        except (ValueError, RuntimeError) as error:
+            if self.name.lower().endswith(".gz"):
+                raise _damaged(self, "not a gzip file") from error
             raise UserError(f"{self}: not a readable text file ({in_a_line(error)})") from error
         except OSError as error:
             # A zip whose directory lies before its start; other errors are the machine's.
@@ -95,135 +133,226 @@ class FluxFile:
             raise _damaged(self, error) from error
 
     def _content(self, size: int) -> bytes:
-        if self.member is None:
-            opener = gzip.open if self.path.suffix == ".gz" else open
-            with opener(self.path, "rb") as file:
+        if not _is_zip(self.path):
+            with self.path.open("rb") as file:
+                # Browsers unpack a file and leave its name.
+                packed = file.read(2) == b"\x1f\x8b"
+            with gzip.open(self.path) if packed else self.path.open("rb") as file:
                 return file.read(size)
         with zipfile.ZipFile(self.path) as archive:
-            about = archive.getinfo(self.member)
+            about = archive.getinfo(self.member or "")
             if about.compress_type not in PACKED:
                 raise UserError(f"{self}: unusual compression; unpack the archive")
             with archive.open(about) as file:
                 return file.read(size)
 
 
-def _damaged(file: FluxFile | Path, error: Exception) -> UserError:
+def _is_zip(path: Path) -> bool:
+    return path.suffix.lower() == ".zip"
+
+
+def _damaged(file: FluxFile | Path, error: Exception | str) -> UserError:
     return UserError(f"{file}: damaged or cut short ({in_a_line(error)}); download it again")
 
 
 def find_daily(folder: Path, tower: str) -> list[FluxFile]:
-    """The daily files of a tower, in ``folder`` and below, inside archives too.
+    """Files that may hold daily fluxes of a tower, in ``folder`` and below, inside zips too.
 
-    A file belongs to a tower if its name holds the site code; an archive is opened only
-    if its own name does. A name that states a resolution must state ``DD``.
+    First those whose name states ``DD``, then those whose name states no resolution. A file belongs
+    to the site that its name holds, or else the nearest archive or folder.
 
     Raises UserError if the folder or the tower's files are absent, or none of them is daily.
     """
     if not folder.is_dir():
-        raise UserError(f"{folder}: no such folder; gpp.fluxnet must name one")
-    code = re.compile(rf"(?<![A-Za-z0-9]){re.escape(tower)}(?![A-Za-z0-9])")
-    daily, others = [], []
-    for file in _candidates(folder, code):
-        parts = re.split(r"[_.]", file.name)
-        stated = [part for part in parts if part in RESOLUTIONS]
-        if WITHOUT_FLUXES & set(parts):
-            continue
-        if stated and DAILY not in stated:
-            others.append(f"{in_a_line(file.name)} is {RESOLUTIONS[stated[0]]}")
-        else:
-            daily.append(file)
+        raise UserError(f"{folder}: not a folder; gpp.fluxnet must name one")
+    daily, others, hints = [], [], []
+    for file in _files(folder, tower):
+        site, name = file.site(folder), in_a_line(file.name)
+        if site == tower and file.name.lower().endswith((*TABLES, ".zip")):
+            if file.member and _is_zip(Path(file.name)):
+                hints.append(f"unpack {file.path.name}, which holds {name}")
+            elif file.stated and DAILY not in file.stated:
+                others.append(f"{name} is {RESOLUTIONS[file.stated[0]]}")
+            else:
+                daily.append(file)
+        elif site == tower:
+            hints.append(f"{name} is not read: it is none of {', '.join((*TABLES, '.zip'))}")
+        elif site is None and file.name.lower().endswith((*TABLES, ".zip")):
+            hints.append(f"{name} is not read: its name is not of one site")
     if not daily and others:
         raise UserError(
-            f"{folder}: the only files of {tower} are not daily ({others[0]}); add its {DAILY} file"
+            f"{folder}: the only files of {tower} are not daily ({others[0]}); add the {DAILY} "
+            "file of its FLUXNET product"
         )
     if not daily:
         raise UserError(
             f"{folder}: no daily file of {tower}; expected a name like "
             f"FLX_{tower}_FLUXNET2015_FULLSET_DD_2017-2020_1-4.csv (or .csv.gz, .zip)"
+            + "".join(f"; {hint}" for hint in hints[:3])
         )
-    return daily
+    return sorted(daily, key=lambda file: DAILY not in file.stated)
 
 
-def _candidates(folder: Path, code: re.Pattern[str]) -> Iterator[FluxFile]:
+def _files(folder: Path, tower: str) -> Iterator[FluxFile]:
+    """All files; in place of a zip that can be listed, its members, if it may hold the tower."""
     for path in sorted(folder.rglob("*")):
-        if path.name.startswith(".") or not code.search(path.name) or not path.is_file():
+        if path.name.startswith(".") or not path.is_file():
             continue
-        if path.name.endswith((".csv", ".csv.gz")):
-            yield FluxFile(path)
-        elif path.suffix == ".zip":
-            try:
-                with zipfile.ZipFile(path) as archive:
-                    members = sorted(set(archive.namelist()))
-            except (*DAMAGES, ValueError, NotImplementedError) as error:
-                raise _damaged(path, error) from error
-            files = [FluxFile(path, member) for member in members if member.endswith(".csv")]
-            yield from (f for f in files if code.search(f.name) and not f.name.startswith("."))
+        file = FluxFile(path)
+        if not _is_zip(path) or file.site(folder) not in (tower, None):
+            yield file
+            continue
+        try:
+            with zipfile.ZipFile(path) as archive:
+                members = sorted({m for m in archive.namelist() if not m.endswith("/")})
+        except (*DAMAGES, ValueError, NotImplementedError):
+            # Its reading will say what is wrong.
+            yield file
+            continue
+        files = (FluxFile(path, member) for member in members)
+        yield from (f for f in files if not f.name.startswith("."))
 
 
-def read_daily(file: FluxFile, weather: Sequence[str] = ()) -> pd.DataFrame:
-    """Read one daily file, with these columns of `WEATHER_UNITS` besides.
+def read_tower(folder: Path, tower: str, fluxes: Fluxes) -> tuple[list[pd.DataFrame], str]:
+    """The daily records of a tower as `read_daily` returns them, and in words where from.
+
+    Of the releases of one product the newest replaces those of the same years. A file that cannot
+    be read does not hold back others.
+
+    Raises UserError if no file can be read.
+    """
+    records: dict[FluxFile, pd.DataFrame] = {}
+    faults, companions = [], []
+    for file in find_daily(folder, tower):
+        try:
+            records[file] = read_daily(file, fluxes)
+        except _NoFluxes as error:
+            companions.append(str(error))
+        except UserError as error:
+            faults.append(str(error))
+    if not records:
+        raise UserError((faults + companions)[0])
+    used = sorted(
+        (f for f in records if not any(_replaces(other.name, f.name) for other in records)),
+        key=lambda file: _numbers_of(file.name),
+    )
+    names = dict.fromkeys(in_a_line(file.name) for file in used)
+    old = sorted({in_a_line(file.name) for file in records} - set(names))
+    words = [" + ".join(names), *(f"older release not used: {name}" for name in old)]
+    words += [f"not read: {fault.removeprefix(f'{folder}/')}" for fault in faults]
+    return [records[file] for file in used], "; ".join(words)
+
+
+def _numbers_of(name: str) -> tuple[int, ...]:
+    """The version that a name states, such as (1, 3, 10) of ``v1.3_r10``."""
+    stated = RELEASE.fullmatch(name)
+    return tuple(int(number) for number in re.findall(r"\d+", stated[4])) if stated else ()
+
+
+def _replaces(new: str, old: str) -> bool:
+    """Whether a file is a newer release of another one's product that has all its years."""
+    one, other = RELEASE.fullmatch(new), RELEASE.fullmatch(old)
+    if one is None or other is None or one[1] != other[1]:
+        return False
+    kinds = {re.sub(r"\d+", "", stated[4]) for stated in (one, other)}
+    whole = int(one[2]) <= int(other[2]) and int(one[3]) >= int(other[3])
+    return len(kinds) == 1 and whole and _numbers_of(new) > _numbers_of(old)
+
+
+def read_daily(file: FluxFile, fluxes: Fluxes) -> pd.DataFrame:
+    """Read the chosen columns of one daily file.
 
     By ``date``: ``gpp`` in g C m-2 d-1, ``quality`` as a fraction, the weather, NaN where missing;
-    units in ``attrs``. Days stand as in the file, repeated ones included.
+    units in ``attrs``. Days stand as in the file.
 
-    Raises UserError if the file is not daily, misses a column, is cut short, has decimal commas, or
-    holds something that is not a number or not a date.
+    Raises UserError if the file is not daily, misses a column, is cut short, has decimal commas,
+    several values of a day, or holds something that is not a number or not a date.
     """
-    text = file.read()
+    gpp = f"GPP_{fluxes.partitioning}_{fluxes.ustar}_REF"
+    quality = f"NEE_{fluxes.ustar}_REF_QC"
     try:
-        return _parsed(text, file.name, weather)
+        names = file.head().strip().split(",")
+        _check_columns(names, gpp, quality, fluxes.weather)
+        text = file.read()
+        _check_lines(text, names)
+        table = pd.read_csv(
+            io.StringIO(text), usecols=[TIME_COLUMN, gpp, quality, *fluxes.weather], dtype=str
+        )
+        columns = {"gpp": _numbers(table, gpp), "quality": _quality(table, quality)}
+        columns |= {column: _numbers(table, column) for column in fluxes.weather}
+        days = pd.DataFrame(columns).set_axis(_dates(table[TIME_COLUMN]))
+        _check_days(days, file)
+    except _NoFluxes as error:
+        raise _NoFluxes(f"{file}: {error}") from error
     except ValueError as error:
         raise UserError(f"{file}: {in_a_line(error)}") from error
-
-
-def _parsed(text: str, name: str, weather: Sequence[str]) -> pd.DataFrame:
-    wanted = [TIME_COLUMN, GPP_COLUMN, QUALITY_COLUMN, *weather]
-    _check_layout(text, wanted)
-    table = pd.read_csv(io.StringIO(text), usecols=wanted, dtype=str)
-    columns = {"gpp": _numbers(table, GPP_COLUMN), "quality": _quality(table)}
-    days = pd.DataFrame(columns | {column: _numbers(table, column) for column in weather})
-    days.index = _dates(table[TIME_COLUMN])
-    # Names state whole years: that is how a file cut between two lines is noticed.
-    stated, last = re.search(r"_\d{4}-(\d{4})[_.]", name), days.index.max()
-    if stated and last.strftime("%Y%m%d") < f"{stated[1]}1231":
-        raise ValueError(
-            f"cut short, ends on {last:%Y-%m-%d} where its name says {stated[1]}; download it again"
-        )
     days.attrs = {"gpp": GPP_UNITS, "quality": "1"}
-    days.attrs |= {column: WEATHER_UNITS[column] for column in weather}
+    days.attrs |= {column: WEATHER_UNITS[column] for column in fluxes.weather}
     return days
 
 
-def _check_layout(text: str, wanted: list[str]) -> None:
-    """Columns and fields, which pandas would take as they come."""
-    header, *lines = text.splitlines() or [""]
-    names = header.strip().split(",")
+def _check_columns(names: list[str], gpp: str, quality: str, weather: tuple[str, ...]) -> None:
     if len(names) > MOST_COLUMNS:
         raise ValueError(f"has {len(names)} columns; use the original file")
     if "TIMESTAMP_START" in names:
-        raise ValueError(f"half-hourly or hourly data, not daily; use the {DAILY} file")
-    if ";" in header:
+        raise _NoFluxes(f"weekly, half-hourly or hourly data, not daily; use the {DAILY} file")
+    if any(";" in name for name in names):
         raise ValueError("columns are separated by semicolons; use the original file")
+    wanted = [TIME_COLUMN, gpp, quality, *weather]
     if missing := [column for column in wanted if column not in names]:
-        raise ValueError(f"missing columns: {', '.join(missing)}; not a FLUXNET file?")
+        lacking = f"missing columns: {', '.join(missing)}"
+        others = [name for name in names if name.startswith("GPP")]
+        if not others and quality not in names:
+            raise _NoFluxes(f"{lacking}; no daily fluxes of a FLUXNET product")
+        if gpp in names:
+            raise ValueError(f"{lacking}; use the tower's complete {DAILY} file")
+        known = [name for name in others if re.fullmatch("GPP_(NT|DT)_(VUT|CUT)_REF", name)]
+        advice = (
+            "set gpp.fluxes.partitioning and gpp.fluxes.ustar to what it has"
+            if known
+            else f"this is another product; use the {DAILY} file of a FLUXNET product"
+        )
+        raise ValueError(f"{lacking}; it has {', '.join((known or others)[:4])}: {advice}")
     if doubled := [column for column in wanted if names.count(column) > 1]:
         raise ValueError(f"has {doubled[0]} twice; use the original file")
+
+
+def _check_lines(text: str, names: list[str]) -> None:
+    """What pandas would take as it comes."""
+    _, *lines = text.splitlines() or [""]
     if not lines:
-        raise ValueError("holds no days; download it again")
+        raise ValueError("holds no days")
     for number, line in enumerate(lines, start=2):
         fields = line.count(",") + 1
         if fields < len(names) and line.strip():
-            raise ValueError(
-                f"cut short, line {number} has {fields} of {len(names)} fields; download it again"
-            )
+            short = f"line {number} has {fields} of {len(names)} fields"
+            if number <= len(lines):
+                raise ValueError(f"{short}; use the original file")
+            raise ValueError(f"cut short, {short}; download it again")
         if fields > len(names):
             raise ValueError(
                 f"line {number} has {fields} fields under {len(names)} columns; "
                 "are there decimal commas? use the original file"
             )
     if ODD.search(text):
+        raise ValueError("holds zero bytes or exponents of four digits; use the original file")
+
+
+def _check_days(days: pd.DataFrame, file: FluxFile) -> None:
+    distinct = days[["gpp", "quality"]].reset_index().drop_duplicates()
+    if (twice := distinct["date"].duplicated()).any():
         raise ValueError(
-            "holds quotation marks, zero bytes or exponents of four digits; use the original file"
+            f"has several values of {distinct['date'][twice].iloc[0]:%Y-%m-%d}: several towers in "
+            "one table? use one file per tower"
+        )
+    # Names state whole years: that is how a text cut between two lines is noticed. What is packed
+    # has a checksum.
+    stated, last = RELEASE.fullmatch(file.name), days.index.max()
+    packed = file.member or file.name.lower().endswith(".gz")
+    if stated and not packed and f"{last:%Y%m%d}" < f"{stated[3]}1231":
+        raise ValueError(
+            f"ends on {last:%Y-%m-%d}, but its name says {stated[3]}: cut short? compare it with "
+            "the publisher's file; if the record ends there, rename the file without its years"
         )
 
 
@@ -238,35 +367,33 @@ def _numbers(table: pd.DataFrame, name: str) -> pd.Series[float]:
     return values.mask(values == MISSING)
 
 
-def _quality(table: pd.DataFrame) -> pd.Series[float]:
+def _quality(table: pd.DataFrame, name: str) -> pd.Series[float]:
     """The fraction of measured half-hours, which some publishers give in percent."""
-    values = _numbers(table, QUALITY_COLUMN)
+    values = _numbers(table, name)
     known = values.dropna()
     if known.empty or known.between(0, 1).all():
         return values
     if not known.between(0, 100).all():
         raise ValueError(
-            f"{QUALITY_COLUMN} ranges from {known.min():g} to {known.max():g}, neither a fraction "
-            "nor percent"
+            f"{name} ranges from {known.min():g} to {known.max():g}, neither a fraction nor percent"
         )
     if known.isin(range(4)).all():
         raise ValueError(
-            f"{QUALITY_COLUMN} holds the flags 0 to 3 of half-hourly data, not the fraction of a "
-            f"day; use the {DAILY} file"
+            f"{name} holds the flags 0 to 3 of half-hourly data, not the fraction of a day; use "
+            f"the {DAILY} file"
         )
     return values / 100
 
 
 def _dates(stamps: pd.Series[str]) -> pd.DatetimeIndex:
-    stamps = stamps.fillna("")
-    wrong = stamps[stamps.str.len() != 8]
+    # Tools that know dates write 2017-01-31.
+    days = stamps.fillna("").str.replace(r"^(\d{4})-(\d\d)-(\d\d)$", r"\1\2\3", regex=True)
+    wrong = days[days.str.len() != 8]
     if len(wrong):
-        what = DIGITS.get(len(wrong.iloc[0]), "unknown")
-        raise ValueError(
-            f"{TIME_COLUMN} {in_a_line(wrong.iloc[0])!r} is not a day ({what} data); "
-            f"use the {DAILY} file"
-        )
-    dates = pd.to_datetime(stamps, format="%Y%m%d", errors="coerce")
+        kind = DIGITS.get(len(wrong.iloc[0])) if wrong.iloc[0].isdigit() else None
+        what = f"{kind} data; use the {DAILY} file" if kind else "expected YYYYMMDD"
+        raise ValueError(f"{TIME_COLUMN} {in_a_line(wrong.iloc[0])!r} is not a day ({what})")
+    dates = pd.to_datetime(days, format="%Y%m%d", errors="coerce")
     if dates.isna().any():
-        raise ValueError(f"{TIME_COLUMN} {stamps[dates.isna()].iloc[0]!r} is not a date (YYYYMMDD)")
+        raise ValueError(f"{TIME_COLUMN} {days[dates.isna()].iloc[0]!r} is not a date (YYYYMMDD)")
     return pd.DatetimeIndex(dates, name="date")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +12,7 @@ import pandas as pd
 from pipeline_lib.config import Fluxes, FluxTowers, Tower
 from pipeline_lib.errors import UserError, in_a_line
 from pipeline_lib.files import atomic_path, write_csv
-from pipeline_lib.gpp.fluxnet import find_daily, read_daily
+from pipeline_lib.gpp.fluxnet import read_tower
 
 MEASURED = ("gpp", "quality", "kept")
 """Columns of a table of targets; what else it holds is weather."""
@@ -20,38 +21,64 @@ MEASURED = ("gpp", "quality", "kept")
 def write_all_targets(*, gpp: FluxTowers, folder: Path) -> str:
     """Write ``targets/<tower>.csv`` of every tower, and their table ``sites.csv``.
 
-    The table holds ``site``, ``lon``, ``lat``, ``vegetation``, and what `describe_site` returns;
-    it is also returned as text.
+    The table holds ``site``, ``lon``, ``lat``, ``vegetation``, what `describe_site` returns, and
+    ``files``: what was read, or what is wrong with it. A tower that cannot be read has no measured
+    day. The table is also returned as text.
+
+    Raises UserError if no tower can be read.
     """
     if gpp.fluxnet is None:
         raise ValueError("no folder of daily FLUXNET files")
+    files, faults = {}, {}
     for tower in gpp.towers:
         output = folder / "targets" / f"{tower.name}.csv"
-        write_targets(tower=tower, gpp=gpp, fluxnet=gpp.fluxnet, output=output)
-    return write_sites(gpp=gpp, folder=folder)
+        try:
+            files[tower.name] = write_targets(
+                tower=tower, gpp=gpp, fluxnet=gpp.fluxnet, output=output
+            )
+        except UserError as error:
+            faults[tower.name] = str(error)
+            columns = ["gpp", "quality", *gpp.fluxes.weather]
+            empty = pd.DataFrame(columns=columns, index=pd.DatetimeIndex([]), dtype=float)
+            _write(judge_days(empty, gpp), output)
+    if not files:
+        first, *others = faults.values()
+        raise UserError(first + (f" (nor can {len(others)} other towers be read)" * bool(others)))
+    return write_sites(gpp=gpp, folder=folder, files=files | faults, unread=faults)
 
 
-def write_sites(*, gpp: FluxTowers, folder: Path) -> str:
+def write_sites(
+    *,
+    gpp: FluxTowers,
+    folder: Path,
+    files: Mapping[str, str] | None = None,
+    unread: Collection[str] = (),
+) -> str:
     """Write ``sites.csv`` of the towers whose targets a folder holds."""
     rows = []
     for tower in gpp.towers:
         targets = read_targets(folder / "targets" / f"{tower.name}.csv")
         place = {"lon": tower.lon, "lat": tower.lat, "vegetation": tower.vegetation}
-        rows.append({"site": tower.name} | place | describe_site(targets, gpp.fluxes))
+        row = {"site": tower.name} | place | describe_site(targets, gpp.fluxes)
+        if tower.name in unread:
+            row["reason"] = "no file that can be read"
+        rows.append(row | {"files": (files or {}).get(tower.name)})
     write_csv(folder / "sites.csv", rows)
     return pd.DataFrame(rows).to_string(index=False, float_format="%.4g")
 
 
-def write_targets(*, tower: Tower, gpp: FluxTowers, fluxnet: Path, output: Path) -> None:
-    """Write a tower's measured GPP for every day of the period.
+def write_targets(*, tower: Tower, gpp: FluxTowers, fluxnet: Path, output: Path) -> str:
+    """Write a tower's measured GPP for every day of the period; which files it is from, in words.
 
     As CSV: ``date``, ``gpp`` (g C m-2 d-1), ``quality`` (0..1), weather (W m-2, degrees C),
-    ``kept``. Raises UserError if the tower has no daily file in the folder ``fluxnet``, or one that
-    `read_daily` rejects.
+    ``kept``. Raises UserError if `read_tower` finds no file that it can read.
     """
-    files = find_daily(fluxnet, tower.name)
-    records = [read_daily(file, gpp.fluxes.weather) for file in files]
-    table = judge_days(join_records(records), gpp)
+    records, files = read_tower(fluxnet, tower.name, gpp.fluxes)
+    _write(judge_days(join_records(records), gpp), output)
+    return files
+
+
+def _write(table: pd.DataFrame, output: Path) -> None:
     with atomic_path(output) as partial:
         table.to_csv(partial, lineterminator="\n", date_format="%Y-%m-%d")
 

@@ -134,6 +134,7 @@ def _site_table(metrics: Metrics) -> Table:
                 "site": site["site"],
                 "vegetation": site["vegetation"],
                 "used": "yes" if site["used"] else site["reason"],
+                "files": site["files"],
                 "longitude, °": f"{site['lon']:.4f}",
                 "latitude, °": f"{site['lat']:.4f}",
                 "days measured": site["measured"],
@@ -145,7 +146,7 @@ def _site_table(metrics: Metrics) -> Table:
             }
             for site in metrics["sites"]
         ),
-        words=3,
+        words=4,
     )
 
 
