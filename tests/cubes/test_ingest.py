@@ -216,3 +216,10 @@ def test_merging_prefers_clear_values() -> None:
     clear = np.array([False, True]).reshape(2, 1, 1)
     _, merged, seen, count = merge_days(days, values, clear)
     assert merged.item() == np.float32(0.1) and seen.item() and count == 1
+
+
+def test_a_day_without_a_clear_frame_shows_its_clouds() -> None:
+    days = np.array(["2020-01-01", "2020-01-01", "2020-01-01"], "M8[D]")
+    values = np.array([np.nan, 0.6, 0.8], np.float32).reshape(3, 1, 1, 1)
+    _, merged, seen, _ = merge_days(days, values, np.zeros((3, 1, 1), bool))
+    assert merged.item() == pytest.approx(0.7) and not seen.item()

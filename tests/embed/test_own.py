@@ -153,19 +153,68 @@ def test_the_reference_sensor_alone_is_enough(own: SimpleNamespace, embedding: x
     assert np.abs(found["embedding"] - embedding["embedding"]).max() > 1e-3
 
 
+def cftime(array: xr.DataArray) -> list[object]:
+    """Dates of a calendar without leap years, as climate models have them."""
+    return list(xr.date_range("2022-01-01", periods=array.sizes["time"], calendar="noleap").values)
+
+
+def place(array: xr.DataArray, step: float, epsg: int | None = None) -> xr.DataArray:
+    """The array with pixels of another size, in another reference system or without one."""
+    moved = array.drop_vars("spatial_ref").assign_coords(
+        x=7 + step * np.arange(array.sizes["x"]), y=50 - step * np.arange(array.sizes["y"])
+    )
+    return moved if epsg is None else moved.rio.write_crs(epsg)
+
+
+def unsized(array: xr.DataArray) -> xr.DataArray:
+    """Rows chosen by a mask that dask has not computed."""
+    lazy = array.chunk().data
+    return xr.DataArray(lazy[:, :, lazy[0, 0, :, 0] > 0.1], dims=array.dims)
+
+
+def gap(array: xr.DataArray) -> xr.DataArray:
+    """The array without one of its columns."""
+    return array.isel(x=[0, 1, 3, 4])
+
+
 @pytest.mark.parametrize(
     ("sensor", "change", "message"),
     [
         ("optical", lambda a: a.isel(band=[1, 0, 2]), "has the bands B08 B04 B11, but B04 B08 B11"),
         ("optical", lambda a: a.rename(y="lat"), "rename to time, band, y, x"),
-        ("optical", lambda a: a.isel(time=[0, 1, 1]), "time does not increase after 2022-03"),
+        ("optical", lambda a: a.assign_coords(time=np.arange(a.sizes["time"])), "time must be dat"),
+        ("optical", lambda a: a.assign_coords(time=cftime(a)), r"has object; .* convert cftime"),
         ("optical", lambda a: a.assign_coords(time=a["time"].shift(time=1)), "without NaT"),
         ("optical", lambda a: a.isel(y=slice(None, None, -1)), "y must fall"),
         ("radar", lambda a: a.assign_coords(x=a["x"] + 10), "another grid than optical"),
         ("radar", lambda a: a.isel(y=slice(1, None)), "another grid than optical"),
-        ("optical", lambda a: a * 10000, r"no reflectance \(0..1\).*; apply the scale"),
+        ("optical", lambda a: a * 10000, r"no reflectance \(0..1\).*; set .* apply the scale"),
         ("radar", lambda a: 10 * np.log10(a), "linear power is needed"),
+        ("radar", lambda a: 10 ** (a / 10), "99 % of vv are above 0.5, .* a wrong unit"),
+        ("optical", lambda a: (a * 1e4).fillna(0).astype(np.uint16), "holds uint16, not reflect"),
+        (
+            "optical",
+            lambda a: a.fillna(-9999),
+            "are -9999 in every band, .*set no data to NaN",
+        ),
         ("optical", lambda a: a.where(False), "no date has a valid pixel"),
+        ("optical", lambda a: a.isel(y=[]), "is empty.* along y: there is no pixel"),
+        ("radar", lambda a: a.isel(time=slice(0)), "is empty.* along time"),
+        ("optical", unsized, "unknown size, along y: .* unknown chunk sizes"),
+        ("optical", lambda a: a.assign_coords(band=[1, 2, 3]), "bands have numbers; name them"),
+        ("optical", lambda a: a.isel(band=0), "has the dimensions time, y, x; .*expand_dims"),
+        ("optical", lambda a: a.to_dataset("band"), "is a Dataset; give a DataArray"),
+        ("optical", lambda a: place(a, 2, 4326), "lies in WGS 84; warp"),
+        ("optical", lambda a: place(a, 10, 3857), "lies in .* Pseudo-Mercator; warp"),
+        ("optical", lambda a: place(a, 1e-4), r"pixels of 0.0001 along y, .* \(not degrees\)"),
+        ("radar", lambda a: place(a, 20), "pixels of 20 along y, and the models need 10 m"),
+        ("optical", gap, "x has no equal steps"),
+        (
+            "radar",
+            lambda a: a.drop_vars("spatial_ref").assign_coords(epsg=32632),
+            "is in .* 32N",
+        ),
+        ("radar", lambda a: a.rio.write_crs(32732), "is in .* 32S, and optical in .* 31N"),
     ],
 )
 def test_what_cannot_be_embedded_is_an_error(
@@ -173,6 +222,40 @@ def test_what_cannot_be_embedded_is_an_error(
 ) -> None:
     with pytest.raises(UserError, match=rf"^{sensor}: .*{message}"):
         embed_xarray(own.cubes | {sensor: change(own.cubes[sensor])}, own.models)
+
+
+def granules(array: xr.DataArray) -> xr.DataArray:
+    """Each pass as its west and its east, some seconds later, the newest first."""
+    west = array["x"] < array["x"][array.sizes["x"] // 2]
+    east = array.where(~west).assign_coords(time=array["time"] + np.timedelta64(14, "s"))
+    return xr.concat([array.where(west), east], "time").isel(time=slice(None, None, -1))
+
+
+def again(array: xr.DataArray) -> xr.DataArray:
+    """Every frame twice."""
+    return xr.concat([array, array], "time")
+
+
+@pytest.mark.parametrize("change", [granules, again])
+def test_frames_of_a_day_are_merged(
+    own: SimpleNamespace, embedding: xr.Dataset, change: Callable[[xr.DataArray], xr.DataArray]
+) -> None:
+    found = embed_xarray({name: change(array) for name, array in own.cubes.items()}, own.models)
+    np.testing.assert_array_equal(found["time"], embedding["time"])
+    for layer in ("embedding", "context_share", "days_to_radar"):
+        np.testing.assert_allclose(found[layer], embedding[layer], atol=1e-5)
+
+
+def test_other_pixels_are_embedded_by_models_of_such(own: SimpleNamespace) -> None:
+    coarse = {name: place(array, 20) for name, array in own.cubes.items()}
+    assert np.isfinite(embed_xarray(coarse, own.models, resolution_m=20)["embedding"]).any()
+
+
+def test_odd_values_are_noted(own: SimpleNamespace, caplog: pytest.LogCaptureFixture) -> None:
+    optical = own.cubes["optical"].copy()
+    optical[:, 0, 9, 9] = [1.7 + 0.01 * frame for frame in range(9)]
+    embed_xarray({"optical": optical}, own.models)
+    assert " % of B04 are above 1.61 (median 0." in caplog.text
 
 
 def test_unknown_and_missing_sensors_are_errors(own: SimpleNamespace, tmp_path: Path) -> None:

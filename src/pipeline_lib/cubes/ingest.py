@@ -115,16 +115,16 @@ def merge_days(
     if len(unique) == len(days):
         order = np.argsort(days)
         return unique, values[order], clear[order], 0
-    out = np.full((len(unique), *values.shape[1:]), np.nan, np.float32)
+    out = np.empty((len(unique), *values.shape[1:]), np.float32)
     seen = np.zeros((len(unique), *clear.shape[1:]), bool)
     for day in range(len(unique)):
         members = np.flatnonzero(place == day)
-        good = clear[members][:, None] & np.isfinite(values[members])
-        count = good.sum(axis=0)
-        total = np.where(good, values[members], 0).sum(axis=0)
-        cloudy = values[members[0]]
-        out[day] = np.where(count > 0, total / np.maximum(count, 1), cloudy)
         seen[day] = clear[members].any(axis=0)
+        # Where no frame is clear, all of them show clouds.
+        good = (clear[members] | ~seen[day])[:, None] & np.isfinite(values[members])
+        total = np.where(good, values[members], 0).sum(axis=0)
+        with np.errstate(invalid="ignore"):
+            out[day] = total / good.sum(axis=0)
     return unique, out, seen, len(days) - len(unique)
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import logging
 from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -12,32 +13,41 @@ import xarray as xr
 from numpy.typing import NDArray
 
 from pipeline_lib.config import Embed
-from pipeline_lib.cubes import rolling_mean
-from pipeline_lib.cubes.schema import UNITS, clear_sample, implausible
+from pipeline_lib.cubes import merge_days, rolling_mean
+from pipeline_lib.cubes.schema import UNITS, clear_sample, doubtful, implausible
 from pipeline_lib.embed.arrays import Frames, tiles
 from pipeline_lib.embed.store import layers_of, template_of
 from pipeline_lib.errors import UserError
 
 if TYPE_CHECKING:
+    from pyproj import CRS
+
     from pipeline_lib.models import TrainedEncoder
 
+log = logging.getLogger(__name__)
+
 DIMENSIONS = ("time", "band", "y", "x")
+APPLY = "set no data to NaN, then apply the scale and offset of the data"
 ADVICE = {
-    "reflectance": "apply the scale and offset of the data",
-    "backscatter": "apply the scale and offset of the data; power is 10 ** (decibels / 10)",
+    "reflectance": APPLY,
+    "backscatter": f"{APPLY}; power is 10 ** (decibels / 10)",
 }
 
 
-def embed_xarray(cubes: Mapping[str, xr.DataArray], models: str | Path) -> xr.Dataset:
+def embed_xarray(
+    cubes: Mapping[str, xr.DataArray], models: str | Path, resolution_m: float = 10.0
+) -> xr.Dataset:
     """Embeddings of arrays by trained models, equal to what the workflow makes of files.
 
     ``cubes`` has one array per sensor of the models, all on one north-up grid, with the dimensions
-    ``(time, band, y, x)`` in any order and the coordinates ``time`` (UTC, increasing) and ``band``
-    (names, in the order of the models). Values are reflectance (0..1) or linear power as measured
-    (a rolling mean over time is taken here), NaN where there is none and under clouds. Dates with
-    a clear fraction below the sensor's ``min_clear`` are left out. Any sensor but the reference
-    one, whose dates and coordinates the embeddings have, may be missing. ``models`` is the folder
-    of that name of a run; the result has the layers of `read_embedding`.
+    ``(time, band, y, x)`` in any order and the coordinates ``time`` (UTC) and ``band`` (names, in
+    the order of the models). Values are reflectance (0..1) or linear power as measured (a rolling
+    mean over time is taken here), NaN where there is none and under clouds. Frames of one UTC day
+    are merged by the mean of their values, and have the time of the first. Dates with a clear
+    fraction below the sensor's ``min_clear`` are left out. Any sensor but the reference one, whose
+    dates and coordinates the embeddings have, may be missing. ``models`` is the folder of that name
+    of a run, and ``resolution_m`` the pixel size that they were trained with
+    (``cube.resolution_m``). The result has the layers of `read_embedding`.
 
     Arrays are read twice, tile by tile, so that those opened lazily need not fit in memory; the
     embeddings must: 40 bytes per pixel and date for seven dimensions and two sensors. The workflow
@@ -59,6 +69,7 @@ def embed_xarray(cubes: Mapping[str, xr.DataArray], models: str | Path) -> xr.Da
         raise UserError(f"{reference}: is missing, and embeddings have its dates; give its array")
     arrays = {name: _checked(name, array, encoders[name]) for name, array in cubes.items()}
     for name in arrays:
+        _check_place(name, arrays[name], resolution_m)
         _check_grid(name, arrays[name], reference, arrays[reference])
     arrays = {name: _usable(name, array, encoders[name]) for name, array in arrays.items()}
     if not arrays[reference].sizes["time"]:
@@ -66,7 +77,7 @@ def embed_xarray(cubes: Mapping[str, xr.DataArray], models: str | Path) -> xr.Da
 
     frames = {name: _frames(array, encoders[name]) for name, array in arrays.items()}
     values = embed_arrays(frames=frames, encoders=encoders, fusion=fusion, embed=Embed())
-    coords = arrays[reference].coords
+    coords = arrays[reference].isel(time=_first_of_days(arrays[reference])).coords
     embedding = template_of(
         {name: coord for name, coord in coords.items() if "band" not in coord.dims},
         fusion.block.embedding_dim,
@@ -86,34 +97,97 @@ def embed_xarray(cubes: Mapping[str, xr.DataArray], models: str | Path) -> xr.Da
 
 def _checked(name: str, array: xr.DataArray, trained: TrainedEncoder) -> xr.DataArray:
     """The array with its dimensions in order, if it is what the encoder was trained for."""
+    if not isinstance(array, xr.DataArray):
+        raise UserError(f"{name}: is a {type(array).__name__}; give a DataArray (to_dataarray)")
     if set(array.dims) != set(DIMENSIONS):
         given = ", ".join(map(str, array.dims))
-        raise UserError(f"{name}: has the dimensions {given}; rename to {', '.join(DIMENSIONS)}")
+        raise UserError(
+            f"{name}: has the dimensions {given}; rename to {', '.join(DIMENSIONS)} (expand_dims "
+            "adds one, squeeze removes one of a single entry)"
+        )
+    if empty := [str(side) for side, size in array.sizes.items() if not size > 0]:
+        raise UserError(
+            f"{name}: is empty, or of unknown size, along {', '.join(empty)}: there is no pixel to "
+            "embed; check how it was cut, and compute unknown chunk sizes of dask"
+        )
+    if array["band"].dtype.kind in "iuf":
+        names = list(trained.sensor.bands)
+        raise UserError(f"{name}: bands have numbers; name them: assign_coords(band={names})")
     trained.normalisation.check_bands(array["band"].values, name)
+    if array.dtype.kind != "f":
+        quantity = trained.sensor.quantity
+        raise UserError(f"{name}: holds {array.dtype}, not {quantity}; {ADVICE[quantity]}")
     times = array["time"].values
     if times.dtype.kind != "M" or np.isnat(times).any():
-        raise UserError(f"{name}: time must be datetime64 without NaT, not {times.dtype}")
-    late = np.flatnonzero(np.diff(times) <= np.timedelta64(0))
-    if late.size:
+        what = f"{np.isnat(times).sum()} unknown dates" if times.dtype.kind == "M" else times.dtype
         raise UserError(
-            f"{name}: time does not increase after {times[late[0]]:.16}; sort the dates (sortby) "
-            "and merge duplicates"
+            f"{name}: time must be datetime64 without NaT, and has {what}; drop unknown dates, and "
+            "convert cftime (convert_calendar('standard', use_cftime=False))"
         )
     for side, sign, way in (("y", -1, "fall"), ("x", 1, "rise")):
-        if side in array.coords and np.any(np.diff(array[side].values) * sign <= 0):
+        if side in array.coords and not np.all(np.diff(array[side].values) * sign > 0):
             raise UserError(f"{name}: {side} must {way}; turn the array north up (sortby)")
-    return array.transpose(*DIMENSIONS)
+    array = array.transpose(*DIMENSIONS)
+    return array if (np.diff(times) >= np.timedelta64(0)).all() else array.sortby("time")
+
+
+def _check_place(name: str, array: xr.DataArray, resolution_m: float) -> None:
+    """Raise UserError unless the coordinates are metres, in steps of the pixel size."""
+    crs = _crs_of(array)
+    if crs is not None and (crs.is_geographic or "Pseudo-Mercator" in crs.name):
+        # Metres of web maps are shorter than true ones, by a third and more in Europe.
+        raise UserError(f"{name}: lies in {crs.name}; warp it to a system in metres, such as UTM")
+    for side in ("y", "x"):
+        if side not in array.coords or array.sizes[side] < 2:
+            continue
+        places = array[side].values.astype(np.float64)
+        step = abs(places[-1] - places[0]) / (len(places) - 1)
+        even = np.linspace(places[0], places[-1], len(places))
+        # Single precision rounds northings to half a metre.
+        if np.abs(places - even).max() > 0.06 * step:
+            raise UserError(f"{name}: {side} has no equal steps; warp it to a regular grid")
+        if abs(step - resolution_m) > 1e-3 * resolution_m + 0.5 / (len(places) - 1):
+            raise UserError(
+                f"{name}: has pixels of {step:g} along {side}, and the models need {resolution_m:g}"
+                " m; warp it to a grid of such pixels in metres (not degrees), or state the "
+                "resolution_m that the models were trained with"
+            )
+
+
+def _crs_of(array: xr.DataArray) -> CRS | None:
+    """Coordinate reference system by rioxarray's, odc-geo's or stackstac's coordinates."""
+    import rioxarray  # noqa: F401
+    from pyproj import CRS
+
+    given = array.rio.crs
+    if given is None and "epsg" in array.coords and array["epsg"].size == 1:
+        given = int(array["epsg"])
+    return None if given is None else CRS.from_user_input(given)
 
 
 def _check_grid(name: str, array: xr.DataArray, other: str, wanted: xr.DataArray) -> None:
+    own, town = _crs_of(array), _crs_of(wanted)
+    if own is not None and town is not None and own != town:
+        raise UserError(
+            f"{name}: is in {own.name}, and {other} in {town.name}; warp one to the other's grid"
+        )
     for side in ("y", "x"):
         here, there = array[side].values, wanted[side].values
         step = float(np.abs(np.diff(there)).min()) if len(there) > 1 else 1.0
         # Coordinates that were written as float32 or computed anew are the same pixels.
-        if here.shape != there.shape or np.abs(here - there).max() >= 0.01 * step:
+        if here.shape != there.shape or np.abs(here - there).max() >= 0.05 * step:
             raise UserError(
                 f"{name}: lies on another grid than {other} (see {side}); bring both to one grid"
             )
+
+
+def _days(array: xr.DataArray) -> NDArray[np.datetime64]:
+    return array["time"].values.astype("datetime64[D]")
+
+
+def _first_of_days(array: xr.DataArray) -> NDArray[np.intp]:
+    """Index of the first frame of each day, of an array whose time does not fall."""
+    return np.unique(_days(array), return_index=True)[1]
 
 
 def _frames(array: xr.DataArray, trained: TrainedEncoder) -> Frames:
@@ -124,27 +198,35 @@ def _frames(array: xr.DataArray, trained: TrainedEncoder) -> Frames:
         values = rolling_mean(values, trained.sensor.rolling_mean)
         return trained.normalisation.apply(values), valid
 
-    return Frames(array["time"].values, (array.sizes["y"], array.sizes["x"]), read)
+    times = array["time"].values[_first_of_days(array)]
+    return Frames(times, (array.sizes["y"], array.sizes["x"]), read)
 
 
 def _measured(array: xr.DataArray) -> tuple[NDArray[np.float32], NDArray[np.bool_]]:
-    """Finite values of a part of an array, and where all bands have one ``(time, y, x)``."""
+    """Values of each day ``(day, band, y, x)``, and where all bands have one ``(day, y, x)``."""
     values = array.values.astype(np.float32)
     values[np.isinf(values)] = np.nan
-    return values, np.logical_and.reduce(np.isfinite(values), axis=1)
+    valid = np.logical_and.reduce(np.isfinite(values), axis=1)
+    _, values, valid, _ = merge_days(_days(array), values, valid)
+    return values, valid
 
 
 def _usable(name: str, array: xr.DataArray, trained: TrainedEncoder) -> xr.DataArray:
     """The dates with enough valid pixels, after a check of the array's units."""
     height, width = array.sizes["y"], array.sizes["x"]
-    counts = np.zeros(array.sizes["time"], np.int64)
+    days = _days(array)
+    counts = np.zeros(len(np.unique(days)), np.int64)
     samples = []
-    for tile in tiles(height, width, Embed().tile_px):
+    parts = tiles(height, width, Embed().tile_px)
+    for tile in parts:
         values, valid = _measured(array[..., tile.rows, tile.columns])
         counts += valid.sum(axis=(1, 2))
-        samples.append(clear_sample(values, valid))
-    quantity = trained.sensor.quantity
-    if mistake := implausible(np.concatenate(samples), trained.sensor.bands, quantity):
-        raise UserError(f"{name}: {mistake}; {ADVICE[quantity]}")
+        samples.append(clear_sample(values, valid)[:: len(parts)])
+    judged = np.concatenate(samples), trained.sensor.bands, trained.sensor.quantity
+    if mistake := implausible(*judged):
+        raise UserError(f"{name}: {mistake}; {ADVICE[trained.sensor.quantity]}")
+    for note in doubtful(*judged):
+        log.warning("%s: %s", name, note)
     share = counts / (height * width)
-    return array.isel(time=(share > 0) & (share >= trained.sensor.min_clear))
+    kept = np.unique(days)[(share > 0) & (share >= trained.sensor.min_clear)]
+    return array.isel(time=np.isin(days, kept))
