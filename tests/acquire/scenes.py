@@ -289,7 +289,11 @@ class Archive:
             "links": [],
         }
         self.items.append(item)
+        self.save()
+        return item
+
+    def save(self) -> None:
+        """Write the items as they are now."""
         (self.folder / "items").mkdir(exist_ok=True)
         content = {"type": "FeatureCollection", "features": self.items}
         (self.folder / "items" / "all.json").write_text(json.dumps(content))
-        return item

@@ -11,8 +11,10 @@ from typing import Any
 import numpy as np
 import pytest
 import xarray as xr
-from scenes import Archive, textured
+from pyproj import CRS
+from scenes import Archive, granule_metadata, granule_xml, textured
 
+from pipeline_lib.acquire.angles import BANDS as ALL_BANDS
 from pipeline_lib.acquire.baseline import baseline_of, offset_of
 from pipeline_lib.acquire.clouds import CloudModel, mask_of_scene_classes
 from pipeline_lib.acquire.retries import Missing
@@ -315,3 +317,137 @@ def test_context_beyond_the_scene_is_not_shown_to_the_model() -> None:
     model = CloudModel()
     np.testing.assert_array_equal(model.classify(padded)[:, 17:57, 5:45], model.classify(scene))
     assert (model.classify(np.full((1, 12, 20, 20), np.nan, np.float32)) == CLEAR).all()
+
+
+def rewrite(archive: Archive, item: dict[str, Any], band: str, **profile: Any) -> None:
+    """Write a band's image again with other metadata; None leaves them out."""
+    import rasterio
+
+    path = archive.folder / item["assets"][band]["href"]
+    with rasterio.open(path) as file:
+        values, whole = file.read(), file.profile | profile
+    with rasterio.open(path, "w", **{k: v for k, v in whole.items() if v is not None}) as file:
+        file.write(values)
+
+
+UTM = CRS.from_epsg(32632)
+BARE = {"crs": None}
+NOWHERE = {"crs": None, "transform": None}
+PLACE = [10.0, 0.0, 655920.0, 0.0, -10.0, 5097600.0]
+
+
+@pytest.mark.parametrize(
+    ("profile", "stated", "told"),
+    [
+        (BARE, {"proj:code": "EPSG:32632"}, "no reference system in its file, EPSG:32632"),
+        (BARE, {"proj:epsg": 32632}, "no reference system in its file, EPSG:32632"),
+        (BARE, {"proj:wkt2": UTM.to_wkt()}, "no reference system in its file, EPSG:32632"),
+        (BARE, {"proj:projjson": UTM.to_json_dict()}, "no reference system in its file"),
+        (
+            BARE | {"transform": None},
+            {"proj:code": "EPSG:32632", "proj:transform": PLACE},
+            "no ref",
+        ),
+        ({}, {"proj:code": "EPSG:32633"}, "its file is EPSG:32632, that of its item EPSG:32633"),
+        (
+            {},
+            {"proj:transform": [10, 0, 656000, 0, -10, 5097600]},
+            "starts at 655920, 5097600, its",
+        ),
+        ({}, {"proj:transform": [60, 0, 656000, 0, -60, 5097600]}, ""),
+        ({}, {"proj:code": "EPSG:32632", "proj:transform": PLACE}, ""),
+        ({}, {}, ""),
+    ],
+)
+def test_an_image_lies_where_its_file_or_else_its_item_says(
+    archive: Archive,
+    cube_of: CubeOf,
+    profile: dict[str, Any],
+    stated: dict[str, Any],
+    told: str,
+) -> None:
+    item = archive.optical(DAY, {"B02": textured})
+    expected = cube_of(PLAIN)["reflectance"].values
+    rewrite(archive, item, "B02", **profile)
+    item["properties"]["proj:code"] = None
+    # What an asset states goes before what its item does.
+    item["assets"]["B02"] |= stated
+    archive.save()
+    cube = cube_of(PLAIN)
+    np.testing.assert_array_equal(cube["reflectance"].values, expected)
+    assert json.loads(cube.attrs["missing"]) == []
+    remarks = json.loads(cube.attrs.get("remarks", "[]"))
+    assert len(remarks) == bool(told) and all(f": B02: {told}" in r or told in r for r in remarks)
+
+
+@pytest.mark.parametrize(
+    ("profile", "code", "reason"),
+    [
+        (BARE, None, "B02: no coordinate reference system in the file, nor in its item"),
+        (
+            BARE | {"transform": None},
+            "EPSG:32632",
+            "B02: no transform in the file, nor in its item",
+        ),
+        (BARE, "EPSG:32633", "B02: no reference system in its file, EPSG:32633 in its item, and"),
+        (
+            {"crs": "EPSG:32633"},
+            "EPSG:32632",
+            "B02: the projection of its file is EPSG:32633, that",
+        ),
+    ],
+)
+def test_an_image_of_unknown_place_is_one_lost_scene(
+    archive: Archive, cube_of: CubeOf, profile: dict[str, Any], code: str | None, reason: str
+) -> None:
+    archive.optical("2021-06-06T10:10:00Z")
+    item = archive.optical(DAY)
+    rewrite(archive, item, "B02", **profile)
+    item["properties"]["proj:code"] = code
+    archive.save()
+    cube = cube_of(PLAIN)
+    (missing,) = json.loads(cube.attrs["missing"])
+    assert reason in missing and cube.sizes["time"] == 1
+
+
+@pytest.mark.parametrize("sun", [60.0, 75.0, 77.0, 84.0, 85.4, 87.0, 91.0])
+@pytest.mark.parametrize("azimuth", [20.0, 200.0])
+def test_the_correction_ends_where_its_model_does(
+    archive: Archive, cube_of: CubeOf, sun: float, azimuth: float
+) -> None:
+    place = {"epsg": archive.grid.epsg, "left": archive.grid.left, "top": archive.grid.top}
+    xml = granule_metadata(sun=(sun, 180.0), view=(10.5, azimuth), slope=0, **place)
+    archive.optical(DAY, 3000, xml=xml)
+    cube = cube_of(CORRECTED)
+    factor = cube["c_factor"].values
+    if sun > 76:
+        assert (factor == 1).all()
+        np.testing.assert_allclose(cube["reflectance"].values, 0.2, atol=1e-6)
+        (remark,) = json.loads(cube.attrs["remarks"])
+        assert f"100 % not corrected to nadir view: sun zenith {sun:.1f}" in remark
+    else:
+        assert (np.abs(factor - 1) > 0.02).all() and (np.abs(factor - 1) < 0.12).all()
+        assert "remarks" not in cube.attrs
+
+
+def test_a_scene_is_corrected_as_far_as_the_model_holds(archive: Archive, cube_of: CubeOf) -> None:
+    """The sun stands at 75 degrees on the first column of nodes, at 77 on the others."""
+    grid, ones = archive.grid.padded(36), np.ones((4, 4))
+    sun = np.where(np.arange(4) == 0, 75.0, 77.0) * ones
+    views = {(n, 7): (10.5 * ones, 20 * ones) for n, band in enumerate(ALL_BANDS) if band != "B10"}
+    place = {"epsg": grid.epsg, "left": grid.left, "top": grid.top}
+    archive.optical(DAY, 3000, xml=granule_xml((sun, 180 * ones), views, **place))
+    cube = cube_of(CORRECTED)
+    # The cube lies 360 to 600 m east of the first column.
+    (remark,) = json.loads(cube.attrs["remarks"])
+    assert "9.6 % not corrected to nadir view: sun zenith 75.2, view zenith 10.5" in remark
+    row = cube["reflectance"].sel(band="B04").values[0, 0]
+    assert (np.diff(row) <= 0).all() and 0.21 < row[-1] < row[0] < 0.22
+
+
+def test_angles_that_no_granule_has_lose_the_scene(archive: Archive, cube_of: CubeOf) -> None:
+    place = {"epsg": archive.grid.epsg, "left": archive.grid.left, "top": archive.grid.top}
+    archive.optical("2021-06-06T10:10:00Z", 3000)
+    archive.optical(DAY, 3000, xml=granule_metadata(sun=(-40.0, 180.0), **place))
+    cube = cube_of(CORRECTED)
+    assert "a zenith of -40 degrees" in cube.attrs["missing"] and cube.sizes["time"] == 1

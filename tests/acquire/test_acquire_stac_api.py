@@ -19,7 +19,8 @@ from stac_api import StacApi, make_database, postgresql, reason_to_skip, stac_ap
 from pipeline_lib.acquire import build_cube, catalog, draw_site_table, pin_items, search
 from pipeline_lib.acquire.baseline import baseline_of
 from pipeline_lib.acquire.catalog import Item, license_of, start_of
-from pipeline_lib.acquire.mosaic import epsg_of, solar_day
+from pipeline_lib.acquire.mosaic import solar_day
+from pipeline_lib.acquire.placement import epsg_of
 from pipeline_lib.acquire.signing import BLOB
 from pipeline_lib.config import (
     SENTINEL_1,

@@ -119,8 +119,9 @@ def parse_angles(content: bytes, bands: Sequence[str]) -> Angles:
 def _values(grid: Any, angle: str) -> NDArray[np.float64]:
     rows = [row.text.split() for row in grid.iterfind(f"{angle}/Values_List/VALUES")]
     values = np.array(rows, dtype=np.float64)
-    if (np.abs(values) > 360).any():
-        raise ValueError(f"a {angle.lower()} of {np.nanmax(np.abs(values)):g} degrees")
+    least, most = (0, 180) if angle == "Zenith" else (-360, 360)
+    if (wrong := (values < least) | (values > most)).any():
+        raise ValueError(f"a {angle.lower()} of {values[wrong][0]:g} degrees")
     return values
 
 

@@ -2,6 +2,11 @@
 
 RossThick-LiSparse with the coefficients of Roy et al. 2016 (doi 10.1016/j.rse.2016.01.023) and
 2017 (doi 10.1016/j.rse.2017.06.019), as sen2nbar computes it.
+
+The model is used below a low sun and near the nadir only. NASA's HLS and USGS make no surface
+reflectance at sun zeniths above 76 degrees; beyond 84, the nadir reflectance of the model passes
+through 0 and the factor has a pole. Sentinel-2 looks up to 12 degrees from the nadir (11.93 in Roy
+et al. 2017), Landsat up to 7.5. Within the two limits every factor lies between 0.84 and 1.13.
 """
 
 from __future__ import annotations
@@ -20,6 +25,10 @@ from pipeline_lib.errors import UserError
 COEFFICIENTS_OF = {"B8A": "B08"}
 """Bands without coefficients of their own, and the band whose they take."""
 
+LARGEST_SUN_ZENITH = 76.0
+LARGEST_VIEW_ZENITH = 15.0
+"""Where the model is used, degrees; beyond either, the factor is 1."""
+
 FOREIGN_STEP_M = 1000.0
 """Step of the nodes on which a granule of another UTM zone is projected."""
 
@@ -36,10 +45,17 @@ def check_bands(bands: Sequence[str]) -> None:
         )
 
 
+def beyond_model(angles: Angles) -> NDArray[np.bool_]:
+    """Where the model is not used, ``(band, node_y, node_x)``."""
+    low_sun = angles.sun_zenith > LARGEST_SUN_ZENITH
+    return np.asarray(low_sun | (angles.view_zenith > LARGEST_VIEW_ZENITH))
+
+
 def c_factor_on_nodes(angles: Angles) -> NDArray[np.float64]:
     """The c-factor on the nodes, ``(band, node_y, node_x)``, NaN where no detector saw the node.
 
-    Reflectance times this is the reflectance seen from nadir under the same sun.
+    Reflectance times this is the reflectance seen from nadir under the same sun. It is 1 where
+    the model is not used.
     """
     import xarray as xr
     from sen2nbar.axioms import fgeo, fiso, fvol
@@ -52,8 +68,9 @@ def c_factor_on_nodes(angles: Angles) -> NDArray[np.float64]:
         for table in (fiso, fvol, fgeo)
     )
     dims = ("band", "y", "x")
-    sun = xr.DataArray(angles.sun_zenith, dims=dims[1:])
-    view = xr.DataArray(angles.view_zenith, dims=dims)
+    # Held at the limits: beyond them there are poles, and the factor is not used.
+    sun = xr.DataArray(np.minimum(angles.sun_zenith, LARGEST_SUN_ZENITH), dims=dims[1:])
+    view = xr.DataArray(np.minimum(angles.view_zenith, LARGEST_VIEW_ZENITH), dims=dims)
     azimuth = xr.DataArray(angles.sun_azimuth - angles.view_azimuth, dims=dims)
 
     def reflectance(zenith: xr.DataArray) -> xr.DataArray:
@@ -61,7 +78,8 @@ def c_factor_on_nodes(angles: Angles) -> NDArray[np.float64]:
         thick = volumetric * kvol(sun, zenith, azimuth)
         return isotropic + (thick + geometric * kgeo(sun, zenith, azimuth))
 
-    return np.asarray((reflectance(view * 0) / reflectance(view)).transpose(*dims))
+    factor = (reflectance(view * 0) / reflectance(view)).transpose(*dims)
+    return np.where(beyond_model(angles), 1.0, factor)
 
 
 def fill_nearest(field: NDArray[np.float64]) -> NDArray[np.float64]:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+import logging
 from collections.abc import Iterator, Mapping, Sequence
 from importlib import import_module
 from itertools import islice
@@ -18,6 +20,8 @@ from pipeline_lib.config import LOADERS, Catalog, CubeGrid, SensorSource
 from pipeline_lib.cubes import Grid, frames_per_part, make_cube, write_parts
 from pipeline_lib.errors import UserError
 
+log = logging.getLogger(__name__)
+
 
 def build_cube(
     *,
@@ -31,7 +35,8 @@ def build_cube(
 ) -> None:
     """Read the pinned items of a cube and write the cube, a ``.zarr.zip``.
 
-    The cube is complete, or its attribute ``missing`` names every scene that is not in it.
+    The cube is complete, or its attribute ``missing`` names every scene that is not in it. Its
+    attribute ``remarks`` names what is odd in scenes that are; without any, it is absent.
     ``items`` is a file of :func:`pipeline_lib.acquire.pin_items`; ``config_digest``, kept in the
     cube, is that of the config blocks that it depends on.
 
@@ -60,8 +65,9 @@ def build_cube(
     def parts() -> Iterator[xr.Dataset]:
         following = next(frames, None)
         if following is None:
-            missing = sorted(reader.missing)
+            missing, remarks = sorted(reader.missing), reader.remarks
             reason = f" ({len(missing)} missing: {missing[0]} ...)" if missing else ""
+            reason += f" ({remarks[0]} ...)" if remarks else ""
             raise UserError(
                 f"cube {request.cube}, {sensor_name}: none of its {len(pinned.items)} items shows "
                 f"enough of it{reason}; lower the sensor's min_clear, or move the site or its "
@@ -73,9 +79,13 @@ def build_cube(
             # missing, also after its last frame.
             following = next(frames, None)
             complete = attributes | {"missing": sorted(reader.missing)}
+            if reader.remarks:
+                complete["remarks"] = json.dumps(reader.remarks)
             yield _part(part, sensor=sensor, grid=grid, attributes=complete)
 
     write_parts(parts(), output)
+    for remark in reader.remarks:
+        log.warning("cube %s, %s: %s", request.cube, sensor_name, remark)
 
 
 def _part(

@@ -14,7 +14,8 @@ from pipeline_lib.acquire.catalog import Item, start_of
 from pipeline_lib.acquire.clouds import mask_of_quality
 from pipeline_lib.acquire.frames import Frame, joined, timestamp
 from pipeline_lib.acquire.items import property_of
-from pipeline_lib.acquire.mosaic import Scene, epsg_of, groups, observations, solar_day
+from pipeline_lib.acquire.mosaic import Scene, groups, observations, solar_day
+from pipeline_lib.acquire.placement import epsg_of
 from pipeline_lib.acquire.reading import AssetReader
 from pipeline_lib.acquire.resampling import coarse_grid, nearest, refine
 from pipeline_lib.acquire.retries import Missing

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Callable, Hashable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from datetime import date, datetime, timedelta
@@ -37,14 +36,6 @@ class Scene:
 def solar_day(moment: datetime, lon: float) -> date:
     """Date by the sun at a longitude: a pass near midnight UTC is not cut in two."""
     return (moment + timedelta(hours=lon / 15)).date()
-
-
-def epsg_of(item: Item) -> int | None:
-    """EPSG code of an item, from ``proj:code`` or the older ``proj:epsg``; None without one."""
-    properties = item["properties"]
-    code = properties.get("proj:code") or properties.get("proj:epsg")
-    match = re.fullmatch(r"(?:EPSG:)?(\d{1,6})", str(code), re.ASCII | re.I)
-    return int(match[1]) if match else None
 
 
 def groups(

@@ -6,6 +6,7 @@ import math
 import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -14,6 +15,7 @@ from numpy.typing import NDArray
 
 from pipeline_lib.acquire.catalog import Item, is_url, start_of
 from pipeline_lib.acquire.items import is_remote
+from pipeline_lib.acquire.placement import Placement, placement_of
 from pipeline_lib.acquire.retries import (
     LONGEST_BODY,
     Busy,
@@ -59,13 +61,26 @@ class AssetReader:
 
     Safe to share between threads. Reading raises :class:`Missing` if an asset is absent, gone or
     unreadable, and UserError if a server stays busy or silent. ``missing`` grows by one line for
-    each item that :meth:`each` could not load.
+    each item that :meth:`each` could not load; ``remarks`` are what is odd in the others.
     """
 
     def __init__(self, catalog: Catalog) -> None:
         self.missing: list[str] = []
+        self._remarks: dict[tuple[str, str], set[str]] = {}
         self.catalog = catalog
         self.signer = Signer(catalog)
+
+    @property
+    def remarks(self) -> list[str]:
+        """What :meth:`remark` was given, sorted by item; the assets of one remark in one line."""
+        return [
+            f"item {name}: {', '.join(sorted(keys))}{': ' if keys else ''}{text}"
+            for (name, text), keys in sorted(self._remarks.items())
+        ]
+
+    def remark(self, item: Item, text: str, *keys: str) -> None:
+        """Record what is odd in an item, or in some of its assets, that is used nevertheless."""
+        self._remarks.setdefault((item["id"], text), set()).update(keys)
 
     def read(self, item: Item, keys: Sequence[str], grid: Grid, fill: np.generic) -> NDArray[Any]:
         """Assets of an unsigned item on a grid, ``(asset, y, x)``, by the nearest pixel.
@@ -79,7 +94,7 @@ class AssetReader:
         def attempt(hrefs: dict[str, str]) -> NDArray[Any]:
             try:
                 with Env(**gdal_options(self.catalog)):
-                    return _stack(item, hrefs, grid, fill)
+                    return _stack(item, hrefs, grid, fill, self.remark)
             except ReadError as error:
                 url = str(error)
                 key = next(key for key, href in hrefs.items() if href == url)
@@ -179,7 +194,13 @@ def address_of(item: Item, key: str, catalog: Catalog) -> str:
     raise Missing(f"{key}: not a file: {in_a_line(href)}")
 
 
-def _stack(item: Item, hrefs: dict[str, str], grid: Grid, fill: np.generic) -> NDArray[Any]:
+def _stack(
+    item: Item,
+    hrefs: dict[str, str],
+    grid: Grid,
+    fill: np.generic,
+    remark: Callable[[Item, str, str], None],
+) -> NDArray[Any]:
     import stackstac
 
     # stackstac leaves out an asset that does not reach the bounds by the item's metadata, which
@@ -204,7 +225,13 @@ def _stack(item: Item, hrefs: dict[str, str], grid: Grid, fill: np.generic) -> N
         properties=False,
         band_coords=False,
         chunksize=(1, 1, grid.height, grid.width),
-        reader=GeoTiffReader,
+        reader=partial(
+            GeoTiffReader,
+            stated={href: placement_of(item, key) for key, href in hrefs.items()},
+            remark=lambda url, text: remark(
+                item, text, next(key for key, href in hrefs.items() if href == url)
+            ),
+        ),
     )
     return np.asarray(stack.data.compute(scheduler="synchronous")[0])
 
@@ -213,14 +240,27 @@ class GeoTiffReader:
     """A reader for stackstac (its ``Reader`` protocol) that takes no raster for another.
 
     Not a preview nor a foreign band, whose pixels have another size, and no other format: a VRT
-    would name further files to be read in its place. Raises :class:`ReadError`.
+    would name further files to be read in its place. An image lies where its file says; what the
+    file does not say is taken from ``stated``, that which the item says of each address. Where the
+    two say different things, ``remark`` is called with the address and a text, or the image is
+    rejected if nothing of it lies in the window. Raises :class:`ReadError`.
     """
 
     def __init__(
-        self, *, url: str, spec: Any, resampling: Any, dtype: Any, fill_value: Any, **_: Any
+        self,
+        *,
+        url: str,
+        spec: Any,
+        resampling: Any,
+        dtype: Any,
+        fill_value: Any,
+        stated: Mapping[str, Placement],
+        remark: Callable[[str, str], None],
+        **_: Any,
     ) -> None:
         self.url, self.spec, self.resampling = url, spec, resampling
         self.dtype, self.fill_value = dtype, fill_value
+        self.stated, self.remark = stated[url], remark
 
     def read(self, window: Any) -> NDArray[Any]:
         """The pixels of a window of the specified grid, ``(y, x)``."""
@@ -229,15 +269,17 @@ class GeoTiffReader:
 
         try:
             with rasterio.open(self.url, driver="GTiff", sharing=False) as file:
-                if file.crs is None:
-                    raise Damaged("no coordinate reference system")
                 if file.count != 1:
                     raise Missing(f"{file.count} bands in one file")
+                crs, transform, differs = self._placed(file)
                 wanted = self.spec.resolutions_xy
-                if not np.allclose(file.res, wanted):
-                    raise Missing(f"its pixels measure {file.res[0]:g}, not {wanted[0]:g} m")
+                size = transform.a, -transform.e
+                if not np.allclose(size, wanted):
+                    raise Missing(f"its pixels measure {size[0]:g}, not {wanted[0]:g} m")
                 with WarpedVRT(
                     file,
+                    src_crs=None if crs == file.crs else crs,
+                    src_transform=None if transform == file.transform else transform,
                     sharing=False,
                     resampling=self.resampling,
                     # Without a no-data value, what lies beyond the file would read as 0.
@@ -245,9 +287,45 @@ class GeoTiffReader:
                     **self.spec.vrt_params,
                 ) as warped:
                     pixels = warped.read(1, window=window, out_dtype=self.dtype, masked=True)
+                    if differs and np.ma.getmaskarray(pixels).all():
+                        raise Missing(f"{differs}, and nothing of it lies here")
+                    if differs:
+                        self.remark(self.url, differs)
                     return np.asarray(pixels.filled(self.fill_value))
-        except (Failure, rasterio.errors.RasterioError) as error:
+        except (Failure, rasterio.errors.RasterioError, rasterio.errors.CRSError) as error:
             raise ReadError(self.url) from error
+
+    def _placed(self, file: Any) -> tuple[Any, Any, str | None]:
+        """Reference system and transform of an open file, and in what its item says otherwise."""
+        from rasterio.crs import CRS
+        from rasterio.transform import Affine
+
+        differs = None
+        crs, stated_crs = file.crs, self.stated.crs and CRS.from_user_input(self.stated.crs)
+        if crs is None or not (crs.is_projected or crs.is_geographic):
+            if not stated_crs:
+                raise Missing("no coordinate reference system in the file, nor in its item")
+            crs = stated_crs
+            differs = f"no reference system in its file, {in_a_line(crs.to_string())} in its item"
+        elif stated_crs and crs.to_epsg() != stated_crs.to_epsg() and crs != stated_crs:
+            names = (in_a_line(entry.to_string()) for entry in (crs, stated_crs))
+            differs = "the projection of its file is {}, that of its item {}".format(*names)
+        own, stated = file.transform, self.stated.transform and Affine(*self.stated.transform)
+        if own.is_identity:
+            if not stated:
+                raise Missing("no transform in the file, nor in its item")
+            own = stated
+        # An item has one transform, its assets may have several pixel sizes.
+        elif (
+            stated
+            and np.allclose((own.a, own.e), (stated.a, stated.e))
+            and math.hypot(own.c - stated.c, own.f - stated.f) > own.a / 10
+        ):
+            corners = own.c, own.f, stated.c, stated.f
+            differs = "its file starts at {:.10g}, {:.10g}, its item at {:.10g}, {:.10g}".format(
+                *corners
+            )
+        return crs, own, differs
 
     def close(self) -> None:
         """Nothing is left open."""

@@ -11,7 +11,8 @@ from numpy.typing import NDArray
 from pipeline_lib.acquire.catalog import Item, start_of
 from pipeline_lib.acquire.frames import Frame, joined, timestamp
 from pipeline_lib.acquire.items import property_of
-from pipeline_lib.acquire.mosaic import Scene, epsg_of, groups, observations
+from pipeline_lib.acquire.mosaic import Scene, groups, observations
+from pipeline_lib.acquire.placement import epsg_of
 from pipeline_lib.acquire.reading import AssetReader
 from pipeline_lib.config import CubeGrid, SensorSource
 from pipeline_lib.cubes import CLEAR, Grid

@@ -13,6 +13,9 @@ from numpy.typing import NDArray
 from pipeline_lib.acquire.angles import parse_angles
 from pipeline_lib.acquire.baseline import QUANTIFICATION, baseline_of, offset_of
 from pipeline_lib.acquire.brdf import (
+    LARGEST_SUN_ZENITH,
+    LARGEST_VIEW_ZENITH,
+    beyond_model,
     c_factor_on_nodes,
     check_bands,
     fill_nearest,
@@ -26,13 +29,13 @@ from pipeline_lib.acquire.items import property_of
 from pipeline_lib.acquire.mosaic import (
     NOTHING,
     Scene,
-    epsg_of,
     first_valid,
     groups,
     loaded,
     solar_day,
     take,
 )
+from pipeline_lib.acquire.placement import epsg_of
 from pipeline_lib.acquire.reading import AssetReader
 from pipeline_lib.acquire.resampling import coarse_grid, nearest, refine
 from pipeline_lib.config import CubeGrid, SensorSource
@@ -139,12 +142,21 @@ def _load_scene(
     }
     if sensor.brdf:
 
-        def correction(content: bytes) -> tuple[NDArray[np.float32], dict[str, float]]:
+        def correction(content: bytes) -> tuple[NDArray[np.float32], dict[str, float], float]:
             grids = parse_angles(content, sensor.bands)
             nodes = fill_nearest(c_factor_on_nodes(grids))
-            return on_grid(nodes, grids, grid), mean_angles(grids, grid)
+            means, beyond = mean_angles(grids, grid), beyond_model(grids)
+            share = on_grid(beyond.astype(float), grids, grid).mean() if beyond.any() else 0.0
+            return on_grid(nodes, grids, grid), means, float(share)
 
-        c_factor, angles = reader.read_document(item, GRANULE_METADATA, correction)
+        c_factor, angles, beyond = reader.read_document(item, GRANULE_METADATA, correction)
+        if beyond > 0:
+            reader.remark(
+                item,
+                f"{100 * beyond:.3g} % not corrected to nadir view: sun zenith "
+                f"{angles['sun_zenith']:.1f}, view zenith {angles['view_zenith']:.1f} degrees, and "
+                f"the model holds up to {LARGEST_SUN_ZENITH:g} and {LARGEST_VIEW_ZENITH:g}",
+            )
     classes = np.full(grid.shape, CLEAR, dtype=np.uint8)
     if sensor.clouds == "scl":
         source = coarse_grid(grid, NATIVE_M["SCL"])
