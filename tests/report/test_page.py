@@ -209,14 +209,15 @@ def test_a_simulated_run_says_so_and_a_real_one_does_not(
 
 def test_a_run_has_no_section_without_content(inputs: dict[str, Any], tmp_path: Path) -> None:
     file = {"file": "a.nc", "variable": "v"}
-    own = {"site": "a", "files": {"sentinel-1": file, "sentinel-2": file}}
+    files = {"sentinel-1": file, "sentinel-2": file}
+    own = {name: {"site": name, "files": files} for name in "ab"}
     (tmp_path / "a.nc").touch()
-    content = {"sites": None, "gpp": None, "own_cubes": {"a": own}}
+    content = {"sites": None, "gpp": None, "own_cubes": own}
     config = parse(content, base=tmp_path)
     reduced = inputs | {"gpp_metrics": None, "figures": {}, "embeddings": []}
     text = report(reduced, tmp_path / "report.html", config)
     assert not any(f'id="{anchor}"' in text for anchor in ("gpp", "places", "towers", "sites"))
-    assert "1 cubes of the user" in text and config.catalog.source not in text
+    assert "2 cubes of the user" in text and config.catalog.source not in text
 
 
 def test_a_figure_without_file_or_caption_is_an_error(
@@ -386,3 +387,19 @@ def test_gpp_has_a_section_per_question(page: str) -> None:
     assert "2020-03-30 to 2020-12-05" in found["gpp"] and "47.0 days later" in found["gpp"]
     assert ">3.60<" in found["windows"] and "2020-04-29" in found["windows"]
     assert ">1.75<" in found["weather"] and ">1.75<" not in found["gpp"].partition("<details")[0]
+
+
+def test_faults_stand_at_the_head_of_the_page_and_nothing_without_them(
+    inputs: dict[str, Any], tmp_path: Path
+) -> None:
+    without = inputs | {"probes": {}}
+    assert "To know first" not in report(without, tmp_path / "good.html", Config())
+    worse = {"model": errors(2), "baselines": {"nearest_date": errors(1)}}
+    write_json(tmp_path / "s1.json", {"splits": {"test": worse}, "remarks": ["a <warm-up>"]})
+    evaluations = inputs["encoder_evaluations"] | {"sentinel-1": tmp_path / "s1.json"}
+    text = report(
+        without | {"encoder_evaluations": evaluations}, tmp_path / "report.html", Config()
+    )
+    head = text[: text.index("<nav")]
+    assert "<li>Training of sentinel-1: a &lt;warm-up&gt;.</li>" in head
+    assert "worse at the target pixel (MAE 0.0246) than nearest date (0.0123)" in head

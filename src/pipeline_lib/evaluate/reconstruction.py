@@ -62,8 +62,9 @@ def evaluate_encoder(
 
     ``cubes`` are those of its sensor, of every split. ``max_samples`` is of a split; a class or
     season with less than its equal share among them gets further ones, for its own numbers only
-    (`groups.choose`). The JSON file holds ``splits``, split -> `encoder_evaluation` with none in
-    place of NaN, and ``skipped``, what has no sample, and why. Raises UserError if the training
+    (`groups.choose`). The JSON file holds the ``model``, its ``digest``, the
+    ``remarks`` of its training, ``splits``, split -> `encoder_evaluation` with none in place of
+    NaN, and ``skipped``, what has no sample, and why. Raises UserError if the training
     split has no sample.
     """
     trained, land_cover = load_encoder(model), land_cover_of(split_table)
@@ -84,7 +85,8 @@ def evaluate_encoder(
         )
 
     content = _measure_splits({name: cubes}, name, split_table, land_cover, measured)
-    write_json(output, {"model": name, "digest": trained.digest, **content})
+    about = {"model": name, "digest": trained.digest, "remarks": trained.remarks}
+    write_json(output, about | content)
 
 
 def evaluate_fusion(
@@ -117,7 +119,8 @@ def evaluate_fusion(
         )
 
     content = _measure_splits(used, joined.block.reference, split_table, land_cover, measured)
-    write_json(output, {"model": "fusion", "digest": joined.digest, **content})
+    about = {"model": "fusion", "digest": joined.digest, "remarks": joined.remarks}
+    write_json(output, about | content)
 
 
 def _measure_splits(

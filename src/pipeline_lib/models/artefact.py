@@ -62,6 +62,11 @@ class _Description(Block):
     training: dict[str, Any]
     library: str
 
+    @property
+    def remarks(self) -> tuple[str, ...]:
+        """What the training said of itself; models of earlier versions say nothing."""
+        return tuple(in_a_line(sentence) for sentence in self.training.get("remarks", ()))
+
 
 class _EncoderDescription(_Description):
     kind: Literal["encoder"]
@@ -88,8 +93,9 @@ class _FusionDescription(_Description):
 class TrainedEncoder:
     """A trained autoencoder of one sensor, in evaluation mode on the CPU, and how it is applied.
 
-    ``normalisation`` scales its inputs, ``digest`` is that of its weights and description, and
-    ``metrics`` (split -> metric -> value) are those of the best epoch.
+    ``normalisation`` scales its inputs, ``digest`` is that of its weights and description,
+    ``metrics`` (split -> metric -> value) are those of the best epoch, and ``remarks`` sentences
+    on what went wrong in its training (`training.remarks`).
     """
 
     name: str
@@ -99,6 +105,7 @@ class TrainedEncoder:
     normalisation: Normalisation
     digest: str
     metrics: dict[str, dict[str, float]]
+    remarks: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -110,6 +117,7 @@ class TrainedFusion:
     encoders: dict[str, str]
     digest: str
     metrics: dict[str, dict[str, float]]
+    remarks: tuple[str, ...] = ()
 
     @property
     def model_digest(self) -> str:
@@ -297,9 +305,8 @@ def load_encoder(folder: str | Path) -> TrainedEncoder:
         weights=weights,
         folder=folder,
     )
-    return TrainedEncoder(
-        description.sensor_name, sensor, context, autoencoder, scaling, digest, description.metrics
-    )
+    about = (digest, description.metrics, description.remarks)
+    return TrainedEncoder(description.sensor_name, sensor, context, autoencoder, scaling, *about)
 
 
 def load_fusion(folder: str | Path) -> TrainedFusion:
@@ -314,4 +321,5 @@ def load_fusion(folder: str | Path) -> TrainedFusion:
         weights=weights,
         folder=folder,
     )
-    return TrainedFusion(block, fusion, description.encoders, digest, description.metrics)
+    about = (digest, description.metrics, description.remarks)
+    return TrainedFusion(block, fusion, description.encoders, *about)

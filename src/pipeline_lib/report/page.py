@@ -24,6 +24,7 @@ from pipeline_lib.gpp.methods import LEAVE_ONE_SITE_OUT, TEMPORAL_HOLDOUT
 from pipeline_lib.report.gpp import gpp_tables, look_ahead, papers_scores, verdict
 from pipeline_lib.report.maps import map_tables
 from pipeline_lib.report.probes import probe_tables
+from pipeline_lib.report.remarks import remarks
 from pipeline_lib.report.tables import (
     SPLITS,
     Table,
@@ -106,7 +107,8 @@ def write_report(
         encoder_tables(name, evaluation, config.sensors[name].quantity)
         for name, evaluation in encoders.items()
     ]
-    context = [probe_tables(name, read_json(path)) for name, path in probes.items()]
+    probed = {name: read_json(path) for name, path in probes.items()}
+    context = [probe_tables(name, evaluation) for name, evaluation in probed.items()]
     tables: dict[str, Sequence[Table]] = {
         "results": [comparison_table(encoders, fusion, papers)],
         "data": [split_table(read_split(split)), *facts_of_cubes(cubes, config.sensors)],
@@ -130,6 +132,7 @@ def write_report(
     environment.filters["cell"] = lambda value: value if isinstance(value, str) else number(value)
     html = environment.get_template(TEMPLATES[0]).render(
         config=config,
+        remarks=remarks(encoders, fusion, probed),
         config_digest=digest_of(config.model_dump(mode="json")),
         model_digests=sorted({m["model_digest"] for m in manifests.values()}),
         software={"pipeline_lib": __version__, "Python": platform.python_version()},

@@ -137,7 +137,7 @@ def encoder_tables(name: str, evaluation: Mapping[str, Any], quantity: str) -> t
 
     def rows_of(part: Mapping[str, Any]) -> list[_Errors]:
         named = {"this model": part.get("model", {}), **part.get("baselines", {})}
-        return [({"method": _spelt(label)}, errors) for label, errors in named.items()]
+        return [({"method": method_label(label)}, errors) for label, errors in named.items()]
 
     caption = f"Reconstruction by the encoder and decoder of {name}, and by simple baselines"
     return _reconstruction_tables(evaluation, caption, rows_of, quantity)
@@ -152,7 +152,7 @@ def fusion_tables(evaluation: Mapping[str, Any]) -> tuple[Table, ...]:
     def rows_of(part: Mapping[str, Any]) -> list[_Errors]:
         named = {"from the embedding": part.get("model", {}), **part.get("baselines", {})}
         return [
-            ({"sensor": sensor, "method": _spelt(label)}, by_sensor[sensor])
+            ({"sensor": sensor, "method": method_label(label)}, by_sensor[sensor])
             for sensor in part.get("model", {})
             for label, by_sensor in named.items()
             if sensor in by_sensor
@@ -208,7 +208,8 @@ def _reconstruction_tables(
     return (*tables, Table.of("What was not evaluated, and why.", reasons, words=2))
 
 
-def _spelt(label: str) -> str:
+def method_label(label: str) -> str:
+    """Words for a method of an evaluation."""
     words = label.replace("_", " ")
     count = words.removeprefix("pca ")
     return f"{count} principal components" if count.isdigit() else words

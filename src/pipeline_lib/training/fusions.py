@@ -21,6 +21,7 @@ from pipeline_lib.training.data import FusionDataset, data_digest
 from pipeline_lib.training.initialisation import Inputs, initialise
 from pipeline_lib.training.runs import (
     CUBES,
+    FUSION,
     TrainingData,
     initial_weights,
     splits_of,
@@ -29,7 +30,6 @@ from pipeline_lib.training.runs import (
 )
 from pipeline_lib.training.tasks import FusionTask
 
-NAME = "fusion"
 SAMPLES = 4096
 """Training samples, at most, that the fusion is initialised and the embedding scaled on."""
 LEAST_DEVIATION = 1e-6
@@ -79,14 +79,14 @@ def train_fusion(
     data = [data_digest(used[split][name]) for name in trained for split in chosen]
     latents = {name: encoder.sensor.latent_dim for name, encoder in trained.items()}
     digests = {name: encoder.digest for name, encoder in trained.items()}
-    with initial_weights(seed, NAME):
+    with initial_weights(seed, FUSION):
         task = FusionTask(Fusion(latents, fusion), fusion, trained)
-    drawn = datasets["training"].draw(generator(seed, NAME), SAMPLES, f"training of {NAME}")
+    drawn = datasets["training"].draw(generator(seed, FUSION), SAMPLES, f"training of {FUSION}")
     with threads(fusion.training.threads):
         inputs = initialise(task, datasets["training"].loader(replace(drawn, dropped=None)))
     train_and_save(
         task,
-        TrainingData(NAME, seed, fusion.training, datasets),
+        TrainingData(FUSION, seed, fusion.training, datasets),
         chosen=chosen,
         split_table=split_table,
         identity={

@@ -133,6 +133,13 @@ def group_metrics(
     }
 
 
+@torch.inference_mode()
+def embeddings(task: Task, dataset: SampleDataset, drawn: SampleIndex) -> NDArray[np.float64]:
+    """``(sample, dimension)`` of the first `CARD_SAMPLES` of the drawn samples."""
+    batches = dataset.loader(drawn.take(slice(CARD_SAMPLES)))
+    return torch.cat([task.eval().embedding(batch) for batch in batches]).double().numpy()
+
+
 def _first(labels: NDArray[np.str_], names: Sequence[str], count: int) -> dict[str, Rows]:
     """Rows of each name: those below ``count``, or the first ones up to an equal share of it."""
     share = math.ceil(count / max(1, len(names)))

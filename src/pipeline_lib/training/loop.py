@@ -228,22 +228,28 @@ class _Module(lightning.LightningModule):
     def training_step(self, batch: Batch, batch_idx: int) -> Tensor:
         own, total = self.samplers["train"].counts(batch_idx)
         terms = {name: term[:own] for name, term in self.task(batch).items()}
-        rank, world = self._rank
-        broken = (~torch.isfinite(terms["loss"])).nonzero()
-        if len(broken):
-            raise UserError(
-                f"the loss is not finite in epoch {self.current_epoch}, batch {batch_idx}, sample "
-                f"{rank + world * int(broken[0])}; lower the learning rate or look for broken "
-                "values in the cubes"
-            )
+        self._check_finite(terms["loss"], batch_idx, "training")
         self.means["train"].add(terms)
         # DDP takes the mean of the ranks' gradients: this makes it the mean over all samples.
-        return terms["loss"].sum() * world / total
+        return terms["loss"].sum() * self.trainer.world_size / total
 
     def validation_step(self, batch: Batch, batch_idx: int) -> None:
         own, _ = self.samplers["validation"].counts(batch_idx)
-        terms = self.task(batch)
-        self.means["validation"].add({name: term[:own] for name, term in terms.items()})
+        terms = {name: term[:own] for name, term in self.task(batch).items()}
+        self._check_finite(terms["loss"], batch_idx, "validation")
+        self.means["validation"].add(terms)
+
+    def _check_finite(self, loss: Tensor, batch: int, split: str) -> None:
+        """Raise UserError, naming the first sample, if a loss ``(B,)`` is not finite."""
+        rank, world = self._rank
+        broken = (~torch.isfinite(loss)).nonzero()
+        if len(broken):
+            # Inputs are scaled and clipped to 0..1: only the weights can have grown beyond.
+            raise UserError(
+                f"the loss of the {split} of {self.data.name} is not finite in epoch "
+                f"{self.current_epoch}, batch {batch}, sample {rank + world * int(broken[0])}; "
+                f"lower {self.data.key}.learning_rate ({self.block.learning_rate:g})"
+            )
 
     def on_validation_epoch_end(self) -> None:
         epoch, step, criterion = self.current_epoch, self.global_step, self.task.criterion
@@ -253,8 +259,8 @@ class _Module(lightning.LightningModule):
         value = rows["validation"][criterion]
         if not math.isfinite(value):
             raise UserError(
-                f"{criterion} of the validation is not finite in epoch {epoch}; lower the learning "
-                "rate or look for broken values in the validation cubes"
+                f"{criterion} of the validation of {self.data.name} is not finite in epoch "
+                f"{epoch}; lower {self.data.key}.learning_rate ({self.block.learning_rate:g})"
             )
         self.plateau.step(value)
         self.log(criterion, torch.tensor(value, dtype=torch.float64), prog_bar=True)

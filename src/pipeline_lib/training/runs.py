@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -19,9 +20,12 @@ from pipeline_lib.errors import UserError
 from pipeline_lib.files import digest_of
 from pipeline_lib.seeds import generator
 from pipeline_lib.training.data import Batch, SampleDataset
-from pipeline_lib.training.groups import group_metrics, land_cover_of
+from pipeline_lib.training.groups import embeddings, group_metrics, land_cover_of
 from pipeline_lib.training.tasks import Task
 
+LOG = logging.getLogger("pipeline_lib.training")
+
+FUSION = "fusion"
 CUBES = "cubes"
 PROGRESS = "progress"
 
@@ -45,12 +49,21 @@ class TrainingData:
     block: Training
     datasets: Mapping[str, SampleDataset]
 
+    @property
+    def key(self) -> str:
+        """Key of the block in the config."""
+        return "fusion.training" if self.name == FUSION else "training"
+
     def training(self, epoch: int, rank: int = 0, world: int = 1) -> DataLoader[Batch]:
         """Batches of an epoch, drawn anew in each, or one rank's shards of them."""
+        drawn = self.training_samples(epoch)
+        return self.datasets["training"].loader(drawn, self.block.batch_size, rank, world)
+
+    def training_samples(self, epoch: int) -> SampleIndex:
+        """Samples that an epoch learns from."""
         rng = generator(self.seed, f"{self.name} training", epoch)
-        dataset = self.datasets["training"]
-        drawn = dataset.draw(rng, self.block.max_samples, f"training of {self.name}")
-        return dataset.loader(drawn, self.block.batch_size, rank, world)
+        most = self.block.max_samples
+        return self.datasets["training"].draw(rng, most, f"training of {self.name}")
 
     def validation(self, rank: int = 0, world: int = 1) -> DataLoader[Batch]:
         """Batches that every epoch is validated on, or one rank's shards of them."""
@@ -84,7 +97,9 @@ def train_and_save(
     ``save`` takes ``metrics``, ``groups``, ``training`` and ``curves`` (`models.save_encoder`).
     """
     from pipeline_lib.training.loop import fit
+    from pipeline_lib.training.remarks import announce, shortcomings
 
+    announce(task, data)
     outcome = fit(
         task,
         data,
@@ -102,6 +117,10 @@ def train_and_save(
     drawn, land_cover = data.validation_samples(), land_cover_of(split_table)
     with threads(data.block.threads):
         groups = group_metrics(task, data.datasets["validation"], drawn, land_cover)
+        latents = embeddings(task, data.datasets["validation"], drawn)
+    remarks = shortcomings(data, task.criterion, outcome.curves, latents)
+    for remark in remarks:
+        LOG.warning("%s: %s", data.name, remark)
     save(
         metrics=outcome.metrics,
         groups=groups,
@@ -112,6 +131,7 @@ def train_and_save(
             "seed": data.seed,
             "epochs": outcome.epochs,
             "best_epoch": outcome.best_epoch,
+            "remarks": remarks,
         },
         curves=outcome.curves,
     )

@@ -36,6 +36,10 @@ class Task(nn.Module):
     model: nn.Module
     criterion: str = CRITERION
 
+    def embedding(self, batch: Batch) -> Tensor:
+        """What the model makes of the samples, ``(B, dimension)``."""
+        raise NotImplementedError
+
 
 class EncoderTask(Task):
     """Reconstruction by one autoencoder.
@@ -70,8 +74,14 @@ class EncoderTask(Task):
     def forward(self, batch: Batch) -> dict[str, Tensor]:
         """``loss`` and `METRICS`, each ``(B,)``, of a batch of one sensor."""
         (own,) = batch.sensors.values()
-        terms = self.reconstruct(self.model.encoder(*own.patches), own)
+        terms = self.reconstruct(self.embedding(batch), own)
         return {name: terms[name] for name in ("loss", *METRICS)}
+
+    def embedding(self, batch: Batch) -> Tensor:
+        """Latents ``(B, latent)`` of a batch of one sensor."""
+        (own,) = batch.sensors.values()
+        latents: Tensor = self.model.encoder(*own.patches)
+        return latents
 
     def reconstruct(self, latent: Tensor, own: SensorBatch) -> dict[str, Tensor]:
         """`terms` of what the decoder makes of latents ``(B, latent)``."""

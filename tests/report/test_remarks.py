@@ -1,0 +1,88 @@
+"""What stands at the head of a report: a sentence for each fault, and nothing without one."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from pipeline_lib.report.remarks import remarks
+
+
+def errors(centre: float | None, context: float | None = 0.05) -> dict[str, Any]:
+    return {"centre_mae": centre, "context_mae": context, "samples": 10}
+
+
+def encoder(model: dict[str, Any], split: str = "test", **baselines: Any) -> dict[str, Any]:
+    return {"splits": {split: {"model": model, "baselines": baselines}}}
+
+
+def fusion(model: float, alone: float) -> dict[str, Any]:
+    part = {
+        "model": {"optical": errors(model)},
+        "baselines": {"encoder_alone": {"optical": errors(alone)}},
+    }
+    return {"splits": {"test": part}}
+
+
+def probes(spectrum: float, embedding: float, metric: str = "r2") -> dict[str, Any]:
+    target = {
+        "metric": metric,
+        "reason": None,
+        "classes": 4,
+        "scores": {"spectrum": spectrum, "embedding": embedding},
+        "samples": 60,
+        "fit_samples": 99,
+    }
+    return {"splits": {"test": {"targets": {"land_cover": target}}}}
+
+
+GOOD = encoder(errors(0.01), nearest_date=errors(0.02), adjacent_pixel=errors(None, None))
+
+
+@pytest.mark.parametrize("split", ["test", "validation"])
+def test_an_encoder_worse_than_the_nearest_date_says_so_with_both_numbers(split: str) -> None:
+    own = encoder(errors(0.0311), split, nearest_date=errors(0.0204), pca_2=errors(0.5))
+    (sentence,) = remarks({"radar": GOOD, "optical": own}, {}, {})
+    assert sentence == (
+        f"On {split} samples, the encoder reconstructs optical worse at the target pixel "
+        "(MAE 0.0311) than nearest date (0.0204)."
+    )
+
+
+def test_all_baselines_and_errors_share_one_sentence() -> None:
+    better = errors(0.02, 0.04)
+    own = encoder(errors(0.03), pca_9=better, nearest_date=better)
+    (sentence,) = remarks({"optical": own}, {}, {})
+    assert "(MAE 0.0300) than 9 principal components (0.0200) and nearest date" in sentence
+    assert "and over all pixels and dates (MAE 0.0500) than 9 principal" in sentence
+
+
+def test_a_fusion_worse_than_its_encoder_and_an_embedding_poorer_than_the_bands_say_so() -> None:
+    first, second = remarks({}, fusion(0.03, 0.02), {"fusion": probes(0.8, 0.75)})
+    assert "fused embedding reconstructs optical worse" in first
+    assert "(MAE 0.0300) than encoder alone (0.0200)" in first
+    assert second == (
+        "On test samples, the fused embedding tells less than the bands about land cover "
+        "(R² 0.75, bands 0.80)."
+    )
+
+
+def test_a_training_says_what_went_wrong() -> None:
+    own = GOOD | {"remarks": ["the warm-up never ends"]}
+    assert remarks({"radar": own}, {}, {}) == ["Training of radar: the warm-up never ends."]
+
+
+@pytest.mark.parametrize(
+    ("own", "joined", "probed"),
+    [
+        (GOOD, fusion(0.01, 0.02), probes(0.7, 0.8)),
+        # Equal as printed, and what the bands do not tell either.
+        (encoder(errors(0.010001), nearest_date=errors(0.01)), {}, probes(0.751, 0.7501)),
+        (GOOD, {}, probes(-0.2, -0.5)),
+        (GOOD, {}, probes(0.25, 0.2, "balanced_accuracy")),
+        ({"splits": {}}, {"splits": {}}, {"splits": {}}),
+    ],
+)
+def test_where_nothing_is_wrong_nothing_stands_there(own: Any, joined: Any, probed: Any) -> None:
+    assert remarks({"optical": own}, joined, {"optical": probed}) == []

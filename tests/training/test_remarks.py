@@ -1,0 +1,95 @@
+"""What a training says of itself: its size at first, and at its end what went wrong."""
+
+import logging
+
+import numpy as np
+import pytest
+
+from pipeline_lib.config import Training
+from pipeline_lib.models import load_encoder
+from pipeline_lib.training.remarks import shortcomings
+from pipeline_lib.training.runs import TrainingData
+
+FINE = np.random.default_rng(0).standard_normal((50, 3))
+
+
+def said(values, latents=FINE, name="optical", steps=10, **block):
+    """Remarks on a training whose validation loss took these values."""
+    block = Training(**{"warmup_steps": 5, "plateau_patience": 2, "stop_patience": 4} | block)
+    rows = [
+        {"split": split, "epoch": epoch, "step": steps * (epoch + 1), "loss": loss}
+        for epoch, value in enumerate(values)
+        for split, loss in (("train", 0.0), ("validation", value))
+    ]
+    return shortcomings(TrainingData(name, 1, block, {}), "loss", rows, latents)
+
+
+CONVERGED = [0.5, 0.3, 0.2, 0.199, 0.2, 0.199, 0.201, 0.2]
+FALLING, FOUR = [4, 3, 2, 1], {"max_epochs": 4}
+COLLAPSED = FINE * [1, 0, 1e-5]
+
+
+@pytest.mark.parametrize(
+    ("remark", "values", "keys"),
+    [
+        (None, CONVERGED, {}),
+        (None, [*CONVERGED, 0.1985], {"max_epochs": 9}),
+        ("warm-up never ends: it has 80 steps, and 80 were taken", CONVERGED, {"warmup_steps": 80}),
+        ("lower fusion.training.warmup_steps", CONVERGED, {"warmup_steps": 500, "name": "fusion"}),
+        ("training.max_epochs (4) while it still improved", FALLING, FOUR),
+        (
+            "2 of 4 epochs, where the validation's loss fell from 3 to 1;",
+            [4, 3, 2, 1],
+            {"max_epochs": 4},
+        ),
+        ("training.max_minutes (30) while it", FALLING, {"max_minutes": 30}),
+        (
+            "training.max_epochs (1) while it still improved in the last 1 of 1",
+            [4],
+            {"max_epochs": 1},
+        ),
+        ("did not improve after epoch 1 of 5 (1; last 5)", [1, 2, 3, 4, 5], {}),
+        ("did not improve after epoch 2 of 6", [2, 1, 3, 4, 5, 6], {}),
+        ("dimension 1, 2 of 3 (from 0) hardly varies", CONVERGED, {"latents": COLLAPSED}),
+        ("dimension 0, 1, 2 of 3", CONVERGED, {"latents": np.full((50, 3), 0.7)}),
+    ],
+)
+def test_a_training_says_in_one_sentence_what_went_wrong(remark, values, keys):
+    found = said(values, **keys)
+    assert len(found) == (remark is not None)
+    if remark:
+        assert remark in found[0]
+
+
+def test_the_log_begins_with_the_size_and_first_of_all_with_an_endless_warmup(
+    world, tmp_path, caplog
+):
+    caplog.set_level(logging.INFO)
+    block = world.training.model_copy(update={"max_epochs": 1, "warmup_steps": 500})
+    world.train("radar", tmp_path / "model", tmp_path / "state", training=block)
+    first, *others = [record.getMessage() for record in caplog.records]
+    assert first.startswith("radar: the warm-up never ends: it has 500 steps, and 4 will be taken")
+    assert others[0] == (
+        "radar: per epoch 50 training samples from 2 cubes, 24 validation samples from 1"
+    )
+    assert others[1] == (
+        "radar: 4 steps per epoch, at most 1 epochs, 4 steps in all, 500 of them warm-up"
+    )
+    assert "parameters" in others[2]
+    remarks = load_encoder(tmp_path / "model").remarks
+    assert [remark.partition(" (")[0] for remark in remarks][1:] == [
+        "it ended at training.max_epochs"
+    ]
+    assert "4 were taken" in remarks[0]
+    card = (tmp_path / "model" / "README.md").read_text()
+    assert all(f"**Remark:** {remark}." in card for remark in remarks)
+
+
+def test_a_training_that_collapses_or_diverges_says_so(world, tmp_path):
+    """A weight decay that sets all weights to about 0, and steps that make them huge."""
+    short = world.training.model_copy(update={"warmup_steps": 0})
+    for keys, remark in (({"weight_decay": 300.0}, "hardly varies"), ({}, "it diverged")):
+        rate = 3e-3 if keys else 1.0
+        block = short.model_copy(update={"learning_rate": rate} | keys)
+        world.train("radar", tmp_path / "model", tmp_path / "state", training=block)
+        assert any(remark in one for one in load_encoder(tmp_path / "model").remarks)
