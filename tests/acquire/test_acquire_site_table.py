@@ -9,12 +9,14 @@ from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
+import pandas as pd
 import pytest
 from file_server import BLOB_HOST, Answer, Fault, FileServer
 from scenes import write_raster
 
 from pipeline_lib.acquire import draw_site_table, read_land_cover
 from pipeline_lib.config import Catalog, LandCover, Periods, Sites, Stratum
+from pipeline_lib.config.sites import LCCS_CODES
 from pipeline_lib.errors import UserError
 
 STEP = 1 / 20
@@ -188,7 +190,7 @@ def test_the_real_collection_has_the_asset_that_is_read(shared_data: Path) -> No
     assert int(first[:4]) <= block.year <= int(last[:4])
     values = {entry["value"] for entry in asset["classification:classes"]}
     assert {code for stratum in Sites().strata for code in stratum.codes} <= values
-    assert set(block.excluded) <= values
+    assert set(block.excluded) <= values == set(LCCS_CODES)
 
 
 def test_the_job_writes_one_row_per_cube_and_logs_the_distribution(
@@ -215,6 +217,69 @@ def test_the_job_writes_one_row_per_cube_and_logs_the_distribution(
     assert (tmp_path / "b.csv").read_bytes() == (tmp_path / "sites.csv").read_bytes()
 
 
+def test_no_data_of_the_file_is_not_drawn(whole: Path, tmp_path: Path) -> None:
+    values = codes().astype(np.int16)
+    values[:40, :50] = -9999
+    write_raster(tmp_path / "lc.tif", values, 4326, 5, 50, STEP, -9999)
+    area = read_land_cover(sites(file=tmp_path / "lc.tif"), FOLDER)
+    assert not area.codes[:20, :30].any()
+    np.testing.assert_array_equal(area.codes[20:], codes()[40:80, 20:80])
+
+
+def test_a_domain_that_ends_at_180_degrees_is_drawn_from(tmp_path: Path) -> None:
+    """On both sides; a domain across is an error that says so."""
+    write_raster(tmp_path / "lc.tif", np.full((80, 7200), 70, np.uint8), 4326, -180, 50, STEP, 0)
+    block = sites(file=tmp_path / "lc.tif").model_dump() | {"count": 6, "min_distance_km": 80}
+    block["strata"] = [{"name": "forest", "codes": [70], "fraction": 1}]
+    for west, east in ((177, 180), (-180, -177)):
+        chosen = Sites.model_validate(block | {"bounds": (west, 46, east, 49)})
+        area = read_land_cover(chosen, FOLDER)
+        assert area.codes.shape == (60, 60)
+        edges = area.lon[0] - STEP / 2, area.lon[-1] + STEP / 2
+        np.testing.assert_allclose(edges, (west, east))
+        draw_site_table(sites=chosen, catalog=FOLDER, seed=1, output=tmp_path / "sites.csv")
+    with pytest.raises(ValueError, match=r"from 178 to -178 E cross 180 degrees, .*; end them at"):
+        Sites(bounds=(178, 46, -178, 49))
+
+
+@pytest.mark.real
+def test_sites_of_the_real_map_have_its_classes_shares_and_distances(
+    shared_data: Path, tmp_path: Path
+) -> None:
+    import rasterio
+    from pyproj import Geod
+
+    path = shared_data / "landcover" / "ESA_CCI_2018_300m_Aachen-Eifel.tif"
+    block = Sites(
+        count=40, bounds=(5.5, 50, 7, 51.5), min_distance_km=10, land_cover=LandCover(file=path)
+    )
+    draw_site_table(sites=block, catalog=FOLDER, seed=42, output=tmp_path / "sites.csv")
+    table = pd.read_csv(tmp_path / "sites.csv").drop_duplicates("site")
+    counts = table["land_cover"].value_counts().to_dict()
+    assert counts == {
+        "others": 14,
+        "needle-leaved": 8,
+        "broad-leaved": 8,
+        "grassland": 8,
+        "urban": 2,
+    }
+    places = table[["lon", "lat"]].to_numpy()
+    with rasterio.open(path) as file:
+        found = [int(value[0]) for value in file.sample(places)]
+    assert found == table["lcc_code"].tolist()
+    codes_of = {stratum.name: stratum.codes or found for stratum in block.strata}
+    assert all(row.lcc_code in codes_of[row.land_cover] for row in table.itertuples())
+    one, other = np.triu_indices(len(table), k=1)
+    assert Geod(ellps="WGS84").inv(*places[one].T, *places[other].T)[2].min() >= 10_000
+
+
+@pytest.mark.real
+def test_the_real_corine_map_is_not_taken_for_lccs_codes(shared_data: Path) -> None:
+    block = sites(file=shared_data / "landcover" / "clc-aachen_clipped.tif")
+    with pytest.raises(UserError, match="in degrees and have the LCCS codes of ESA CCI"):
+        read_land_cover(block, FOLDER)
+
+
 def write_odd_maps(folder: Path) -> None:
     """Maps that cannot be used: no map, no codes, not on square degrees."""
     import rasterio
@@ -224,6 +289,14 @@ def write_odd_maps(folder: Path) -> None:
         (folder / name).write_bytes(b"no map")
     write_tif(folder / "float.tif", codes().astype(np.float32), 5, 50)
     write_tif(folder / "signed.tif", codes().astype(np.int16) - 100, 5, 50)
+    rng = np.random.default_rng(0)
+    write_tif(folder / "corine.tif", rng.integers(1, 45, (80, 100), np.uint8), 5, 50)
+    cover = rng.choice(np.arange(10, 101, 10).astype(np.uint8), (1600, 2000))
+    write_raster(folder / "worldcover.tif", cover, 4326, 5, 50, 1 / 400.5, None)
+    years = {"driver": "GTiff", "count": 2, "dtype": "uint8", "width": 100, "height": 80}
+    place = {"crs": "EPSG:4326", "transform": from_origin(5, 50, STEP, STEP)}
+    with rasterio.open(folder / "years.tif", "w", **years, **place) as file:
+        file.write(np.stack([codes(), codes()]))
     profile = {"driver": "GTiff", "count": 1, "dtype": "uint8", "width": 100, "height": 80}
     for name, crs, transform in (
         ("metres.tif", "EPSG:3035", from_origin(4e6, 3e6, 300, 300)),
@@ -240,8 +313,11 @@ def test_a_map_that_cannot_be_used_is_an_error(tmp_path: Path) -> None:
         ("bad.nc", ""),
         ("float.tif", "not LCCS codes"),
         ("signed.tif", "contains int16, not LCCS codes"),
-        ("metres.tif", "warp it to EPSG:4326"),
+        ("metres.tif", "LCCS codes of ESA CCI; if it has them, warp it to EPSG:4326"),
         ("oblong.tif", "warp it to EPSG:4326"),
+        ("corine.tif", r"contains uint8, not LCCS codes of ESA CCI as integers \(1, 2, 3, 4\)"),
+        ("worldcover.tif", "no code above 100, .* is it ESA WorldCover"),
+        ("years.tif", "has 2 bands, perhaps of as many years; give a file of the one year"),
     ):
         with pytest.raises(UserError, match=rf"{name}.*{message}"):
             read_land_cover(sites(file=tmp_path / name), FOLDER)

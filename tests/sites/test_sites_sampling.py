@@ -120,6 +120,14 @@ def test_a_stratum_that_cannot_be_filled_is_named_and_counted() -> None:
         draw_sites(LandCoverMap(codes, area.lon, area.lat), block(), 1)
 
 
+@pytest.mark.parametrize("code", [17, 255, 256, -1])
+def test_codes_that_the_legend_has_not_are_errors(code: int) -> None:
+    with pytest.raises(ValueError, match=f"{code} is not an LCCS code"):
+        Stratum(name="forest", codes=(FOREST, code), fraction=1)
+    with pytest.raises(ValueError, match=f"{code} is not an LCCS code"):
+        LandCover(excluded=(0, code))
+
+
 def test_distance_is_kept_across_the_antimeridian() -> None:
     lon = np.concatenate([np.arange(-180, -178, 0.1), np.arange(178, 180, 0.1)])
     area = LandCoverMap(np.full((20, 40), GRASS, np.uint8), lon, 10 - np.arange(20) * 0.1)

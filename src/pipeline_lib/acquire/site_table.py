@@ -16,10 +16,13 @@ from pipeline_lib.acquire.catalog import Bounds, is_url, search
 from pipeline_lib.acquire.reading import AssetReader, address_of, gdal_options, meaning_of
 from pipeline_lib.acquire.retries import Missing
 from pipeline_lib.config import Catalog, Sites
+from pipeline_lib.config.sites import LCCS_CODES
 from pipeline_lib.errors import UserError
 from pipeline_lib.sites import LandCoverMap, distribution, draw_sites, write_site_table
 
 NETCDF_VARIABLE = "lccs_class"
+FINEST_STEP = 1 / 400
+"""The cells of the map measure 1/360 of a degree."""
 
 
 def draw_site_table(*, sites: Sites, catalog: Catalog, seed: int, output: Path) -> None:
@@ -98,7 +101,14 @@ def _part(file: Any, bounds: Bounds, href: str) -> _Part | None:
     from rasterio.windows import Window
 
     if file.crs is not None and not file.crs.is_geographic:
-        raise UserError(f"{href}: the land-cover map must be in degrees; warp it to EPSG:4326")
+        raise UserError(
+            f"{href}: the land-cover map must be in degrees and have the LCCS codes of ESA CCI; "
+            "if it has them, warp it to EPSG:4326"
+        )
+    if file.count > 1:
+        raise UserError(
+            f"{href}: has {file.count} bands, perhaps of as many years; give a file of the one year"
+        )
     step, row_rotation, left, column_rotation, down, top = file.transform[:6]
     if row_rotation or column_rotation or abs(step + down) > 1e-6 * step:
         raise UserError(
@@ -113,12 +123,25 @@ def _part(file: Any, bounds: Bounds, href: str) -> _Part | None:
     if first_col >= end_col or first_row >= end_row:
         return None
     window = Window.from_slices((first_row, end_row), (first_col, end_col))
-    values = file.read(1, window=window)
-    kind = values.dtype
-    if kind.kind not in "iu" or (kind != np.int8 and not 0 <= values.min() <= values.max() <= 255):
-        raise UserError(f"{href}: contains {kind}, not LCCS codes (0..255)")
+    # What the file declares as no data is 0, as in the map itself.
+    values = file.read(1, window=window, masked=True).filled(0)
     # Old NetCDF files of the map have signed bytes: 210 reads as -46.
-    codes = values.astype(np.uint8)
+    codes = values.view(np.uint8) if values.dtype == np.int8 else values
+    present = np.unique(codes)
+    unknown = present[~np.isin(present, LCCS_CODES) | (codes.dtype.kind == "f")]
+    if len(unknown):
+        shown = ", ".join(f"{code:g}" for code in unknown[:4])
+        raise UserError(
+            f"{href}: contains {values.dtype}, not LCCS codes of ESA CCI as integers ({shown}); "
+            "is it another map, such as CORINE?"
+        )
+    # The classes of ESA WorldCover and GlobeLand30 are 10 to 100, with other meanings.
+    if step < FINEST_STEP and present.max() <= 100:
+        raise UserError(
+            f"{href}: has cells of {step:g} degrees and no code above 100, which LCCS codes of ESA "
+            "CCI reach; is it ESA WorldCover or another map?"
+        )
+    codes = codes.astype(np.uint8)
     return _Part(codes, left + first_col * step, top - first_row * step, step)
 
 

@@ -71,6 +71,11 @@ def _distinct(entries: tuple[T, ...]) -> tuple[T, ...]:
 
 def _ordered(bounds: tuple[float, float, float, float]) -> tuple[float, float, float, float]:
     west, south, east, north = bounds
+    if west - east > 180:
+        raise ValueError(
+            f"bounds from {west:g} to {east:g} E cross 180 degrees, which is not supported; "
+            "end them at 180, or start them at -180"
+        )
     if west >= east or south >= north:
         raise ValueError("bounds must be west, south, east, north, in this order")
     return bounds

@@ -7,9 +7,9 @@ from collections import Counter
 from collections.abc import Collection
 from functools import lru_cache
 from pathlib import Path
-from typing import Self
+from typing import Annotated, Self
 
-from pydantic import Field, ValidationError, ValidationInfo, model_validator
+from pydantic import AfterValidator, Field, ValidationError, ValidationInfo, model_validator
 
 from pipeline_lib.config.acquisition import Period
 from pipeline_lib.config.base import (
@@ -31,6 +31,11 @@ from pipeline_lib.config.messages import mistakes_in
 from pipeline_lib.config.vector import read_points
 from pipeline_lib.errors import UserError
 
+LCCS_CODES = (
+    *(0, 10, 11, 12, 20, 30, 40, 50, 60, 61, 62, 70, 71, 72, 80, 81, 82, 90, 100, 110),
+    *(120, 121, 122, 130, 140, 150, 151, 152, 153, 160, 170, 180, 190, 200, 201, 202, 210, 220),
+)
+"""The legend of the ESA CCI map (``flag_values`` of its files); 0 is no data."""
 COLUMNS = ("cube", "site", "land_cover", "lon", "lat", "start", "end")
 
 
@@ -82,11 +87,20 @@ def site_rows(path: Path, cubes: Collection[str]) -> list[dict[str, str]]:
     return rows
 
 
+def _of_the_legend(code: int) -> int:
+    if code not in LCCS_CODES:
+        raise ValueError(f"{code} is not an LCCS code of the ESA CCI map")
+    return code
+
+
+Code = Annotated[int, AfterValidator(_of_the_legend)]
+
+
 class Stratum(Block):
     """A land-cover stratum of the sampling."""
 
     name: Name = Field(description="Name of the stratum in tables and figures")
-    codes: tuple[int, ...] = Field(description="LCCS codes of the ESA CCI map; empty: all land")
+    codes: tuple[Code, ...] = Field(description="LCCS codes of the ESA CCI map; empty: all land")
     fraction: Fraction = Field(description="Fraction of all sites")
 
 
@@ -99,7 +113,7 @@ class LandCover(Block):
     file: ExistingPath | None = Field(
         None, description="GeoTIFF or NetCDF, replaces the collection"
     )
-    excluded: tuple[int, ...] = Field((0, 210), description="Codes not drawn: no data, water")
+    excluded: tuple[Code, ...] = Field((0, 210), description="Codes not drawn: no data, water")
 
 
 class Periods(Block):
