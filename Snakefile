@@ -57,5 +57,10 @@ rule embed:
 
 
 onstart:
+    global RUN_LOCK
+    try:
+        RUN_LOCK = start(RUN, RUN_LOCK)
+    except UserError as error:
+        raise WorkflowError(str(error)) from None
     if C.models:
         logger.info(f"Nothing is trained: the models are those of {MODELS}")

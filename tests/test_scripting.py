@@ -91,3 +91,18 @@ def test_a_finished_job_leaves_no_handler_on_its_closed_log(
     assert (root.level, root.handlers) == before
     assert Path(rule.log[0]).read_text() == "INFO:pipeline_lib:inside\n"
     assert capsys.readouterr().err == ""
+
+
+def test_a_job_is_refused_while_the_same_of_a_killed_run_goes_on(
+    rule: SimpleNamespace, capfd: pytest.CaptureFixture[str]
+) -> None:
+    with job(rule):
+        print("first")
+        with pytest.raises(SystemExit), job(rule):
+            raise AssertionError
+        print("second")
+    assert "build_cube: the same job of an earlier run is alive (" in capfd.readouterr().err
+    assert Path(rule.log[0]).read_text() == "first\nsecond\n"
+    with job(rule):
+        print("third")
+    assert Path(rule.log[0]).read_text() == "third\n"

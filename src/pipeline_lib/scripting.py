@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import fcntl
 import io
 import logging
 import os
@@ -60,12 +61,21 @@ def _logging(stream: _Log) -> Iterator[None]:
 def job(snakemake: Any) -> Iterator[None]:
     """Redirect the output of a job to its log, and end a failed job with one line and status 1.
 
-    ``snakemake`` is the object that Snakemake gives to a script. The log holds the traceback.
+    ``snakemake`` is the object that Snakemake gives to a script. The log holds the traceback. It is
+    locked: jobs outlive a run that was killed, and two of the same would write the same files.
     """
     path = Path(str(snakemake.log[0]))
     path.parent.mkdir(parents=True, exist_ok=True)
     # Unbuffered, so that nothing has to be written when the file is closed.
-    log = _Log(path.open("wb", buffering=0), encoding="utf-8", write_through=True)
+    log = _Log(path.open("ab", buffering=0), encoding="utf-8", write_through=True)
+    try:
+        fcntl.flock(log, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        _fail(f"{snakemake.rule}: the same job of an earlier run is alive ({path}); end it or wait")
+    except OSError:
+        pass  # This file system has no locks.
+    with suppress(OSError):
+        log.truncate(0)
     with log, redirect_stdout(log), redirect_stderr(log), _logging(log):
         try:
             yield

@@ -12,7 +12,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
-from running import command, half_written, products, snakemake
+from running import TINY, command, half_written, products, snakemake
 
 pytestmark = [pytest.mark.workflow, pytest.mark.slow]
 
@@ -47,8 +47,6 @@ def test_cubes_of_a_killed_run_equal_those_of_an_undisturbed_one(
             status = run.poll()
         assert not status, (tmp_path / "run.log").read_text()[-4000:]
         killed += status is None
-        # Snakemake leaves its lock behind and says so.
-        snakemake(tmp_path, "cubes", "--unlock")
     snakemake(tmp_path, "cubes")
     assert killed, "the runs ended before they could be killed"
     cubes = products(finished / "results" / "tiny" / "cubes")
@@ -58,13 +56,18 @@ def test_cubes_of_a_killed_run_equal_those_of_an_undisturbed_one(
 
 
 def test_a_second_run_in_the_same_folder_is_locked_out(tmp_path: Path) -> None:
-    locks = tmp_path / ".snakemake" / "locks"
-    with killed_at_the_end(tmp_path):
-        for _ in range(300):
-            if locks.is_dir() and any(locks.iterdir()):
+    with killed_at_the_end(tmp_path) as run:
+        for _ in range(600):
+            if list((tmp_path / "results" / "tiny" / "logs").rglob("*.log")):
                 break
             time.sleep(0.1)
+        os.kill(run.pid, signal.SIGSTOP)
         # A dry run in between leaves the lock alone.
         snakemake(tmp_path, "cubes", "--dry-run")
         second = snakemake(tmp_path, "cubes", succeeds=False)
-        assert "lock" in (second.stdout + second.stderr).lower()
+        assert "cannot be locked" in second.stdout + second.stderr
+        # Snakemake removes the locks of all runs at the end of any.
+        snakemake(tmp_path, "results/other/sites.csv", configs=(TINY, {"run": "other"}))
+        assert not (tmp_path / ".snakemake" / "locks").exists()
+        third = snakemake(tmp_path, "cubes", succeeds=False)
+        assert "results/tiny: another run of it is alive" in third.stdout + third.stderr

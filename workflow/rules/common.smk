@@ -17,6 +17,7 @@ from pipeline_lib.config.check import check_yaml
 from pipeline_lib.config.sites import site_rows
 from pipeline_lib.errors import UserError
 from pipeline_lib.files import digest_of
+from pipeline_lib.run_lock import hold, start
 
 # A workflow that imports this one as a module may give only a few keys.
 config.update(with_defaults(config))
@@ -28,6 +29,12 @@ except UserError as error:
 
 SCRIPTS = "../scripts"
 RUN = f"results/{C.run}"
+# Held for the life of this process. Neither dry runs nor the processes of jobs hold it.
+RUN_LOCK = (
+    hold(RUN)
+    if workflow.is_main_process and not workflow.output_settings.dryrun
+    else None
+)
 MODELS = str(C.models or f"{RUN}/models")
 # Models that were not trained here may be replaced by older files.
 MODEL_DIGEST = (
