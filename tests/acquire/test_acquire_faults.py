@@ -63,7 +63,7 @@ def test_rejected_requests_are_signed_again() -> None:
     ("failure", "tries", "error", "message"),
     [
         (Busy("HTTP 503"), 3, UserError, r"item x: no proper answer after 3 tries \(HTTP 503\)"),
-        (Rejected("HTTP 403"), 3, Missing, "rejected"),
+        (Rejected("HTTP 403"), 3, Rejected, "rejected: HTTP 403"),
         (Damaged("cut"), 3, Missing, "unreadable"),
         (Missing("gone"), 1, Missing, "gone"),
     ],
@@ -79,7 +79,11 @@ def test_what_fails_for_ever_is_given_up(
 
 @pytest.mark.parametrize(
     ("meaning", "statuses"),
-    [(Missing, (400, 404, 410)), (Rejected, (401, 403)), (Busy, (429, 500, 503))],
+    [
+        (Missing, (404, 410)),
+        (Rejected, (400, 401, 402, 403, 407, 409, 422, 451)),
+        (Busy, (408, 429, 500, 503)),
+    ],
 )
 def test_statuses(meaning: type[Exception], statuses: tuple[int, ...]) -> None:
     check_status(200)

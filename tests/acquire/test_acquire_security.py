@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import shutil
 import time
 from collections.abc import Callable
@@ -20,7 +21,7 @@ from scenes import OPTICAL, Archive, granule_metadata
 from pipeline_lib.acquire import clouds, search
 from pipeline_lib.acquire.angles import parse_angles
 from pipeline_lib.acquire.catalog import license_of
-from pipeline_lib.acquire.items import checked_items, is_remote, read_pinned
+from pipeline_lib.acquire.items import checked_items, read_pinned
 from pipeline_lib.acquire.reading import address_of
 from pipeline_lib.acquire.retries import LARGEST_BYTES, Damaged, Missing, get
 from pipeline_lib.acquire.signing import Signer
@@ -134,17 +135,19 @@ def test_a_cloud_model_with_a_changed_byte_is_not_loaded(
 REMOTE = Catalog(source="https://stac.example.org/v1", signing="none", retries=0)
 STARTS = ["", "/", "file://", "/vsicurl/", "/vsizip/", "vrt://", "\\\\host\\", "../", "C:\\", "{"]
 STARTS += ["zip+https://", "NETCDF:", " https://", "HTTPS://", "h\nttps://", "ftp://", "data:"]
-STARTS += ["<VRTDataset>", "/vsistdin/"]
+STARTS += ["<VRTDataset>", "/vsistdin/", "http://a.org/", "/vsicurl/https://a.org/", "s3://b/"]
 
 
 @given(st.sampled_from(STARTS), st.text(max_size=30))
 def test_items_of_a_remote_catalog_lead_to_no_file_of_this_machine(start: str, rest: str) -> None:
     item = {"id": "a", "assets": {"B02": {"href": start + rest}}}
-    if is_remote(start + rest):
-        assert address_of(item, "B02", REMOTE).startswith(("http", "s3://", "gs://", "az://"))
+    try:
+        address = address_of(item, "B02", REMOTE)
+    except (Missing, UserError) as error:
+        assert re.search(r"not on the network|is not supported, only https", str(error))
+        assert str(error).isprintable()
     else:
-        with pytest.raises(Missing, match="not on the network"):
-            address_of(item, "B02", REMOTE)
+        assert address.startswith(("http://", "https://"))
 
 
 def test_a_remote_catalog_can_not_make_us_read_a_local_scene(
@@ -340,7 +343,7 @@ def test_no_signature_and_no_key_in_anything_that_a_job_leaves(
             with job(rule):
                 archive.build(OPTICAL, run, items=items, retries=1, **more)
         except SystemExit:
-            assert fault == "busy"
+            assert fault in ("busy", "refused")
         assert any(TOKEN_PATH in request for request in server.requests)
         assert any("sig=" in request for request in server.requests)
     shown = capfd.readouterr()

@@ -3,47 +3,70 @@
 from __future__ import annotations
 
 import json
+import os
 import re
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict
-from datetime import UTC, date, datetime
+from datetime import UTC, date, datetime, time, timedelta
+from functools import partial
+from itertools import chain, pairwise
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn
+from urllib.parse import unquote, urljoin
 
 from pipeline_lib.acquire.baseline import baseline_of
-from pipeline_lib.acquire.items import ADVICE, checked_items, moment_of
-from pipeline_lib.acquire.retries import Busy, Damaged, Failure, Missing, check_status, with_retries
+from pipeline_lib.acquire.items import (
+    ADVICE,
+    FILE,
+    SCHEME,
+    checked_items,
+    is_url,
+    moment_of,
+)
+from pipeline_lib.acquire.retries import (
+    Busy,
+    Damaged,
+    Failure,
+    Missing,
+    Rejected,
+    check_content,
+    check_status,
+    with_retries,
+)
 from pipeline_lib.config import Catalog, CubeGrid, SensorSource
 from pipeline_lib.cubes import CubeRequest
 from pipeline_lib.errors import UserError, in_a_line
 from pipeline_lib.files import read_json, write_json
-from pipeline_lib.signatures import unsigned
+from pipeline_lib.signatures import unsigned, without_signatures
 
 Item = dict[str, Any]
 Bounds = tuple[float, float, float, float]
+Window = tuple[datetime, datetime]
 
 PAGE = 250
 """Items asked for at once; Planetary Computer's limit is 1000, its answers are large."""
 MOST_PAGES = 1000
 """A catalog that needs more for one cube links from page to page without end."""
-
-
-def is_url(source: str) -> bool:
-    """Whether a source or an address is remote."""
-    return source.startswith(("http://", "https://"))
+STAC_KEYS = {"links", "features", "collections"}
+"""One of them is in every answer of a STAC API that is no message."""
+A_SECOND, A_DAY = timedelta(seconds=1), timedelta(days=1)
 
 
 def search(catalog: Catalog, collection: str, bounds: Bounds, start: date, end: date) -> list[Item]:
-    """Unsigned items of a collection, sorted by time and identifier.
+    """Unsigned items of a collection, sorted by time and identifier: all of them.
 
-    ``bounds`` are west, south, east, north in degrees; both days are included, UTC. Asset
-    addresses of a folder start with the folder's own path.
+    ``bounds`` are west, south, east, north in degrees, west of 180 degrees and east of it if west
+    is beyond east; both days are included, UTC. Addresses of assets are absolute.
 
-    Raises UserError if the catalog cannot be read, or does not answer.
+    Raises UserError if the catalog cannot be read, does not answer, or leaves items out.
     """
-    of_catalog = _items_of_api if is_url(catalog.source) else _items_of_folder
-    return _sorted(of_catalog(catalog, collection, bounds, start, end))
+    return _search(_Api(catalog), collection, bounds, start, end)
+
+
+def _search(api: _Api, collection: str, bounds: Bounds, start: date, end: date) -> list[Item]:
+    of_catalog = _items_of_api if is_url(api.catalog.source) else _items_of_folder
+    return _sorted(of_catalog(api, collection, bounds, start, end), api.catalog.source)
 
 
 def license_of(catalog: Catalog, collection: str) -> str:
@@ -51,10 +74,14 @@ def license_of(catalog: Catalog, collection: str) -> str:
 
     Raises UserError if the catalog has no such collection, or does not answer.
     """
-    if is_url(catalog.source):
-        content = _collection_of_api(catalog, collection)
+    return _license(_Api(catalog), collection)
+
+
+def _license(api: _Api, collection: str) -> str:
+    if is_url(api.catalog.source):
+        content = api.collection(collection)
     else:
-        file = Path(catalog.source) / "collections" / f"{collection}.json"
+        file = Path(api.catalog.source) / "collections" / f"{collection}.json"
         content = read_json(file) if file.exists() else {}
         if not isinstance(content, dict):
             raise UserError(f"{file}: not a collection; {ADVICE}")
@@ -64,9 +91,17 @@ def license_of(catalog: Catalog, collection: str) -> str:
     return " ".join(in_a_line(unsigned(t)) for t in texts if isinstance(t, str)) or "not stated"
 
 
-def _sorted(items: Iterable[Item]) -> list[Item]:
-    unique = {item["id"]: item for item in items}.values()
-    return sorted(unique, key=lambda item: (start_of(item).isoformat(), item["id"]))
+def _sorted(items: Iterable[Item], where: str) -> list[Item]:
+    unique: dict[str, Item] = {}
+    for item in items:
+        if start_of(unique.setdefault(item["id"], item)) != start_of(item):
+            raise UserError(f"{where}: two items named {item['id']} of different times; {ADVICE}")
+        unique[item["id"]] = item
+    return sorted(unique.values(), key=_order)
+
+
+def _order(item: Item) -> tuple[str, str]:
+    return start_of(item).isoformat(), item["id"]
 
 
 def start_of(item: Item) -> datetime:
@@ -75,58 +110,181 @@ def start_of(item: Item) -> datetime:
     return moment_of(properties.get("datetime") or properties["start_datetime"])
 
 
-def _end_of(item: Item) -> datetime:
-    text = item["properties"].get("end_datetime")
-    return start_of(item) if text is None else moment_of(text)
+def _is_of(item: Item, window: Window) -> bool:
+    """Whether an item's time or period meets a window."""
+    names = ("datetime", "start_datetime", "end_datetime")
+    times = [moment_of(text) for name in names if (text := item["properties"].get(name))]
+    return min(times) <= window[1] and max(times) >= window[0]
+
+
+def _period(start: date, end: date) -> Window:
+    # Scenes are timed to the millisecond: the last second is not the end of a day.
+    return datetime.combine(start, time.min, UTC), datetime.combine(end, time.max, UTC)
 
 
 def _items_of_api(
-    catalog: Catalog, collection: str, bounds: Bounds, start: date, end: date
-) -> list[Item]:
-    with _client(catalog, f"the search for {collection}") as client:
-        results = client.search(
+    api: _Api, collection: str, bounds: Bounds, start: date, end: date
+) -> Iterator[Item]:
+    """Items of an API, also if it returns others besides those that it is asked for."""
+    source, period = api.catalog.source, _period(start, end)
+    found = [i for box in _boxes_of(bounds) for i in _whole(api, collection, box, period)]
+    asked = [
+        item
+        for item in found
+        if item.get("collection") in (None, collection)
+        and _is_of(item, period)
+        # Boxes may be rounded to a hundredth of a degree.
+        and (item.get("bbox") is None or _overlap(item["bbox"], bounds, margin=0.01))
+    ]
+    if found and not asked:
+        raise UserError(
+            f"{source}: the search for {collection} returned {len(found)} items, all of them of "
+            f"other places, times or collections than it was asked for; {ADVICE}"
+        )
+    for item in asked:
+        own = _self_of(item) or f"{source.rstrip('/')}/collections/{collection}/items/{item['id']}"
+        yield _with_addresses(item, partial(urljoin, own))
+
+
+def _whole(api: _Api, collection: str, box: Bounds, period: Window) -> Iterable[Item]:
+    """All items of a box and a period.
+
+    An answer that counts its items (``numberMatched``) is whole if that many came. Otherwise what
+    follows its last item and what lies between its pages is asked for too, until nothing new
+    comes: links to the next page have been absent, led back, and skipped items.
+
+    Raises UserError if fewer came than were counted, or the rest cannot be asked for.
+    """
+
+    def fail(reason: str) -> NoReturn:
+        raise UserError(
+            f"{api.catalog.source}: the search for {collection} is not complete: {reason}; run "
+            "again later, or choose another catalog.source"
+        )
+
+    known: dict[str, Item] = {}
+    asked: set[Window] = set()
+    windows, counted, longest, doubtful = [period], 0, 0, False
+    while windows:
+        window = windows.pop()
+        asked.add(window)
+        pages, matched = _pages(api, collection, box, window)
+        if pages is None or len(asked) > MOST_PAGES:
+            fail(f"more than {MOST_PAGES} pages")
+        items = list(chain.from_iterable(pages))
+        names = {item["id"] for item in items}
+        # An item that is twice in one page counts twice.
+        total = matched - sum(len(page) - len({item["id"] for item in page}) for page in pages)
+        new = not names <= known.keys()
+        known |= {item["id"]: item for item in items}
+        if window == period:
+            counted = total
+            doubtful = len(names) < len(items) or len(items) % PAGE == 0
+        elif not all(_is_of(item, (window[0] - A_DAY, window[1] + A_DAY)) for item in items):
+            if doubtful:
+                fail("its pages end too early or repeat, and it ignores datetime")
+            continue
+        longest = max(longest, *map(len, pages), 0)
+        if items and not 0 < total <= len(names) and (new or len(items) >= longest):
+            windows += [one for one in _unseen(pages, window, new) if one not in asked]
+    if len(known) < counted:
+        fail(f"numberMatched is {counted}, but {len(known)} items came")
+    return known.values()
+
+
+def _pages(
+    api: _Api, collection: str, box: Bounds, window: Window
+) -> tuple[list[list[Item]] | None, int]:
+    """Pages of a search, None if they never end, and how many items it counts, 0 if it does not.
+
+    The last page is one without a link to the next, or with nothing but items of earlier ones.
+    """
+    pages: list[list[Item]] = []
+    known: set[str] = set()
+    matched = 0
+    with api.opened(f"the search for {collection}") as client:
+        found = client.search(
             collections=[collection],
-            bbox=list(bounds),
-            # Scenes are timed to the millisecond: the last second is not the end of a day.
-            datetime=f"{start}T00:00:00Z/{end}T23:59:59.999999Z",
+            bbox=list(box),
+            datetime="/".join(moment.isoformat().replace("+00:00", "Z") for moment in window),
             limit=PAGE,
         )
-        found: list[Any] = []
-        for number, page in enumerate(results.pages_as_dicts()):
-            if number == MOST_PAGES:
-                raise UserError(
-                    f"{catalog.source}: more than {MOST_PAGES} pages of {collection} items for "
-                    f"one search; {ADVICE}"
-                )
-            found += page["features"]
-    return checked_items(found, catalog.source)
+        for page in found.pages_as_dicts():
+            counts = (page.get("numberMatched"), (page.get("context") or {}).get("matched"))
+            matched = max(matched, *(count for count in counts if type(count) is int), 0)
+            pages.append(checked_items(page["features"], api.catalog.source))
+            names = {item["id"] for item in pages[-1]}
+            if names <= known:
+                break
+            if len(pages) == MOST_PAGES:
+                return None, matched
+            known |= names
+    return pages, matched
 
 
-def _collection_of_api(catalog: Catalog, name: str) -> Item:
-    with _client(catalog, f"the collection {name}") as client:
-        try:
-            return dict(client.get_collection(name).to_dict())
-        except Missing:
-            pass
-    raise UserError(f"{catalog.source}: no collection {name}; check the sensor's collection")
+def _unseen(pages: Sequence[Sequence[Item]], window: Window, new: bool) -> list[Window]:
+    """Where an answer may have left items out: after its last one, and between its pages.
+
+    If it is not sorted by time, that may be in both halves of it. If nothing of it is ``new``, it
+    may be no more than those items of one time that all begin with, and the rest is left.
+    """
+    times = [start_of(item) for item in chain.from_iterable(pages)]
+    falls = all(one >= two for one, two in pairwise(times))
+    rises = all(one <= two for one, two in pairwise(times))
+    if not new:
+        parts = [(window[0], min(times) - 2 * A_SECOND), (max(times) + 2 * A_SECOND, window[1])]
+    elif falls or rises:
+        edges = [(start_of(one[-1]), start_of(two[0])) for one, two in pairwise(pages)]
+        parts = [(min(edge), max(edge)) for edge in edges]
+        parts += [(window[0], times[-1])] * falls + [(times[-1], window[1])] * rises
+    else:
+        middle = sorted(times)[len(times) // 2]
+        parts = [(window[0], middle), (middle, window[1])]
+    # A second more on either side: some catalogs cut off its fractions.
+    grown = [(max(window[0], a - A_SECOND), min(window[1], b + A_SECOND)) for a, b in parts]
+    return [(first, last) for first, last in grown if first <= last]
 
 
-@contextmanager
-def _client(catalog: Catalog, what: str) -> Iterator[Any]:
-    """A client of a STAC API for ``what``; whatever fails is a UserError that names the step."""
-    step = "the landing page"
-    try:
-        client = _open_client(catalog)
-        step = what
-        yield client
-    except UserError:
-        raise
-    except Exception as error:
-        # Valid JSON that is no STAC ends in a dozen kinds of them.
+class _Api:
+    """A STAC API, opened by the first request; whatever fails is a UserError of one line."""
+
+    def __init__(self, catalog: Catalog) -> None:
+        self.catalog = catalog
+        self._client: Any = None
+
+    def collection(self, name: str) -> Item:
+        """The collection. Raises UserError if there is none."""
+        with self.opened(f"the collection {name}") as client:
+            try:
+                return dict(client.get_collection(name).to_dict())
+            except Missing as error:
+                if isinstance(error.__cause__, Damaged):
+                    raise
         raise UserError(
-            f"{catalog.source}: {step} failed ({type(error).__name__}: {in_a_line(error)}); check "
-            "that catalog.source is the address of a STAC API"
-        ) from error
+            f"{self.catalog.source}: no collection {name}; check the sensor's collection"
+        )
+
+    @contextmanager
+    def opened(self, what: str) -> Iterator[Any]:
+        """A client of the API for ``what``, which errors name."""
+        step = "the landing page"
+        try:
+            self._client = self._client or _open_client(self.catalog)
+            step = what
+            yield self._client
+        except UserError:
+            raise
+        except Exception as error:
+            reason = in_a_line(error)
+            advice = "check that catalog.source is the address of a STAC API"
+            if isinstance(error, Rejected):
+                advice = "check catalog.source, what is asked for, and your access to this catalog"
+            elif isinstance(error.__cause__, Damaged):
+                advice = f"run again later, or {advice}"
+            elif not isinstance(error, Failure):
+                # Valid JSON that is no STAC ends in a dozen kinds of them.
+                reason = f"{type(error).__name__}: {reason}"
+            raise UserError(f"{self.catalog.source}: {step} failed ({reason}); {advice}") from error
 
 
 def _open_client(catalog: Catalog) -> Any:
@@ -136,7 +294,8 @@ def _open_client(catalog: Catalog) -> Any:
     from pystac_client.stac_api_io import StacApiIO
 
     def raise_status(answer: Any, **_: Any) -> None:
-        check_status(answer.status_code, answer.headers.get("Retry-After"))
+        if answer.status_code >= 400:
+            check_status(answer.status_code, answer.headers.get("Retry-After"), answer.content)
 
     class RetryingIO(StacApiIO):
         """Asks again what was not answered properly; a search changes nothing."""
@@ -157,9 +316,14 @@ def _open_client(catalog: Catalog) -> Any:
                         raise cause from None
                     raise Busy(type(cause or error).__name__) from error
                 try:
-                    json.loads(text)
+                    content = json.loads(text)
                 except ValueError as error:
+                    if text.lstrip().startswith("<"):
+                        check_content(text.encode())
                     raise Damaged("not complete JSON") from error
+                if isinstance(content, dict) and not STAC_KEYS & content.keys():
+                    # pystac-client takes a message of an error for an answer without items.
+                    raise Damaged(f"no STAC: {in_a_line(without_signatures(text[:200]))}")
                 return text
 
             return with_retries(ask, what=catalog.source, retries=catalog.retries)
@@ -171,17 +335,16 @@ def _open_client(catalog: Catalog) -> Any:
 
 
 def _items_of_folder(
-    catalog: Catalog, collection: str, bounds: Bounds, start: date, end: date
-) -> list[Item]:
+    api: _Api, collection: str, bounds: Bounds, start: date, end: date
+) -> Iterator[Item]:
     """Items of the item collections ``items/*.json``."""
-    source = Path(catalog.source)
+    source, period = Path(api.catalog.source), _period(start, end)
     files = sorted((source / "items").glob("*.json"))
     if not files:
         raise UserError(
             f"{source}: no items/*.json there; catalog.source must be a STAC API's address or a "
             "folder of STAC item collections"
         )
-    found = []
     for file in files:
         content = read_json(file)
         features = content.get("features", []) if isinstance(content, dict) else None
@@ -191,13 +354,9 @@ def _items_of_folder(
         for item in checked_items(candidates, file):
             if item.get("bbox") is None:
                 raise UserError(f"{file}: item {item['id']} has no bbox; {ADVICE}")
-            if (
-                _overlap(item["bbox"], bounds)
-                and start_of(item).date() <= end
-                and _end_of(item).date() >= start
-            ):
-                found.append(_with_paths(item, source))
-    return found
+            if _overlap(item["bbox"], bounds) and _is_of(item, period):
+                folders = (source, file.parent)
+                yield _with_addresses(item, partial(_found, folders=folders, own=_self_of(item)))
 
 
 def _may_match(item: Any, collection: str, bounds: Bounds) -> bool:
@@ -212,17 +371,55 @@ def _may_match(item: Any, collection: str, bounds: Bounds) -> bool:
         return True
 
 
-def _overlap(box: Sequence[float], bounds: Bounds) -> bool:
+def _boxes_of(bounds: Bounds) -> list[Bounds]:
+    """The bounds, or one box on each side of 180 degrees, across which catalogs differ."""
+    west, south, east, north = bounds
+    if -180 <= west < east <= 180:
+        return [bounds]
+    width = (east - west) % 360
+    west = (west + 180) % 360 - 180
+    if west + width <= 180:
+        return [(west, south, west + width, north)]
+    return [(west, south, 180.0, north), (-180.0, south, west + width - 360, north)]
+
+
+def _overlap(box: Sequence[float], bounds: Bounds, margin: float = 0.0) -> bool:
+    """Whether boxes of 4 or 6 numbers meet, modulo 360, or come within ``margin`` degrees."""
     west, south, east, north = (*box[:2], *box[-2:]) if len(box) == 4 else (*box[:2], *box[3:5])
-    return west < bounds[2] and east > bounds[0] and south < bounds[3] and north > bounds[1]
+    east += 360 * (east < west)
+    low, high = bounds[0] - margin, bounds[2] + 360 * (bounds[2] < bounds[0]) + margin
+    return (
+        any(west + turn < high and east + turn > low for turn in (-360, 0, 360))
+        and south < bounds[3] + margin
+        and north > bounds[1] - margin
+    )
 
 
-def _with_paths(item: Item, source: Path) -> Item:
-    assets = {
-        key: asset if is_url(asset["href"]) else asset | {"href": str(source / asset["href"])}
-        for key, asset in item["assets"].items()
-    }
+def _self_of(item: Item) -> str:
+    """The item's own address on the web; empty without one."""
+    links = item.get("links")
+    for link in links if isinstance(links, list) else []:
+        if isinstance(link, dict) and link.get("rel") == "self" and is_url(str(link.get("href"))):
+            return str(link["href"])
+    return ""
+
+
+def _with_addresses(item: Item, located: Callable[[str], str]) -> Item:
+    """The item with absolute addresses; ``located`` makes one of a relative address."""
+    assets = {}
+    for key, asset in item["assets"].items():
+        href = asset["href"]
+        if not (SCHEME.match(href) or FILE.match(href) or href.startswith("/vsi")):
+            asset = asset | {"href": located(href)}
+        assets[key] = asset
     return item | {"assets": assets}
+
+
+def _found(href: str, folders: Sequence[Path], own: str) -> str:
+    """The path of a relative address in one of the folders, or its address beside the item's."""
+    places = [folder / name for folder in folders for name in (href, unquote(href))]
+    there = next(filter(os.path.exists, places), None)
+    return urljoin(own, href) if own and there is None else str(there or places[0])
 
 
 def newest_versions(items: Iterable[Item]) -> list[Item]:
@@ -236,7 +433,7 @@ def newest_versions(items: Iterable[Item]) -> list[Item]:
         key = _acquisition(item)
         if key not in best or _version(item) > _version(best[key]):
             best[key] = item
-    return _sorted(best.values())
+    return sorted(best.values(), key=_order)
 
 
 def _acquisition(item: Item) -> tuple[Any, ...]:
@@ -267,11 +464,12 @@ def pin_items(
     Raises UserError if the catalog does not answer, or has no item for the cube.
     """
     # First, since an API finds no item in a collection that it does not have.
-    terms = license_of(catalog, sensor.collection)
+    api = _Api(catalog)
+    terms = _license(api, sensor.collection)
     grid = request.grid(cube)
     bounds = grid.lonlat_bounds()
     try:
-        items = search(catalog, sensor.collection, bounds, request.start, request.end)
+        items = _search(api, sensor.collection, bounds, request.start, request.end)
         if sensor.loader == "sentinel-2-l2a":
             items = newest_versions(items)
     except UserError as error:

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Annotated, Any
+from urllib.parse import unquote
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError
 
@@ -21,17 +23,33 @@ YEARS = (1900, 2200)
 """Times beyond are mistakes, and overflow where days are counted."""
 LONGEST_SIDE_PX = 20_000
 """No cube is larger: areas are at most 50 km a side."""
-REMOTE = ("http://", "https://", "s3://", "gs://", "az://")
+SCHEME = re.compile(r"[a-z][a-z0-9+.-]*(?=://)", re.I | re.ASCII)
+FILE = re.compile(r"file:(//(localhost)?)?(?=/)", re.I)
+GDAL_NAMES = {"/vsicurl/": "", "/vsis3/": "s3://", "/vsigs/": "gs://", "/vsiaz/": "az://"}
+"""GDAL's names of remote files, and how the same addresses begin elsewhere."""
 ADVICE = "not STAC as it is used here; choose another catalog.source, or fix this one"
 AGAIN = "damaged or edited; delete it and run again"
 
 
-def is_remote(href: str) -> bool:
-    """Whether an address leads to another machine.
+def is_url(address: str) -> bool:
+    """Whether a source or an address is one of the web, http or https."""
+    return address.lower().startswith(("http://", "https://"))
 
-    GDAL takes much else for a name: paths, ``file://``, ``/vsi...``, a whole document.
+
+def plain_address(href: str) -> str:
+    """An address as it is read: a URL with its scheme in small letters, or a path.
+
+    ``file://`` is a path, and GDAL's ``/vsi...`` of a remote file is its URL.
     """
-    return href.startswith(REMOTE)
+    for name, start in GDAL_NAMES.items():
+        if href.startswith(name):
+            href = start + href.removeprefix(name)
+    if found := FILE.match(href):
+        path = href[found.end() :]
+        # Many write a path as it is, also with a % in it.
+        return path if Path(path).exists() else unquote(path)
+    scheme = SCHEME.match(href)
+    return href if scheme is None else scheme[0].lower() + href[scheme.end() :]
 
 
 def moment_of(text: str) -> datetime:

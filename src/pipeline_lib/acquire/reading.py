@@ -13,8 +13,8 @@ from typing import Any, TypeVar
 import numpy as np
 from numpy.typing import NDArray
 
-from pipeline_lib.acquire.catalog import Item, is_url, start_of
-from pipeline_lib.acquire.items import is_remote
+from pipeline_lib.acquire.catalog import Item, start_of
+from pipeline_lib.acquire.items import SCHEME, is_url, plain_address
 from pipeline_lib.acquire.placement import Placement, placement_of
 from pipeline_lib.acquire.retries import (
     LONGEST_BODY,
@@ -22,9 +22,11 @@ from pipeline_lib.acquire.retries import (
     Damaged,
     Failure,
     Missing,
+    Rejected,
+    check_content,
+    check_start,
     check_status,
     get,
-    wait_asked_by,
     with_retries,
 )
 from pipeline_lib.acquire.signing import Signer
@@ -60,8 +62,9 @@ class AssetReader:
     """Reads assets of items: signs them, retries, and gives up on silent peers.
 
     Safe to share between threads. Reading raises :class:`Missing` if an asset is absent, gone or
-    unreadable, and UserError if a server stays busy or silent. ``missing`` grows by one line for
-    each item that :meth:`each` could not load; ``remarks`` are what is odd in the others.
+    unreadable, :class:`Rejected` if it is not served, and UserError if a server stays busy or
+    silent. ``missing`` grows by one line for each item that :meth:`each` could not load;
+    ``remarks`` are what is odd in the others.
     """
 
     def __init__(self, catalog: Catalog) -> None:
@@ -112,10 +115,12 @@ class AssetReader:
         def attempt(hrefs: dict[str, str]) -> Result:
             try:
                 if is_url(hrefs[key]):
-                    return parse(get(hrefs[key], timeout_s=self.catalog.timeout_s))
-                return parse(Path(hrefs[key]).read_bytes())
-            except FileNotFoundError:
-                raise Missing(f"{key}: no such file {hrefs[key]}") from None
+                    content = get(hrefs[key], timeout_s=self.catalog.timeout_s)
+                    check_content(content)
+                else:
+                    _check_file(hrefs[key])
+                    content = Path(hrefs[key]).read_bytes()
+                return parse(content)
             except Failure as error:
                 raise error.of(key) from error
 
@@ -148,43 +153,61 @@ class AssetReader:
         """Each item and what ``load`` makes of it, in order; ``catalog.requests`` at a time.
 
         Missing items are left out and described in :attr:`missing`; where the config does not
-        record them, the first raises UserError.
+        record them, the first raises UserError. So do those that are rejected: they may be there.
         """
+        recorded: dict[str, tuple[type[Failure], ...]] = {
+            "record": (Missing,),
+            "record-rejected": (Missing, Rejected),
+            "fail": (),
+        }
 
-        def load_or_miss(item: Item) -> Result | Missing:
+        def load_or_miss(item: Item) -> Result | Missing | Rejected:
             try:
                 return load(item)
-            except Missing as error:
+            except (Missing, Rejected) as error:
                 return error
 
         with ThreadPoolExecutor(self.catalog.requests) as pool:
             for item, result in zip(items, pool.map(load_or_miss, items), strict=True):
-                if not isinstance(result, Missing):
+                if not isinstance(result, (Missing, Rejected)):
                     yield item, result
-                elif self.catalog.missing_asset == "record":
+                elif isinstance(result, recorded[self.catalog.missing_asset]):
                     self.missing.append(f"item {item['id']}: {result}")
-                else:
+                elif isinstance(result, Missing):
                     raise UserError(
                         f"item {item['id']}: {result}; set catalog.missing_asset to record to go "
                         "on without it"
                     )
+                else:
+                    raise UserError(
+                        f"item {item['id']}: {result}; the scene may be there, but access to it is "
+                        "denied: check catalog.signing and your access, and run again, or set "
+                        "catalog.missing_asset to record-rejected to go on without it"
+                    )
 
 
 def address_of(item: Item, key: str, catalog: Catalog) -> str:
-    """The unsigned address of an asset.
+    """The unsigned address of an asset, http(s) or a path; the same for images and documents.
 
     Raises :class:`Missing` if the item has no such asset, the address is a folder or a device, or
     the catalog is remote and the address is a path: what others write must not choose what is
-    read on this machine.
+    read on this machine. Raises UserError for addresses that are not read: s3, ftp and so on.
     """
     try:
-        href = str(item["assets"][key]["href"])
+        href = plain_address(str(item["assets"][key]["href"]))
     except KeyError:
         raise Missing(f"{key}: the item has no such asset") from None
-    if is_url(catalog.source) and not is_remote(href):
-        raise Missing(f"{key}: its address is not on the network, though the catalog is")
-    if is_remote(href):
+    if is_url(href):
         return href
+    scheme = SCHEME.match(href)
+    if is_url(catalog.source) and not scheme:
+        raise Missing(f"{key}: its address is not on the network, though the catalog is")
+    if scheme or href.startswith("/vsi"):
+        kind = f"{scheme[0]}://" if scheme else in_a_line(href[:40])
+        raise UserError(
+            f"item {item['id']}: {key}: {kind} is not supported, only https:// and files are; "
+            "choose a catalog whose items have such addresses"
+        )
     path = Path(href)
     try:
         if path.is_file() or not path.exists():
@@ -335,11 +358,21 @@ class ReadError(Exception):
     """The (signed) address of a raster that could not be read; its cause says why."""
 
 
+def _check_file(path: str) -> None:
+    """Raise :class:`Missing` if there is no such file, :class:`Rejected` if it cannot be opened."""
+    try:
+        Path(path).open("rb").close()
+    except FileNotFoundError:
+        raise Missing(f"no such file {path}") from None
+    except OSError as error:
+        raise Rejected(f"{error.strerror}: {path}") from error
+
+
 def meaning_of(error: BaseException | None, key: str, href: str, timeout_s: float) -> Failure:
     """What a failure inside GDAL means, naming ``key`` in place of the (signed) address.
 
-    GDAL tells the status of an answer, but not the Retry-After that came with it: a busy server
-    is asked for that once more, for at most ``timeout_s``.
+    GDAL tells the status of an answer, but neither its Retry-After nor its body: such a server is
+    asked once more, for at most ``timeout_s``.
     """
     if isinstance(error, Failure):
         return error.of(key)
@@ -348,15 +381,16 @@ def meaning_of(error: BaseException | None, key: str, href: str, timeout_s: floa
         text += f" {error}"
         error = error.__cause__ or error.__context__
     status = re.search(r"(?:HTTP response code|response_code|HTTP error code)\s*[:=]\s*(\d+)", text)
-    if status and int(status[1]) >= 400:
-        try:
+    try:
+        if not is_url(href):
+            # Of NetCDF, GDAL is given a variable in the file.
+            _check_file(re.sub(r'^NETCDF:"(.*)":\w+$', r"\1", href))
+        elif status or "not recognized as" in text:
+            check_start(href, timeout_s=timeout_s)
+        if status:
             check_status(int(status[1]))
-        except Busy as busy:
-            return Busy(f"{key}: {busy}", wait_asked_by(href, timeout_s=timeout_s))
-        except Failure as failure:
-            return failure.of(key)
+    except Failure as failure:
+        return failure.of(key)
     if re.search(r"CURL error|timed out|timeout|too slow|Could not resolve|connect", text, re.I):
         return Busy(f"{key}: no answer")
-    if not is_url(href) and re.search(r"No such file|does not exist", text):
-        return Missing(f"{key}: no such file {href}")
     return Damaged(f"{key}: not a readable raster")

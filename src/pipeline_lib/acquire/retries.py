@@ -2,14 +2,19 @@
 
 from __future__ import annotations
 
+import re
 import time
 from collections.abc import Callable, Mapping
 from copy import copy
-from typing import Self, TypeVar
+from typing import TYPE_CHECKING, Self, TypeVar
 
 from tenacity import RetryCallState, Retrying, retry_if_exception_type, stop_after_attempt
 
-from pipeline_lib.errors import UserError
+from pipeline_lib.errors import UserError, in_a_line
+from pipeline_lib.signatures import without_signatures
+
+if TYPE_CHECKING:
+    import requests
 
 Result = TypeVar("Result")
 
@@ -21,6 +26,9 @@ LARGEST_BYTES = 2**26
 
 LONGEST_BODY = 10
 """A whole body may take this many times the longest silence."""
+
+LONGEST_REASON = 4000
+"""Bytes in which a server says why it did not answer."""
 
 
 class Failure(Exception):
@@ -38,7 +46,10 @@ class Missing(Failure):
 
 
 class Rejected(Failure):
-    """The server rejected the request (401, 403): the signature may have expired."""
+    """The server does not serve the request (401, 403, a login page): the data may well be there.
+
+    The signature may have expired.
+    """
 
 
 class Damaged(Failure):
@@ -66,8 +77,9 @@ def with_retries(
     A rejected request is repeated at once after ``refresh`` (sign again), the others after the
     time that the server asks for, or one that doubles.
 
-    Raises :class:`Missing` if the data are gone, or still rejected or damaged at the end, and
-    UserError, naming ``what``, if the server stays busy: that says nothing about the data.
+    Raises :class:`Missing` if the data are gone, or still damaged at the end, :class:`Rejected` if
+    the request still is, and UserError, naming ``what``, if the server stays busy: neither says
+    anything about the data.
     """
 
     def failure(state: RetryCallState) -> BaseException | None:
@@ -95,7 +107,7 @@ def with_retries(
     try:
         return policy(action)
     except Rejected as error:
-        raise Missing(f"rejected: {error}") from error
+        raise Rejected(f"rejected: {error}") from error
     except Damaged as error:
         raise Missing(f"unreadable: {error}") from error
     except Busy as error:
@@ -105,14 +117,38 @@ def with_retries(
         ) from error
 
 
-def check_status(status: int, retry_after: str | None = None) -> None:
-    """Raise what an HTTP status means; return where it means success."""
-    if status in (401, 403):
-        raise Rejected(f"HTTP {status}")
+def check_status(status: int, retry_after: str | None = None, body: bytes = b"") -> None:
+    """Raise what an HTTP status means, with the reason in the body; return if it is success.
+
+    Only 404 and 410 say that the data are gone.
+    """
+    if status in (404, 410):
+        raise Missing(f"gone (HTTP {status})")
     if status in (408, 425, 429) or status >= 500:
         raise Busy(f"HTTP {status}", seconds_of(retry_after))
     if status >= 400:
-        raise Missing(f"gone (HTTP {status})" if status in (404, 410) else f"HTTP {status}")
+        raise Rejected(f"HTTP {status}{_reason_in(body)}")
+
+
+def _reason_in(body: bytes) -> str:
+    """The reason that a STAC API (JSON) or a store of objects (XML) gives; without secrets."""
+    text = body[:LONGEST_REASON].decode(errors="replace").lstrip()
+    if code := re.search(r"<Code>(\w{1,80})</Code>", text):
+        # Not the message beside it: Azure's repeats what was signed.
+        return f", {code[1]}"
+    return f", {in_a_line(without_signatures(text))}" if text.startswith("{") else ""
+
+
+def check_content(start: bytes) -> None:
+    """Raise :class:`Rejected` where a page or a message came in place of a file.
+
+    ``start`` are the first bytes. Servers that want a login send one with the status of success.
+    """
+    text = start[:1000].removeprefix(b"\xef\xbb\xbf").lstrip().lower()
+    if text.startswith(b"<") and re.search(rb"<(!doctype html|html|head|body)[\s>]", text):
+        raise Rejected("a web page came in place of the file, such as a login page")
+    if re.match(rb"\{|(<\?xml[^>]*>\s*)?<error>", text):
+        raise Rejected(f"a message came in place of the file{_reason_in(start)}")
 
 
 def seconds_of(retry_after: str | None) -> float | None:
@@ -134,7 +170,8 @@ def get(url: str, *, timeout_s: float, headers: Mapping[str, str] | None = None)
     key, a redirect is not followed: requests would send them on to another host.
 
     Raises :class:`Missing`, :class:`Rejected` or :class:`Busy` by the status; silence, broken
-    connections and short bodies count as busy, a body beyond :data:`LARGEST_BYTES` as missing.
+    connections and short bodies count as busy, a body beyond :data:`LARGEST_BYTES` as missing,
+    and so on by :func:`check_status`.
     """
     import requests
     from urllib3.exceptions import HTTPError
@@ -144,7 +181,7 @@ def get(url: str, *, timeout_s: float, headers: Mapping[str, str] | None = None)
         with requests.get(
             url, timeout=timeout_s, stream=True, headers=headers, allow_redirects=not headers
         ) as answer:
-            check_status(answer.status_code, answer.headers.get("Retry-After"))
+            _check_answer(answer)
             if answer.is_redirect:
                 raise Missing("it redirects, and a key is not sent on to another address")
             body = bytearray()
@@ -161,14 +198,27 @@ def get(url: str, *, timeout_s: float, headers: Mapping[str, str] | None = None)
         raise Busy(type(error).__name__) from error
 
 
-def wait_asked_by(url: str, *, timeout_s: float) -> float | None:
-    """Seconds that a server wants to be left alone, by its Retry-After to a single byte."""
+def _check_answer(answer: requests.Response) -> None:
+    """Raise what the status of an answer means, whose body is yet to be read."""
+    if answer.status_code >= 400:
+        body = answer.raw.read1(LONGEST_REASON, decode_content=True)
+        check_status(answer.status_code, answer.headers.get("Retry-After"), body)
+
+
+def check_start(url: str, *, timeout_s: float) -> None:
+    """Raise what the answer to a request for the first bytes of a file means.
+
+    For files that GDAL could not open: it keeps the body and the Retry-After to itself. Returns if
+    they are those of a file, or the server is silent.
+    """
     import requests
+    from urllib3.exceptions import HTTPError
 
     try:
         with requests.get(
-            url, timeout=timeout_s, headers={"Range": "bytes=0-0"}, stream=True
+            url, timeout=timeout_s, headers={"Range": f"bytes=0-{LONGEST_REASON - 1}"}, stream=True
         ) as answer:
-            return seconds_of(answer.headers.get("Retry-After"))
-    except requests.RequestException:
-        return None
+            _check_answer(answer)
+            check_content(answer.raw.read1(LONGEST_REASON, decode_content=True))
+    except (requests.RequestException, HTTPError):
+        return

@@ -11,7 +11,7 @@ import re
 import threading
 from typing import TYPE_CHECKING
 
-from pipeline_lib.acquire.retries import Busy, Missing, get, with_retries
+from pipeline_lib.acquire.retries import Busy, Missing, Rejected, get, with_retries
 from pipeline_lib.config import Catalog
 from pipeline_lib.errors import UserError
 
@@ -54,7 +54,7 @@ class Signer:
                         what=what,
                         retries=self.catalog.retries,
                     )
-                except Missing as error:
+                except (Missing, Rejected) as error:
                     raise UserError(
                         f"{what}: {error}; check catalog.signing and the subscription key"
                     ) from error

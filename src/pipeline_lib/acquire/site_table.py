@@ -12,7 +12,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from pipeline_lib.acquire.catalog import Bounds, is_url, search
+from pipeline_lib.acquire.catalog import Bounds, search
+from pipeline_lib.acquire.items import is_url
 from pipeline_lib.acquire.reading import AssetReader, address_of, gdal_options, meaning_of
 from pipeline_lib.acquire.retries import Missing
 from pipeline_lib.config import Catalog, Sites

@@ -39,8 +39,11 @@ class Catalog(Block):
     timeout_s: Positive = Field(60, description="Time limit of one request, s")
     retries: int = Field(5, ge=0, description="Maximum number of retries of a failed request")
     requests: Count = Field(4, description="Concurrent requests per cube")
-    missing_asset: Literal["record", "fail"] = Field(
-        "record", description="Missing or unreadable scene: recorded in the cube, or an error"
+    missing_asset: Literal["record", "record-rejected", "fail"] = Field(
+        "record",
+        description="record: missing or unreadable scenes are recorded in the cube, those that the "
+        "server rejects (such as HTTP 403) are errors; record-rejected: both are recorded; fail: "
+        "both are errors",
     )
 
     @model_validator(mode="after")
