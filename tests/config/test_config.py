@@ -90,6 +90,22 @@ def preset(**cubes: tuple[str, str | None, list[str]]) -> dict[str, Any]:
         ({"sites": None}, [".*nothing to train on.*"]),
         ({"split": {"training": 0.9}}, ["split: .* add up to 1.15, not to 1"]),
         ({"context": {"patch_px": 14}}, ["context.patch_px: must be odd .*"]),
+        ({"context": {"patch_px": 91}}, ["cube.size_px: 90 < 91, those of context.patch_px"]),
+        (
+            {"sensors": {"sentinel-1": {"sequence": {"max_span_days": 9}}}},
+            ["sensors.sentinel-1.sequence.max_span_days: 9 < 10, .*on different days"],
+        ),
+        (
+            {
+                "training": {"max_samples": 300, "max_epochs": 3},
+                "fusion": {"training": {"max_samples": 256, "max_epochs": 499}},
+            },
+            [
+                "training.warmup_steps: 500, .* have at most 6 steps: the warm-up never ends.*",
+                "fusion.training.warmup_steps: 500, .* at most 499 steps: .*",
+            ],
+        ),
+        ({"training": {"max_samples": 256, "max_epochs": 500}, "run": "x/"}, ["run: .*"]),
         ({"fusion": {"reference": "sentinel-1"}}, ["sensors.sentinel-1.rgb: .*"]),
         ({"sensors": {"sentinel-2": {"encoder": {"components": 9}}}}, [".*fewer than the bands.*"]),
         ({"sensors": {"sentinel-1": {"loss": {"mae": 0}}}}, [".*at least one weight.*"]),

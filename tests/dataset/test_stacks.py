@@ -5,16 +5,15 @@ import pickle
 
 import numpy as np
 import pytest
-from made_cubes import write_made_cube
+from made_cubes import write_made_cube, write_split
 
-from pipeline_lib.config import SENTINEL_1, Split
+from pipeline_lib.config import SENTINEL_1, Context, Sequence
 from pipeline_lib.cubes import CLEAR, THICK_CLOUD
 from pipeline_lib.dataset import (
     Normalisation,
     fit_normalisation,
     load_stack,
     stacks,
-    write_split,
 )
 from pipeline_lib.errors import UserError
 
@@ -34,12 +33,7 @@ def cubes(tmp_path):
         write_made_cube(tmp_path / "a.zarr.zip", values, mask, SENTINEL_1),
         write_made_cube(tmp_path / "b.zarr.zip", values[:3] * 100, mask[:3], SENTINEL_1),
     ]
-    rows = [
-        {"cube": name, "site": name, "land_cover": "x", "split": split}
-        for name, split in (("a", "training"), ("b", "test"))
-    ]
-    table = tmp_path / "split.csv"
-    write_split(sites=None, own=rows, split=Split(), seed=0, output=table)
+    table = write_split(tmp_path / "split.csv", {"a": "training", "b": "test"}, "x")
 
     def fit(chosen=paths):
         output = tmp_path / "normalisation.json"
@@ -53,6 +47,49 @@ def cubes(tmp_path):
         return Normalisation.read(output)
 
     return paths, fit, values[:, :, 5:]
+
+
+CONTEXT = Context(patch_px=7, frames=5)
+SEQUENCE = Sequence(frames=8, max_span_days=60)
+
+
+@pytest.mark.parametrize(
+    ("spoilt", "changes", "counts", "advice"),
+    [
+        ("validation", {"size": 6}, "2 cubes (v0, v1): 2 smaller than 7 px", "use larger cubes"),
+        ("training", {"count": 4}, "2 with fewer than 5 frames (most: 4)", "use longer periods"),
+        ("validation", {"clear": 0.0}, "0 of 24 frames have a clear pixel; 0 seq", "under clouds"),
+        ("training", {"days": 30}, "shortest 5 frames span 120 days of at most 60", "to 120 or"),
+        ("validation", {"split": "test"}, "from 0 cubes", "add a site, or preset its split"),
+    ],
+)
+def test_before_a_training_it_is_counted_what_no_sample_can_be_drawn_from(
+    tmp_path, spoilt, changes, counts, advice
+):
+    rng, splits, paths = np.random.default_rng(0), {}, []
+    for split in ("training", "validation"):
+        own = {"size": 9, "count": 12, "clear": 0.8, "days": 5, "split": split}
+        own |= changes if split == spoilt else {}
+        for number in range(2):
+            shape = (own["count"], own["size"], own["size"])
+            mask = np.where(rng.random(shape) < own["clear"], CLEAR, THICK_CLOUD)
+            path = tmp_path / "radar" / f"{split[0]}{number}.zarr.zip"
+            values = rng.random((shape[0], 2, *shape[1:]))
+            paths.append(write_made_cube(path, values, mask, SENTINEL_1, days=own["days"]))
+            splits[path.name.partition(".")[0]] = own["split"]
+    settings = {
+        "cubes": paths,
+        "split_table": write_split(tmp_path / "split.csv", splits, "x"),
+        "bands": ("vv", "vh"),
+        "quantiles": (0.1, 0.9),
+        "output": tmp_path / "normalisation.json",
+    }
+    with pytest.raises(UserError) as caught:
+        fit_normalisation(**settings, learning=(SEQUENCE, CONTEXT))
+    text = str(caught.value)
+    assert text.startswith(f"{tmp_path / 'radar'}, {spoilt}: no sample can be drawn from ")
+    assert counts in text and advice in text and "\n" not in text
+    assert not settings["output"].exists()
 
 
 def test_bounds_are_quantiles_of_valid_training_pixels(cubes):

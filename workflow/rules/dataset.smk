@@ -43,6 +43,8 @@ rule fit_normalisation:
     params:
         bands=lambda w: C.sensors[w.sensor].bands,
         quantiles=lambda w: C.sensors[w.sensor].quantiles,
+        sequence=lambda w: plain(C.sensors[w.sensor].sequence),
+        context=plain(C.context),
         code=code_of("fit_normalisation"),
     message:
         "Fitting the scaling of {wildcards.sensor}"

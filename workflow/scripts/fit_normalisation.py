@@ -2,6 +2,7 @@
 
 from pathlib import Path
 
+from pipeline_lib.config import Context, Sequence
 from pipeline_lib.dataset import fit_normalisation
 from pipeline_lib.scripting import job
 
@@ -12,4 +13,5 @@ with job(snakemake):
         bands=snakemake.params.bands,
         quantiles=tuple(snakemake.params.quantiles),
         output=Path(snakemake.output[0]),
+        learning=(Sequence(**snakemake.params.sequence), Context(**snakemake.params.context)),
     )

@@ -69,6 +69,13 @@ class Training(Block):
         4, le=1024, description="CPU threads per process, on which rounding depends"
     )
 
+    @property
+    def known_steps(self) -> int | None:
+        """Maximum number of steps, where the config alone limits the samples of an epoch."""
+        if self.max_samples is None:
+            return None
+        return -(-self.max_samples // self.batch_size) * self.max_epochs
+
 
 class Fusion(Block):
     """The model that fuses the sensors' latents."""

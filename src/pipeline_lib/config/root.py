@@ -101,6 +101,14 @@ class Config(Block):
                     f"split: no site is left for the {name} of {key} ({free} free); add a site, "
                     f"give split.{name} a share, or set `split: {name}` for one of own_cubes"
                 )
+        if self.sites and (size := self.cube.size_px) < (needed := self.context.patch_px):
+            yield f"cube.size_px: {size} < {needed}, those of context.patch_px"
+        for key, block in (("training", self.training), ("fusion.training", self.fusion.training)):
+            if (steps := block.known_steps) and block.warmup_steps > steps:
+                yield (
+                    f"{key}.warmup_steps: {block.warmup_steps}, and all epochs together have at "
+                    f"most {steps} steps: the warm-up never ends; lower it"
+                )
         if self.areas:
             yield "areas: are embedded with trained models; set their folder: `models`"
 
@@ -161,6 +169,11 @@ class Config(Block):
                 yield f"sensors.{key}: differs from another sensor in case only; rename one"
             if (given := sensor.sequence.frames) < frames:
                 yield f"sensors.{key}.sequence.frames: {given} < {frames}, those of context.frames"
+            if (days := sensor.sequence.max_span_days) < frames - 1:
+                yield (
+                    f"sensors.{key}.sequence.max_span_days: {days:g} < {frames - 1}, as {frames} "
+                    "frames of context.frames are on different days"
+                )
             probed = key.casefold().removeprefix("probes-") in {*cases, "fusion"} - {key.casefold()}
             if key.casefold() in NOT_SENSORS or probed or (self.gpp and key in RESERVED):
                 yield f"sensors.{key}: a reserved name; choose another one"

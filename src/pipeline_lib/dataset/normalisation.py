@@ -11,8 +11,10 @@ import numpy as np
 import xarray as xr
 from numpy.typing import NDArray
 
+from pipeline_lib.config import Context
+from pipeline_lib.config import Sequence as SampleSequence
 from pipeline_lib.cubes import CLEAR, read_cube
-from pipeline_lib.dataset.split import read_split
+from pipeline_lib.dataset.split import NEEDED, read_split
 from pipeline_lib.errors import UserError, in_a_line
 from pipeline_lib.files import read_json, write_json
 
@@ -93,15 +95,23 @@ def fit_normalisation(
     bands: Sequence[str],
     quantiles: tuple[float, float],
     output: Path,
+    learning: tuple[SampleSequence, Context] | None = None,
 ) -> None:
     """Fit per-band quantiles over the valid pixels of the training cubes, and write them as JSON.
 
-    The two quantiles become 0 and 1. ``cubes`` are files of one sensor; those outside the training
-    split are not read. Raises UserError if there is nothing to fit on, or a band is constant.
+    The two quantiles become 0 and 1. ``cubes`` are files of one sensor, of every split. With
+    ``learning``, what samples are made of, some sample must be there to train and to validate with.
+    Raises UserError if there is nothing to fit on, a band is constant, or a sample is missing.
     """
+    from pipeline_lib.dataset.samples import check_samples  # which needs this module
+
     chosen = cubes_of(cubes, split_table, "training")
     if not chosen:
         raise UserError(f"{split_table}: no training cube; nothing to fit the normalisation on")
+    if learning:
+        for split in NEEDED:
+            where = f"{chosen[0].parent}, {split}"
+            check_samples(cubes_of(cubes, split_table, split), where, *learning)
     budget = max(1, PIXEL_BUDGET // len(chosen))
     pools = []
     for path in chosen:

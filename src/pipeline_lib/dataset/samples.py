@@ -2,14 +2,21 @@
 
 from __future__ import annotations
 
+from collections import Counter
+from collections.abc import Iterable
 from collections.abc import Sequence as Several
 from dataclasses import dataclass, replace
+from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
 
 from pipeline_lib.config import Context, Sequence
-from pipeline_lib.dataset.stacks import CubeArrays
+from pipeline_lib.cubes import read_cube
+from pipeline_lib.dataset.normalisation import cube_name, valid_pixels
+from pipeline_lib.dataset.stacks import CubeArrays, days_of
+from pipeline_lib.errors import UserError, in_a_line
+from pipeline_lib.seeds import generator
 
 TRIES = 16
 
@@ -144,6 +151,61 @@ class SequenceIndex:
         """Cut the patches of some samples out of the stack."""
         bands = self.stack[0].values.shape[1]
         return cut_patches(self.stack, drawn, context=self.context, bands=bands)
+
+
+def check_samples(paths: Several[Path], where: str, sequence: Sequence, context: Context) -> None:
+    """Raise UserError, as `no_sample`, if none can be drawn from any of these cubes.
+
+    Cubes are read one by one, until one has a sample.
+    """
+
+    def index(path: Path) -> SequenceIndex:
+        cube = read_cube(path)
+        seen = CubeArrays(
+            cube_name(path), np.empty(0, np.uint16), valid_pixels(cube), days_of(cube)
+        )
+        return SequenceIndex([seen], sequence=sequence, context=context)
+
+    if not any(len(index(path).draw(generator(0, where))) for path in paths):
+        raise no_sample(map(index, paths), where, sequence, context)
+
+
+def no_sample(
+    indexes: Iterable[SequenceIndex], where: str, sequence: Sequence, context: Context
+) -> UserError:
+    """The error that no sample can be drawn: what was counted, and what to do about it."""
+    size, frames = context.patch_px, context.frames
+    count: Counter[str] = Counter()
+    names, spans = [], []
+    for index in indexes:
+        count["sequences"] += len(index)
+        for cube in index.stack:
+            names.append(cube.name)
+            count["frames"] += len(cube.days)
+            count["clear"] += int(cube.valid.any(axis=(1, 2)).sum())
+            few, small = len(cube.days) < frames, min(cube.valid.shape[1:]) < size
+            count.update({"few": few, "small": small})
+            count["most"] = max(count["most"], len(cube.days))
+            if not few and not small:
+                spans.append(int((cube.days[frames - 1 :] - cube.days[: 1 - frames or None]).min()))
+    shortest = min(spans, default=None)
+    if not names:
+        advice = "add a site, or preset its split"
+    elif count["small"] == len(names):
+        advice = "use larger cubes, or a smaller context.patch_px"
+    elif not spans:
+        advice = "use longer periods, a lower min_clear, or fewer context.frames"
+    elif not count["sequences"]:
+        advice = "use longer periods or other cubes: target pixels are under clouds or without data"
+    else:
+        advice = f"set sequence.max_span_days to {shortest} or more, or use fewer context.frames"
+    return UserError(
+        f"{where}: no sample can be drawn from {len(names)} cubes ({in_a_line(', '.join(names))}): "
+        f"{count['small']} smaller than {size} px, {count['few']} with fewer than {frames} frames "
+        f"(most: {count['most']}); {count['clear']} of {count['frames']} frames have a clear "
+        f"pixel; {count['sequences']} sequences have a clear target pixel, and the shortest "
+        f"{frames} frames span {shortest} days of at most {sequence.max_span_days:g}; {advice}"
+    )
 
 
 def _arrangements(length: int, half: int) -> NDArray[np.float64]:

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import xarray as xr
 from numpy.typing import NDArray
 
 from pipeline_lib.cubes import read_cube
@@ -75,8 +76,13 @@ def _pack(path: Path, normalisation: Normalisation) -> CubeArrays:
         name=cube_name(path),
         values=np.rint(scaled / QUANTUM).astype(np.uint16),
         valid=valid,
-        days=cube["time"].values.astype("datetime64[D]").astype(np.int64),
+        days=days_of(cube),
     )
+
+
+def days_of(cube: xr.Dataset) -> NDArray[np.int64]:
+    """Days of a cube's frames since 1970-01-01, ``(time,)``."""
+    return cube["time"].values.astype("datetime64[D]").astype(np.int64)
 
 
 def _write(

@@ -26,6 +26,7 @@ from pipeline_lib.dataset import (
     window_frames,
     window_step,
 )
+from pipeline_lib.dataset.samples import no_sample
 from pipeline_lib.dataset.stacks import QUANTUM
 from pipeline_lib.errors import UserError
 from pipeline_lib.files import digest_file, digest_of
@@ -138,11 +139,7 @@ class SampleDataset(Dataset[Batch]):
         """
         drawn = self.index.draw(rng, count)
         if len(drawn) == 0:
-            names = ", ".join(cube.name for cube in self.index.stack) or "no cube"
-            raise UserError(
-                f"{where}: no sample can be drawn from {names}: too few frames, too small, too "
-                "cloudy, or spanning more than sequence.max_span_days"
-            )
+            raise no_sample([self.index], where, self.index.sequence, self.index.context)
         return drawn
 
     def __getitem__(self, drawn: SampleIndex) -> Batch:
