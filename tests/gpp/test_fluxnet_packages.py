@@ -204,9 +204,17 @@ FAULTS = {
         "TIMESTAMP,GPP_NT_VUT_REF,NEE_VUT_REF_QC\n20170101,1,1\n20170101,2,1\n",
         "several values of 2017-01-01: several towers in one table",
     ),
-    "of no tower": ("all_towers.csv", DAYS, "all_towers.csv is not read: its name is not of one"),
-    "of two towers": ("XX-Abc_YY-Abc.csv", DAYS, "is not read: its name is not of one site"),
-    "7z": (f"{SITE}.7z", "", f"{SITE}.7z is not read: it is none of .csv, .csv.gz, .zip"),
+    "of no tower": (
+        "all_towers.csv",
+        DAYS,
+        "cannot use all_towers.csv: files have the code of one",
+    ),
+    "of two towers": (
+        "XX-Abc_YY-Abc.csv",
+        DAYS,
+        "cannot use XX-Abc_YY-Abc.csv: files have the code of one site",
+    ),
+    "7z": (f"{SITE}.7z", "", f".csv.gz, .zip.; cannot use {SITE}.7z"),
     "site tables alone": (
         f"ICOSETC_{SITE}_SITEINFO_L2.csv",
         ABOUT,
@@ -246,7 +254,9 @@ def test_zips_in_a_zip_are_named(tmp_path: Path) -> None:
     (tmp_path / "out").mkdir()
     with zipfile.ZipFile(tmp_path / "out" / "release.zip", "w") as archive:
         archive.write(inner, inner.name)
-    with pytest.raises(UserError, match=f"unpack release.zip, which holds ICOSETC_{SITE}"):
+    with pytest.raises(
+        UserError, match=f"ICOSETC_{SITE}_ARCHIVE_L2.zip in release.zip: .* must be unpacked"
+    ):
         read_tower(tmp_path / "out", SITE, Fluxes())
 
 
@@ -256,6 +266,7 @@ def test_what_is_packed_may_end_before_the_year_of_its_name(tmp_path: Path) -> N
     gzipped = save(tmp_path / "gzipped", {f"{name}.gz": text})
     for folder in (gzipped, zipped(tmp_path / "zipped" / f"{SITE}.zip", {name: text})):
         assert days_of(folder).index[-1] == pd.Timestamp("2017-11-30")
+        assert "ends on 2017-11-30, but its name says 2017" in read_tower(folder, SITE, Fluxes())[1]
 
 
 def test_a_tower_that_cannot_be_read_does_not_hold_back_others(tmp_path: Path) -> None:
@@ -314,4 +325,4 @@ def test_real_towers_of_the_warm_winter_release_as_their_folder_lies(
             table.loc[name, "mean_gpp"] == pytest.approx(expected) == pytest.approx(mean, abs=1e-4)
         )
     assert "FULLSET_MM_2005-2020_beta-3.csv.gz is monthly" in table.loc["CH-Cha", "files"]
-    assert "daily_GPP_34sites_2015-2020.csv.gz is not read" in table.loc["DE-HoH", "files"]
+    assert "cannot use daily_GPP_34sites_2015-2020.csv.gz" in table.loc["DE-HoH", "files"]

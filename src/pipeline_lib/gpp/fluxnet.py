@@ -18,6 +18,7 @@ import struct
 import zipfile
 import zlib
 from collections.abc import Iterator
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 
@@ -46,9 +47,10 @@ DIGITS = {12: "half-hourly or hourly", 6: "monthly", 4: "yearly"}
 """Digits of a time -> resolution."""
 SITE = re.compile(r"(?<![A-Za-z0-9])[A-Z]{2}-[A-Za-z0-9]{3}(?![A-Za-z0-9])")
 """A FLUXNET site code in a file name."""
-RELEASE = re.compile(r"(.+)_(\d{4})-(\d{4})_(.+)\.csv(?:\.gz)?", re.IGNORECASE)
+RELEASE = re.compile(r"(.+)_(\d{4})-(\d{4})(.*)\.csv(?:\.gz)?", re.IGNORECASE)
 """Product with site and resolution, first and last year, and version of a file name."""
-TABLES = (".csv", ".csv.gz")
+KINDS = (".csv", ".csv.gz", ".zip")
+USABLE = "files have the code of one site in their name; zips within zips must be unpacked"
 LARGEST_BYTES = 2**27
 """Thirty years of all daily columns take an eighth of it."""
 HEAD_BYTES = 2**17
@@ -84,6 +86,11 @@ class FluxFile:
         """The resolutions that its name states."""
         return [part for part in re.split(r"[_.]", self.name.upper()) if part in RESOLUTIONS]
 
+    @property
+    def packed(self) -> bool:
+        """Whether it is compressed, and so has a checksum."""
+        return self.member is not None or self.name.lower().endswith(".gz")
+
     def site(self, folder: Path) -> str | None:
         """Site code of its name, or else of the nearest archive or folder below ``folder``.
 
@@ -97,33 +104,26 @@ class FluxFile:
     def __str__(self) -> str:
         return f"{self.path}:{in_a_line(self.member)}" if self.member else str(self.path)
 
-    def head(self) -> str:
-        """Its first line."""
-        return next(iter(self._text(HEAD_BYTES, whole=False).splitlines()), "")
-
-    def read(self) -> str:
-        """The whole text; nothing is unpacked to the disk.
+    def read(self, size: int | None = None) -> str:
+        """The whole text, or a beginning of it; nothing is unpacked to the disk.
 
         Raises UserError if the file is damaged, is not text, or is larger than `LARGEST_BYTES`.
         """
-        return self._text(LARGEST_BYTES, whole=True)
-
-    def _text(self, size: int, *, whole: bool) -> str:
         try:
-            content = self._content(size + 1)
-            if whole and len(content) > size:
+            content = self._content(size or LARGEST_BYTES + 1)
+            if len(content) > LARGEST_BYTES:
                 raise UserError(
-                    f"{self}: more than {size / 2**20:.0f} MB, which no daily file has; "
+                    f"{self}: more than {LARGEST_BYTES / 2**20:.0f} MB, which no daily file has; "
                     f"use the {DAILY} file"
                 )
             # The last character of a beginning may be cut.
-            text = codecs.getincrementaldecoder("utf-8-sig")().decode(content, final=whole)
-            # Statistical programs quote names; no field holds a comma, which is checked later.
-            return text.replace('"', "")
+            decoder = codecs.getincrementaldecoder("utf-8-sig")()
+            # Statistical programs quote names; no field may hold a comma, which is checked later.
+            return decoder.decode(content, final=size is None).replace('"', "")
         except DAMAGES as error:
             raise _damaged(self, error) from error
         except (ValueError, RuntimeError) as error:
-            if self.name.lower().endswith(".gz"):
+            if self.packed and not self.member:
                 raise _damaged(self, "not a gzip file") from error
             raise UserError(f"{self}: not a readable text file ({in_a_line(error)})") from error
         except OSError as error:
@@ -133,7 +133,7 @@ class FluxFile:
             raise _damaged(self, error) from error
 
     def _content(self, size: int) -> bytes:
-        if not _is_zip(self.path):
+        if not self.path.name.lower().endswith(".zip"):
             with self.path.open("rb") as file:
                 # Browsers unpack a file and leave its name.
                 packed = file.read(2) == b"\x1f\x8b"
@@ -145,10 +145,6 @@ class FluxFile:
                 raise UserError(f"{self}: unusual compression; unpack the archive")
             with archive.open(about) as file:
                 return file.read(size)
-
-
-def _is_zip(path: Path) -> bool:
-    return path.suffix.lower() == ".zip"
 
 
 def _damaged(file: FluxFile | Path, error: Exception | str) -> UserError:
@@ -165,30 +161,27 @@ def find_daily(folder: Path, tower: str) -> list[FluxFile]:
     """
     if not folder.is_dir():
         raise UserError(f"{folder}: not a folder; gpp.fluxnet must name one")
-    daily, others, hints = [], [], []
+    daily, others, unread = [], [], []
     for file in _files(folder, tower):
-        site, name = file.site(folder), in_a_line(file.name)
-        if site == tower and file.name.lower().endswith((*TABLES, ".zip")):
-            if file.member and _is_zip(Path(file.name)):
-                hints.append(f"unpack {file.path.name}, which holds {name}")
-            elif file.stated and DAILY not in file.stated:
-                others.append(f"{name} is {RESOLUTIONS[file.stated[0]]}")
-            else:
-                daily.append(file)
-        elif site == tower:
-            hints.append(f"{name} is not read: it is none of {', '.join((*TABLES, '.zip'))}")
-        elif site is None and file.name.lower().endswith((*TABLES, ".zip")):
-            hints.append(f"{name} is not read: its name is not of one site")
+        site, name, kind = file.site(folder), in_a_line(file.name), file.name.lower()
+        nested = file.member and kind.endswith(".zip")
+        if site != tower or nested or not kind.endswith(KINDS):
+            if site == tower or (site is None and kind.endswith(KINDS)):
+                unread.append(f"{name} in {file.path.name}" if nested else name)
+        elif file.stated and DAILY not in file.stated:
+            others.append(f"{name} is {RESOLUTIONS[file.stated[0]]}")
+        else:
+            daily.append(file)
     if not daily and others:
         raise UserError(
             f"{folder}: the only files of {tower} are not daily ({others[0]}); add the {DAILY} "
             "file of its FLUXNET product"
         )
     if not daily:
+        there = f"; cannot use {', '.join(unread[:3])}: {USABLE}" if unread else ""
         raise UserError(
             f"{folder}: no daily file of {tower}; expected a name like "
-            f"FLX_{tower}_FLUXNET2015_FULLSET_DD_2017-2020_1-4.csv (or .csv.gz, .zip)"
-            + "".join(f"; {hint}" for hint in hints[:3])
+            f"FLX_{tower}_FLUXNET2015_FULLSET_DD_2017-2020_1-4.csv (or .csv.gz, .zip){there}"
         )
     return sorted(daily, key=lambda file: DAILY not in file.stated)
 
@@ -199,18 +192,16 @@ def _files(folder: Path, tower: str) -> Iterator[FluxFile]:
         if path.name.startswith(".") or not path.is_file():
             continue
         file = FluxFile(path)
-        if not _is_zip(path) or file.site(folder) not in (tower, None):
-            yield file
-            continue
-        try:
-            with zipfile.ZipFile(path) as archive:
-                members = sorted({m for m in archive.namelist() if not m.endswith("/")})
-        except (*DAMAGES, ValueError, NotImplementedError):
-            # Its reading will say what is wrong.
-            yield file
-            continue
-        files = (FluxFile(path, member) for member in members)
-        yield from (f for f in files if not f.name.startswith("."))
+        members: set[str | None] = {None}
+        if path.suffix.lower() == ".zip" and file.site(folder) in (tower, None):
+            # Where it cannot be listed, its reading will say what is wrong.
+            with (
+                suppress(*DAMAGES, ValueError, NotImplementedError),
+                zipfile.ZipFile(path) as zipped,
+            ):
+                members = {member for member in zipped.namelist() if not member.endswith("/")}
+        files = (FluxFile(path, member) for member in sorted(members, key=str))
+        yield from (file for file in files if not file.name.startswith("."))
 
 
 def read_tower(folder: Path, tower: str, fluxes: Fluxes) -> tuple[list[pd.DataFrame], str]:
@@ -239,6 +230,8 @@ def read_tower(folder: Path, tower: str, fluxes: Fluxes) -> tuple[list[pd.DataFr
     names = dict.fromkeys(in_a_line(file.name) for file in used)
     old = sorted({in_a_line(file.name) for file in records} - set(names))
     words = [" + ".join(names), *(f"older release not used: {name}" for name in old)]
+    early = {in_a_line(file.name): _early_end(file, records[file]) for file in used}
+    words += [f"{name} {end}" for name, end in early.items() if end]
     words += [f"not read: {fault.removeprefix(f'{folder}/')}" for fault in faults]
     return [records[file] for file in used], "; ".join(words)
 
@@ -271,7 +264,7 @@ def read_daily(file: FluxFile, fluxes: Fluxes) -> pd.DataFrame:
     gpp = f"GPP_{fluxes.partitioning}_{fluxes.ustar}_REF"
     quality = f"NEE_{fluxes.ustar}_REF_QC"
     try:
-        names = file.head().strip().split(",")
+        names = file.read(HEAD_BYTES).partition("\n")[0].strip().split(",")
         _check_columns(names, gpp, quality, fluxes.weather)
         text = file.read()
         _check_lines(text, names)
@@ -345,15 +338,20 @@ def _check_days(days: pd.DataFrame, file: FluxFile) -> None:
             f"has several values of {distinct['date'][twice].iloc[0]:%Y-%m-%d}: several towers in "
             "one table? use one file per tower"
         )
-    # Names state whole years: that is how a text cut between two lines is noticed. What is packed
-    # has a checksum.
-    stated, last = RELEASE.fullmatch(file.name), days.index.max()
-    packed = file.member or file.name.lower().endswith(".gz")
-    if stated and not packed and f"{last:%Y%m%d}" < f"{stated[3]}1231":
+    # A text cut between two lines is noticed so; what is packed has a checksum.
+    if not file.packed and (early := _early_end(file, days)):
         raise ValueError(
-            f"ends on {last:%Y-%m-%d}, but its name says {stated[3]}: cut short? compare it with "
-            "the publisher's file; if the record ends there, rename the file without its years"
+            f"{early}: cut short? compare it with the publisher's file; if the record ends there, "
+            "rename the file without its years"
         )
+
+
+def _early_end(file: FluxFile, days: pd.DataFrame) -> str:
+    """That a record ends before the last year of its name does, in words; empty if not."""
+    stated, last = RELEASE.fullmatch(file.name), f"{days.index.max():%Y-%m-%d}"
+    if stated and last < f"{stated[3]}-12-31":
+        return f"ends on {last}, but its name says {stated[3]}"
+    return ""
 
 
 def _numbers(table: pd.DataFrame, name: str) -> pd.Series[float]:
