@@ -287,7 +287,7 @@ def read_daily(file: FluxFile, fluxes: Fluxes) -> pd.DataFrame:
 def _check_columns(names: list[str], gpp: str, quality: str, weather: tuple[str, ...]) -> None:
     if len(names) > MOST_COLUMNS:
         raise ValueError(f"has {len(names)} columns; use the original file")
-    if "TIMESTAMP_START" in names:
+    if "TIMESTAMP_START" in names and TIME_COLUMN not in names:
         raise _NoFluxes(f"weekly, half-hourly or hourly data, not daily; use the {DAILY} file")
     if any(";" in name for name in names):
         raise ValueError("columns are separated by semicolons; use the original file")

@@ -41,7 +41,7 @@ def write_all_targets(*, gpp: FluxTowers, folder: Path) -> str:
             columns = ["gpp", "quality", *gpp.fluxes.weather]
             empty = pd.DataFrame(columns=columns, index=pd.DatetimeIndex([]), dtype=float)
             _write(judge_days(empty, gpp), output)
-    if not files:
+    if faults and not files:
         first, *others = faults.values()
         raise UserError(first + (f" (nor can {len(others)} other towers be read)" * bool(others)))
     return write_sites(gpp=gpp, folder=folder, files=files | faults, unread=faults)
