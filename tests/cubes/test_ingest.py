@@ -172,8 +172,8 @@ def test_a_zarr_codec_that_may_run_code_is_an_error(
             {"offset": -20},
             r"100 % of vv are below .*\(median -19\.9\), and linear power is needed: .*; set sc",
         ),
-        ({"crs": "EPSG:4326"}, "in units of degree; warp it to a system in metres"),
-        ({"crs": "EPSG:2263"}, "in units of US survey foot; warp"),
+        ({"file": "EPSG:4326.nc"}, "in units of degree; warp it to a system in metres"),
+        ({"file": "EPSG:2263.nc"}, "in units of US survey foot; warp"),
         ({"resolution_m": 30}, "has pixels of 10 m, not 30 m; resample it"),
         ({"file": "rising.nc"}, "y must fall"),
         ({"file": "cut.nc"}, "not a readable NetCDF or Zarr file .*; check it"),
@@ -184,6 +184,8 @@ def test_what_does_not_fit_is_an_error_of_one_line(
 ) -> None:
     monkeypatch.chdir(tmp_path)
     write_small(tmp_path / "rising.nc", y=5e6 + 10.0 * np.arange(6))
+    for crs in ("EPSG:4326", "EPSG:2263"):
+        write_small(tmp_path / f"{crs}.nc", attrs={"crs": crs})
     file = write_small(tmp_path / "small.nc") | change
     content = (tmp_path / "small.nc").read_bytes()
     (tmp_path / "cut.nc").write_bytes(content[: len(content) // 2])

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from typing import Annotated, Literal, Self
 
-from pydantic import Field, model_validator
+from pydantic import Field, field_validator, model_validator
 
 from pipeline_lib.config.base import (
     Block,
@@ -71,8 +71,10 @@ class OwnCubeFile(Block):
     """One sensor's file of a user-supplied cube."""
 
     file: ExistingPath = Field(description="NetCDF or Zarr file")
-    bands: dict[str, str] | None = Field(None, description="Band -> variable in the file")
-    variable: str | None = Field(None, description="Variable with a band dimension, not `bands`")
+    bands: dict[str, str] | None = Field(
+        None, description="Band -> variable in the file, or label in `band_dim` of `variable`"
+    )
+    variable: str | None = Field(None, description="Variable with a band dimension")
     band_dim: str = Field("band", description="Name of the band dimension of `variable`")
     time: str = Field("time", description="Name of the time dimension")
     x: str = Field("x", description="Name of the x dimension")
@@ -81,20 +83,38 @@ class OwnCubeFile(Block):
     resolution_m: Positive | None = Field(
         None, description="Pixel size, m, if it is meant to differ from `cube.resolution_m`"
     )
-    no_data: tuple[float, ...] = Field((), description="No-data values besides NaN")
-    conversion: Literal["linear", "decibel"] = Field(
-        "linear", description="linear: v = value * scale + offset; decibel: 10 ** (v / 10)"
+    no_data: tuple[float, ...] = Field(
+        (), description="No-data values as stored, besides NaN and those that the file states"
+    )
+    conversion: Literal["linear", "decibel"] | None = Field(
+        None,
+        description="linear: v = value * scale + offset; decibel: 10 ** (v / 10); null: by the "
+        "units of the file, or linear",
     )
     logarithm_first: bool = Field(False, description="Take log10 first, as of amplitudes in DN")
-    scale: float = Field(1.0, description="Scale factor of the stored values")
-    offset: float = Field(0.0, description="Offset, added after scaling")
-    mask: str | None = Field(None, description="Variable with a class per pixel, such as SCL")
+    scale: float | None = Field(
+        None, description="Scale factor of the stored values; null: that of the file, or 1"
+    )
+    offset: float | None = Field(
+        None, description="Offset, added after scaling; null: that of the file, or 0"
+    )
+    mask: str | None = Field(
+        None, description="Variable, or label in `band_dim`, with a class per pixel, such as SCL"
+    )
     mask_clear: tuple[int, ...] = Field((), description="Classes of `mask` that are clear")
 
+    @field_validator("bands", mode="before")
+    @classmethod
+    def _labels_as_text(cls, bands: object) -> object:
+        # Labels may be numbers, such as wavelengths.
+        return {b: str(n) for b, n in bands.items()} if isinstance(bands, dict) else bands
+
     @model_validator(mode="after")
-    def _one_layout(self) -> Self:
-        if (self.bands is None) == (self.variable is None):
-            raise ValueError("name either `bands` or `variable`")
+    def _complete(self) -> Self:
+        if self.bands is None and self.variable is None and self.mask is None:
+            raise ValueError("name `bands`, `variable` or both, or at least `mask`")
+        if (self.mask is None) == bool(self.mask_clear):
+            raise ValueError("`mask` and `mask_clear` go together: a variable, its clear classes")
         return self
 
 

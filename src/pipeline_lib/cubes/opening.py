@@ -19,15 +19,56 @@ CODECS = {
 }
 """Zarr codecs that only compute. ``pickle`` is not among them: decoding it runs code."""
 
+OTHER_FORMATS = {
+    **dict.fromkeys((b"II*\0", b"MM\0*", b"II+\0", b"MM\0+"), "a TIFF image"),
+    b"\0\0\0\x0cjP": "a JPEG 2000 image",
+    b"\x89PNG": "a PNG image",
+    b"GRIB": "a GRIB file",
+    b"BUFR": "a BUFR file",
+    b"\x0e\x03\x13\x01": "an HDF4 file",
+    b"PAR1": "a Parquet table",
+    b"\x93NUMPY": "a NumPy array",
+    b"SIMPLE  =": "a FITS file",
+    b"CDF\x05": "NetCDF of the kind CDF-5 (64-bit data), which is not read",
+    b"PK\x03\x04": "a zip archive",
+    b"\x1f\x8b": "compressed with gzip",
+    b"BZh": "compressed with bzip2",
+    b"\x28\xb5\x2f\xfd": "compressed with zstd",
+    b"\xfd7zXZ": "compressed with xz",
+    b"version https://git-lfs": "a pointer of Git LFS, not the file itself",
+}
+"""First bytes of files that are sound, but neither NetCDF nor Zarr."""
+ADVICE = {
+    "compressed": "unpack it",
+    "a zip": "unpack it, and name the NetCDF file or the Zarr folder in it",
+    "a pointer": "get the file itself with `git lfs pull`",
+    "NetCDF": "write it as NetCDF-4 (nccopy -k nc4)",
+}
+HDF5_FILTERS = {
+    **{307: "bzip2", 32001: "blosc", 32004: "lz4", 32008: "bitshuffle"},
+    **{32013: "zfp", 32015: "zstd", 32026: "blosc2"},
+}
+"""Names of registered filters, which not every file holds."""
+DAMAGED = "check it, or get it again"
+
 
 @contextmanager
 def readable(path: str | Path, what: str, advice: str) -> Iterator[None]:
-    """Turn any exception of a reading library into a UserError: file, what it should be, advice."""
+    """Turn any exception of a reading library into a UserError: file, what it should be, advice.
+
+    A file that lacks nothing but a filter or a permission is not called damaged.
+    """
     try:
         yield
     except (UserError, MemoryError):
         raise
+    except PermissionError as error:
+        raise UserError(f"{path}: permission denied; allow reading it") from error
+    except BlockingIOError as error:
+        raise UserError(f"{path}: another program is writing it; wait until it ends") from error
     except Exception as error:
+        if missing := _missing_filter(Path(path)):
+            raise UserError(f"{path}: {missing}") from error
         reason = f"{type(error).__name__}: {in_a_line(error)}"
         raise UserError(f"{path}: not a readable {what} ({reason}); {advice}") from error
 
@@ -38,23 +79,105 @@ def open_file(path: Path, **options: Any) -> xr.Dataset:
     HDF5 goes through h5netcdf and classic NetCDF through scipy: NetCDF's own library ends the
     process at some damaged files.
 
-    Raises UserError if a Zarr array is packed by a codec that is not in :data:`CODECS`.
+    Raises UserError if the file is of another format, if its variables are all in groups, or if a
+    Zarr array is packed by a codec that is not in :data:`CODECS`.
     """
-    if path.is_dir():
-        import zarr
+    with readable(path, "NetCDF or Zarr file", DAMAGED):
+        if path.is_dir():
+            source, groups = _open_zarr(path, options)
+        else:
+            source, groups = _open_netcdf(path, options)
+    if not source.data_vars and groups:
+        raise UserError(
+            f"{path}: its variables are in groups ({in_a_line(', '.join(groups[:5]))}), which are "
+            "not read; write the group with the bands as a file of its own"
+        )
+    return source
 
-        check_codecs(zarr.open_group(path, mode="r", use_consolidated=False), path)
-        return xr.open_zarr(path, consolidated=False, chunks=None, **options)
+
+def _open_netcdf(path: Path, options: dict[str, Any]) -> tuple[xr.Dataset, list[str]]:
     import h5py
 
     if h5py.is_hdf5(path):
-        return xr.open_dataset(path, engine="h5netcdf", phony_dims="sort", **options)
-    return xr.open_dataset(path, engine="scipy", **options)
+        source = xr.open_dataset(path, engine="h5netcdf", phony_dims="sort", **options)
+        with h5py.File(path) as file:
+            groups = {dataset.parent.name[1:] for dataset in _datasets(file) if dataset.ndim > 1}
+        return source, sorted(groups - {""})
+    with path.open("rb") as stream:
+        first = stream.read(512)
+    if not first:
+        raise UserError(f"{path}: is empty; get it again")
+    if first.lstrip()[:5].lower() in (b"<!doc", b"<html"):
+        raise UserError(f"{path}: is a web page, such as that of a login; download the file itself")
+    for signature, name in OTHER_FORMATS.items():
+        if first.startswith(signature):
+            convert = "write it as NetCDF or Zarr, with dimensions time, y and x"
+            advice = next((a for kind, a in ADVICE.items() if name.startswith(kind)), convert)
+            raise UserError(f"{path}: is {name}; {advice}")
+    return xr.open_dataset(path, engine="scipy", **options), []
+
+
+def _open_zarr(path: Path, options: dict[str, Any]) -> tuple[xr.Dataset, list[str]]:
+    import zarr
+
+    if not any((path / name).exists() for name in ("zarr.json", ".zgroup", ".zarray")):
+        raise UserError(
+            f"{path}: is a folder without Zarr metadata (zarr.json, .zgroup); name one NetCDF "
+            "file, or the folder of a Zarr group"
+        )
+    group = zarr.open(path, mode="r", use_consolidated=False)
+    if isinstance(group, zarr.Array):
+        raise UserError(f"{path}: is one array of a Zarr store; name the folder of its group")
+    check_codecs(group, path)
+    source = xr.open_zarr(path, consolidated=False, chunks=None, **options)
+    return source, sorted(name for name, _ in group.groups())
+
+
+def _datasets(file: Any) -> list[Any]:
+    """All datasets of an open HDF5 file."""
+    import h5py
+
+    found: list[Any] = []
+    file.visititems(lambda _, node: found.append(node) if isinstance(node, h5py.Dataset) else None)
+    return found
+
+
+def _missing_filter(path: Path) -> str | None:
+    """That a dataset of an HDF5 file is packed by a filter which is not available, or None."""
+    import h5py
+
+    if not path.is_file() or not h5py.is_hdf5(path):
+        return None
+    try:
+        with h5py.File(path) as file:
+            for dataset in _datasets(file):
+                plist = dataset.id.get_create_plist()
+                for code, _, _, name in map(plist.get_filter, range(plist.get_nfilters())):
+                    if not h5py.h5z.filter_avail(code):
+                        label = name.decode(errors="replace") or HDF5_FILTERS.get(code, "unnamed")
+                        return (
+                            f"{dataset.name[1:]!r} is packed by the HDF5 filter "
+                            f"{in_a_line(label)!r} ({code}), which is not available here; write "
+                            "it again with gzip, where it can be read"
+                        )
+    except (OSError, RuntimeError, KeyError):
+        return None
+    return None
 
 
 def check_codecs(group: Any, path: Path) -> None:
     """Raise UserError if an array of a Zarr group is packed by a codec not in :data:`CODECS`."""
-    for name, array in group.arrays():
+    try:
+        arrays = list(group.arrays())
+    except ValueError as error:
+        # Two libraries have an error of this name.
+        if type(error).__name__ != "UnknownCodecError":
+            raise
+        raise UserError(
+            f"{path}: is packed by a codec that is not available here ({in_a_line(error)}); write "
+            "it again with zstd, where it can be read"
+        ) from error
+    for name, array in arrays:
         unknown = sorted(set(_codecs(array.metadata)) - CODECS)
         if unknown:
             raise UserError(
