@@ -35,24 +35,32 @@ class Record:
 
 
 def layout_of(
-    shape: tuple[int, int, int, int], *, model: str, dtype: str = "int8", tile_px: int = 32
+    shape: tuple[int, int, int, int],
+    *,
+    model: str,
+    dtype: str = "int8",
+    tile_px: int = 32,
+    sensors: tuple[str, str] = ("optical", "radar"),
+    start: str = "2022-01-03T10:30",
+    left: float = 600000,
 ) -> Layout:
     """Layout of a product of so many dates, features, rows and columns, a date every week."""
     dates, features, height, width = shape
-    times = np.datetime64("2022-01-03T10:30", "ns") + np.arange(dates) * np.timedelta64(7, "D")
+    times = np.datetime64(start, "ns") + np.arange(dates) * np.timedelta64(7, "D")
     cube = make_cube(
         values=np.zeros((dates, 1, height, width), np.float32),
         mask=np.full((dates, height, width), CLEAR, np.uint8),
         times=times,
         bands=["B04"],
-        grid=Grid(32631, 600000, 5600040, 10, height, width),
+        grid=Grid(32631, left, 5600040, 10, height, width),
         quantity="reflectance",
         frames={},
         attributes={},
     )
     coords = {name: cube[name].variable for name in ("time", "y", "x", "spatial_ref")}
     template = template_of(coords, features, {"cube": "field", "model_digest": model})
-    return Layout(template, layers_of("optical", ["radar"], units="1", dtype=dtype), tile_px)
+    layers = layers_of(sensors[0], sensors[1:], units="1", dtype=dtype)
+    return Layout(template, layers, tile_px)
 
 
 def contents(product: Path) -> dict[str, bytes]:

@@ -40,6 +40,12 @@ CHUNK_DATES = 8
 CHUNK_PX = 64
 """Dates and side of a chunk: one date of an area and one pixel's series both read little."""
 
+COMPRESSORS = (
+    # A block as large as a chunk: the four bytes of a float32 are then compressed one by one.
+    BloscCodec(cname="zstd", clevel=5, shuffle="shuffle", blocksize=2**20),
+    # With a checksum every reader notices an altered chunk.
+    Crc32cCodec(),
+)
 FRACTION_BITS = 23
 """Those of a float32."""
 
@@ -327,8 +333,7 @@ def _create(path: Path, layout: Layout) -> None:
             shards=shards,
             dtype=layer.coding.dtype,
             fill_value=layer.coding.fill,
-            # With a checksum every reader notices an altered chunk.
-            compressors=(BloscCodec(cname="zstd", clevel=5, shuffle="shuffle"), Crc32cCodec()),
+            compressors=COMPRESSORS,
             dimension_names=layer.dims,
             attributes=layer.attributes | layer.coding.attributes | grid,
         )
