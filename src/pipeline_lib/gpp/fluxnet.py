@@ -86,11 +86,6 @@ class FluxFile:
         """The resolutions that its name states."""
         return [part for part in re.split(r"[_.]", self.name.upper()) if part in RESOLUTIONS]
 
-    @property
-    def packed(self) -> bool:
-        """Whether it is compressed, and so has a checksum."""
-        return self.member is not None or self.name.lower().endswith(".gz")
-
     def site(self, folder: Path) -> str | None:
         """Site code of its name, or else of the nearest archive or folder below ``folder``.
 
@@ -123,7 +118,7 @@ class FluxFile:
         except DAMAGES as error:
             raise _damaged(self, error) from error
         except (ValueError, RuntimeError) as error:
-            if self.packed and not self.member:
+            if self.path.suffix.lower() == ".gz":
                 raise _damaged(self, "not a gzip file") from error
             raise UserError(f"{self}: not a readable text file ({in_a_line(error)})") from error
         except OSError as error:
@@ -230,8 +225,6 @@ def read_tower(folder: Path, tower: str, fluxes: Fluxes) -> tuple[list[pd.DataFr
     names = dict.fromkeys(in_a_line(file.name) for file in used)
     old = sorted({in_a_line(file.name) for file in records} - set(names))
     words = [" + ".join(names), *(f"older release not used: {name}" for name in old)]
-    early = {in_a_line(file.name): _early_end(file, records[file]) for file in used}
-    words += [f"{name} {end}" for name, end in early.items() if end]
     words += [f"not read: {fault.removeprefix(f'{folder}/')}" for fault in faults]
     return [records[file] for file in used], "; ".join(words)
 
@@ -293,19 +286,19 @@ def _check_columns(names: list[str], gpp: str, quality: str, weather: tuple[str,
         raise ValueError("columns are separated by semicolons; use the original file")
     wanted = [TIME_COLUMN, gpp, quality, *weather]
     if missing := [column for column in wanted if column not in names]:
-        lacking = f"missing columns: {', '.join(missing)}"
+        absent = f"missing columns: {', '.join(missing)}"
         others = [name for name in names if name.startswith("GPP")]
         if not others and quality not in names:
-            raise _NoFluxes(f"{lacking}; no daily fluxes of a FLUXNET product")
+            raise _NoFluxes(f"{absent}; no daily fluxes of a FLUXNET product")
         if gpp in names:
-            raise ValueError(f"{lacking}; use the tower's complete {DAILY} file")
+            raise ValueError(f"{absent}; use the tower's complete {DAILY} file")
         known = [name for name in others if re.fullmatch("GPP_(NT|DT)_(VUT|CUT)_REF", name)]
         advice = (
             "set gpp.fluxes.partitioning and gpp.fluxes.ustar to what it has"
             if known
             else f"this is another product; use the {DAILY} file of a FLUXNET product"
         )
-        raise ValueError(f"{lacking}; it has {', '.join((known or others)[:4])}: {advice}")
+        raise ValueError(f"{absent}; it has {', '.join((known or others)[:4])}: {advice}")
     if doubled := [column for column in wanted if names.count(column) > 1]:
         raise ValueError(f"has {doubled[0]} twice; use the original file")
 
@@ -338,20 +331,13 @@ def _check_days(days: pd.DataFrame, file: FluxFile) -> None:
             f"has several values of {distinct['date'][twice].iloc[0]:%Y-%m-%d}: several towers in "
             "one table? use one file per tower"
         )
-    # A text cut between two lines is noticed so; what is packed has a checksum.
-    if not file.packed and (early := _early_end(file, days)):
-        raise ValueError(
-            f"{early}: cut short? compare it with the publisher's file; if the record ends there, "
-            "rename the file without its years"
-        )
-
-
-def _early_end(file: FluxFile, days: pd.DataFrame) -> str:
-    """That a record ends before the last year of its name does, in words; empty if not."""
+    # Names state whole years: that is how a file cut between two lines is noticed.
     stated, last = RELEASE.fullmatch(file.name), f"{days.index.max():%Y-%m-%d}"
     if stated and last < f"{stated[3]}-12-31":
-        return f"ends on {last}, but its name says {stated[3]}"
-    return ""
+        raise ValueError(
+            f"ends on {last}, but its name says {stated[3]}: cut short? compare it with the "
+            "publisher's file; if the record ends there, save it under a name without years"
+        )
 
 
 def _numbers(table: pd.DataFrame, name: str) -> pd.Series[float]:
