@@ -111,7 +111,7 @@ def test_numbers_become_reflectance(archive: Archive, cube_of: CubeOf) -> None:
     def half(x: np.ndarray, y: np.ndarray) -> np.ndarray:
         return np.where(x < edge, 0, 20000)
 
-    archive.landsat(DAY, {"blue": 7273, "red": 43636, "nir08": 1, "swir16": half})
+    archive.landsat(DAY, {"blue": 7637, "red": 43636, "nir08": 6000, "swir16": half})
     cube = cube_of()
     seen = cube["mask"].values[0] == CLEAR
     # A pixel is whole or not there at all.
@@ -119,7 +119,7 @@ def test_numbers_become_reflectance(archive: Archive, cube_of: CubeOf) -> None:
     assert (cube["mask"].values[0][~seen] == NO_DATA).all()
     values = cube["reflectance"].values[0]
     assert np.isnan(values[:, ~seen]).all()
-    expected = {"blue": 0.0, "green": 0.185, "red": 1.0, "nir08": -0.2, "swir16": 0.35}
+    expected = {"blue": 0.01, "green": 0.185, "red": 1.0, "nir08": -0.035, "swir16": 0.35}
     for band, value in expected.items():
         np.testing.assert_allclose(values[list(LANDSAT.bands).index(band)][seen], value, atol=6e-5)
     assert float(cube["clear_share"][0]) == pytest.approx(14 / 24)

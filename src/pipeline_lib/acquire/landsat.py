@@ -14,7 +14,14 @@ from pipeline_lib.acquire.catalog import Item, start_of
 from pipeline_lib.acquire.clouds import mask_of_quality
 from pipeline_lib.acquire.frames import Frame, joined, timestamp
 from pipeline_lib.acquire.items import property_of
-from pipeline_lib.acquire.mosaic import Scene, groups, observations, solar_day
+from pipeline_lib.acquire.mosaic import (
+    Scene,
+    check_plausible,
+    groups,
+    observations,
+    shows,
+    solar_day,
+)
 from pipeline_lib.acquire.placement import epsg_of
 from pipeline_lib.acquire.reading import AssetReader
 from pipeline_lib.acquire.resampling import coarse_grid, nearest, refine
@@ -107,6 +114,7 @@ def _load_scene(
     if masked:
         classes = mask_of_quality(numbers[-1])
         values[:, classes == NO_DATA] = np.nan
-    if not np.isfinite(values).all(axis=0).any():
+    if not shows(item, values, sensor.bands, grid):
         return None
+    check_plausible(item, values, classes == CLEAR, sensor=sensor, reader=reader)
     return Scene(item, refine(values, source, grid), nearest(classes, source, grid))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Hashable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from datetime import date, datetime, timedelta
@@ -13,12 +14,19 @@ from numpy.typing import NDArray
 
 from pipeline_lib.acquire.catalog import Item, start_of
 from pipeline_lib.acquire.reading import AssetReader
+from pipeline_lib.acquire.retries import Missing
+from pipeline_lib.config import SensorSource
 from pipeline_lib.cubes import CLEAR, NO_DATA, Grid
+from pipeline_lib.cubes.schema import clear_sample, implausible
 
 NOTHING = -1
 
 STEP_PX = 2**21
 """Pixels of the groups held at once."""
+JUDGED_PX = 2**11
+"""So many pixels of a scene tell whether it is plausible; more would take noticeably longer."""
+FEWEST_PX = 100
+"""Of fewer pixels, all may have the same value."""
 
 Loaded = TypeVar("Loaded")
 Value = TypeVar("Value", bound=np.generic)
@@ -89,6 +97,53 @@ def take(layers: NDArray[Value], chosen: NDArray[np.int8], fill: float = np.nan)
     taken = np.take_along_axis(layers, np.expand_dims(index, tuple(range(layers.ndim - 2))), 0)[0]
     taken[..., chosen == NOTHING] = fill
     return taken
+
+
+def covers(item: Item, grid: Grid) -> bool:
+    """Whether an item's footprint, or else its bounding box, covers a whole grid."""
+    from shapely import GEOSException
+    from shapely.geometry import box, shape
+
+    try:
+        outline = shape(item["geometry"]) if item.get("geometry") else box(*item["bbox"])
+        return bool(outline.covers(box(*grid.lonlat_bounds())))
+    except (GEOSException, AttributeError, KeyError, TypeError, ValueError):
+        return False
+
+
+def shows(item: Item, values: NDArray[np.float32], bands: Sequence[str], grid: Grid) -> bool:
+    """Whether any pixel of ``(band, y, x)`` has all bands.
+
+    Raises :class:`Missing` if none has, though the item's footprint covers the whole grid.
+    """
+    present = np.isfinite(values)
+    if present.all(axis=0).any():
+        return True
+    if covers(item, grid):
+        empty = [band for band, seen in zip(bands, present, strict=True) if not seen.any()]
+        raise Missing(f"no data here in {', '.join(empty or bands)}, which its footprint covers")
+    return False
+
+
+def check_plausible(
+    item: Item,
+    values: NDArray[np.float32],
+    seen: NDArray[np.bool_],
+    *,
+    sensor: SensorSource,
+    reader: AssetReader,
+) -> None:
+    """Raise :class:`Missing` if values ``(band, y, x)`` cannot be the sensor's quantity.
+
+    They are judged where the land is ``seen`` ``(y, x)``: clouds may be brighter. Bands of one
+    value are remarked.
+    """
+    step = math.ceil(math.sqrt(seen.size / JUDGED_PX))
+    sample = clear_sample(values[None, :, ::step, ::step], seen[None, ::step, ::step])
+    if reason := implausible(sample, sensor.bands, sensor.quantity):
+        raise Missing(reason)
+    if len(sample) >= FEWEST_PX and (flat := np.ptp(sample, axis=0) == 0).any():
+        reader.remark(item, "one value only", *np.asarray(sensor.bands)[flat].tolist())
 
 
 def observations(

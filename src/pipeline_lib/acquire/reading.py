@@ -155,11 +155,6 @@ class AssetReader:
         Missing items are left out and described in :attr:`missing`; where the config does not
         record them, the first raises UserError. So do those that are rejected: they may be there.
         """
-        recorded: dict[str, tuple[type[Failure], ...]] = {
-            "record": (Missing,),
-            "record-rejected": (Missing, Rejected),
-            "fail": (),
-        }
 
         def load_or_miss(item: Item) -> Result | Missing | Rejected:
             try:
@@ -169,21 +164,31 @@ class AssetReader:
 
         with ThreadPoolExecutor(self.catalog.requests) as pool:
             for item, result in zip(items, pool.map(load_or_miss, items), strict=True):
-                if not isinstance(result, (Missing, Rejected)):
-                    yield item, result
-                elif isinstance(result, recorded[self.catalog.missing_asset]):
-                    self.missing.append(f"item {item['id']}: {result}")
-                elif isinstance(result, Missing):
-                    raise UserError(
-                        f"item {item['id']}: {result}; set catalog.missing_asset to record to go "
-                        "on without it"
-                    )
+                if isinstance(result, (Missing, Rejected)):
+                    self.lose(item, result)
                 else:
-                    raise UserError(
-                        f"item {item['id']}: {result}; the scene may be there, but access to it is "
-                        "denied: check catalog.signing and your access, and run again, or set "
-                        "catalog.missing_asset to record-rejected to go on without it"
-                    )
+                    yield item, result
+
+    def lose(self, item: Item, reason: Missing | Rejected) -> None:
+        """Record that a scene is missing; raises UserError where the config does not allow it."""
+        recorded: dict[str, tuple[type[Failure], ...]] = {
+            "record": (Missing,),
+            "record-rejected": (Missing, Rejected),
+            "fail": (),
+        }
+        if isinstance(reason, recorded[self.catalog.missing_asset]):
+            self.missing.append(f"item {item['id']}: {reason}")
+        elif isinstance(reason, Missing):
+            raise UserError(
+                f"item {item['id']}: {reason}; set catalog.missing_asset to record to go on "
+                "without it"
+            )
+        else:
+            raise UserError(
+                f"item {item['id']}: {reason}; the scene may be there, but access to it is denied: "
+                "check catalog.signing and your access, and run again, or set "
+                "catalog.missing_asset to record-rejected to go on without it"
+            )
 
 
 def address_of(item: Item, key: str, catalog: Catalog) -> str:

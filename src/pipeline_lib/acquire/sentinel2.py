@@ -29,15 +29,18 @@ from pipeline_lib.acquire.items import property_of
 from pipeline_lib.acquire.mosaic import (
     NOTHING,
     Scene,
+    check_plausible,
     first_valid,
     groups,
     loaded,
+    shows,
     solar_day,
     take,
 )
 from pipeline_lib.acquire.placement import epsg_of
 from pipeline_lib.acquire.reading import AssetReader
 from pipeline_lib.acquire.resampling import coarse_grid, nearest, refine
+from pipeline_lib.acquire.retries import Missing
 from pipeline_lib.config import CubeGrid, SensorSource
 from pipeline_lib.cubes import CLEAR, NO_DATA, Grid
 
@@ -46,6 +49,9 @@ NATIVE_M = {
     **dict.fromkeys(("B05", "B06", "B07", "B8A", "B11", "B12", "SCL"), 20.0),
     **dict.fromkeys(("B01", "B09"), 60.0),
 }
+
+SMALLEST = -0.0998
+"""Reflectance of the number 1 is -0.0999: deep shade in mountains, in particular in winter."""
 
 GRANULE_METADATA = "granule-metadata"
 
@@ -113,7 +119,7 @@ def load_sentinel2(
     )
     for part in loaded(days, load, reader=reader, grid=padded, step_px=STEP_PX):
         yield from _frames_of(
-            part, sensor=sensor, read_bands=read_bands, context=context, model=model
+            part, sensor=sensor, read_bands=read_bands, context=context, model=model, reader=reader
         )
 
 
@@ -125,7 +131,8 @@ def _load_scene(
     grid: Grid,
     padded: Grid,
     reader: AssetReader,
-) -> CorrectableScene:
+) -> CorrectableScene | None:
+    """A scene on its grids; None if it shows nothing of the cube and its context."""
     offset = offset_of(item, bands)
     reflectance = np.empty((len(bands), *padded.shape), dtype=np.float32)
     for native in sorted({NATIVE_M[band] for band in bands}):
@@ -135,6 +142,9 @@ def _load_scene(
         if source is not padded:
             values = refine(values, source, padded)
         reflectance[[bands.index(band) for band in group]] = values
+    cube_bands = reflectance[: len(sensor.bands)]
+    if not shows(item, cube_bands, sensor.bands, grid):
+        return None
     c_factor: NDArray[np.float32] | None = None
     angles = dict.fromkeys(ANGLES, np.nan) | {
         "sun_zenith": float(property_of(item, "s2:mean_solar_zenith", np.nan)),
@@ -172,8 +182,17 @@ def _frames_of(
     read_bands: Sequence[str],
     context: int,
     model: CloudModel | None,
+    reader: AssetReader,
 ) -> list[Frame]:
-    """The merged days that show enough of the cube."""
+    """The merged days that show enough of the cube, of plausible scenes alone."""
+    again = partial(
+        _frames_of,
+        sensor=sensor,
+        read_bands=read_bands,
+        context=context,
+        model=model,
+        reader=reader,
+    )
     count = len(sensor.bands)
     choices, mosaics = [], []
     for day in days:
@@ -195,7 +214,22 @@ def _frames_of(
         if clear_share >= sensor.min_clear and (mask != NO_DATA).any():
             # A copy, so that the frame does not keep the mosaic's context and other bands alive.
             values = mosaics[index][:count, *inner].copy()
-            frames.append(_frame(day, chosen, values, mask, clear_share))
+            plausible = []
+            for number, scene in enumerate(day):
+                try:
+                    seen = (chosen == number) & (mask == CLEAR)
+                    # A number of 1 is where the product ends, not a value that was filled in.
+                    clipped = seen & (values < SMALLEST).any(axis=0)
+                    if clipped.sum() < 0.1 * seen.sum():
+                        seen &= ~clipped
+                    check_plausible(scene.item, values, seen, sensor=sensor, reader=reader)
+                    plausible.append(scene)
+                except Missing as reason:
+                    reader.lose(scene.item, reason)
+            if len(plausible) == len(day):
+                frames.append(_frame(day, chosen, values, mask, clear_share))
+            elif plausible:
+                frames += again([plausible])
     return frames
 
 
@@ -220,7 +254,7 @@ def _frame(
     provenance = {
         "item": joined([item["id"] for item in items]),
         "platform": joined([property_of(item, "platform", "") for item in items]),
-        "relative_orbit": int(property_of(items[0], "sat:relative_orbit", -1)),
+        "relative_orbit": int(float(property_of(items[0], "sat:relative_orbit", -1))),
         "orbit_state": str(property_of(items[0], "sat:orbit_state", "")),
         "processing_baseline": joined(
             [".".join(f"{part:02d}" for part in baseline_of(item) or ()) for item in items]
