@@ -206,7 +206,8 @@ def test_missing_scenes_are_named(archive: Archive, cube_of: CubeOf) -> None:
     archive.landsat("2021-06-25T10:05:00Z", 0)
     cube = cube_of()
     assert cube["item"].values.tolist() == [whole["id"]]
-    first, second = json.loads(cube.attrs["missing"])
+    first, second, empty = json.loads(cube.attrs["missing"])
+    assert "20210625" in empty and "no data here in blue, green, red" in empty
     assert lost["id"] in first and "swir16: the item has no such asset" in first
     assert vague["id"] in second and "proj:transform" in second
     with pytest.raises(UserError, match=f"{lost['id']}.*swir16.*missing_asset"):
