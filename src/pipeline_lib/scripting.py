@@ -10,11 +10,13 @@ import os
 import sys
 import traceback
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager, redirect_stderr, redirect_stdout, suppress
+from contextlib import ExitStack, contextmanager, redirect_stderr, redirect_stdout, suppress
 from pathlib import Path
 from typing import Any, NoReturn
 
+from pipeline_lib.config import Devices
 from pipeline_lib.errors import UserError, in_a_line
+from pipeline_lib.machine import take_gpus
 from pipeline_lib.signatures import without_signatures
 
 SYSTEM = {errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EMFILE, errno.ENFILE, errno.ENOMEM}
@@ -58,11 +60,13 @@ def _logging(stream: _Log) -> Iterator[None]:
 
 
 @contextmanager
-def job(snakemake: Any) -> Iterator[None]:
+def job(snakemake: Any, stage: str | None = None) -> Iterator[None]:
     """Redirect the output of a job to its log, and end a failed job with one line and status 1.
 
     ``snakemake`` is the object that Snakemake gives to a script. The log holds the traceback. It is
     locked: jobs outlive a run that was killed, and two of the same would write the same files.
+    A job of a ``stage`` of the config's block ``devices`` sees as many GPUs as its rule asks for,
+    which no other job sees, unless the config says ``cpu``; any other job sees none.
     """
     path = Path(str(snakemake.log[0]))
     path.parent.mkdir(parents=True, exist_ok=True)
@@ -76,14 +80,27 @@ def job(snakemake: Any) -> Iterator[None]:
         pass  # This file system has no locks.
     with suppress(OSError):
         log.truncate(0)
-    with log, redirect_stdout(log), redirect_stderr(log), _logging(log):
+    with ExitStack() as keep, log, redirect_stdout(log), redirect_stderr(log), _logging(log):
         try:
+            _show_gpus(snakemake, stage, keep)
             yield
         except KeyboardInterrupt:
             _fail(f"{snakemake.rule}: interrupted; run again to continue")
         except Exception as error:
             traceback.print_exc()
             _fail(f"{snakemake.rule}: {_reason(error)} (traceback: {path})")
+
+
+def _show_gpus(snakemake: Any, stage: str | None, keep: ExitStack) -> None:
+    count = 0
+    if stage and getattr(Devices.model_validate(snakemake.config["devices"]), stage) == "gpu":
+        count = snakemake.resources.get("gpu", 0)
+    gpus = take_gpus(count, keep)
+    # A GPU that cannot be listed, since nvidia-smi is missing, stays visible to a job that has one.
+    if gpus or not count:
+        os.environ["CUDA_VISIBLE_DEVICES"] = ",".join(gpus)
+    if gpus:
+        print("GPUs:", *gpus)
 
 
 def _reason(error: BaseException) -> str:

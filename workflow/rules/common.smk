@@ -1,4 +1,5 @@
 import csv
+import os
 import re
 import shutil
 
@@ -17,6 +18,7 @@ from pipeline_lib.config.check import check_yaml
 from pipeline_lib.config.sites import site_rows
 from pipeline_lib.errors import UserError
 from pipeline_lib.files import digest_of
+from pipeline_lib.machine import available_mb, visible_gpus
 from pipeline_lib.run_lock import hold, start
 
 # A workflow that imports this one as a module may give only a few keys.
@@ -26,6 +28,14 @@ try:
     C = parse_before_models(config)
 except UserError as error:
     raise WorkflowError(str(error)) from None
+
+# What the jobs of this machine share, unless the user or the profile of a cluster says it.
+if workflow.is_main_process and workflow.resource_settings.nodes is None:
+    given = {name.partition("_")[0] for name in workflow.global_resources}
+    if "mem" not in given:
+        workflow.register_resource("mem_mb", available_mb())
+    if "gpu" not in given:
+        workflow.register_resource("gpu", len(visible_gpus()))
 
 SCRIPTS = "../scripts"
 RUN = f"results/{C.run}"
@@ -108,9 +118,15 @@ def retry_memory(mb):
     return lambda wildcards, attempt: attempt * (mb(wildcards) if callable(mb) else mb)
 
 
-def gpus(devices):
+def gpus(stage, devices=1):
     """GPUs of a job on this machine; the profile of a cluster says how many it gets there."""
-    return devices if shutil.which("nvidia-smi") else 0
+    hidden = os.environ.get("CUDA_VISIBLE_DEVICES") in ("", "-1")
+    here = shutil.which("nvidia-smi") and not hidden
+    return devices if here and getattr(C.devices, stage) == "gpu" else 0
+
+
+def with_cloud_model(sensor):
+    return C.sensors[sensor].clouds == "cloudsen12"
 
 
 def alternation(names):

@@ -42,6 +42,7 @@ rule build_cube:
     resources:
         mem_mb=retry_memory(lambda w: cube_memory(w.cube)),
         runtime=lambda w: 120 + round(60 * pixel_years(w.cube)),
+        gpu=lambda w: gpus("clouds") if with_cloud_model(w.sensor) else 0,
     params:
         sensor=lambda w: source_of(w.sensor),
         cube=plain(C.cube),

@@ -17,7 +17,7 @@ rule embed_cube:
     resources:
         mem_mb=lambda w, attempt, threads: attempt * embedding_memory(threads),
         runtime=lambda w, threads: 60 + round(120 * pixel_years(w.cube) / threads),
-        gpu=gpus(1),
+        gpu=gpus("embed"),
     params:
         cubes=lambda w: {s: cube_file(s, w.cube) for s in sensors_with(w.cube)},
         encoders={sensor: f"{MODELS}/{sensor}" for sensor in C.sensors},

@@ -21,7 +21,7 @@ rule train_encoder:
     resources:
         mem_mb=retry_memory(ENCODER_MB),
         runtime=24 * 60,
-        gpu=gpus(C.training.devices),
+        gpu=gpus("training", C.training.devices),
     params:
         sensor=lambda w: learner_of(w.sensor),
         context=plain(C.context),
@@ -51,7 +51,7 @@ rule train_fusion:
     resources:
         mem_mb=retry_memory(FUSION_MB),
         runtime=24 * 60,
-        gpu=gpus(C.fusion.training.devices),
+        gpu=gpus("training", C.fusion.training.devices),
     params:
         cubes={s: [cube_file(s, cube) for cube in learning_cubes(s)] for s in C.sensors},
         encoders={sensor: out(f"models/{sensor}") for sensor in C.sensors},

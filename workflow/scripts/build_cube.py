@@ -7,7 +7,7 @@ from pipeline_lib.config import Catalog, CubeGrid, SensorSource
 from pipeline_lib.files import digest_of
 from pipeline_lib.scripting import job
 
-with job(snakemake):
+with job(snakemake, "clouds"):
     params = snakemake.params
     build_cube(
         sensor_name=snakemake.wildcards.sensor,

@@ -7,7 +7,7 @@ from pipeline_lib.embed import embed_cube
 from pipeline_lib.files import digest_of
 from pipeline_lib.scripting import job, paths_of
 
-with job(snakemake):
+with job(snakemake, "embed"):
     params = snakemake.params
     embed_cube(
         cube=snakemake.wildcards.cube,

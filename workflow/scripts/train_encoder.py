@@ -9,7 +9,7 @@ from pipeline_lib.training import train_encoder
 
 # The further processes of a training import this file.
 if __name__ == "__main__":
-    with job(snakemake):
+    with job(snakemake, "training"):
         params = snakemake.params
         train_encoder(
             sensor_name=snakemake.wildcards.sensor,

@@ -19,7 +19,7 @@ from pipeline_lib.config.gpp import (
     Smoothing,
     Windowing,
 )
-from pipeline_lib.config.learning import Context, Embed, Fusion, Split, Training
+from pipeline_lib.config.learning import Context, Devices, Embed, Fusion, Split, Training
 from pipeline_lib.config.root import Config, parse, parse_before_models, with_defaults
 from pipeline_lib.config.sensors import (
     LOADERS,

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Collection
-from typing import Literal, Self
+from typing import Any, Literal, Self
 
 from pydantic import Field, model_validator
 
@@ -107,6 +107,19 @@ class Fusion(Block):
         if self.width < self.embedding_dim:
             raise ValueError("width must not be less than embedding_dim")
         return self
+
+
+class Devices(Block):
+    """Where jobs compute; ``gpu``: on a GPU if there is one. One word sets all stages."""
+
+    training: Literal["gpu", "cpu"] = Field("gpu", description="Encoders and fusion")
+    embed: Literal["gpu", "cpu"] = Field("gpu", description="Export of embeddings")
+    clouds: Literal["gpu", "cpu"] = Field("cpu", description="Cloud model, while cubes are built")
+
+    @model_validator(mode="before")
+    @classmethod
+    def _everywhere(cls, given: Any) -> Any:
+        return dict.fromkeys(cls.model_fields, given) if isinstance(given, str) else given
 
 
 class Embed(Block):

@@ -7,13 +7,20 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Annotated, Any, Self
 
-from pydantic import BeforeValidator, Field, ValidationError, ValidationInfo, model_validator
+from pydantic import (
+    BeforeValidator,
+    Field,
+    ValidationError,
+    ValidationInfo,
+    WithJsonSchema,
+    model_validator,
+)
 
 from pipeline_lib.config.acquisition import SCENES_M, Catalog, CubeGrid, Demo, OwnCube
 from pipeline_lib.config.areas import Area
 from pipeline_lib.config.base import INTEGERS, Block, Count, Name, folder_of
 from pipeline_lib.config.gpp import Gpp
-from pipeline_lib.config.learning import Context, Embed, Fusion, Split, Training
+from pipeline_lib.config.learning import Context, Devices, Embed, Fusion, Split, Training
 from pipeline_lib.config.messages import mistakes_in, refuse, suggestion
 from pipeline_lib.config.sensors import SENTINEL_1, SENTINEL_2, Sensor
 from pipeline_lib.config.sites import Sites
@@ -60,6 +67,9 @@ class Config(Block):
     embed: Embed = Field(Embed(), description="Export")
     evaluation_samples: Count = Field(4096, description="Samples per split in the evaluation")
     gpp: Gpp | None = Field(Gpp(), description="GPP at flux towers; null: not evaluated")
+    devices: Annotated[
+        Devices, WithJsonSchema({"anyOf": [{"enum": ["cpu", "gpu"]}, Devices.model_json_schema()]})
+    ] = Field(Devices(), description="gpu: on a GPU if there is one; one word for all, or by stage")
     demo: Demo | None = Field(None, description="Simulated archive; null: the real catalog")
 
     @model_validator(mode="after")
