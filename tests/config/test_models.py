@@ -32,6 +32,18 @@ def models(tmp_path: Path) -> Path:
     return folder
 
 
+def test_areas_need_models_of_the_pixels_of_the_catalog(models: Path) -> None:
+    path = models / "optical" / "model.json"
+    for sizes, fits in (([10.0], True), ([20.0], False), ([20.0, 10.0], True)):
+        record = {"training": {"inputs": {"resolution_m": sizes}}}
+        write_json(path, read_json(path) | record)
+        if fits:
+            use(models, areas={"valley": AREA})
+        else:
+            with pytest.raises(UserError, match=r"areas: the catalog's scenes .* on 20 m; use"):
+                use(models, areas={"valley": AREA})
+
+
 def use(models: Path, **more: object) -> Config:
     return parse({"run": "mine", "models": str(models)} | more, models.parents[2])
 

@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -10,10 +11,12 @@ import pytest
 import xarray as xr
 from products import contents
 
+from pipeline_lib import models
 from pipeline_lib.cubes import CLEAR, read_cube, write_cube
 from pipeline_lib.embed import read_embedding
 from pipeline_lib.embed.store import TileStore
 from pipeline_lib.errors import UserError
+from pipeline_lib.models import load_encoder
 
 
 def test_the_product_holds_what_it_promises(field: SimpleNamespace, product: Path) -> None:
@@ -113,3 +116,15 @@ def test_cubes_that_cannot_be_embedded_are_errors(
     write_cube(change(read_cube(field.cubes[name])), cubes[name])
     with pytest.raises(UserError, match=message):
         field.embed(tmp_path / "out", cubes=cubes)
+
+
+def test_a_cube_of_other_pixels_than_the_training_is_an_error(
+    field: SimpleNamespace, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def trained_at_20_m(folder: Path) -> models.TrainedEncoder:
+        return replace(load_encoder(folder), inputs={"resolution_m": [20.0]})
+
+    monkeypatch.setattr(models, "load_encoder", trained_at_20_m)
+    with pytest.raises(UserError, match=r"zarr\.zip: has pixels of 10 m, .* trained on 20 m"):
+        field.embed(tmp_path / "out")
+    assert not (tmp_path / "out").exists()

@@ -244,9 +244,16 @@ def _blocks_of_models(content: Mapping[str, Any], base: Path) -> tuple[dict[str,
     """The blocks of the models that a config names, and the mistakes in their use."""
     folder, mistakes = base / content["models"], []
     try:
-        blocks = trained_blocks(folder).model_dump(mode="json", exclude={"digest"})
+        trained = trained_blocks(folder)
     except UserError as error:
         return {}, [f"models: {error}"]
+    if content["areas"] and trained.resolution_m and SCENES_M not in trained.resolution_m:
+        sizes = " or ".join(f"{size:g}" for size in sorted(trained.resolution_m))
+        mistakes.append(
+            f"areas: the catalog's scenes have pixels of {SCENES_M} m, and the models were trained "
+            f"on {sizes} m; use other models, or own_cubes of that size"
+        )
+    blocks = trained.model_dump(mode="json", exclude={"digest", "resolution_m"})
     defaults = with_defaults({})
     for key, block in blocks.items():
         if content[key] not in (block, defaults[key]):

@@ -16,8 +16,17 @@ from pipeline_lib.files import read_json
 ADVICE = "set it to the folder `models` of a finished run"
 
 
+class _Inputs(BaseModel):
+    resolution_m: tuple[float, ...] = ()
+
+
+class _Training(BaseModel):
+    inputs: _Inputs = _Inputs()
+
+
 class _Encoder(BaseModel):
     kind: Literal["encoder"]
+    training: _Training = _Training()
     sensor: Sensor
     context: Context
     digest: str
@@ -36,13 +45,15 @@ Description = TypeVar("Description", _Encoder, _Fusion)
 class TrainedBlocks(BaseModel):
     """The blocks of trained models; the context is that of the reference sensor's encoder.
 
-    ``digest`` is that of the fusion, which covers the digests of the encoders.
+    ``digest`` is that of the fusion, which covers the digests of the encoders; ``resolution_m`` the
+    pixel sizes that they were trained on, none if they recorded none.
     """
 
     sensors: dict[str, Sensor]
     context: Context
     fusion: Fusion
     digest: str
+    resolution_m: set[float]
 
 
 def are_trained(folder: Path) -> bool:
@@ -72,7 +83,11 @@ def trained_blocks(folder: Path) -> TrainedBlocks:
     sensors = {name: encoder.sensor for name, encoder in encoders.items()}
     context = encoders[reference].context
     return TrainedBlocks(
-        sensors=sensors, context=context, fusion=fusion.fusion, digest=fusion.digest
+        sensors=sensors,
+        context=context,
+        fusion=fusion.fusion,
+        digest=fusion.digest,
+        resolution_m={m for one in encoders.values() for m in one.training.inputs.resolution_m},
     )
 
 

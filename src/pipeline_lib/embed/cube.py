@@ -13,6 +13,7 @@ import xarray as xr
 from pipeline_lib.code_digest import code_digest
 from pipeline_lib.config import Embed, Sensor
 from pipeline_lib.cubes import grid_of
+from pipeline_lib.dataset import check_inputs
 from pipeline_lib.embed.item import embedding_item
 from pipeline_lib.embed.store import Layout, TileStore, layers_of, template_of
 from pipeline_lib.embed.streaming import open_frames, streamed
@@ -58,6 +59,7 @@ def embed_cube(
     for sensor in (name for name in cubes if name in trained):
         scaling = trained[sensor].normalisation
         data[sensor], frames[sensor] = open_frames(cubes[sensor], scaling)
+        check_inputs(data[sensor], trained[sensor].inputs, cubes[sensor])
     for sensor, other in data.items():
         if grid_of(other) != grid_of(data[reference]):
             raise UserError(

@@ -35,7 +35,7 @@ ADVICE = {
 
 
 def embed_xarray(
-    cubes: Mapping[str, xr.DataArray], models: str | Path, resolution_m: float = 10.0
+    cubes: Mapping[str, xr.DataArray], models: str | Path, resolution_m: float | None = None
 ) -> xr.Dataset:
     """Embeddings of arrays by trained models, equal to what the workflow makes of files.
 
@@ -69,7 +69,8 @@ def embed_xarray(
         raise UserError(f"{reference}: is missing, and embeddings have its dates; give its array")
     arrays = {name: _checked(name, array, encoders[name]) for name, array in cubes.items()}
     for name in arrays:
-        _check_place(name, arrays[name], resolution_m)
+        sizes = encoders[name].inputs.get("resolution_m", [10.0])
+        _check_place(name, arrays[name], resolution_m or sizes[0])
         _check_grid(name, arrays[name], reference, arrays[reference])
     arrays = {name: _usable(name, array, encoders[name]) for name, array in arrays.items()}
     if not arrays[reference].sizes["time"]:

@@ -10,13 +10,13 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal, NotRequired, Self, TypedDict, TypeVar, Unpack
 
 import torch
 from jinja2 import Environment, PackageLoader, StrictUndefined
-from pydantic import Field, ValidationError, model_validator
+from pydantic import BaseModel, Field, ValidationError, model_validator
 from torch import Tensor, nn
 
 from pipeline_lib import __version__
@@ -24,6 +24,7 @@ from pipeline_lib.config import Context, Loss, Sensor
 from pipeline_lib.config import Fusion as FusionBlock
 from pipeline_lib.config.base import Block, Count
 from pipeline_lib.dataset import Normalisation
+from pipeline_lib.dataset.inputs import Inputs
 from pipeline_lib.errors import UserError, in_a_line
 from pipeline_lib.files import atomic_path, digest_of, read_json, write_csv, write_json
 from pipeline_lib.models.autoencoder import Autoencoder
@@ -54,18 +55,20 @@ class Results(TypedDict):
     curves: Sequence[Mapping[str, Any]]
 
 
+class _Training(BaseModel):
+    """What is used of the record of a training; earlier versions recorded less."""
+
+    remarks: tuple[str, ...] = ()
+    inputs: Inputs = Inputs()
+
+
 class _Description(Block):
     """Content of ``model.json`` for any model, but for the digest."""
 
     metrics: dict[str, dict[str, float]]
     groups: dict[str, dict[str, dict[str, float]]] = Field({})
-    training: dict[str, Any]
+    training: _Training
     library: str
-
-    @property
-    def remarks(self) -> tuple[str, ...]:
-        """What the training said of itself; models of earlier versions say nothing."""
-        return tuple(in_a_line(sentence) for sentence in self.training.get("remarks", ()))
 
 
 class _EncoderDescription(_Description):
@@ -94,8 +97,9 @@ class TrainedEncoder:
     """A trained autoencoder of one sensor, in evaluation mode on the CPU, and how it is applied.
 
     ``normalisation`` scales its inputs, ``digest`` is that of its weights and description,
-    ``metrics`` (split -> metric -> value) are those of the best epoch, and ``remarks`` sentences
-    on what went wrong in its training (`training.remarks`).
+    ``metrics`` (split -> metric -> value) are those of the best epoch, ``remarks`` sentences on
+    what went wrong in its training (`training.remarks`), and ``inputs`` what it was trained on
+    (`dataset.inputs`); both are empty of earlier versions.
     """
 
     name: str
@@ -106,6 +110,7 @@ class TrainedEncoder:
     digest: str
     metrics: dict[str, dict[str, float]]
     remarks: tuple[str, ...] = ()
+    inputs: Inputs = field(default_factory=Inputs)
 
 
 @dataclass(frozen=True)
@@ -305,7 +310,7 @@ def load_encoder(folder: str | Path) -> TrainedEncoder:
         weights=weights,
         folder=folder,
     )
-    about = (digest, description.metrics, description.remarks)
+    about = (digest, description.metrics, description.training.remarks)
     return TrainedEncoder(description.sensor_name, sensor, context, autoencoder, scaling, *about)
 
 
@@ -321,5 +326,5 @@ def load_fusion(folder: str | Path) -> TrainedFusion:
         weights=weights,
         folder=folder,
     )
-    about = (digest, description.metrics, description.remarks)
+    about = (digest, description.metrics, description.training.remarks)
     return TrainedFusion(block, fusion, description.encoders, *about)

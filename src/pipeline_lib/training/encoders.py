@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from pipeline_lib.config import Context, Sensor, Training
-from pipeline_lib.dataset import Normalisation
+from pipeline_lib.dataset import Normalisation, inputs_of
 from pipeline_lib.errors import UserError
 from pipeline_lib.models import Autoencoder, save_encoder
 from pipeline_lib.seeds import generator
@@ -78,6 +78,7 @@ def train_encoder(
             [*chosen["training"], *chosen["validation"]], split_table, normalisation
         ),
         config_digest=config_digest,
+        record={"inputs": inputs_of(chosen["training"])},
         state=state,
         save=partial(
             save_encoder,

@@ -8,6 +8,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from shutil import rmtree
+from types import MappingProxyType
 from typing import Any
 from zlib import crc32
 
@@ -89,11 +90,13 @@ def train_and_save(
     config_digest: str,
     state: Path,
     save: Callable[..., object],
+    record: Mapping[str, object] = MappingProxyType({}),
 ) -> None:
     """Train, save the best weights, and remove the state.
 
     ``chosen`` are the files of each split. ``identity`` is what the result depends on besides the
     training data, the seed and the optimisation; a state of another identity is discarded.
+    ``record`` is kept with the model.
     ``save`` takes ``metrics``, ``groups``, ``training`` and ``curves`` (`models.save_encoder`).
     """
     from pipeline_lib.training.loop import fit
@@ -132,6 +135,7 @@ def train_and_save(
             "epochs": outcome.epochs,
             "best_epoch": outcome.best_epoch,
             "remarks": remarks,
+            **record,
         },
         curves=outcome.curves,
     )
