@@ -23,6 +23,7 @@ from pipeline_lib.acquire.items import (
     checked_items,
     is_url,
     moment_of,
+    plain_address,
 )
 from pipeline_lib.acquire.retries import (
     Busy,
@@ -81,7 +82,7 @@ def _license(api: _Api, collection: str) -> str:
     if is_url(api.catalog.source):
         content = api.collection(collection)
     else:
-        file = Path(api.catalog.source) / "collections" / f"{collection}.json"
+        file = api.folder / "collections" / f"{collection}.json"
         content = read_json(file) if file.exists() else {}
         if not isinstance(content, dict):
             raise UserError(f"{file}: not a collection; {ADVICE}")
@@ -246,11 +247,16 @@ def _unseen(pages: Sequence[Sequence[Item]], window: Window, new: bool) -> list[
 
 
 class _Api:
-    """A STAC API, opened by the first request; whatever fails is a UserError of one line."""
+    """A catalog; a STAC API is opened by the first request, and its failures are UserErrors."""
 
     def __init__(self, catalog: Catalog) -> None:
         self.catalog = catalog
         self._client: Any = None
+
+    @property
+    def folder(self) -> Path:
+        """The folder of a catalog that is no API."""
+        return Path(plain_address(self.catalog.source))
 
     def collection(self, name: str) -> Item:
         """The collection. Raises UserError if there is none."""
@@ -338,7 +344,7 @@ def _items_of_folder(
     api: _Api, collection: str, bounds: Bounds, start: date, end: date
 ) -> Iterator[Item]:
     """Items of the item collections ``items/*.json``."""
-    source, period = Path(api.catalog.source), _period(start, end)
+    source, period = api.folder, _period(start, end)
     files = sorted((source / "items").glob("*.json"))
     if not files:
         raise UserError(

@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from pipeline_lib.acquire.catalog import Bounds, search
 from pipeline_lib.acquire.items import is_url
 from pipeline_lib.acquire.reading import AssetReader, address_of, gdal_options, meaning_of
-from pipeline_lib.acquire.retries import Missing
+from pipeline_lib.acquire.retries import Missing, Rejected
 from pipeline_lib.config import Catalog, Sites
 from pipeline_lib.config.sites import LCCS_CODES
 from pipeline_lib.errors import UserError
@@ -58,7 +58,7 @@ def read_land_cover(sites: Sites, catalog: Catalog) -> LandCoverMap:
         netcdf = block.file.suffix in (".nc", ".nc4")
         hrefs = [f'NETCDF:"{block.file}":{NETCDF_VARIABLE}' if netcdf else where]
     # A tile that only touches the bounds is found too, and has no cell within them.
-    parts = [part for href in hrefs if (part := _read(href, sites.bounds, catalog))]
+    parts = [part for href in hrefs for part in _read(href, sites.bounds, catalog)]
     if not parts:
         raise UserError(
             f"{where}: no land-cover map within {sites.bounds}; "
@@ -75,11 +75,11 @@ class _Part:
     step: float
 
 
-def _read(href: str, bounds: Bounds, catalog: Catalog) -> _Part | None:
+def _read(href: str, bounds: Bounds, catalog: Catalog) -> list[_Part]:
     import rasterio
     from rasterio.errors import RasterioError
 
-    def attempt(signed: dict[str, str]) -> _Part | None:
+    def attempt(signed: dict[str, str]) -> list[_Part]:
         # Other formats than a GeoTIFF may name further files to be read.
         formats = {"driver": "GTiff"} if is_url(href) else {}
         try:
@@ -87,7 +87,9 @@ def _read(href: str, bounds: Bounds, catalog: Catalog) -> _Part | None:
                 rasterio.Env(**gdal_options(catalog)),
                 rasterio.open(signed[href], **formats) as file,
             ):
-                return _part(file, bounds, href)
+                # Maps begin at 180 degrees, or at 0.
+                found = (_part(file, bounds, href, turn) for turn in (0, 360, -360))
+                return [part for part in found if part is not None]
         except RasterioError as error:
             raise meaning_of(error, href, signed[href], catalog.timeout_s) from error
 
@@ -95,10 +97,14 @@ def _read(href: str, bounds: Bounds, catalog: Catalog) -> _Part | None:
         return AssetReader(catalog).with_retries(attempt, "land-cover map", {href: href})
     except Missing as error:
         raise UserError(f"land-cover map: {error}; check sites.land_cover") from error
+    except Rejected as error:
+        raise UserError(
+            f"land-cover map: {error}; check catalog.signing and your access to it, and run again"
+        ) from error
 
 
-def _part(file: Any, bounds: Bounds, href: str) -> _Part | None:
-    """Whole cells whose centres lie within the bounds."""
+def _part(file: Any, bounds: Bounds, href: str, turn: int) -> _Part | None:
+    """Whole cells whose centres lie within the bounds, in a file turned by so many degrees."""
     from rasterio.windows import Window
 
     if file.crs is not None and not file.crs.is_geographic:
@@ -117,6 +123,7 @@ def _part(file: Any, bounds: Bounds, href: str) -> _Part | None:
             "warp it to EPSG:4326"
         )
     west, south, east, north = bounds
+    left -= turn
     first_col = max(0, math.ceil((west - left) / step - 0.5))
     first_row = max(0, math.ceil((top - north) / step - 0.5))
     end_col = min(file.width, math.floor((east - left) / step - 0.5) + 1)

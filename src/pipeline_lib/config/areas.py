@@ -11,7 +11,7 @@ from typing import Any, Self
 from pydantic import ConfigDict, Field, ValidationInfo, model_validator
 
 from pipeline_lib.config.acquisition import Period
-from pipeline_lib.config.base import LATITUDES, Bounds, ExistingPath, folder_of
+from pipeline_lib.config.base import LATITUDES, BoundsAround, ExistingPath, folder_of
 from pipeline_lib.config.vector import outline_of
 from pipeline_lib.errors import UserError
 
@@ -31,8 +31,9 @@ class Area(Period):
 
     model_config = ConfigDict(json_schema_extra=lambda schema: schema["required"].remove("bounds"))
 
-    bounds: Bounds = Field(
-        description="West, south, east, north, degrees; optional with an outline"
+    bounds: BoundsAround = Field(
+        description="West, south, east, north, degrees, west beyond east across 180 degrees; "
+        "optional with an outline"
     )
     outline: ExistingPath | None = Field(
         None,
@@ -66,8 +67,14 @@ class Area(Period):
     @property
     def sides_km(self) -> tuple[float, float]:
         """Width and height, km, to a hundredth of them."""
-        west, south, east, north = self.bounds
+        west, south, east, north = self._unrolled
         return (east - west) * _degree_km(south, north), (north - south) * DEGREE_KM
+
+    @property
+    def _unrolled(self) -> tuple[float, float, float, float]:
+        """The bounds, east beyond 180 degrees where they cross them."""
+        west, south, east, north = self.bounds
+        return west, south, east + 360 * (east < west), north
 
     @property
     def years(self) -> float:
@@ -78,20 +85,22 @@ class Area(Period):
         """The area itself, or its parts ``<name>-r<row>-c<column>`` of at most `AREA_KM` a side.
 
         From the north-west on. Rows have the same height, and the cells of a row the same width;
-        cells end at the borders of UTM zones. Each part reaches `MARGIN_KM` beyond its cell.
+        cells end at the borders of UTM zones, and so at 180 degrees, across which no area is in
+        one piece. Each part reaches `MARGIN_KM` beyond its cell, also beyond 180 degrees.
         The outline is not considered here.
         """
-        if max(self.sides_km) <= AREA_KM:
+        west, south, east, north = self._unrolled
+        if max(self.sides_km) <= AREA_KM and east <= 180:
             return {name: self}
-        west, south, east, north = self.bounds
-        borders = (z for z in range(-180, 180, ZONE_DEGREES) if west < z < east)
+        borders = (z for z in range(-180, 540, ZONE_DEGREES) if west < z < east)
         strips = list(pairwise([west, *borders, east]))
         parts = {}
         for row, (low, high) in enumerate(reversed(_steps(south, north, DEGREE_KM))):
             degree_km = _degree_km(low, high)
             cells = [cell for strip in strips for cell in _steps(*strip, degree_km)]
             for column, (left, right) in enumerate(cells):
-                bounds = _grown(left, low, right, high)
+                turn = 360 * (left >= 180)
+                bounds = _grown(left - turn, low, right - turn, high)
                 part = self.model_copy(update={"bounds": bounds, "outline": None})
                 parts[f"{name}-r{row:02d}-c{column:02d}"] = part
         return parts
@@ -113,11 +122,11 @@ def _steps(first: float, last: float, degree_km: float) -> list[tuple[float, flo
 def _grown(
     west: float, south: float, east: float, north: float
 ) -> tuple[float, float, float, float]:
-    """Bounds `MARGIN_KM` wider on every side, within the valid degrees."""
+    """Bounds `MARGIN_KM` wider on every side, within the UTM zones' latitudes."""
     high = MARGIN_KM / DEGREE_KM
     wide = high / math.cos(math.radians(max(abs(south), abs(north)) + high))
     low, top = max(LATITUDES[0], south - high), min(LATITUDES[1], north + high)
-    return max(-180.0, west - wide), low, min(180.0, east + wide), top
+    return west - wide, low, east + wide, top
 
 
 def parts_of(areas: Mapping[str, Area], base: Path = Path()) -> dict[str, Area]:

@@ -77,7 +77,19 @@ def _ordered(bounds: tuple[float, float, float, float]) -> tuple[float, float, f
             "end them at 180, or start them at -180"
         )
     if west >= east or south >= north:
-        raise ValueError("bounds must be west, south, east, north, in this order")
+        raise ValueError(
+            "bounds must lie on one side of 180 degrees: west, south, east, north, in this order"
+        )
+    return bounds
+
+
+def _around(bounds: tuple[float, float, float, float]) -> tuple[float, float, float, float]:
+    west, south, east, north = bounds
+    if south >= north or not (west < east or 0 < (east - west) % 360 < 180):
+        raise ValueError(
+            "bounds must be west, south, east, north, in this order; west is beyond east only "
+            "where they cross 180 degrees"
+        )
     return bounds
 
 
@@ -94,6 +106,8 @@ Day = Annotated[date, BeforeValidator(_day), AfterValidator(_within_years)]
 Longitude = Annotated[float, Field(ge=-180, le=180)]
 Latitude = Annotated[float, Field(ge=LATITUDES[0], le=LATITUDES[1])]
 Bounds = Annotated[tuple[Longitude, Latitude, Longitude, Latitude], AfterValidator(_ordered)]
+BoundsAround = Annotated[tuple[Longitude, Latitude, Longitude, Latitude], AfterValidator(_around)]
+"""Bounds that may cross 180 degrees, as in GeoJSON: west is then beyond east."""
 ExistingPath = Annotated[Path, AfterValidator(_exists)]
 """A file or folder that must exist when a whole config is read."""
 

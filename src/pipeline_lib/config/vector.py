@@ -44,8 +44,8 @@ def read_vector(path: Path) -> Any:
     west, south, east, north = layer.total_bounds
     if not layer.empty and not (west >= -180 and east <= 180 and south >= -90 and north <= 90):
         raise UserError(
-            f"{path}: coordinates from {west:g}, {south:g} to {east:g}, {north:g} are not degrees; "
-            "correct its coordinate reference system"
+            f"{path}: coordinates from {west:g}, {south:g} to {east:g}, {north:g} are not degrees "
+            "from -180 to 180; correct its coordinate reference system, or cut it at 180 degrees"
         )
     return layer
 

@@ -68,7 +68,10 @@ class Grid:
         return self.cut(-pixels, -pixels, self.height + more, self.width + more)
 
     def lonlat_bounds(self) -> tuple[float, float, float, float]:
-        """West, south, east, north, in degrees: the smallest box that holds the grid."""
+        """West, south, east, north, in degrees: the smallest box that holds the grid.
+
+        Across 180 degrees, west is beyond east.
+        """
         from pyproj import Transformer
 
         to_lonlat = Transformer.from_crs(self.epsg, 4326, always_xy=True)
@@ -103,13 +106,15 @@ def grid_at(lon: float, lat: float, cube: CubeGrid) -> Grid:
 def grid_over(bounds: tuple[float, float, float, float], cube: CubeGrid) -> Grid:
     """Smallest grid that holds an area, on the pixel grid of Sentinel-2.
 
-    ``bounds`` are west, south, east, north in degrees. The grid lies in the UTM zone of their
-    centre, also where the area reaches into another one.
+    ``bounds`` are west, south, east, north in degrees; they may reach beyond 180 degrees, or cross
+    them with west beyond east. The grid lies in the UTM zone of their centre, also where the area
+    reaches into another one.
     """
     from pyproj import Transformer
 
     west, south, east, north = bounds
-    epsg = utm_epsg((west + east) / 2, (south + north) / 2)
+    centre = (west + east + 360 * (east < west)) / 2
+    epsg = utm_epsg(centre - 360 * (centre > 180), (south + north) / 2)
     to_utm = Transformer.from_crs(4326, epsg, always_xy=True)
     # Parallels are arcs in UTM: between points this close they rise by less than a centimetre.
     left, bottom, right, top = to_utm.transform_bounds(*bounds, densify_pts=200)
