@@ -23,20 +23,24 @@ BLOB_HOST = "archive.blob.core.windows.net"
 class Answer:
     """One answer in the making: what the file holds, and the means to spoil it."""
 
-    def __init__(self, server: FileServer, handler: BaseHTTPRequestHandler, path: str) -> None:
-        self.server, self.handler = server, handler
+    def __init__(
+        self, server: FileServer, handler: BaseHTTPRequestHandler, path: str, body: bytes = b""
+    ) -> None:
+        self.server, self.handler, self.body = server, handler, body
         file = server.folder / path.lstrip("/")
         if file.is_dir():
             file /= "index.json"
         self.content = file.read_bytes() if file.is_file() else None
 
-    def status(self, code: int, **headers: str) -> None:
-        """Answer with a status and an empty body."""
+    def status(self, code: int, body: bytes = b"", **headers: str) -> None:
+        """Answer with a status."""
         self.handler.send_response(code)
         for name, value in headers.items():
             self.handler.send_header(name.replace("_", "-"), value)
-        self.handler.send_header("Content-Length", "0")
+        self.handler.send_header("Content-Length", str(len(body)))
         self.handler.end_headers()
+        if self.handler.command != "HEAD":
+            self.handler.wfile.write(body)
 
     def file(self, *, sent: float = 1.0, then_silent: bool = False, cut: float = 1.0) -> None:
         """Answer with the file, or the range of it that is asked for.
@@ -74,6 +78,42 @@ class Answer:
         """Answer with something else than the file."""
         self.content = content
         self.file()
+
+    def search(
+        self,
+        *,
+        cap: int = 1000,
+        next_page: int | None = 0,
+        counted: int | None = None,
+        heeds: str = "bbox datetime",
+        order: str = "newest first",
+    ) -> None:
+        """Answer a search among the items of the file, by what it ``heeds`` of the request.
+
+        Pages have ``cap`` items at most; ``next_page`` is how many are skipped between two of
+        them, None where there is no link to the next. ``counted`` is added to numberMatched.
+        As at some catalogs, a box across 180 degrees is read as the rest of the Earth.
+        """
+        assert self.content is not None
+        asked, items = json.loads(self.body), json.loads(self.content)["features"]
+        if "bbox" in heeds:
+            west, east = sorted(asked["bbox"][::2])
+            items = [i for i in items if i["bbox"][0] < east and i["bbox"][2] > west]
+        if "datetime" in heeds:
+            first, last = (text[:19] for text in asked["datetime"].split("/"))
+            items = [i for i in items if first <= i["properties"]["datetime"][:19] <= last]
+        if order == "newest first":
+            items.sort(key=lambda item: item["properties"]["datetime"], reverse=True)
+        start, size = int(asked.get("token", 0)), min(asked["limit"], cap)
+        page = {"type": "FeatureCollection", "features": items[start : start + size], "links": []}
+        if next_page is not None and start + size < len(items):
+            token = {"token": str(max(0, start + size + next_page))}
+            url = f"{self.server.url}{self.handler.path}"
+            link = {"rel": "next", "href": url, "method": "POST", "merge": True, "body": token}
+            page["links"] = [link]
+        if counted is not None:
+            page["numberMatched"] = len(items) + counted
+        self.another(json.dumps(page).encode())
 
     def token(self) -> None:
         """Answer with a new token, in Planetary Computer's words."""
@@ -152,11 +192,11 @@ class FileServer:
             timeout = 60
 
             def do_GET(self) -> None:
-                self.rfile.read(int(self.headers.get("Content-Length", 0)))
+                body = self.rfile.read(int(self.headers.get("Content-Length", 0)))
                 asked = urlsplit(self.path)
                 with lock:
                     server.requests.append(f"{self.command} {self.path}")
-                answer = Answer(server, self, asked.path)
+                answer = Answer(server, self, asked.path, body)
                 with lock:
                     fault = server.due(asked.path, self.headers)
                 if fault is not None:

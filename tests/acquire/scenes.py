@@ -30,6 +30,13 @@ OPTICAL = SensorSource(
     clouds="scl",
 )
 
+RADAR = SensorSource(
+    collection="sentinel-1-rtc",
+    loader="sentinel-1-rtc",
+    quantity="backscatter",
+    bands=("vv", "vh"),
+)
+
 Rows = Sequence[Sequence[float]] | np.ndarray
 
 

@@ -8,11 +8,13 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from file_server import Fault, FileServer, write_api
 from hypothesis import given
 from hypothesis import strategies as st
 
 from pipeline_lib.acquire import pin_items, search
 from pipeline_lib.acquire.catalog import license_of, newest_versions
+from pipeline_lib.acquire.reading import address_of
 from pipeline_lib.config import SENTINEL_1, SENTINEL_2, Catalog
 from pipeline_lib.errors import UserError
 
@@ -136,3 +138,160 @@ def test_pinning_imports_no_heavy_package() -> None:
     code = f"import sys, pipeline_lib.acquire; print([m for m in {heavy} if m in sys.modules])"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout == "[]\n"
+
+
+FIJI = (179.9, -16.85, 179.95, -16.8)
+CHUKOTKA = (-179.95, -16.85, -179.9, -16.8)
+ACROSS = (179.99, -16.85, -179.99, -16.8)
+
+
+def listed(folder: Path, *items: dict[str, Any]) -> Catalog:
+    (folder / "items").mkdir(parents=True)
+    whole = [
+        {
+            "type": "Feature",
+            "id": "a",
+            "collection": "sentinel-2-l2a",
+            "bbox": [11.0, 46.0, 11.1, 46.1],
+            "properties": {"datetime": "2021-06-01T22:30:00Z"},
+            "assets": {},
+        }
+        | item
+        for item in items
+    ]
+    (folder / "items" / "all.json").write_text(json.dumps({"features": whole}))
+    return Catalog(source=str(folder), signing="none")
+
+
+@pytest.mark.parametrize(
+    "box",
+    [
+        [179.5, -17.3, -179.5, -16.3],
+        [-180.0, -17.3, 180.0, -16.3],
+        [-181.4, -17.3, -178.6, -16.3],
+        [178.6, -17.3, 181.4, -16.3],
+        [179.5, -17.3, 0.0, -179.5, -16.3, 900.0],
+        [539.5, -17.3, 540.5, -16.3],
+    ],
+)
+@pytest.mark.parametrize("bounds", [FIJI, CHUKOTKA, ACROSS])
+def test_footprints_across_180_degrees_are_found_however_they_are_told(
+    tmp_path: Path, box: list[float], bounds: Any
+) -> None:
+    far = {"id": "far", "bbox": [20.0, -17.3, 21.0, -16.3]}
+    catalog = listed(tmp_path / "catalog", {"bbox": box}, far)
+    assert [item["id"] for item in search(catalog, "sentinel-2-l2a", bounds, *YEAR)] == ["a"]
+
+
+def test_footprints_beside_180_degrees_are_those_of_their_side(tmp_path: Path) -> None:
+    west, east = [178.9, -17.3, 180.0, -16.3], [-180.0, -17.3, -178.9, -16.3]
+    catalog = listed(tmp_path / "a", {"id": "west", "bbox": west}, {"id": "east", "bbox": east})
+    for bounds, expected in ((FIJI, "west"), (CHUKOTKA, "east"), (ACROSS, "east west")):
+        found = search(catalog, "sentinel-2-l2a", bounds, *YEAR)  # type: ignore[arg-type]
+        assert " ".join(item["id"] for item in found) == expected
+
+
+@pytest.mark.parametrize("source", ["{folder}", "file://{folder}"])
+@pytest.mark.parametrize(
+    ("href", "read"),
+    [
+        ("images/a b.tif", "{folder}/images/a b.tif"),
+        ("images/a%20b.tif", "{folder}/images/a b.tif"),
+        ("./beside.tif", "{folder}/items/beside.tif"),
+        ("../images/a b.tif", "{folder}/items/../images/a b.tif"),
+        ("{folder}/images/a b.tif", "{folder}/images/a b.tif"),
+        ("file://{folder}/images/a%20b.tif", "{folder}/images/a b.tif"),
+        ("file://{folder}/images/a b.tif", "{folder}/images/a b.tif"),
+        ("file://localhost{folder}/images/a%20b.tif", "{folder}/images/a b.tif"),
+        ("file:{folder}/images/a%20b.tif", "{folder}/images/a b.tif"),
+        ("HTTPS://example.org/a.tif", "https://example.org/a.tif"),
+        ("/vsicurl/https://example.org/a.tif", "https://example.org/a.tif"),
+        ("gone.tif", "{folder}/gone.tif"),
+    ],
+)
+def test_addresses_of_a_folder(tmp_path: Path, source: str, href: str, read: str) -> None:
+    folder = tmp_path / "catalog"
+    listed(folder, {"assets": {"B02": {"href": href.format(folder=folder)}}})
+    (folder / "images").mkdir()
+    (folder / "images" / "a b.tif").touch()
+    (folder / "items" / "beside.tif").touch()
+    catalog = Catalog(source=source.format(folder=folder), signing="none")
+    (item,) = search(catalog, "sentinel-2-l2a", BOX, *YEAR)
+    assert address_of(item, "B02", catalog) == read.format(folder=folder)
+
+
+@pytest.mark.parametrize(
+    ("href", "named"),
+    [("s3://bucket/a.tif", "s3://"), ("/vsis3/bucket/a.tif", "s3://"), ("gs://b/a.tif", "gs://")]
+    + [("ftp://host/a.tif", "ftp://"), ("/vsizip/a.zip/a.tif", "/vsizip/a.zip/a.tif")],
+)
+@pytest.mark.parametrize("source", ["https://stac.example.org", "/some/folder"])
+def test_addresses_that_are_not_read_are_named(source: str, href: str, named: str) -> None:
+    item = {"id": "a", "assets": {"B02": {"href": href}}}
+    with pytest.raises(UserError, match=f"item a: B02: {named} is not supported, only https"):
+        address_of(item, "B02", Catalog(source=source, signing="none"))
+
+
+@pytest.mark.parametrize(
+    ("href", "links", "expected"),
+    [
+        (
+            "assets/a.tif",
+            [{"rel": "self", "href": "{api}/files/a.json"}],
+            "{api}/files/assets/a.tif",
+        ),
+        ("/assets/a.tif", [{"rel": "self", "href": "{api}/files/a.json"}], "{host}/assets/a.tif"),
+        ("a.tif", [], "{api}/collections/sentinel-2-l2a/items/a.tif"),
+        ("https://example.org/a.tif", [], "https://example.org/a.tif"),
+    ],
+)
+def test_addresses_of_an_api_are_relative_to_the_item(
+    tmp_path: Path, href: str, links: Any, expected: str
+) -> None:
+    with FileServer(tmp_path) as server:
+        names = {"host": server.url, "api": f"{server.url}/api"}
+        links = [link | {"href": link["href"].format(**names)} for link in links]
+        item = listed(tmp_path / "unused", {"assets": {"B02": {"href": href}}, "links": links})
+        content = json.loads((Path(item.source) / "items" / "all.json").read_text())
+        write_api(tmp_path, server.url, "sentinel-2-l2a", content["features"])
+        catalog = Catalog(source=names["api"], signing="none", retries=0, timeout_s=5)
+        (found,) = search(catalog, "sentinel-2-l2a", BOX, *YEAR)
+        assert address_of(found, "B02", catalog) == expected.format(**names)
+
+
+def test_an_api_is_asked_on_each_side_of_180_degrees(tmp_path: Path) -> None:
+    """A box across 180 degrees is read as the rest of the Earth by some catalogs."""
+    sides = {"west": [178.9, -17.3, 180.0, -16.3], "east": [-180.0, -17.3, -178.9, -16.3]}
+    items = [{"id": name, "bbox": box} for name, box in sides.items()]
+    items += [{"id": str(x), "bbox": [x, -17.3, x + 1, -16.3]} for x in range(-170, 170, 5)]
+    with FileServer(tmp_path) as server:
+        catalog = listed(tmp_path / "unused", *items)
+        content = json.loads((Path(catalog.source) / "items" / "all.json").read_text())
+        write_api(tmp_path, server.url, "sentinel-2-l2a", content["features"])
+        server.faults = [Fault("api/search", lambda it: it.search())]
+        catalog = Catalog(source=f"{server.url}/api", signing="none", retries=0, timeout_s=5)
+        found = search(catalog, "sentinel-2-l2a", ACROSS, *YEAR)
+    assert [item["id"] for item in found] == ["east", "west"]
+
+
+def test_a_whole_answer_costs_one_more_search(archive: Any, tmp_path: Path) -> None:
+    for day in ("2021-05-01", "2021-05-11", "2021-05-21"):
+        archive.optical(f"{day}T10:20:31Z")
+    with FileServer(archive.folder) as server:
+        write_api(archive.folder, server.url, "sentinel-2-l2a", archive.items)
+        for counted, searches in ((0, 1), (None, 2)):
+            how = {"counted": counted}
+            server.requests.clear()
+            server.faults = [Fault("api/search", lambda it, how=how: it.search(**how))]
+            more = {"source": f"{server.url}/api", "retries": 0, "timeout_s": 5}
+            archive.pin(SENTINEL_2, tmp_path / "pins.json", **more)
+            paths = [request.split("/api")[1] for request in server.requests]
+            assert paths == ["", "/collections/sentinel-2-l2a", *["/search"] * searches]
+
+
+def test_items_of_one_name_and_different_times_are_an_error(tmp_path: Path) -> None:
+    later = {"properties": {"datetime": "2021-07-01T22:30:00Z"}}
+    catalog = listed(tmp_path / "a", {}, {})
+    assert len(search(catalog, "sentinel-2-l2a", BOX, *YEAR)) == 1
+    with pytest.raises(UserError, match="two items named a of different times"):
+        search(listed(tmp_path / "b", {}, later), "sentinel-2-l2a", BOX, *YEAR)

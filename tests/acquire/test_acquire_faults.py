@@ -11,13 +11,14 @@ from typing import Any
 import pytest
 from file_server import BLOB_HOST, TOKEN_PATH, Answer, Fault, FileServer
 
-from pipeline_lib.acquire.reading import AssetReader
+from pipeline_lib.acquire.reading import AssetReader, meaning_of
 from pipeline_lib.acquire.retries import (
     LONGEST_WAIT_S,
     Busy,
     Damaged,
     Missing,
     Rejected,
+    check_content,
     check_status,
     seconds_of,
     with_retries,
@@ -110,8 +111,59 @@ def test_missing_scenes_are_recorded_or_fatal(tmp_path: Path) -> None:
     assert [(i["id"], result) for i, result in reader.each(items, load)] == [("a", "A"), ("c", "C")]
     assert reader.missing == ["item b: B02: gone"]
     strict = AssetReader(Catalog(source=str(tmp_path), signing="none", missing_asset="fail"))
-    with pytest.raises(UserError, match="item b: B02: gone"):
+    with pytest.raises(
+        UserError, match="item b: B02: gone; set catalog.missing_asset to record to"
+    ):
         list(strict.each(items, load))
+
+
+@pytest.mark.parametrize("missing_asset", ["record", "fail", "record-rejected"])
+def test_rejected_scenes_are_an_error_unless_the_config_records_them(missing_asset: Any) -> None:
+    def load(item: dict[str, Any]) -> str:
+        raise Rejected("rejected: B02: HTTP 403")
+
+    reader = AssetReader(Catalog(source="/a", signing="none", missing_asset=missing_asset))
+    found = reader.each([{"id": "b"}], load)
+    if missing_asset == "record-rejected":
+        assert list(found) == [] and reader.missing == ["item b: rejected: B02: HTTP 403"]
+    else:
+        with pytest.raises(UserError, match="item b: .*HTTP 403; .* access to it is denied: check"):
+            list(found)
+
+
+@pytest.mark.parametrize(
+    ("start", "message"),
+    [
+        (b"\xef\xbb\xbf\n<!DOCTYPE HTML PUBLIC>", "a web page"),
+        (b"<html lang='en'>", "a web page"),
+        (b'<?xml version="1.0"?><!DOCTYPE html>', "a web page"),
+        (b"<!-- made by x --><html>", "a web page"),
+        (b"<?xml version='1.0'?><Error><Code>NoAuth</Code>", "a message .*, NoAuth"),
+        (b'{"message": "log in"}', 'a message .*, {"message": "log in"}'),
+    ],
+)
+def test_pages_and_messages_in_place_of_a_file_are_named(start: bytes, message: str) -> None:
+    with pytest.raises(Rejected, match=message):
+        check_content(start)
+    for of_a_file in (b"II*\0", b"MM\0+", b"<?xml?><n1:Level-2A_Tile_ID>", b""):
+        check_content(of_a_file)
+
+
+def test_a_local_file_without_permission_is_not_missing(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def denied(*_: Any) -> None:
+        raise PermissionError(13, "Permission denied")
+
+    path = tmp_path / "a.xml"
+    path.touch()
+    item = {"id": "a", "assets": {"xml": {"href": str(path)}}}
+    reader = AssetReader(Catalog(source=str(tmp_path), signing="none"))
+    monkeypatch.setattr(Path, "open", denied)
+    with pytest.raises(Rejected, match="rejected: xml: Permission denied: "):
+        reader.read_document(item, "xml", len)
+    error = meaning_of(RuntimeError("a.xml: Permission denied"), "B02", str(path), 1)
+    assert isinstance(error, Rejected)
 
 
 BLOB = f"http://{BLOB_HOST}/sentinel2-l2/32/T/PS/B02.tif"

@@ -7,7 +7,7 @@ import math
 import re
 import time
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -15,8 +15,9 @@ import numpy as np
 import pytest
 import xarray as xr
 from file_server import BLOB_HOST, TOKEN_PATH, Answer, Fault, FileServer, write_api
-from scenes import OPTICAL, Archive, write_raster
+from scenes import OPTICAL, RADAR, Archive, write_raster
 
+from pipeline_lib.config import SensorSource
 from pipeline_lib.errors import UserError
 
 pytestmark = pytest.mark.xdist_group("misbehaving")
@@ -35,14 +36,16 @@ class World:
     server: FileServer
     calm: xr.Dataset
 
-    def build(self, folder: Path, *, signed: bool) -> xr.Dataset:
+    def build(self, folder: Path, case: Case) -> xr.Dataset:
         """The cube, read through the server, in ``folder/cubes``."""
-        prefix = f"http://{BLOB_HOST}/" if signed else f"{self.server.url}/"
-        items = self.archive.pin(OPTICAL, folder / "items.json")
+        prefix = case.prefix.replace("FOLDER", str(self.archive.folder)) or f"{self.server.url}/"
+        prefix = f"http://{BLOB_HOST}/" if case.signed else prefix
+        items = self.archive.pin(case.sensor, folder / "items.json")
         items.write_text(items.read_text().replace(f"{self.archive.folder}/", prefix))
-        signing = "planetary-computer" if signed else "none"
-        how = {"source": self.server.url, "signing": signing, **IMPATIENT}
-        return self.archive.build(OPTICAL, folder / "cubes", items=items, **how)
+        signing = "planetary-computer" if case.signed else "none"
+        source = str(self.archive.folder) if prefix.startswith("file:") else self.server.url
+        how = {"source": source, "signing": signing, **IMPATIENT, **case.more}
+        return self.archive.build(case.sensor, folder / "cubes", items=items, **how)
 
 
 @pytest.fixture(scope="module")
@@ -53,11 +56,14 @@ def world(tmp_path_factory: pytest.TempPathFactory) -> Iterator[World]:
     for day in DAYS:
         # Wide enough that pixels lie beyond what GDAL reads of a file when it opens it.
         archive.optical(f"{day}T10:20:31Z", margin_px=120)
+    for name in "ab":
+        archive.radar("2021-06-01T17:00:00Z", 0.1, 0.02, name=f"slice-{name}")
+    (archive.folder / "login.html").write_bytes(LOGIN)
     grid, numbers = archive.grid.padded(120), np.full((44, 44), 2000, np.uint16)
     write_raster(archive.folder / "preview.tif", numbers, grid.epsg, grid.left, grid.top, 60, 0)
     with FileServer(archive.folder) as server:
         made = World(archive, server, xr.Dataset())
-        made.calm = made.build(folder, signed=False)
+        made.calm = made.build(folder, Case())
         yield made
 
 
@@ -70,7 +76,8 @@ class Case:
 
     ``missing`` is that of the cube's attribute, ``error`` of the one line where no cube is made.
     With ``signed`` the files are read from blob storage, with tokens; with ``pixels`` the fault
-    begins beyond the header of the file.
+    begins beyond the header of the file. Addresses begin with ``prefix``; ``more`` is of the
+    catalog, and ``page`` how many items a search asks for at once.
     """
 
     pattern: str = ""
@@ -80,6 +87,10 @@ class Case:
     error: str = ""
     signed: bool = False
     pixels: bool = False
+    prefix: str = ""
+    more: dict[str, Any] = field(default_factory=dict)
+    sensor: SensorSource = OPTICAL
+    page: int = 250
 
     @property
     def faults(self) -> list[Fault]:
@@ -87,8 +98,16 @@ class Case:
         return [fault] if self.pattern else []
 
 
-def status(code: int, **headers: str) -> Callable[[Answer], None]:
-    return lambda it: it.status(code, **headers)
+def status(code: int, body: bytes = b"", **headers: str) -> Callable[[Answer], None]:
+    return lambda it: it.status(code, body, **headers)
+
+
+def another(content: bytes) -> Callable[[Answer], None]:
+    return lambda it: it.another(content)
+
+
+LOGIN = b"<!DOCTYPE html>\n<html><head><title>Sign in</title></head></html>"
+NO_ACCESS = b"<?xml version='1.0'?>\n<Error><Code>AccessDenied</Code><Message>m</Message></Error>"
 
 
 def cut(share: float) -> Callable[[Answer], None]:
@@ -125,6 +144,7 @@ def preview(it: Answer) -> None:
     it.another((it.server.folder / "preview.tif").read_bytes())
 
 
+DENIED = r"item .*: rejected: {}; the scene may be there, but access to it is denied: check"
 BUSY = r"item .*: no proper answer after 4 tries \(B04: {}\); run again later"
 CASES = {
     "none": Case(),
@@ -140,7 +160,54 @@ CASES = {
         error=r"token endpoint .*gone \(HTTP 404\); check catalog.signing",
         signed=True,
     ),
-    "403 for ever": Case(TIFF, status(403), ALWAYS, error="rejected: B04: HTTP 403; the scene may"),
+    "403 for ever": Case(TIFF, status(403), ALWAYS, error=DENIED.format("B04: HTTP 403")),
+    "403 for ever, signed": Case(
+        TIFF, status(403), ALWAYS, error=DENIED.format("B04: HTTP 403"), signed=True
+    ),
+    "401 for ever, XML": Case(
+        XML, status(401), ALWAYS, error=DENIED.format("granule-metadata: HTTP 401")
+    ),
+    "403 with a reason": Case(
+        TIFF, status(403, NO_ACCESS), ALWAYS, error=DENIED.format("B04: HTTP 403, AccessDenied")
+    ),
+    "403 with a reason, XML": Case(
+        *(XML, status(403, NO_ACCESS), ALWAYS),
+        error=DENIED.format("granule-metadata: HTTP 403, AccessDenied"),
+    ),
+    "403 for ever, recorded": Case(
+        *(TIFF, status(403), ALWAYS, "rejected: B04: HTTP 403"),
+        more={"missing_asset": "record-rejected"},
+    ),
+    "one slice of a pass: 403": Case(
+        *("slice-b/vh", status(403), ALWAYS),
+        error="item slice-b: rejected: vh: HTTP 403; the scene may",
+        sensor=RADAR,
+    ),
+    "409, public access not permitted": Case(
+        TIFF, status(409), ALWAYS, error=DENIED.format("B04: HTTP 409")
+    ),
+    "451": Case(TIFF, status(451), ALWAYS, error=DENIED.format("B04: HTTP 451")),
+    "login page, image": Case(
+        TIFF, another(LOGIN), ALWAYS, error=DENIED.format("B04: a web page came in place of .*")
+    ),
+    "login page, XML": Case(
+        *(XML, another(LOGIN), ALWAYS),
+        error=DENIED.format("granule-metadata: a web page came in place of .*"),
+    ),
+    "login page, once": Case(TIFF, another(LOGIN)),
+    "redirect to a login page": Case(
+        *(TIFF, lambda it: it.status(302, Location="/login.html"), ALWAYS),
+        error=DENIED.format("B04: a web page came in place of .*"),
+    ),
+    "message of a store with status 200": Case(
+        *(TIFF, another(NO_ACCESS), ALWAYS),
+        error=DENIED.format("B04: a message came in place of the file, AccessDenied"),
+    ),
+    "410": Case(TIFF, status(410), ALWAYS, r"B04: gone \(HTTP 410\)"),
+    "addresses file://": Case(prefix="file://FOLDER/"),
+    "addresses s3://": Case(
+        prefix="s3://bucket/", error="item .*: B02: s3:// is not supported, only https:// and files"
+    ),
     "404, image": Case(TIFF, status(404), ALWAYS, r"B04: gone \(HTTP 404\)"),
     "404, XML": Case(XML, status(404), ALWAYS, r"granule-metadata: gone \(HTTP 404\)"),
     "429, Retry-After 2, image": Case(TIFF, busy_for(2), ALWAYS),
@@ -169,6 +236,21 @@ FAST = {
     "none, signed",
     "token expired in the middle",
     "404, image",
+    "403 for ever, recorded",
+    "401 for ever, XML",
+    "login page, image",
+    "one slice of a pass: 403",
+    "addresses file://",
+    "addresses s3://",
+    "catalog: no links to the next page",
+    "catalog: the next page repeats the last",
+    "catalog: the next page skips an item",
+    "catalog: not sorted, no links to the next page",
+    "catalog: full page without a next, datetime ignored",
+    "catalog: numberMatched is too high",
+    "catalog: 403",
+    "catalog: 400 with a reason",
+    "catalog: ignores collections, place and time",
     "429, Retry-After 1, XML",
     "truncated XML, once",
     "catalog: none",
@@ -200,11 +282,11 @@ def test_a_cube_is_complete_or_names_what_is_missing(
     try:
         if case.error:
             with pytest.raises(UserError, match=case.error) as caught:
-                world.build(tmp_path, signed=case.signed)
+                world.build(tmp_path, case)
             assert "sig=" not in str(caught.value)
             assert not list(tmp_path.glob("cubes/*"))
         else:
-            cube = world.build(tmp_path, signed=case.signed)
+            cube = world.build(tmp_path, case)
             days = world.calm["time"].dt.strftime("%Y-%m-%d").values
             expected = world.calm.isel(time=days != VICTIM) if case.missing else world.calm
             assert cube.drop_attrs().identical(expected.drop_attrs())
@@ -217,6 +299,10 @@ def test_a_cube_is_complete_or_names_what_is_missing(
         server.needs_token, server.faults = False, []
     assert time.monotonic() - begin < 60
     assert not list(tmp_path.rglob(".partial-*"))
+
+
+def searched(**how: Any) -> Callable[[Answer], None]:
+    return lambda it: it.search(**how)
 
 
 SEARCH = "api/search"
@@ -236,6 +322,40 @@ CATALOG_CASES = {
         *(SEARCH, Answer.silence, ALWAYS),
         error=r"no proper answer after 4 tries \(ReadTimeout\); run again later",
     ),
+    "catalog: no links to the next page": Case(SEARCH, searched(cap=2, next_page=None), ALWAYS),
+    "catalog: one item a page, no links": Case(SEARCH, searched(cap=1, next_page=None), ALWAYS),
+    "catalog: not sorted, no links to the next page": Case(
+        SEARCH, searched(cap=3, next_page=None, order="shuffled"), ALWAYS
+    ),
+    "catalog: the next page repeats the last": Case(SEARCH, searched(cap=2, next_page=-2), ALWAYS),
+    "catalog: the next page skips an item": Case(SEARCH, searched(cap=1, next_page=1), ALWAYS),
+    "catalog: next page skips, numberMatched": Case(
+        SEARCH, searched(cap=2, next_page=1, counted=0), ALWAYS
+    ),
+    "catalog: full page without a next, datetime ignored": Case(
+        *(SEARCH, searched(next_page=None, heeds="bbox"), ALWAYS),
+        error=r"not complete: its pages end too early or repeat, and it ignores datetime;",
+        page=2,
+    ),
+    "catalog: numberMatched is too high": Case(
+        *(SEARCH, searched(counted=3), ALWAYS),
+        error=r"not complete: numberMatched is \d+, but \d+ items came; run again later",
+    ),
+    "catalog: 403": Case(
+        *(SEARCH, status(403), ALWAYS),
+        error=r"the search for sentinel-2-l2a failed \(rejected: HTTP 403\); check .* your access",
+    ),
+    "catalog: 400 with a reason": Case(
+        *(SEARCH, status(400, b'{"code": "BadRequest", "description": "no such field"}'), ALWAYS),
+        error=r"failed \(rejected: HTTP 400, .*no such field.*\); check catalog.source, what is",
+    ),
+    "catalog: login page": Case(
+        *("api", another(LOGIN), ALWAYS),
+        error=r"landing page failed \(rejected: a web page came in place of .*\); check .* access",
+    ),
+    "catalog: ignores collections, place and time": Case(
+        SEARCH, lambda it: it.search(heeds=""), ALWAYS
+    ),
     "catalog: 404": Case("api", status(404), ALWAYS, error=NO_LANDING.format(r"gone \(HTTP 404\)")),
     "catalog: a page that is no STAC": Case(
         *("api", lambda it: it.another(b'{"a": "b"}'), ALWAYS),
@@ -246,10 +366,19 @@ CATALOG_CASES = {
 
 @pytest.mark.parametrize("name", parameters(CATALOG_CASES))
 def test_a_search_ends_with_all_items_or_in_one_line(
-    world: World, name: str, tmp_path: Path
+    world: World, name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     case, output = CATALOG_CASES[name], tmp_path / "items.json"
-    write_api(world.archive.folder, world.server.url, OPTICAL.collection, world.archive.items)
+    monkeypatch.setattr("pipeline_lib.acquire.catalog.PAGE", case.page)
+    optical = [i for i in world.archive.items if i["collection"] == OPTICAL.collection]
+    foreign = [
+        optical[0] | {"id": "elsewhere", "bbox": [20.0, 46.0, 21.0, 47.0]},
+        optical[0] | {"id": "another", "collection": "sentinel-1-rtc"},
+        optical[0] | {"id": "later", "properties": {"datetime": "2022-01-01T00:00:00Z"}},
+    ]
+    # In no order of time.
+    listed = [*optical[2:], *(foreign if "ignores coll" in name else ()), *optical[:2]]
+    write_api(world.archive.folder, world.server.url, OPTICAL.collection, listed)
     world.server.faults = case.faults
     how: dict[str, Any] = {"source": f"{world.server.url}/api", **IMPATIENT}
     begin = time.monotonic()
@@ -261,7 +390,7 @@ def test_a_search_ends_with_all_items_or_in_one_line(
             assert not output.exists()
         else:
             pinned = json.loads(world.archive.pin(OPTICAL, output, **how).read_text())["items"]
-            assert [item["id"] for item in pinned] == [item["id"] for item in world.archive.items]
+            assert [item["id"] for item in pinned] == [item["id"] for item in optical]
     finally:
         world.server.faults = []
     assert time.monotonic() - begin < 60

@@ -10,9 +10,9 @@ from contextlib import contextmanager
 from dataclasses import asdict
 from datetime import UTC, date, datetime, time, timedelta
 from functools import partial
-from itertools import chain, pairwise
+from itertools import chain, islice, pairwise
 from pathlib import Path
-from typing import Any, NoReturn
+from typing import Any, NamedTuple, NoReturn
 from urllib.parse import unquote, urljoin
 
 from pipeline_lib.acquire.baseline import baseline_of
@@ -169,40 +169,42 @@ def _whole(api: _Api, collection: str, box: Bounds, period: Window) -> Iterable[
     while windows:
         window = windows.pop()
         asked.add(window)
-        pages, matched = _pages(api, collection, box, window)
-        if pages is None or len(asked) > MOST_PAGES:
+        answer = _ask(api, collection, box, window)
+        if answer.endless or len(asked) > MOST_PAGES:
             fail(f"more than {MOST_PAGES} pages")
-        items = list(chain.from_iterable(pages))
-        names = {item["id"] for item in items}
-        # An item that is twice in one page counts twice.
-        total = matched - sum(len(page) - len({item["id"] for item in page}) for page in pages)
-        new = not names <= known.keys()
-        known |= {item["id"]: item for item in items}
+        items = {item["id"]: item for item in chain.from_iterable(answer.pages)}
+        new = not items.keys() <= known.keys()
+        known |= items
         if window == period:
-            counted = total
-            doubtful = len(names) < len(items) or len(items) % PAGE == 0
-        elif not all(_is_of(item, (window[0] - A_DAY, window[1] + A_DAY)) for item in items):
+            counted, doubtful = answer.counted, answer.doubtful
+        elif not all(
+            _is_of(item, (window[0] - A_DAY, window[1] + A_DAY)) for item in items.values()
+        ):
             if doubtful:
                 fail("its pages end too early or repeat, and it ignores datetime")
             continue
-        longest = max(longest, *map(len, pages), 0)
-        if items and not 0 < total <= len(names) and (new or len(items) >= longest):
-            windows += [one for one in _unseen(pages, window, new) if one not in asked]
+        longest = max(longest, *map(len, answer.pages), 0)
+        whole = 0 < answer.counted <= len(items)
+        if items and not whole and (new or len(items) >= longest):
+            windows += [one for one in _unseen(answer.pages, window, new) if one not in asked]
     if len(known) < counted:
         fail(f"numberMatched is {counted}, but {len(known)} items came")
     return known.values()
 
 
-def _pages(
-    api: _Api, collection: str, box: Bounds, window: Window
-) -> tuple[list[list[Item]] | None, int]:
-    """Pages of a search, None if they never end, and how many items it counts, 0 if it does not.
+class _Answer(NamedTuple):
+    """Pages of a search, without those that repeat earlier ones; how many items it counts, or 0."""
 
-    The last page is one without a link to the next, or with nothing but items of earlier ones.
-    """
+    pages: list[list[Item]]
+    counted: int
+    doubtful: bool
+    endless: bool
+
+
+def _ask(api: _Api, collection: str, box: Bounds, window: Window) -> _Answer:
     pages: list[list[Item]] = []
     known: set[str] = set()
-    matched = 0
+    counted, repeats = 0, False
     with api.opened(f"the search for {collection}") as client:
         found = client.search(
             collections=[collection],
@@ -210,37 +212,39 @@ def _pages(
             datetime="/".join(moment.isoformat().replace("+00:00", "Z") for moment in window),
             limit=PAGE,
         )
-        for page in found.pages_as_dicts():
+        for page in islice(found.pages_as_dicts(), MOST_PAGES):
             counts = (page.get("numberMatched"), (page.get("context") or {}).get("matched"))
-            matched = max(matched, *(count for count in counts if type(count) is int), 0)
-            pages.append(checked_items(page["features"], api.catalog.source))
-            names = {item["id"] for item in pages[-1]}
-            if names <= known:
+            counted = max(counted, *(count for count in counts if type(count) is int), 0)
+            items = checked_items(page["features"], api.catalog.source)
+            names = {item["id"] for item in items}
+            if repeats := names <= known:
                 break
-            if len(pages) == MOST_PAGES:
-                return None, matched
+            pages.append(items)
             known |= names
-    return pages, matched
+    # An item that is twice in one page counts twice.
+    counted -= sum(len(page) - len({item["id"] for item in page}) for page in pages)
+    doubtful = repeats or any(len(page) >= PAGE for page in pages[-1:])
+    return _Answer(pages, counted, doubtful, endless=len(pages) == MOST_PAGES)
 
 
 def _unseen(pages: Sequence[Sequence[Item]], window: Window, new: bool) -> list[Window]:
     """Where an answer may have left items out: after its last one, and between its pages.
 
-    If it is not sorted by time, that may be in both halves of it. If nothing of it is ``new``, it
-    may be no more than those items of one time that all begin with, and the rest is left.
+    If it is not sorted by time, that may be in both halves of it. If nothing of it is ``new``, its
+    own times are left out: a page may hold no more than the items of one time.
     """
     times = [start_of(item) for item in chain.from_iterable(pages)]
     falls = all(one >= two for one, two in pairwise(times))
     rises = all(one <= two for one, two in pairwise(times))
-    if not new:
-        parts = [(window[0], min(times) - 2 * A_SECOND), (max(times) + 2 * A_SECOND, window[1])]
-    elif falls or rises:
-        edges = [(start_of(one[-1]), start_of(two[0])) for one, two in pairwise(pages)]
-        parts = [(min(edge), max(edge)) for edge in edges]
-        parts += [(window[0], times[-1])] * falls + [(times[-1], window[1])] * rises
-    else:
+    gap = timedelta() if new else 2 * A_SECOND
+    parts: list[Window] = []
+    if falls or rises:
+        edges = [sorted((start_of(a[-1]), start_of(b[0]))) for a, b in pairwise(pages)]
+        parts += [(low + gap, high - gap) for low, high in edges]
+        parts += [(window[0], times[-1] - gap)] * falls + [(times[-1] + gap, window[1])] * rises
+    elif new:
         middle = sorted(times)[len(times) // 2]
-        parts = [(window[0], middle), (middle, window[1])]
+        parts += [(window[0], middle), (middle, window[1])]
     # A second more on either side: some catalogs cut off its fractions.
     grown = [(max(window[0], a - A_SECOND), min(window[1], b + A_SECOND)) for a, b in parts]
     return [(first, last) for first, last in grown if first <= last]
