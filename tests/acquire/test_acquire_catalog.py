@@ -140,6 +140,7 @@ def test_pinning_imports_no_heavy_package() -> None:
     assert done.stdout == "[]\n"
 
 
+OWN = {"rel": "self", "href": "{api}/files/a.json"}
 FIJI = (179.9, -16.85, 179.95, -16.8)
 CHUKOTKA = (-179.95, -16.85, -179.9, -16.8)
 ACROSS = (179.99, -16.85, -179.99, -16.8)
@@ -171,7 +172,6 @@ def listed(folder: Path, *items: dict[str, Any]) -> Catalog:
         [-181.4, -17.3, -178.6, -16.3],
         [178.6, -17.3, 181.4, -16.3],
         [179.5, -17.3, 0.0, -179.5, -16.3, 900.0],
-        [539.5, -17.3, 540.5, -16.3],
     ],
 )
 @pytest.mark.parametrize("bounds", [FIJI, CHUKOTKA, ACROSS])
@@ -222,25 +222,26 @@ def test_addresses_of_a_folder(tmp_path: Path, source: str, href: str, read: str
 
 @pytest.mark.parametrize(
     ("href", "named"),
-    [("s3://bucket/a.tif", "s3://"), ("/vsis3/bucket/a.tif", "s3://"), ("gs://b/a.tif", "gs://")]
-    + [("ftp://host/a.tif", "ftp://"), ("/vsizip/a.zip/a.tif", "/vsizip/a.zip/a.tif")],
+    [
+        ("s3://bucket/a.tif", "s3://"),
+        ("/vsis3/bucket/a.tif", "s3://"),
+        ("gs://bucket/a.tif", "gs://"),
+        ("ftp://host/a.tif", "ftp://"),
+        ("/vsizip/a.zip/a.tif", "/vsizip/a.zip/a.tif"),
+    ],
 )
-@pytest.mark.parametrize("source", ["https://stac.example.org", "/some/folder"])
-def test_addresses_that_are_not_read_are_named(source: str, href: str, named: str) -> None:
+def test_addresses_that_are_not_read_are_named(href: str, named: str) -> None:
     item = {"id": "a", "assets": {"B02": {"href": href}}}
-    with pytest.raises(UserError, match=f"item a: B02: {named} is not supported, only https"):
-        address_of(item, "B02", Catalog(source=source, signing="none"))
+    for source in ("/some/folder", *(["https://stac.example.org"] if "://" in named else ())):
+        with pytest.raises(UserError, match=f"item a: B02: {named} is not supported, only https"):
+            address_of(item, "B02", Catalog(source=source, signing="none"))
 
 
 @pytest.mark.parametrize(
     ("href", "links", "expected"),
     [
-        (
-            "assets/a.tif",
-            [{"rel": "self", "href": "{api}/files/a.json"}],
-            "{api}/files/assets/a.tif",
-        ),
-        ("/assets/a.tif", [{"rel": "self", "href": "{api}/files/a.json"}], "{host}/assets/a.tif"),
+        ("assets/a.tif", [OWN], "{api}/files/assets/a.tif"),
+        ("/assets/a.tif", [OWN], "{host}/assets/a.tif"),
         ("a.tif", [], "{api}/collections/sentinel-2-l2a/items/a.tif"),
         ("https://example.org/a.tif", [], "https://example.org/a.tif"),
     ],

@@ -111,9 +111,7 @@ def test_missing_scenes_are_recorded_or_fatal(tmp_path: Path) -> None:
     assert [(i["id"], result) for i, result in reader.each(items, load)] == [("a", "A"), ("c", "C")]
     assert reader.missing == ["item b: B02: gone"]
     strict = AssetReader(Catalog(source=str(tmp_path), signing="none", missing_asset="fail"))
-    with pytest.raises(
-        UserError, match="item b: B02: gone; set catalog.missing_asset to record to"
-    ):
+    with pytest.raises(UserError, match=r"item b: B02: gone; set catalog\.missing_asset to"):
         list(strict.each(items, load))
 
 
@@ -127,7 +125,9 @@ def test_rejected_scenes_are_an_error_unless_the_config_records_them(missing_ass
     if missing_asset == "record-rejected":
         assert list(found) == [] and reader.missing == ["item b: rejected: B02: HTTP 403"]
     else:
-        with pytest.raises(UserError, match="item b: .*HTTP 403; .* access to it is denied: check"):
+        with pytest.raises(
+            UserError, match=r"item b: .*HTTP 403; .* access to it is denied: check"
+        ):
             list(found)
 
 
