@@ -43,7 +43,9 @@ def write_all_targets(*, gpp: FluxTowers, folder: Path) -> str:
             _write(judge_days(empty, gpp), output)
     if faults and not files:
         first, *others = faults.values()
-        raise UserError(first + (f" (nor can {len(others)} other towers be read)" * bool(others)))
+        raise UserError(
+            f"{first} (nor can any other of the {len(faults)} towers be read)" if others else first
+        )
     return write_sites(gpp=gpp, folder=folder, files=files | faults, unread=faults)
 
 
