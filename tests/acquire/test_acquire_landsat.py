@@ -19,7 +19,6 @@ from scenes import Archive
 
 from pipeline_lib.acquire import pin_items
 from pipeline_lib.acquire.clouds import mask_of_quality
-from pipeline_lib.acquire.resampling import coarse_grid, nearest, refine
 from pipeline_lib.config import CubeGrid, Demo, Sensor
 from pipeline_lib.cubes import (
     CLEAR,
@@ -30,6 +29,7 @@ from pipeline_lib.cubes import (
     CubeRequest,
     Grid,
 )
+from pipeline_lib.cubes.resampling import coarse_grid, nearest, refine
 from pipeline_lib.errors import UserError
 from pipeline_lib.files import write_json
 from simulated_archive.archive import write_landsat

@@ -25,12 +25,12 @@ from pipeline_lib.acquire.brdf import (
     on_grid,
 )
 from pipeline_lib.acquire.mosaic import first_valid, solar_day, take
-from pipeline_lib.acquire.resampling import coarse_grid, refine
 from pipeline_lib.acquire.retries import Damaged
 from pipeline_lib.acquire.sentinel1 import power_of
 from pipeline_lib.acquire.sentinel2 import mean_of_angles, reflectance_of
 from pipeline_lib.config import SENTINEL_2
 from pipeline_lib.cubes import Grid
+from pipeline_lib.cubes.resampling import coarse_grid, refine
 from pipeline_lib.errors import UserError
 
 BANDS = list(SENTINEL_2.bands)

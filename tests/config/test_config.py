@@ -45,6 +45,8 @@ def test_the_defaults_fill_a_partial_config() -> None:
     assert filled["catalog"]["retries"] == 1 and filled["catalog"]["timeout_s"] == 60
 
 
+RADAR_FILE: dict[str, Any] = {"file": ".", "bands": {"vv": "VV"}}
+MASK: dict[str, Any] = {"mask": "SCL", "mask_clear": [4, 5]}
 LANDSAT = yaml.safe_load((ROOT / "config" / "landsat.yaml").read_text())
 
 
@@ -117,6 +119,33 @@ def preset(**cubes: tuple[str, str | None, list[str]]) -> dict[str, Any]:
         (
             own({"sentinel-2": TABLE}, "DE-HoH") | {"gpp": {"fluxnet": "."}},
             ["gpp.towers: DE-HoH is also the name of a cube of own_cubes.*"],
+        ),
+        (
+            own({"sentinel-1": {"file": "gone", "bnads": {}}}),
+            [
+                f"own_cubes.{cube}.files.sentinel-1.{mistake}"
+                for cube in "ab"
+                for mistake in (
+                    "file: file not found: gone",
+                    "bnads: unknown key; did you mean `own_cubes...files.sentinel-1.bands`.",
+                )
+            ],
+        ),
+        (
+            own({"sentinel-1": [RADAR_FILE, RADAR_FILE | {"file": "gone"}]}),
+            [f"own_cubes.{cube}.files.sentinel-1.1.file: file not found: gone" for cube in "ab"],
+        ),
+        (
+            own({"sentinel-1": [RADAR_FILE | MASK, RADAR_FILE | MASK]}),
+            [
+                f"own_cubes.{cube}.files.sentinel-1{mistake}"
+                for cube in "ab"
+                for mistake in (
+                    ".bands: missing vh",
+                    ": vv in two files; name each band once",
+                    ": two masks; name one, which all of its files take",
+                )
+            ],
         ),
         (
             own({name: {"file": ".", "bands": {"vv": "VV"}} for name in ("sentinel-1", "radar")}),
@@ -351,3 +380,9 @@ def test_the_third_sensor_leaves_the_others_unchanged(names: list[str]) -> None:
     assert config.fusion.centre_weights == before.fusion.centre_weights | {"landsat": 1.75}
     assert config.sensors["landsat"].encoder.width == before.sensors["sentinel-2"].encoder.width
     assert set(Config().sensors) == {"sentinel-1", "sentinel-2"}
+
+
+def test_one_file_of_a_sensor_is_a_list_of_one() -> None:
+    configs = [parse(own({"sentinel-2": files})) for files in (TABLE, [TABLE])]
+    assert configs[0] == configs[1]
+    assert parse(configs[0].model_dump(mode="json")) == configs[0]

@@ -147,6 +147,12 @@ def cubes_of(sensor):
     return [*SITE_CUBES, *TOWERS, *AREAS, *own]
 
 
+def own_files(cube):
+    """The files of a user-supplied cube, of all its sensors."""
+    blocks = [block for files in OWN_CUBES[cube].files.values() for block in files]
+    return list(dict.fromkeys(str(block.file) for block in blocks))
+
+
 def learning_cubes(sensor):
     """The cubes that may be trained or tested on: towers are kept for the GPP comparison."""
     return [cube for cube in cubes_of(sensor) if cube not in TOWERS]

@@ -56,7 +56,8 @@ rule build_cube:
 
 rule ingest_cube:
     input:
-        lambda w: str(OWN_CUBES[w.cube].files[w.sensor].file),
+        # The grid of a cube is that of all its files.
+        lambda w: own_files(w.cube),
     output:
         out("cubes/{sensor}/{cube}.zarr.zip"),
     log:
@@ -76,6 +77,6 @@ rule ingest_cube:
         resolution_m=C.cube.resolution_m,
         code=code_of("ingest_cube"),
     message:
-        "Reading the {wildcards.sensor} file of {wildcards.cube}"
+        "Reading the {wildcards.sensor} files of {wildcards.cube}"
     script:
         f"{SCRIPTS}/ingest_cube.py"

@@ -17,9 +17,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pipeline_lib.acquire.angles import Angles
-from pipeline_lib.acquire.resampling import bilinear_weights
 from pipeline_lib.acquire.retries import Damaged
 from pipeline_lib.cubes import Grid
+from pipeline_lib.cubes.resampling import bilinear_weights
 from pipeline_lib.errors import UserError
 
 COEFFICIENTS_OF = {"B8A": "B08"}

@@ -24,10 +24,10 @@ from pipeline_lib.acquire.mosaic import (
 )
 from pipeline_lib.acquire.placement import epsg_of
 from pipeline_lib.acquire.reading import AssetReader
-from pipeline_lib.acquire.resampling import coarse_grid, nearest, refine
 from pipeline_lib.acquire.retries import Missing
 from pipeline_lib.config import CubeGrid, SensorSource
 from pipeline_lib.cubes import CLEAR, NO_DATA, Grid
+from pipeline_lib.cubes.resampling import coarse_grid, nearest, refine
 
 SCALE = np.float32(2.75e-5)
 OFFSET = np.float32(-0.2)

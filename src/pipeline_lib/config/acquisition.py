@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import math
-from typing import Annotated, Literal, Self
+from typing import Annotated, Any, Literal, Self
 
-from pydantic import Field, field_validator, model_validator
+from pydantic import BeforeValidator, Field, field_validator, model_validator
 
 from pipeline_lib.config.base import (
     Block,
@@ -118,6 +118,18 @@ class OwnCubeFile(Block):
         return self
 
 
+def _as_list(files: Any) -> Any:
+    return files if isinstance(files, list | tuple) else [files]
+
+
+OwnCubeFiles = Annotated[
+    tuple[OwnCubeFile, ...],
+    BeforeValidator(_as_list, json_schema_input_type=OwnCubeFile | tuple[OwnCubeFile, ...]),
+    Field(min_length=1),
+]
+"""Files of one sensor: one block, or a list of them."""
+
+
 class OwnCube(Block):
     """A user-supplied cube."""
 
@@ -127,10 +139,14 @@ class OwnCube(Block):
         None, description="Split; null: drawn. `unused` cubes are only embedded"
     )
     window: tuple[int, int, int, int] | None = Field(
-        None, description="Part to use: first row, end row, first column, end column (exclusive)"
+        None,
+        description="Part to use: first row, end row, first column, end column (exclusive), in "
+        "pixels of the finest file",
     )
     embed: bool = Field(True, description="Export embeddings of this cube")
-    files: dict[str, OwnCubeFile] = Field(description="Sensor -> file")
+    files: dict[str, OwnCubeFiles] = Field(
+        description="Sensor -> file, or list of files that hold some of its bands or the mask each"
+    )
 
 
 class Tower(Block):

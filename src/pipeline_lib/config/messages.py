@@ -29,7 +29,7 @@ def mistakes_in(
     lines = []
     missing: dict[Location, list[str]] = {}
     for detail in error.errors(include_url=False):
-        location = tuple(part for part in detail["loc"] if part != "[key]")
+        location = _as_given(detail["loc"], content)
         if detail["type"] == "missing":
             name = location[-1] if isinstance(location[-1], str) else f"entry {location[-1]}"
             missing.setdefault(location[:-1], []).append(name)
@@ -39,6 +39,20 @@ def mistakes_in(
     for block, keys in missing.items():
         lines.append(f"{_text(block)}: missing {', '.join(keys)}{_other_name(block, content)}")
     return list(dict.fromkeys(lines))
+
+
+def _as_given(location: Location, content: Any) -> Location:
+    """The location without the indices of lists that were given as their only entry."""
+    kept: list[str | int] = []
+    for part in location:
+        if part == "[key]" or (part == 0 and isinstance(content, Mapping) and 0 not in content):
+            continue
+        kept.append(part)
+        try:
+            content = content[part]
+        except (KeyError, IndexError, TypeError):
+            content = None
+    return tuple(kept)
 
 
 def _text(location: Location) -> str:
@@ -87,7 +101,9 @@ def _what(detail: Any, location: Location, root: type[BaseModel]) -> list[str]:
 def _meant(location: Location, root: type[BaseModel]) -> str:
     """The key of the same block that is spelled alike, and the same key in another block."""
     *block, word = map(str, location)
-    keys = [name.replace("[]", ".[]").split(".") for name, _ in keys_of(root)]
+    # An only entry may be given without its list.
+    forms = (".[]", "")
+    keys = [name.replace("[]", form).split(".") for form in forms for name, _ in keys_of(root)]
     near = [key[-1] for key in keys if len(key) == len(location) and _fits(key, block)]
     meant = [_text((*block, name)) for name in _close(word, near)]
     meant += [_text(tuple(key)).replace(".[]", "[]") for key in keys if key[-1] == word][:1]

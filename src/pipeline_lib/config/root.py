@@ -159,11 +159,18 @@ class Config(Block):
     def _own_cubes(self) -> Iterator[str]:
         for cube, block in self.own_cubes.items():
             where = f"own_cubes.{cube}.files"
-            for key, file in block.files.items():
+            for key, files in block.files.items():
                 if key not in self.sensors:
                     yield f"{where}: no sensor {key!r}; {suggestion(key, self.sensors)}"
-                elif file.bands and (missing := {*self.sensors[key].bands} - {*file.bands}):
+                    continue
+                given = [band for file in files for band in file.bands or ()]
+                missing = {*self.sensors[key].bands} - {*given}
+                if missing and all(file.variable is None or file.bands for file in files):
                     yield f"{where}.{key}.bands: missing {', '.join(sorted(missing))}"
+                if twice := sorted({band for band in given if given.count(band) > 1}):
+                    yield f"{where}.{key}: {', '.join(twice)} in two files; name each band once"
+                if sum(file.mask is not None for file in files) > 1:
+                    yield f"{where}.{key}: two masks; name one, which all of its files take"
 
     def _sensors(self) -> Iterator[str]:
         name, frames = self.fusion.reference, self.context.frames

@@ -2,25 +2,32 @@
 
 from __future__ import annotations
 
+import logging
+from collections.abc import Sequence
+from functools import partial
 from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
 
-from pipeline_lib.config import OwnCube, SensorSource
+from pipeline_lib.config import OwnCube, OwnCubeFile, SensorSource
 from pipeline_lib.cubes.grid import Grid
 from pipeline_lib.cubes.own_file import grid_of_file, read_own_file
+from pipeline_lib.cubes.resampling import nearest, refine
 from pipeline_lib.cubes.rolling import rolling_mean
 from pipeline_lib.cubes.schema import (
     CLEAR,
     NO_DATA,
     THICK_CLOUD,
     clear_sample,
+    doubtful,
     implausible,
     make_cube,
     write_cube,
 )
 from pipeline_lib.errors import UserError, in_a_line
+
+log = logging.getLogger(__name__)
 
 
 def ingest_cube(
@@ -33,50 +40,45 @@ def ingest_cube(
     config_digest: str,
     output: Path,
 ) -> None:
-    """Write a cube from one sensor's file of a user's cube.
+    """Write a cube from one sensor's files of a user's cube.
 
-    Frames of one day are merged by the mean of their clear values; dates without a clear pixel, or
-    with a smaller clear fraction than ``sensor.min_clear``, are left out; the attribute ``missing``
-    counts both. The rolling mean of the sensor is applied. ``resolution_m`` is the pixel size that
-    the file must have unless its block states another one.
+    All sensors of the cube get one grid: the pixels of the finest of its files, where all of them
+    overlap. Coarser bands are interpolated and coarser masks taken from the nearest pixel, as in
+    cubes of an archive. Files are joined by day. Frames of one day are merged by the mean of their
+    clear values; dates without a clear pixel, or with a smaller clear fraction than
+    ``sensor.min_clear``, are left out. The attribute ``missing`` counts what is not in the cube,
+    ``comment`` names odd values, and the log lists dates and values. The rolling mean of the sensor
+    is applied. ``resolution_m`` is the pixel size that the finest file must have unless its block
+    states another one.
 
-    Raises UserError if the file lacks what the config names, has no usable date, or its values are
-    not the sensor's quantity.
+    Raises UserError if the files lack what the config names, do not fit each other, have no usable
+    date, or their values are not the sensor's quantity.
     """
-    block = own.files[sensor_name]
-    wanted, grid = block.resolution_m or resolution_m, grid_of_file(block)
-    if not np.isclose(grid.resolution, wanted, rtol=1e-3):
-        raise UserError(
-            f"{block.file}: has pixels of {grid.resolution:g} m, not {wanted:g} m; resample it, or "
-            "set resolution_m in its block if that is meant"
-        )
-    frames = read_own_file(block, sensor.bands)
-    if absent := [band for band in sensor.bands if band not in frames.values]:
-        raise UserError(
-            f"{block.file}: bands {', '.join(absent)} are not among {in_a_line(frames.labels)}; "
-            "leave them out of the sensor, or name the variable of each band in `bands`"
-        )
-    values = np.stack([frames.values[band] for band in sensor.bands], axis=1)
-    clear = _finite(values) if frames.clear is None else frames.clear & _finite(values)
-    if own.window is not None:
-        values, clear, grid = _crop(values, clear, grid, own.window, block.file)
-    days, values, clear, merged = merge_days(frames.days, values, clear)
+    blocks = own.files[sensor_name]
+    where = _files(blocks)
+    every = [block for files in own.files.values() for block in files]
+    grid = _cut(shared_grid(every, resolution_m), own.window, where)
+    days, values, clear, unpaired = _joined(blocks, sensor.bands, grid)
+    for day in unpaired:
+        log.info("%s: dropped, since not all files have it alike", day)
+    days, values, clear, merged = merge_days(days, values, clear)
     finite = _finite(values)
-    share = (clear & finite).mean(axis=(1, 2))
+    clear &= finite
+    share = clear.mean(axis=(1, 2))
     kept = (share >= sensor.min_clear) & (share > 0)
+    for day, part, used in zip(days, share, kept, strict=True):
+        reason = "" if used else f": dropped, min_clear is {100 * sensor.min_clear:g} %"
+        log.info("%s: %.1f %% clear%s", day, 100 * part, reason)
     if not kept.any():
-        raise UserError(f"{block.file}: no date has a valid pixel; check bands and no_data")
+        raise UserError(f"{where}: no date has a valid pixel; check bands and no_data")
+    missing = {
+        "days that not all files have alike": len(unpaired),
+        "dates without enough clear pixels": int((~kept).sum()),
+        "frames merged with another of the same day": merged,
+    }
     values, clear, finite, days = values[kept], clear[kept], finite[kept], days[kept]
-    sample = clear_sample(values, clear & finite)
-    if reason := implausible(sample, sensor.bands, sensor.quantity):
-        raise UserError(
-            f"{block.file}: {reason}; set scale, offset, conversion and no_data in the config"
-        )
-    missing = []
-    if not kept.all():
-        missing.append(f"{int((~kept).sum())} dates without enough clear pixels")
-    if merged:
-        missing.append(f"{merged} frames merged with another of the same day")
+    comments = _judge(clear_sample(values, clear), sensor, where)
+    names = " ".join(dict.fromkeys(block.file.name for block in blocks))
     cube = make_cube(
         values=rolling_mean(values, sensor.rolling_mean),
         unfiltered=values if sensor.rolling_mean > 1 else None,
@@ -86,7 +88,7 @@ def ingest_cube(
         grid=grid,
         quantity=sensor.quantity,
         frames={
-            "item": [f"{block.file.name} {day}" for day in days.astype("datetime64[D]")],
+            "item": [f"{names} {day}" for day in days],
             "clear_share": share[kept],
         },
         attributes={
@@ -95,12 +97,117 @@ def ingest_cube(
             "site": own.site,
             "land_cover": own.land_cover,
             "config_digest": config_digest,
-            "source": block.file.name,
+            "source": names,
             "license": "unknown (user-supplied file)",
-            "missing": missing,
+            "missing": [f"{number} {what}" for what, number in missing.items() if number],
+            **({"comment": "; ".join(comments)} if comments else {}),
         },
     )
     write_cube(cube, output)
+
+
+def _files(blocks: Sequence[OwnCubeFile]) -> str:
+    return " and ".join(dict.fromkeys(str(block.file) for block in blocks))
+
+
+def shared_grid(blocks: Sequence[OwnCubeFile], resolution_m: float) -> Grid:
+    """The pixels of the finest of some files, where all of them overlap.
+
+    Raises UserError unless these pixels have the size ``resolution_m``, or the one that their block
+    states, and those of the other files consist of them.
+    """
+    grids = [grid_of_file(block) for block in blocks]
+    size = min(grid.resolution for grid in grids)
+    first = next(i for i, grid in enumerate(grids) if grid.resolution <= size * 1.001)
+    finest, base = grids[first], blocks[first].file
+    bounds = []
+    for block, grid in zip(blocks, grids, strict=True):
+        coarse = grid.resolution > size * 1.001
+        wanted = block.resolution_m or (grid.resolution if coarse else resolution_m)
+        if not np.isclose(grid.resolution, wanted, rtol=1e-3):
+            raise UserError(
+                f"{block.file}: has pixels of {grid.resolution:g} m, not {wanted:g} m; resample "
+                "it, or set resolution_m in its block if that is meant"
+            )
+        if grid.epsg != finest.epsg:
+            raise UserError(
+                f"{block.file}: is in EPSG:{grid.epsg}, and {base} in EPSG:{finest.epsg}; warp one"
+            )
+        west, south, east, north = grid.bounds
+        sides = finest.top - north, finest.top - south, west - finest.left, east - finest.left
+        # Edges in pixels of the finest file, and the size of a pixel.
+        edges = np.array([*sides, grid.resolution]) / size
+        whole = np.round(edges)
+        if np.abs(edges - whole).max() > 0.1:
+            raise UserError(
+                f"{block.file}: its pixels of {grid.resolution:g} m do not consist of those of "
+                f"{base} of {size:g} m; resample one to the other's grid"
+            )
+        bounds.append(whole.astype(int))
+    top, _, left, _, _ = np.max(bounds, axis=0).tolist()
+    _, bottom, _, right, _ = np.min(bounds, axis=0).tolist()
+    if top >= bottom or left >= right:
+        raise UserError(f"{_files(blocks)}: do not overlap; give files of one place")
+    return finest.cut(top, left, bottom - top, right - left)
+
+
+def _joined(
+    blocks: Sequence[OwnCubeFile], bands: Sequence[str], grid: Grid
+) -> tuple[NDArray[np.datetime64], NDArray[np.float32], NDArray[np.bool_], list[str]]:
+    """Files of a sensor put together on a grid, and the days that not all of them have alike.
+
+    Returns days ``(time,)``, values ``(time, band, y, x)`` and clear ``(time, y, x)``.
+    """
+    read = [read_own_file(block, bands) for block in blocks]
+    held = [band for frames in read for band in frames.values]
+    files = _files(blocks)
+    if absent := [band for band in bands if band not in held]:
+        labels = [label for frames in read for label in frames.labels]
+        raise UserError(
+            f"{files}: bands {', '.join(absent)} are not among {in_a_line(labels)}; leave them out "
+            "of the sensor, or name the variable of each band in `bands`"
+        )
+    if twice := sorted({band for band in held if held.count(band) > 1}):
+        raise UserError(f"{files}: both have {', '.join(twice)}; name the `bands` of each file")
+    # Frames of a day are paired in their order, where all files have as many of them.
+    counts = [dict(zip(*np.unique(f.days, return_counts=True), strict=True)) for f in read]
+    every = np.unique(np.concatenate([frames.days for frames in read]))
+    alike = [day for day in every if len({count.get(day, 0) for count in counts}) == 1]
+    if not alike:
+        raise UserError(f"{files}: have no day in common; give files of one period")
+    layers: dict[str, NDArray[np.float32]] = {}
+    clear = np.ones((), bool)
+    for frames in read:
+        order = np.argsort(frames.days, kind="stable")
+        order = order[np.isin(frames.days[order], alike)]
+        days = frames.days[order]
+        near = partial(nearest, source=frames.grid, target=grid)
+        fine = np.isclose(frames.grid.resolution, grid.resolution, rtol=1e-3)
+        put = near if fine else partial(refine, source=frames.grid, target=grid)
+        layers |= {band: put(values[order]) for band, values in frames.values.items()}
+        if frames.clear is not None:
+            clear = near(frames.clear[order])
+    stack = np.stack([layers[band] for band in bands], axis=1)
+    unpaired = [str(day) for day in np.setdiff1d(every, alike)]
+    return days, stack, clear & _finite(stack), unpaired
+
+
+def _judge(sample: NDArray[np.float32], sensor: SensorSource, where: str) -> list[str]:
+    """What is odd in the clear values ``(n, band)`` of a cube, which are logged.
+
+    Raises UserError if they cannot be the sensor's quantity.
+    """
+    for band, column in zip(sensor.bands, sample.T, strict=True):
+        least, median, most = np.quantile(column, (0, 0.5, 1))
+        log.info("%s: %.4g to %.4g, median %.4g, where clear", band, least, most, median)
+    if reason := implausible(sample, sensor.bands, sensor.quantity):
+        raise UserError(
+            f"{where}: {reason}; set scale, offset, conversion and no_data in the config"
+        )
+    notes = doubtful(sample, sensor.bands, sensor.quantity)
+    for note in notes:
+        log.warning("%s", note)
+    return notes
 
 
 def merge_days(
@@ -133,18 +240,13 @@ def _finite(values: NDArray[np.float32]) -> NDArray[np.bool_]:
     return np.asarray(np.isfinite(values).all(axis=1))
 
 
-def _crop(
-    values: NDArray[np.float32],
-    clear: NDArray[np.bool_],
-    grid: Grid,
-    window: tuple[int, int, int, int],
-    file: Path,
-) -> tuple[NDArray[np.float32], NDArray[np.bool_], Grid]:
-    """Values and mask of the rows and columns from top, bottom, left, right, and their grid."""
+def _cut(grid: Grid, window: tuple[int, int, int, int] | None, where: str) -> Grid:
+    """The rows and columns of a grid from top, bottom, left, right; None: all."""
+    if window is None:
+        return grid
     top, bottom, left, right = window
     if not (0 <= top < bottom <= grid.height and 0 <= left < right <= grid.width):
         raise UserError(
-            f"{file}: window {window} does not fit {grid.height} x {grid.width} pixels; change it"
+            f"{where}: window {window} does not fit {grid.height} x {grid.width} pixels; change it"
         )
-    part = (..., slice(top, bottom), slice(left, right))
-    return values[part], clear[part], grid.cut(top, left, bottom - top, right - left)
+    return grid.cut(top, left, bottom - top, right - left)

@@ -9,7 +9,7 @@ from typing import TypeVar
 import numpy as np
 from numpy.typing import NDArray
 
-from pipeline_lib.cubes import Grid
+from pipeline_lib.cubes.grid import Grid
 
 Value = TypeVar("Value", bound=np.generic)
 
