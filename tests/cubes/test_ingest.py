@@ -4,6 +4,7 @@ import json
 import os
 import pickle
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -28,9 +29,13 @@ TERVUREN = {
 }
 
 
-def ingest(tmp_path: Path, file: dict[str, object], sensor: str, **own: object) -> xr.Dataset:
-    block = OwnCube.model_validate({"site": "a", "files": {sensor: file}, **own})
+def ingest(
+    tmp_path: Path, file: object, sensor: str, bands: tuple[str, ...] = (), **own: object
+) -> xr.Dataset:
+    files = {"files": {sensor: file}} | own
+    block = OwnCube.model_validate({"site": "a", **files})
     source = {"sentinel-1": SENTINEL_1, "sentinel-2": SENTINEL_2}[sensor].source()
+    source = source.model_copy(update={"bands": bands} if bands else {})
     ingest_cube(
         name="a",
         sensor_name=sensor,
@@ -116,6 +121,115 @@ def test_a_window_is_the_same_pixels(tmp_path: Path) -> None:
     xr.testing.assert_equal(
         whole["backscatter"].isel(y=slice(1, 4), x=slice(2, 5)), part["backscatter"]
     )
+
+
+PARTS = ("B04", "B08", "B11")
+
+
+def write_part(
+    path: Path,
+    bands: tuple[str, ...],
+    step: float,
+    size: int,
+    left: float,
+    top: float,
+    **more: Any,
+) -> dict[str, object]:
+    """A file of some bands, with pixels of a size from an upper left corner on, and its block."""
+    rng = np.random.default_rng(len(bands))
+    days = more.get("days", ["2020-01-01", "2020-01-11", "2020-01-21"])
+    shape = (len(np.atleast_1d(days)), size, size)
+    content = xr.Dataset(
+        {band: (("time", "y", "x"), rng.uniform(0.02, 0.4, shape)) for band in bands},
+        coords={
+            "time": np.array(days, "M8[ns]"),
+            "y": top - step * (np.arange(size) + 0.5),
+            "x": left + step * (np.arange(size) + 0.5),
+        },
+        attrs={"crs": more.get("crs", "EPSG:32632")},
+    )
+    content["SCL"] = content[bands[0]].dims, rng.integers(4, 10, shape)
+    content.to_netcdf(path)
+    return {"file": path, "bands": {band: band for band in bands}}
+
+
+MASK = {"mask": "SCL", "mask_clear": [4, 5, 6, 7]}
+
+
+def test_files_of_a_sensor_lie_on_the_pixels_of_the_finest(tmp_path: Path) -> None:
+    fine = write_part(tmp_path / "fine.nc", ("B04", "B08"), 10, 12, 400000, 5000100)
+    coarse = write_part(tmp_path / "coarse.nc", ("B11",), 20, 6, 400020, 5000120) | MASK
+    radar = write_part(tmp_path / "radar.nc", ("vv", "vh"), 20, 9, 399960, 5000120)
+    files = {"sentinel-2": [coarse, fine], "sentinel-1": radar}
+    cube = ingest(tmp_path, None, "sentinel-2", PARTS, files=files)
+    other = ingest(tmp_path, None, "sentinel-1", files=files)
+    # Columns from 400020 to 400120, rows from 5000100 down to 5000000.
+    assert cube["x"].values.tolist() == [400025 + 10 * column for column in range(10)]
+    assert cube["y"].values.tolist() == [5000095 - 10 * row for row in range(10)]
+    for side in ("x", "y", "spatial_ref"):
+        xr.testing.assert_identical(cube[side], other[side])
+
+    raw = {path.stem: xr.open_dataset(path) for path in tmp_path.glob("*.nc")}
+    place = {"x": cube["x"].values, "y": cube["y"].values}
+    found = cube["reflectance"]
+    np.testing.assert_allclose(found.sel(band="B08"), raw["fine"]["B08"].sel(place), atol=6e-5)
+    expected = raw["coarse"]["B11"].interp(place)  # NaN beyond the outer centres
+    inside = np.isfinite(expected)
+    assert inside.mean() > 0.8
+    np.testing.assert_allclose(found.sel(band="B11").where(inside), expected, atol=6e-5)
+    power = raw["radar"]["vv"].interp(place)
+    np.testing.assert_allclose(other["backscatter_unfiltered"].sel(band="vv"), power, rtol=1e-5)
+    shown = raw["coarse"]["SCL"].sel(place, method="nearest")
+    np.testing.assert_array_equal(cube["mask"] == CLEAR, shown.isin([4, 5, 6, 7]))
+
+    part = ingest(tmp_path, None, "sentinel-2", PARTS, files=files, window=(2, 7, 3, 10))
+    inner = found.isel(y=slice(2, 7), x=slice(3, 10))
+    xr.testing.assert_equal(part["reflectance"].variable, inner.variable)
+    assert part.attrs["source"] == "coarse.nc fine.nc"
+
+
+def test_files_are_joined_by_day(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level("INFO")
+    days = ["2020-01-21", "2020-01-01T10:00", "2020-01-01T10:09", "2020-01-05", "2020-01-31"]
+    fine = write_part(tmp_path / "fine.nc", ("B04", "B08"), 10, 4, 0, 5e6, days=days)
+    days = ["2020-01-01T10:00", "2020-01-01T10:09", "2020-01-11", "2020-01-21", "2020-01-31"]
+    coarse = write_part(tmp_path / "coarse.nc", ("B11",), 20, 2, 0, 5e6, days=[*days, days[-1]])
+    cube = ingest(tmp_path, [fine, coarse], "sentinel-2", PARTS)
+    found = cube["time"].values.astype("M8[D]").astype(str).tolist()
+    assert found == ["2020-01-01", "2020-01-21"]
+    raw = xr.open_dataset(tmp_path / "fine.nc")["B04"].values
+    values = cube["reflectance"].sel(band="B04")
+    np.testing.assert_allclose(values, [raw[1:3].mean(axis=0), raw[0]], atol=6e-5)
+    missing = json.loads(cube.attrs["missing"])
+    assert missing[0] == "3 days that not all files have alike" and "1 frames merged" in missing[1]
+    for day in ("2020-01-05", "2020-01-11", "2020-01-31"):
+        assert f"{day}: dropped, since not all files have it alike" in caplog.text
+    assert "2020-01-21: 100.0 % clear" in caplog.text
+    assert "B04: 0.0" in caplog.text and ", median 0.2" in caplog.text
+
+
+@pytest.mark.parametrize(
+    ("change", "reason"),
+    [
+        ({"left": 5000}, "fine.nc and .*other.nc: do not overlap"),
+        ({"left": 5}, "other.nc: its pixels of 20 m do not consist of those of .*fine.nc of 10 m"),
+        ({"step": 15}, "other.nc: its pixels of 15 m do not consist of"),
+        ({"crs": "EPSG:32633"}, "other.nc: is in EPSG:32633, and .*fine.nc in EPSG:32632; warp"),
+        ({"bands": ("B11", "B08")}, "fine.nc and .*other.nc: both have B08; name the `bands` of"),
+        ({"bands": ("B12",)}, r"bands B11 are not among .*B04.*B08.*B12"),
+        ({"days": ["2021-01-01"]}, "fine.nc and .*other.nc: have no day in common; give files of"),
+        ({"step": 5}, r"other.nc: has pixels of 5 m, not 10 m; resample it, or set resolution_m"),
+    ],
+)
+def test_files_that_do_not_fit_each_other_are_errors(
+    tmp_path: Path, change: dict[str, Any], reason: str
+) -> None:
+    fine = write_part(tmp_path / "fine.nc", ("B04", "B08"), 10, 12, 0, 5e6)
+    given = {"bands": ("B11",), "step": 20, "size": 6, "left": 0, "top": 5e6} | change
+    other = write_part(tmp_path / "other.nc", **given)
+    with pytest.raises(UserError, match=reason) as caught:
+        ingest(tmp_path, [fine, other], "sentinel-2", PARTS)
+    assert "\n" not in str(caught.value) and not (tmp_path / "a.zarr.zip").exists()
 
 
 @pytest.mark.parametrize("format", ["NETCDF3_64BIT", "NETCDF4", "zarr 2", "zarr 3"])
