@@ -27,10 +27,10 @@ from simulated import Demo, PinnedCube, Simulation, Truth, another_truth, demo_a
 from pipeline_lib.acquire.angles import BANDS as BAND_IDS
 from pipeline_lib.acquire.angles import parse_angles
 from pipeline_lib.acquire.brdf import COEFFICIENTS_OF, c_factor_on_nodes
-from pipeline_lib.cubes.resampling import refine
 from pipeline_lib.acquire.sentinel2 import NATIVE_M
 from pipeline_lib.config import SENTINEL_2
 from pipeline_lib.cubes import CLEAR, Grid
+from pipeline_lib.cubes.resampling import refine
 from pipeline_lib.errors import UserError
 from pipeline_lib.report.style import COLOURS, drawing
 from simulated_archive.bands import BANDS as ARCHIVE_BANDS
