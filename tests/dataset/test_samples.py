@@ -9,7 +9,6 @@ from pipeline_lib.dataset import (
     SequenceIndex,
     closest_frames,
     window_frames,
-    window_step,
 )
 
 CONTEXT = Context(patch_px=7, frames=5)
@@ -100,22 +99,41 @@ def test_same_generator_same_samples_and_a_cap():
 
 
 @settings(deadline=None)
-@given(st.integers(1, 60), st.data(), st.integers(1, 4), st.sampled_from([1, 5, 11]))
-def test_windows_hold_their_centre_and_stay_inside(count, data, step, frames):
-    centre = data.draw(st.integers(0, count - 1))
-    indices, present = window_frames(count, centre, frames, step)
-    assert indices[frames // 2] == centre and present[frames // 2]
-    assert np.all((indices >= 0) & (indices < count))
-    assert np.all(np.diff(indices[present]) == step)
-    reach = frames // 2
-    assert present.sum() == 1 + min(reach, centre // step) + min(
-        reach, (count - 1 - centre) // step
-    )
+@given(
+    st.lists(st.integers(0, 900), min_size=1, max_size=80).map(sorted).map(np.array),
+    st.data(),
+    st.sampled_from([1, 5, 11]),
+    st.integers(0, 400),
+)
+def test_windows_hold_the_frames_around_their_centre_and_none_beyond_half_the_span(
+    days, data, frames, span
+):
+    centre, half = data.draw(st.integers(0, len(days) - 1)), frames // 2
+    indices, present = window_frames(days, centre, frames, span)
+    assert indices[half] == centre and present[half]
+    assert np.all(np.diff(indices[present]) > 0)
+    assert np.all(np.abs(days[indices] - days[centre]) <= span / 2)
+    near = np.flatnonzero(np.abs(days - days[centre]) <= span / 2)
+    for side, shown, inside in (
+        (indices[:half], present[:half], near[near < centre]),
+        (indices[half + 1 :], present[half + 1 :], near[near > centre]),
+    ):
+        assert shown.sum() == min(half, len(inside))
+        if shown.any():
+            farthest = inside[np.abs(inside - centre).argmax()]
+            assert farthest in side[shown]
 
 
-@pytest.mark.parametrize(("frames", "step"), [(20, 2), (40, 4), (11, 1), (5, 1)])
-def test_window_step_is_the_mean_spacing_in_training(frames, step):
-    assert window_step(frames, 11) == step
+@pytest.mark.parametrize("every", [2, 5, 10, 17, 40])
+def test_windows_of_the_product_span_no_more_than_samples_of_training(every):
+    stack = cube(count=60, share=1.0, gap=every)
+    drawn = index(stack, frames=20).draw(np.random.default_rng(0))
+    trained = np.ptp(stack.days[drawn.frames], axis=1).max(initial=0)
+    windows = [window_frames(stack.days, centre, 5, 195)[0] for centre in range(60)]
+    exported = max(np.ptp(stack.days[window]) for window in windows)
+    assert exported <= 195
+    if every in (10, 17):
+        assert exported <= trained
 
 
 def test_each_pixel_is_paired_with_its_closest_valid_frame_the_earlier_of_two():

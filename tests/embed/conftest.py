@@ -29,9 +29,9 @@ OPTICAL = {
     "bands": ("B04", "B08", "B11"),
     "rgb": None,
     "latent_dim": 3,
-    "sequence": Sequence(frames=10),
+    "sequence": Sequence(frames=10, max_span_days=60),
 }
-RADAR = {"latent_dim": 2, "sequence": Sequence(frames=15)}
+RADAR = {"latent_dim": 2, "sequence": Sequence(frames=15, max_span_days=40)}
 SENSORS = {
     "optical": SENTINEL_2.model_copy(update=SMALL | OPTICAL),
     "radar": SENTINEL_1.model_copy(update=SMALL | RADAR),

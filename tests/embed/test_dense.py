@@ -36,8 +36,24 @@ def _run(parts: SimpleNamespace, records: dict[str, Record], **embed: int) -> La
     return embed_arrays(frames=frames, encoders=parts.encoders, fusion=parts.fusion, embed=block)
 
 
+def _window(days: np.ndarray, centre: int, length: int, span: float) -> list[int | None]:
+    """Frames of a window by counting out; None where there is none near enough."""
+    half = length // 2
+    sides: list[list[int | None]] = []
+    for step in (-1, 1):
+        near: list[int] = []
+        place = centre + step
+        while 0 <= place < len(days) and abs(days[place] - days[centre]) <= span / 2:
+            near.append(place)
+            place += step
+        taken = min(half, len(near))
+        picked = [near[(n + 1) * len(near) // taken - 1] for n in range(taken)]
+        sides.append([*picked, *[None] * (half - taken)])
+    return [*sides[0][::-1], centre, *sides[1]]
+
+
 def _patchwise_latent(
-    frames: Record, encoder: TrainedEncoder, centre: int, row: int, column: int, step: int
+    frames: Record, encoder: TrainedEncoder, centre: int, row: int, column: int
 ) -> torch.Tensor:
     """The models' own path for one window, cut out by hand."""
     length, half = encoder.context.frames, encoder.context.patch_px // 2
@@ -45,8 +61,9 @@ def _patchwise_latent(
     valid = np.pad(frames.valid, ((0, 0), (half, half), (half, half)))[:, *around]
     values = np.pad(frames.values, ((0, 0), (0, 0), (half, half), (half, half)))[..., *around]
     values = np.where(valid[:, None], values, 0)
-    wanted = centre + step * (np.arange(length) - length // 2)
-    there = (wanted >= 0) & (wanted < len(frames.times))
+    chosen = _window(frames.days, centre, length, encoder.sensor.sequence.max_span_days)
+    there = np.array([frame is not None for frame in chosen])
+    wanted = np.array([centre if frame is None else frame for frame in chosen])
     window = []
     for record in (values, valid, (frames.days - frames.days[centre]).astype(np.float32)):
         window.append(np.zeros((length, *record.shape[1:]), record.dtype))
@@ -70,8 +87,8 @@ def test_every_embedding_equals_the_patchwise_path(parts: SimpleNamespace) -> No
         absent += not there
         offset = float(radar.days[partner] - optical.days[date])
         latents = {
-            "optical": _patchwise_latent(optical, parts.encoders["optical"], date, row, column, 2),
-            "radar": _patchwise_latent(radar, parts.encoders["radar"], partner, row, column, 3),
+            "optical": _patchwise_latent(optical, parts.encoders["optical"], date, row, column),
+            "radar": _patchwise_latent(radar, parts.encoders["radar"], partner, row, column),
         }
         with torch.inference_mode():
             fused = parts.fusion.fusion.fuse(
@@ -140,6 +157,6 @@ def test_the_context_share_counts_what_lies_beyond_the_edges_as_missing(
     valid = parts.frames["optical"].valid
     date = int(np.flatnonzero(valid[:, row, column])[1])
     patch = valid[:, row - 3 : row + 4, column - 3 : column + 4].sum(axis=(1, 2))
-    window = [date + 2 * offset for offset in range(-2, 3)]
-    seen = sum(patch[frame] for frame in window if 0 <= frame < len(patch))
+    window = _window(parts.frames["optical"].days, date, 5, 60)
+    seen = sum(patch[frame] for frame in window if frame is not None)
     assert found["context_share"][date, row, column] == pytest.approx(seen / (5 * 49))

@@ -1,5 +1,7 @@
 """Embeddings know no image beyond those that their series names: what a split by year rests on."""
 
+from functools import partial
+
 import numpy as np
 import torch
 import xarray as xr
@@ -7,7 +9,7 @@ from untrained import save_all_untrained, scaled_by
 
 from pipeline_lib.config import SENTINEL_1, SENTINEL_2, Context, Encoder, Fusion
 from pipeline_lib.embed import embed_xarray
-from pipeline_lib.gpp.observed import frames_either_side, observed_embeddings
+from pipeline_lib.gpp.observed import image_range, observed_embeddings
 from pipeline_lib.gpp.series import day_numbers
 
 CONTEXT = Context(patch_px=7, frames=5)
@@ -42,6 +44,17 @@ def images():
     return found
 
 
+def reach(name):
+    """Of an embedding in the record of a sensor."""
+    sensor = SENSORS[name]
+    return partial(
+        image_range,
+        frames=CONTEXT.frames,
+        span_days=sensor.sequence.max_span_days,
+        rolling_mean=sensor.rolling_mean,
+    )
+
+
 def test_later_images_change_no_embedding_that_does_not_name_them(tmp_path):
     torch.manual_seed(0)
     save_all_untrained(tmp_path, SENSORS, CONTEXT, Fusion(width=16, layers=1), scaled_by(0, 1))
@@ -54,12 +67,9 @@ def test_later_images_change_no_embedding_that_does_not_name_them(tmp_path):
     seen = observed_embeddings(
         one,
         np.full((SIDE, SIDE), 1 / SIDE**2),
-        either_side=frames_either_side(SENSORS["sentinel-2"], CONTEXT),
+        reach=reach("sentinel-2"),
         others={
-            "sentinel-1": (
-                day_numbers(before["sentinel-1"]["time"].values),
-                frames_either_side(SENSORS["sentinel-1"], CONTEXT),
-            )
+            "sentinel-1": (day_numbers(before["sentinel-1"]["time"].values), reach("sentinel-1"))
         },
     )
     moved = np.array(

@@ -1,4 +1,5 @@
 import datetime
+from functools import partial
 
 import numpy as np
 import pandas as pd
@@ -181,9 +182,9 @@ def test_series_of_a_cube(tmp_path, monkeypatch):
     assert table.loc["2020-01-16":"2020-03-19", "e0"].isna().all()
     assert table.loc["2020-03-20", "e6"] == 4
     assert table.loc["2020-03-21":, "e0"].isna().all()
-    # Between 5 and 15 January; with the context of 7 frames on either side, the whole record.
+    # Between 5 and 15 January; their windows reach to the last frame within half of 195 days.
     row = table.loc["2020-01-10", list(SOURCES)].astype(int)
-    assert row.tolist() == [*day_numbers(dates[[1, 2]]), *day_numbers(dates[[0, -1]])]
+    assert row.tolist() == [*day_numbers(dates[[1, 2]]), *day_numbers(dates[[0, 4]])]
     far = TOWER.model_copy(update={"lat": 50.0})
     with pytest.raises(UserError, match=r"XX-Abc: the tower at .* outside its cube"):
         write_series(towers=[far], folder=tmp_path / "far", **arguments)
@@ -195,7 +196,7 @@ def test_pixels_are_weighted_by_their_available_context():
     values[..., 12:] = 1
     share = np.where(np.arange(24) < 12, 0.2, 0.8)
     data = dataset(["2020-05-01"], values, share)
-    seen = observed_embeddings(data, EVEN, either_side=0, others={})
+    seen = observed_embeddings(data, EVEN, reach=image_range, others={})
     assert seen.loc[:, "e0":"weight"].values == pytest.approx(np.array([[0.8, 0.4, 0.5]]))
 
 
@@ -207,9 +208,10 @@ def test_images_of_other_sensors_are_named_as_far_as_their_context_reaches():
     data = dataset(dates, np.zeros((3, 1, 24, 24)), apart=apart)
     weights = np.zeros((24, 24))
     weights[3, 4] = 1
-    others = {"sentinel-1": (radar, 2)}
-    seen = observed_embeddings(data, weights, either_side=1, others=others)
-    first, last = image_range(day_numbers(dates), 1)
+    reach = partial(image_range, frames=3, span_days=50)
+    others = {"sentinel-1": (radar, partial(image_range, frames=5, span_days=24))}
+    seen = observed_embeddings(data, weights, reach=reach, others=others)
+    first, last = reach(day_numbers(dates))
     assert seen["from_image"].tolist()[:2] == [first[0], min(first[1], radar[13])]
     assert seen["to_image"].tolist()[:2] == [last[0], max(last[1], radar[17])]
 
@@ -218,8 +220,8 @@ def test_of_several_frames_of_a_day_any_may_have_been_paired():
     frames = np.array([0, 10, 10, 10, 20, 30]) + 18383
     dates = pd.to_datetime([18393], unit="D")
     data = dataset(dates, np.zeros((1, 1, 24, 24)), apart=np.zeros((1, 1, 1)))
-    others = {"sentinel-1": (frames, 1)}
-    seen = observed_embeddings(data, EVEN, either_side=0, others=others)
+    others = {"sentinel-1": (frames, partial(image_range, frames=3, span_days=20))}
+    seen = observed_embeddings(data, EVEN, reach=image_range, others=others)
     assert seen[["from_image", "to_image"]].values.tolist() == [[18383, 18403]]
 
 
@@ -249,7 +251,7 @@ def test_a_black_pixel_has_bands_and_no_index():
 
 def test_a_cube_without_any_valid_date_gives_an_empty_series():
     data = dataset(["2020-05-01"], np.full((1, 7, 24, 24), np.nan))
-    seen = observed_embeddings(data, EVEN, either_side=5, others={})
+    seen = observed_embeddings(data, EVEN, reach=image_range, others={})
     table = daily_series(seen, **BLOCKS)
     assert not table["observed"].any()
     assert table["e0"].isna().all()

@@ -7,23 +7,30 @@ from numpy.typing import NDArray
 
 
 def window_frames(
-    count: int, centre: int, frames: int, step: int
+    days: NDArray[np.integer], centre: int, frames: int, span_days: float
 ) -> tuple[NDArray[np.int64], NDArray[np.bool_]]:
     """Indices of the frames of the window around one frame of a record, and which are present.
 
-    The record has ``count`` frames; the window has an odd number of ``frames``, ``step`` frames of
-    the record apart, and ``centre`` in its middle. Where it reaches beyond the record, ``present``
-    is False and the index is that of the record's nearest end, so that it can be read all the
-    same. Both are ``(frames,)``.
+    The record's ``days`` ``(time,)`` increase; the window has an odd number of ``frames``, with
+    ``centre`` in its middle. Each side holds frames at most half of ``span_days`` away, as training
+    samples span no more: where there are more than the window takes, evenly spread ones up to the
+    farthest. Where there are fewer, ``present`` is False and the index is the centre's, so that it
+    can be read all the same. Both are ``(frames,)``.
     """
-    wanted = centre + step * (np.arange(frames) - frames // 2)
-    present = (wanted >= 0) & (wanted < count)
-    return np.clip(wanted, 0, count - 1), present
-
-
-def window_step(sequence_frames: int, frames: int) -> int:
-    """Mean spacing, in frames, of a training sample's frames: the step of a window."""
-    return max(1, round(sequence_frames / frames))
+    half = frames // 2
+    near = np.abs(days - days[centre]) <= span_days / 2
+    indices, present = np.full(frames, centre, np.int64), np.zeros(frames, bool)
+    present[half] = True
+    before, after = (
+        np.flatnonzero(near[:centre])[::-1],
+        centre + 1 + np.flatnonzero(near[centre + 1 :]),
+    )
+    for side, sign in ((before, -1), (after, 1)):
+        steps = np.arange(1, min(half, len(side)) + 1)
+        chosen = half + sign * steps
+        indices[chosen] = side[steps * len(side) // max(1, len(steps)) - 1]
+        present[chosen] = True
+    return indices, present
 
 
 def closest_frames(

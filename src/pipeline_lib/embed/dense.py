@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 
 from pipeline_lib.config import Embed
 from pipeline_lib.cubes.schema import days_layer
-from pipeline_lib.dataset import closest_frames, window_frames, window_step
+from pipeline_lib.dataset import closest_frames, window_frames
 from pipeline_lib.embed.arrays import Crop, Frames, Layers, Tile, count_valid, tiles
 from pipeline_lib.models import TrainedEncoder, TrainedFusion
 
@@ -139,12 +139,11 @@ def embed_crops(
     }
 
 
-def _windows(count: int, trained: TrainedEncoder) -> list[range]:
-    """Frames of the window around every frame of a record, without those beyond its ends."""
-    step = window_step(trained.sensor.sequence.frames, trained.context.frames)
-    windows = (window_frames(count, n, trained.context.frames, step) for n in range(count))
-    inside = [indices[present].tolist() for indices, present in windows]
-    return [range(frames[0], frames[-1] + 1, step) for frames in inside]
+def _windows(days: NDArray[np.int64], trained: TrainedEncoder) -> list[NDArray[np.int64]]:
+    """Frames of the window around every frame of a record, without absent ones."""
+    frames, span = trained.context.frames, trained.sensor.sequence.max_span_days
+    windows = (window_frames(days, centre, frames, span) for centre in range(len(days)))
+    return [indices[present] for indices, present in windows]
 
 
 def _device(trained: TrainedEncoder) -> torch.device:
@@ -193,7 +192,7 @@ def _context_share(crop: Crop, trained: TrainedEncoder) -> NDArray[np.float32]:
     """Share of valid pixels in the context of every frame and pixel, ``(time, pixel)``."""
     patch = trained.context.patch_px
     counts = count_valid(crop.valid, patch).reshape(len(crop.valid), -1)
-    seen = [counts[list(window)].sum(axis=0) for window in _windows(len(counts), trained)]
+    seen = [counts[window].sum(axis=0) for window in _windows(crop.days, trained)]
     return (np.stack(seen) / (trained.context.frames * patch**2)).astype(np.float32)
 
 
@@ -207,23 +206,22 @@ def _latents(
     seen = count_valid(crop.valid, trained.context.patch_px).reshape(needed.shape) > 0
     features = _frame_features(crop, trained)
     latents = torch.zeros(needed.size, trained.sensor.latent_dim, device=device)
-    windows = _windows(count, trained)
+    windows = _windows(crop.days, trained)
     # All dates of few pixels, then the next pixels: their features stay in the cache.
     for first in range(0, pixels, batch):
         block = features[first : first + batch]
         rows = block.flatten(0, 1)
         for centre in np.flatnonzero(needed[:, first : first + batch].any(axis=1)).tolist():
-            window = windows[centre]
-            frames = np.asarray(window)
+            frames = windows[centre]
             place = np.flatnonzero(needed[centre, first : first + batch])
             if len(place) == len(block):
-                gathered = block[:, window.start : window.stop : window.step]
+                gathered = block[:, frames]
             else:
                 index = torch.from_numpy(place[:, None] * count + frames).to(device)
                 gathered = rows.index_select(0, index.flatten()).view(*index.shape, -1)
             days = torch.from_numpy(crop.days[frames] - crop.days[centre])[None].to(device)
             there = torch.from_numpy(seen[frames][:, first + place].T).to(device)
-            latent = encoder.latent(gathered, days, there, window.index(centre))
+            latent = encoder.latent(gathered, days, there, int(np.searchsorted(frames, centre)))
             target = torch.from_numpy(centre * pixels + first + place).to(device)
             latents.index_copy_(0, target, latent)
     return latents

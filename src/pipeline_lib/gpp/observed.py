@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -13,7 +14,7 @@ from numpy.typing import NDArray
 from pipeline_lib.config import Context, DailySeries, Period, Sensor, Tower
 from pipeline_lib.cubes import clear_counts, grid_of, read_cube
 from pipeline_lib.cubes.schema import days_layer
-from pipeline_lib.dataset import valid_pixels, window_step
+from pipeline_lib.dataset import valid_pixels, window_frames
 from pipeline_lib.errors import UserError
 from pipeline_lib.gpp.footprint import Weights, footprint_weights
 from pipeline_lib.gpp.methods import INDEX_BANDS, KNDVI, NIRV, has_indices
@@ -25,6 +26,9 @@ from pipeline_lib.gpp.series import (
     observed_table,
     write_table,
 )
+
+Reach = Callable[[Days], tuple[Days, Days]]
+"""Days of a record's frames to the days of the first and last image that each one's values see."""
 
 
 def write_series(
@@ -48,14 +52,21 @@ def write_series(
     """
     from pipeline_lib.embed import read_embedding
 
-    reach = {name: frames_either_side(sensor, context) for name, sensor in sensors.items()}
+    reach: dict[str, Reach] = {
+        name: partial(
+            image_range,
+            frames=context.frames,
+            span_days=sensor.sequence.max_span_days,
+            rolling_mean=sensor.rolling_mean,
+        )
+        for name, sensor in sensors.items()
+    }
 
     def observe(tower: Tower) -> pd.DataFrame:
         dataset = read_embedding(embeddings[tower.name])
         weights = footprint_weights(grid_of(dataset), tower=tower, radius=series.footprint_radius_m)
         others = {name: (_usable_days(own[tower.name]), reach[name]) for name, own in cubes.items()}
-        either_side = reach[reference]
-        return observed_embeddings(dataset, weights, either_side=either_side, others=others)
+        return observed_embeddings(dataset, weights, reach=reach[reference], others=others)
 
     _write(observe, towers, period, series, folder)
 
@@ -123,29 +134,32 @@ def weighted_pixels(
     return mean, np.sqrt((counted * apart**2).sum(axis=2) / seen), total[:, 0]
 
 
-def image_range(days: Days, either_side: int) -> tuple[Days, Days]:
-    """Days of the first and last frame that contribute to each frame's values.
+def image_range(
+    days: Days, *, frames: int = 1, span_days: float = 0, rolling_mean: int = 1
+) -> tuple[Days, Days]:
+    """Days of the first and last image that contribute to each frame's values.
 
-    ``days`` are those of the frames, increasing; ``either_side`` frames before and after one
-    contribute to it.
+    ``days`` are those of the frames, increasing. A frame's window holds up to ``frames`` of them
+    within ``span_days`` (see `window_frames`), each averaged over ``rolling_mean`` frames.
     """
-    place = np.arange(len(days))
-    first = np.maximum(place - either_side, 0)
-    return days[first], days[np.minimum(place + either_side, len(days) - 1)]
+    windows = (window_frames(days, centre, frames, span_days)[0] for centre in range(len(days)))
+    ends = np.array([(window.min(), window.max()) for window in windows], np.int64).reshape(-1, 2)
+    first = np.maximum(ends[:, 0] - rolling_mean // 2, 0)
+    return days[first], days[np.minimum(ends[:, 1] + rolling_mean // 2, len(days) - 1)]
 
 
 def observed_embeddings(
     dataset: xr.Dataset,
     weights: Weights,
     *,
-    either_side: int,
-    others: Mapping[str, tuple[Days, int]],
+    reach: Reach,
+    others: Mapping[str, tuple[Days, Reach]],
 ) -> pd.DataFrame:
     """Embeddings within a footprint, as `observed_table`, of pixels with weights ``(y, x)``.
 
-    ``dataset`` is that of `read_embedding`; its ``context_share`` weighs the pixels too. An
-    embedding may see ``either_side`` frames of the reference sensor before and after its own.
-    ``others`` are the days of every other sensor's usable frames, and as many frames of its own.
+    ``dataset`` is that of `read_embedding`; its ``context_share`` weighs the pixels too.
+    ``reach`` gives the days of the first and last image of the reference sensor that an embedding
+    sees. ``others`` are the days of every other sensor's usable frames, and its own reach.
     """
     rows, columns = _box(weights)
     near = dataset.isel(y=rows, x=columns).transpose("time", "feature", "y", "x")
@@ -153,13 +167,13 @@ def observed_embeddings(
     pixels = near["embedding"].values.reshape(dates, near.sizes["feature"], -1)
     share = near["context_share"].values.reshape(dates, -1) * weights[rows, columns].ravel()
     days = day_numbers(near["time"].values)
-    first, last = image_range(days, either_side)
-    for sensor, (frames, either) in others.items():
+    first, last = reach(days)
+    for sensor, (frames, reach_of_other) in others.items():
         apart = near[days_layer(sensor)].values.reshape(dates, -1)
         paired = np.isfinite(apart).any(axis=1)
         if not paired.any():
             continue
-        earliest, latest = image_range(frames, either)
+        earliest, latest = reach_of_other(frames)
         outermost = [
             days[paired] + furthest(apart[paired], axis=1).astype(np.int64)
             for furthest in (np.nanmin, np.nanmax)
@@ -204,7 +218,7 @@ def observed_bands(cube: xr.Dataset, weights: Weights, *, rolling_mean: int) -> 
     )
     days = day_numbers(near["time"].values)
     averaged = np.concatenate(means, axis=1), np.concatenate(spreads, axis=1), totals[0]
-    return observed_table(days, names, *averaged, *image_range(days, rolling_mean // 2))
+    return observed_table(days, names, *averaged, *image_range(days, rolling_mean=rolling_mean))
 
 
 def vegetation_indices(*, red: Values, near_infrared: Values) -> dict[str, Values]:
@@ -224,9 +238,3 @@ def vegetation_indices(*, red: Values, near_infrared: Values) -> dict[str, Value
             [NIRV, KNDVI], {"N": near_infrared, "R": red, "kNN": 1.0, "kNR": kernel}
         )
     return {name: np.asarray(values) for name, values in zip((NIRV, KNDVI), indices, strict=True)}
-
-
-def frames_either_side(sensor: Sensor, context: Context) -> int:
-    """Frames of a cube before and after a date that contribute to its latent."""
-    step = window_step(sensor.sequence.frames, context.frames)
-    return step * (context.frames // 2) + sensor.rolling_mean // 2

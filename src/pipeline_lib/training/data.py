@@ -24,7 +24,6 @@ from pipeline_lib.dataset import (
     cut_patches,
     load_stack,
     window_frames,
-    window_step,
 )
 from pipeline_lib.dataset.samples import no_sample
 from pipeline_lib.dataset.stacks import QUANTUM
@@ -216,9 +215,7 @@ class FusionDataset(SampleDataset):
         self.index = SequenceIndex(
             stacks[reference], sequence=sensors[reference].sequence, context=context
         )
-        self.steps = {
-            name: window_step(sensors[name].sequence.frames, context.frames) for name in self.others
-        }
+        self.spans = {name: sensors[name].sequence.max_span_days for name in self.others}
         self.bands = {name: len(sensors[name].bands) for name in self.others}
         self.partners: dict[str, NDArray[np.int64]] = {}
         for name, stack in self.others.items():
@@ -262,7 +259,7 @@ class FusionDataset(SampleDataset):
             pixel = cube.valid[:, drawn.top[row] + side, drawn.left[row] + side]
             (centre,), _ = closest_frames(cube.days, int(day), pixel[:, None])
             window[number], shown[number] = window_frames(
-                len(cube.days), int(centre), frames, self.steps[name]
+                cube.days, int(centre), frames, self.spans[name]
             )
             offset[row] = cube.days[centre] - day
         cut = cut_patches(
