@@ -1,6 +1,7 @@
 """Products appear whole or not at all; digests depend on content alone."""
 
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -32,6 +33,36 @@ def test_a_folder_replaces_a_folder(tmp_path: Path) -> None:
             partial.mkdir()
             (partial / name).touch()
     assert [path.name for path in target.iterdir()] == ["new"]
+
+
+def test_killed_while_a_folder_is_replaced_no_part_of_it_is_left(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    target = tmp_path / "store"
+
+    def write(name: str) -> None:
+        with atomic_path(target) as partial:
+            partial.mkdir()
+            (partial / name).touch()
+            (partial / "index").touch()
+
+    remove = shutil.rmtree
+
+    def killed(folder: Path) -> None:
+        if not (Path(folder) / "old").exists():
+            return remove(folder)
+        (Path(folder) / "old").unlink()
+        raise KeyboardInterrupt
+
+    write("old")
+    with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
+        patch.setattr(shutil, "rmtree", killed)
+        write("new")
+    assert not target.exists()
+    write("new")
+    write("newer")
+    assert [path.name for path in tmp_path.iterdir()] == ["store"]
+    assert {path.name for path in target.iterdir()} == {"newer", "index"}
 
 
 def test_a_killed_write_is_swept_up_by_the_next(tmp_path: Path) -> None:

@@ -28,7 +28,7 @@ def atomic_path(target: str | Path) -> Iterator[Path]:
     try:
         yield partial
         if partial.is_dir() and target.exists():
-            _remove(target)
+            remove_folder(target)
         partial.replace(target)
     finally:
         _remove(partial)
@@ -45,6 +45,14 @@ def scratch_folder(target: str | Path) -> Iterator[Path]:
         yield folder
     finally:
         _remove(folder)
+
+
+def remove_folder(folder: Path) -> None:
+    """Remove a folder; killed meanwhile, it is whole or gone: a part of it might pass for all."""
+    removed = folder.with_name(f".removed-{folder.name}")
+    _remove(removed)
+    folder.replace(removed)
+    _remove(removed)
 
 
 def _remove(path: Path) -> None:

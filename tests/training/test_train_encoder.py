@@ -1,5 +1,7 @@
 import csv
 import multiprocessing
+import shutil
+from contextlib import contextmanager
 from pathlib import Path
 
 import numpy as np
@@ -109,29 +111,58 @@ def test_killed_at_any_moment_it_ends_with_the_weights_of_an_undisturbed_trainin
     assert load_encoder(tmp_path / "model").digest == digest
 
 
-def test_killed_while_the_state_is_removed_trains_again(world, tmp_path, monkeypatch):
-    short = world.training.model_copy(update={"max_epochs": 1})
+@contextmanager
+def killed_removing(victim):
+    """Killed when a folder is removed, after the first file of a name is gone."""
 
-    def killed(folder, **_):
-        if Path(folder).exists():
-            (Path(folder) / "progress" / "best.ckpt").unlink()
+    remove = shutil.rmtree
+
+    def removing(folder, **more):
+        if found := [*Path(folder).rglob(victim)]:
+            found[0].unlink()
             raise KeyboardInterrupt
+        remove(folder, **more)
 
-    with monkeypatch.context() as patch:
-        patch.setattr(runs, "rmtree", killed)
-        with pytest.raises(KeyboardInterrupt):
-            world.train("radar", tmp_path / "model", tmp_path / "state", training=short)
+    with pytest.MonkeyPatch.context() as patch, pytest.raises(KeyboardInterrupt):
+        patch.setattr(shutil, "rmtree", removing)
+        yield
+
+
+@pytest.mark.parametrize("victim", ["best.ckpt", "identity.json", "index.json", "values.uint16"])
+def test_killed_while_the_state_is_removed_trains_again(world, tmp_path, victim):
+    short = world.training.model_copy(update={"max_epochs": 1})
+    with killed_removing(victim):
+        world.train("radar", tmp_path / "model", tmp_path / "state", training=short)
     digest = load_encoder(tmp_path / "model").digest
     world.train("radar", tmp_path / "model", tmp_path / "state", training=short)
     assert load_encoder(tmp_path / "model").digest == digest
     assert [path.name for path in tmp_path.iterdir()] == ["model"]
 
 
+# Another seed has the same cubes, and another sensor has others.
+@pytest.mark.parametrize(
+    ("victim", "other"), [("best.ckpt", "radar"), ("values.uint16", "optical")]
+)
+def test_killed_while_the_state_of_another_config_is_removed_trains_again(
+    world, tmp_path, victim, other
+):
+    """The config is changed, the run killed at once, and the change taken back."""
+    state, model = tmp_path / "state", tmp_path / "model"
+    short = world.training.model_copy(update={"max_epochs": 2})
+    with world.killed(1, 1):
+        world.train("radar", model, state, training=short)
+    with killed_removing(victim):
+        world.train(other, model, state, training=short, seed=2)
+    assert not model.exists()
+    world.train("radar", model, state, training=short)
+    assert load_encoder(model).name == "radar"
+
+
 def test_the_state_of_another_training_is_not_resumed(world, tmp_path, monkeypatch):
     short = world.training.model_copy(update={"max_epochs": 1})
     with monkeypatch.context() as patch:
         patch.setattr(encoders, "save_encoder", lambda *_, **__: None)
-        patch.setattr(runs, "remove_state", lambda *_: None)
+        patch.setattr(runs, "remove_folder", lambda *_: None)
         world.train("radar", tmp_path / "a", tmp_path / "state", training=short, seed=1)
     world.train("radar", tmp_path / "b", tmp_path / "state", training=short, seed=2)
     world.train("radar", tmp_path / "c", tmp_path / "fresh", training=short, seed=2)

@@ -5,7 +5,6 @@ from __future__ import annotations
 import logging
 import math
 import os
-import shutil
 import socket
 import sys
 import tempfile
@@ -31,7 +30,7 @@ from torch.utils.data import DataLoader
 
 from pipeline_lib.config import Training
 from pipeline_lib.errors import UserError
-from pipeline_lib.files import atomic_path, read_json, write_json
+from pipeline_lib.files import atomic_path, read_json, remove_folder, write_json
 from pipeline_lib.training.data import Batch, ShardSampler
 from pipeline_lib.training.runs import TrainingData, threads
 from pipeline_lib.training.tasks import Task
@@ -119,7 +118,7 @@ def _prepare(state: Path, identity: str) -> Path | None:
     if known.exists() and read_json(known) == {"identity": identity}:
         return state / LAST if (state / LAST).exists() else None
     if state.exists():
-        shutil.rmtree(state)
+        remove_folder(state)
     write_json(known, {"identity": identity})
     return None
 

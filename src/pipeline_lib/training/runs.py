@@ -7,7 +7,6 @@ from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from shutil import rmtree
 from types import MappingProxyType
 from typing import Any
 from zlib import crc32
@@ -15,10 +14,11 @@ from zlib import crc32
 import torch
 from torch.utils.data import DataLoader
 
+from pipeline_lib.code_digest import code_digest
 from pipeline_lib.config import Training
 from pipeline_lib.dataset import SampleIndex, cubes_of
 from pipeline_lib.errors import UserError
-from pipeline_lib.files import digest_of
+from pipeline_lib.files import digest_of, remove_folder
 from pipeline_lib.seeds import generator
 from pipeline_lib.training.data import Batch, SampleDataset
 from pipeline_lib.training.groups import embeddings, group_metrics, land_cover_of
@@ -110,6 +110,8 @@ def train_and_save(
         identity=digest_of(
             {
                 **identity,
+                # What other code left may not fit: a module renamed, another order of draws.
+                "code": code_digest(Path(__file__)),
                 # A training may go on with another number of devices.
                 "training": data.block.model_dump(mode="json", exclude={"devices"}),
                 "seed": data.seed,
@@ -139,15 +141,7 @@ def train_and_save(
         },
         curves=outcome.curves,
     )
-    remove_state(state)
-
-
-def remove_state(state: Path) -> None:
-    """Remove the state of a finished training; killed meanwhile, it is whole or gone."""
-    removed = state.with_name(f".removed-{state.name}")
-    rmtree(removed, ignore_errors=True)
-    state.rename(removed)
-    rmtree(removed)
+    remove_folder(state)
 
 
 def splits_of(cubes: list[Path], split_table: Path, what: str) -> dict[str, list[Path]]:
