@@ -289,7 +289,7 @@ def test_a_zarr_codec_that_may_run_code_is_an_error(
         ({"file": "EPSG:4326.nc"}, "in units of degree; warp it to a system in metres"),
         ({"file": "EPSG:2263.nc"}, "in units of US survey foot; warp"),
         ({"resolution_m": 30}, "has pixels of 10 m, not 30 m; resample it"),
-        ({"file": "rising.nc"}, "y must fall"),
+        ({"file": "unequal.nc"}, "y must fall in equal steps"),
         ({"file": "cut.nc"}, "not a readable NetCDF or Zarr file .*; check it"),
     ],
 )
@@ -297,7 +297,7 @@ def test_what_does_not_fit_is_an_error_of_one_line(
     tmp_path: Path, change: dict[str, object], reason: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.chdir(tmp_path)
-    write_small(tmp_path / "rising.nc", y=5e6 + 10.0 * np.arange(6))
+    write_small(tmp_path / "unequal.nc", y=5e6 - 10.0 * np.arange(6) ** 2)
     for crs in ("EPSG:4326", "EPSG:2263"):
         write_small(tmp_path / f"{crs}.nc", attrs={"crs": crs})
     file = write_small(tmp_path / "small.nc") | change

@@ -215,7 +215,7 @@ def stack(labels: Any, **more: Any) -> xr.Dataset:
         (["GREEN", "Red"], None),
         (["B03", "B04"], {"green": "B03", "red": "B04"}),
         (np.array([560, 665]), {"green": 560, "red": "665"}),
-        (np.array([560.0, 664.6]), {"green": "560", "red": 664.6}),
+        (np.array([560.0, 664.6], "f4"), {"green": "560", "red": 664.6}),
         (np.array([b"green", b"red"], "S5"), None),
     ],
 )
@@ -257,7 +257,7 @@ def test_characters_of_netcdf_3(tmp_path: Path) -> None:
     ("labels", "block", "reason"),
     [
         (["a", "b"], {}, "bands red, green are not among ('a', 'b')"),
-        (["a", "b"], {"bands": {"red": "c"}}, "no label 'c' in 'band'; name one of a, b"),
+        (["a", "b"], {"bands": {"red": "c"}}, "bands c are not among ('a', 'b')"),
         (["red", "red"], {}, "2 entries of 'band' have the label 'red'"),
         (["red"], {"band_dim": "wavelength"}, "'stack' has no dimension 'wavelength'"),
     ],
@@ -334,6 +334,7 @@ SINCE = {"units": "days since 2023-03-01"}
     [
         ([0, 8], SINCE),
         ([0.5, 7.9999999999], SINCE),
+        ([0, 8], {"units": "Days Since 2023-03-01", "calendar": "Gregorian"}),
         ([0, 192], {"units": "hours since 2023-03-01T00:00:00Z"}),
         ([0, 8], SINCE | {"calendar": "365_day"}),
         ([0, 8], SINCE | {"calendar": "360_day"}),
@@ -431,10 +432,23 @@ def test_edges_of_the_grid(tmp_path: Path, content: xr.Dataset, top: float) -> N
         (placed(0.25, GeoTransform=GDAL), "GeoTransform"),
         (placed(0.0, transform=AFFINE, GeoTransform=f"{LEFT - 5} 10 0 {TOP + 5} 0 -10"), "trans"),
         (placed().drop_vars(["x", "y"]), "has no coordinates 'x' and 'y'"),
+        (frames(x=("x", 3 + 1e-4 * np.arange(SIDE), {"units": "degrees_east"})), "degrees_east"),
     ],
 )
 def test_edges_that_are_not_certain(tmp_path: Path, content: xr.Dataset, reason: str) -> None:
     assert reason in line(content, tmp_path)
+
+
+def test_rows_from_south_to_north_are_turned(tmp_path: Path) -> None:
+    values = np.broadcast_to(np.arange(SIDE, dtype="f4")[:, None], SHAPE)
+    for content in (
+        frames(values),
+        placed(0.0, transform=AFFINE).assign(red=frames(values)["red"].variable),
+    ):
+        expected = read(content, tmp_path)
+        turned = read(content.isel(y=slice(None, None, -1)), tmp_path)
+        assert turned.grid == expected.grid and turned.grid.top == TOP
+        assert (turned.values["red"] == expected.values["red"]).all()
 
 
 def test_coordinates_may_be_packed_and_in_kilometres(tmp_path: Path) -> None:
@@ -476,6 +490,7 @@ BARE = (
         mapped(None, {"crs": "+init=epsg:32631"}),
         mapped(None, {"proj:epsg": 32631}),
         mapped(None).assign_coords(epsg=32631),
+        mapped(None).assign(epsg=32631),
     ],
 )
 def test_where_a_file_states_its_reference_system(tmp_path: Path, content: xr.Dataset) -> None:
@@ -491,7 +506,7 @@ def test_where_a_file_states_its_reference_system(tmp_path: Path, content: xr.Da
         (mapped(None, spatial_ref=cf(32631), crs=cf(32632)), "'crs' is EPSG:32632, and 'spatial_r"),
         (mapped("a", a=cf(32631) | {"longitude_of_central_meridian": 9.0}), "central_meridian 9"),
         (mapped("a", a=cf(32631) | {"spatial_ref": CRS(32632).to_wkt()}), "EPSG:32632"),
-        (mapped("a", a={"grid_mapping_name": "my_own"}), "'a' describes no coordinate reference"),
+        (mapped("a", a={"grid_mapping_name": "my_own"}), "'a' describes no certain coordinate"),
         (mapped(None), "has no coordinate reference system; set crs"),
     ],
 )
@@ -517,6 +532,8 @@ def test_the_config_may_name_what_a_file_cannot(tmp_path: Path) -> None:
         (b"GRIB\0\0", "is a GRIB file"),
         (b"\x0e\x03\x13\x01", "is an HDF4 file"),
         (b"PAR1", "is a Parquet table"),
+        (b'{"version": 1, "refs"', "is a JSON text"),
+        (b"time,x,y,B04", "is neither NetCDF nor Zarr"),
         (b"PK\x03\x04", "is a zip archive; unpack it"),
         (gzip.compress(b"CDF\x01"), "is compressed with gzip; unpack it"),
         (b"CDF\x05", "CDF-5 (64-bit data), which is not read; write it as NetCDF-4"),

@@ -107,7 +107,9 @@ class OwnCubeFile(Block):
     @classmethod
     def _labels_as_text(cls, bands: object) -> object:
         # Labels may be numbers, such as wavelengths.
-        return {b: str(n) for b, n in bands.items()} if isinstance(bands, dict) else bands
+        if not isinstance(bands, dict):
+            return bands
+        return {b: f"{n:.10g}" if isinstance(n, float) else str(n) for b, n in bands.items()}
 
     @model_validator(mode="after")
     def _complete(self) -> Self:

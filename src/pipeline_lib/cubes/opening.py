@@ -36,6 +36,7 @@ OTHER_FORMATS = {
     b"\x28\xb5\x2f\xfd": "compressed with zstd",
     b"\xfd7zXZ": "compressed with xz",
     b"version https://git-lfs": "a pointer of Git LFS, not the file itself",
+    b"{": "a JSON text",
 }
 """First bytes of files that are sound, but neither NetCDF nor Zarr."""
 ADVICE = {
@@ -105,8 +106,8 @@ def _open_netcdf(path: Path, options: dict[str, Any]) -> tuple[xr.Dataset, list[
         return source, sorted(groups - {""})
     with path.open("rb") as stream:
         first = stream.read(512)
-    if not first:
-        raise UserError(f"{path}: is empty; get it again")
+    if not first.strip(b"\0"):
+        raise UserError(f"{path}: is empty, or starts with zeros only; get it again")
     if first.lstrip()[:5].lower() in (b"<!doc", b"<html"):
         raise UserError(f"{path}: is a web page, such as that of a login; download the file itself")
     for signature, name in OTHER_FORMATS.items():
@@ -114,6 +115,8 @@ def _open_netcdf(path: Path, options: dict[str, Any]) -> tuple[xr.Dataset, list[
             convert = "write it as NetCDF or Zarr, with dimensions time, y and x"
             advice = next((a for kind, a in ADVICE.items() if name.startswith(kind)), convert)
             raise UserError(f"{path}: is {name}; {advice}")
+    if not first.startswith(b"CDF"):
+        raise UserError(f"{path}: is neither NetCDF nor Zarr, by its first bytes; name such a file")
     return xr.open_dataset(path, engine="scipy", **options), []
 
 
