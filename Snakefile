@@ -62,5 +62,7 @@ onstart:
         RUN_LOCK = start(RUN, RUN_LOCK)
     except UserError as error:
         raise WorkflowError(str(error)) from None
+    if too_large := job_too_large():
+        logger.warning(too_large)
     if C.models:
         logger.info(f"Nothing is trained: the models are those of {MODELS}")

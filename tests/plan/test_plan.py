@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import pytest
@@ -11,9 +11,21 @@ import yaml
 
 from pipeline_lib.config import Area, Config, parse_before_models, parts_of
 from pipeline_lib.files import read_json
-from pipeline_lib.plan import RATES, Plan, Rates, Work, as_markdown, summarise, work_of, write_plan
+from pipeline_lib.plan import (
+    RATES,
+    Job,
+    Machine,
+    Plan,
+    Rates,
+    Work,
+    as_markdown,
+    summarise,
+    work_of,
+    write_plan,
+)
 from pipeline_lib.plan.cubes import cubes_of, samples_of
 from pipeline_lib.plan.figure import draw_plans
+from pipeline_lib.plan.memory import learning_mb
 
 VALLEY = {"bounds": [11.0, 48.0, 11.6, 48.4], "start": "2021-01-01", "end": "2021-12-31"}
 
@@ -100,7 +112,8 @@ def test_a_plan_adds_its_rules_up_by_stage() -> None:
         Work("build_cube", "cubes", 4, 7200.0, 0.0, 10.0, 30.0),
         Work("embed_cube", "embeddings", 2, 36000.0, 360.0, 0.0, 5e9),
     ]
-    plan = summarise("mine", rows, {"build_cube": 4000, "embed_cube": 6000}, ["A note."])
+    largest = {"build_cube": Job(4000), "embed_cube": Job(6000, 2)}
+    plan = summarise("mine", rows, largest, Machine(cores=4, memory_mb=10_000), ["A note."])
     cubes, embeddings = plan.stages
     assert (cubes.jobs, cubes.core_hours, cubes.gpu_hours) == (8, 3.0, 0.0)
     assert (cubes.read, cubes.kept, cubes.memory_mb) == (11.0, 33.0, 4000)
@@ -110,7 +123,44 @@ def test_a_plan_adds_its_rules_up_by_stage() -> None:
     table = [line for line in page.splitlines() if line.startswith("|")]
     assert len({len(line) for line in table}) == 1 and len(table) == 5
     assert "| embeddings |    2 |         10 |       0.1 |" in page
+    assert "Here: 4 cores, 10 GB of memory, no GPU" in page
     assert "pin_items 4, build_cube 4, embed_cube 2" in page and "* A note." in page
+
+
+@pytest.mark.parametrize(
+    ("machine", "side_by_side", "hours"),
+    [
+        # Ten jobs of an hour on two cores, or of a tenth of one on a GPU.
+        (Machine(cores=8, memory_mb=64_000), 4, 3 * 1),
+        (Machine(cores=8, memory_mb=13_000), 2, 5 * 1),
+        (Machine(cores=1, memory_mb=64_000), 1, 10 * 2),
+        (Machine(cores=8, memory_mb=1000), 1, 10 * 1),
+        (Machine(cores=8, memory_mb=64_000, gpus=1), 1, 10 * 0.1),
+        (Machine(cores=64, memory_mb=64_000, gpus=16), 10, 1 * 0.1),
+    ],
+)
+def test_cores_memory_and_gpus_bound_what_runs_side_by_side(
+    machine: Machine, side_by_side: int, hours: float
+) -> None:
+    rows = [Work("embed_cube", "embeddings", 10, 72_000.0, 3600.0)]
+    plan = summarise("mine", rows, {"embed_cube": Job(6000, 2)}, machine, [])
+    assert plan.stages[0].side_by_side == side_by_side
+    assert plan.stages[0].wall_hours == pytest.approx(hours) == plan.total.wall_hours
+
+
+def test_the_memory_of_a_training_grows_with_cubes_and_batches(tmp_path: Path) -> None:
+    def memory(sensors: Sequence[str] = ("sentinel-2",), batch: int = 256, **keys: object) -> int:
+        return learning_mb(Config.model_validate(keys), sensors, batch)
+
+    # 500 cubes of 90 pixels and 38 dates, ten bands of two bytes; 634 kB a sample and layer.
+    assert memory() == pytest.approx(3000 + 3080 + 256 * 16 * 0.634, rel=0.02)
+    assert memory(batch=512) - memory() == pytest.approx(256 * 16 * 0.634, rel=0.01)
+    assert memory(["sentinel-1", "sentinel-2"]) > memory() + 5000
+    assert memory(batch=1, sites={"count": 4}) < 3100
+    (tmp_path / "own.nc").write_bytes(bytes(10**7))
+    own = {"site": "a", "files": {"sentinel-2": {"file": tmp_path / "own.nc", "variable": "r"}}}
+    few = {"sites": {"count": 3}}
+    assert memory(own_cubes={"a": own, "b": own}, **few) == memory(**few) + 10
 
 
 def test_a_plan_is_written_with_a_picture_before_its_models_exist(tmp_path: Path) -> None:
@@ -120,7 +170,8 @@ def test_a_plan_is_written_with_a_picture_before_its_models_exist(tmp_path: Path
     large = VALLEY | {"bounds": [11.0, 48.0, 13.0, 49.0], "outline": str(outline)}
     write_plan(
         config=use({"valley": large}, embed={"geotiff_dates": ["2021-06-01"]}),
-        memory_mb={"build_cube": 79000},
+        largest={"build_cube": Job(79000)},
+        machine=Machine(cores=2, memory_mb=16000),
         json=tmp_path / "plan.json",
         page=tmp_path / "plan.md",
         figure=tmp_path / "plan.png",
@@ -129,6 +180,7 @@ def test_a_plan_is_written_with_a_picture_before_its_models_exist(tmp_path: Path
     notes = "\n".join(plan.notes)
     assert "No models at nowhere yet" in notes and "over 50 km are cut: 1 parts" in notes
     assert "gpu.speedup" in notes and "GeoTIFFs, up to 1 of each" in notes
+    assert "build_cube asks for 79,000 MB of memory, and here are 16,000: it runs alone" in notes
     assert plan.total.memory_mb == 79000 and plan.jobs["build_cube"] == 2
     draw_plans([plan, plan], tmp_path / "both.png")
     assert (tmp_path / "both.png").stat().st_size > (tmp_path / "plan.png").stat().st_size > 1000

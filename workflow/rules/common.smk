@@ -19,6 +19,7 @@ from pipeline_lib.config.sites import site_rows
 from pipeline_lib.errors import UserError
 from pipeline_lib.files import digest_of
 from pipeline_lib.machine import available_mb, visible_gpus
+from pipeline_lib.plan.memory import learning_mb
 from pipeline_lib.run_lock import hold, start
 
 # A workflow that imports this one as a module may give only a few keys.
@@ -36,6 +37,10 @@ if workflow.is_main_process and workflow.resource_settings.nodes is None:
         workflow.register_resource("mem_mb", available_mb())
     if "gpu" not in given:
         workflow.register_resource("gpu", len(visible_gpus()))
+SHARED_MB, SHARED_GPUS = (
+    workflow.global_resources[name].value if name in workflow.global_resources else none
+    for name, none in (("mem_mb", available_mb()), ("gpu", 0))
+)
 
 SCRIPTS = "../scripts"
 RUN = f"results/{C.run}"
@@ -109,8 +114,14 @@ OWN_CUBES = dict(C.own_cubes)
 AREAS = parts_of(C.areas)
 
 
-# Jobs that hold the cubes of one sensor, or of all.
-ENCODER_MB, FUSION_MB = 16000, 24000
+def encoder_memory(sensor):
+    """Memory of a job that holds the cubes of a sensor, MB."""
+    return learning_mb(C, [sensor], C.training.batch_size)
+
+
+def fusion_memory(wildcards=None):
+    """Memory of a job that holds all cubes, MB."""
+    return learning_mb(C, C.sensors, C.fusion.training.batch_size)
 
 
 def retry_memory(mb):
@@ -296,7 +307,7 @@ def archive_of(cube):
 
 def cube_memory(cube):
     """Memory of a job that builds a cube, MB."""
-    return 4000 + round(3000 * megapixels(cube))
+    return 2500 + round(3000 * megapixels(cube))
 
 
 def split_rows():
@@ -324,7 +335,7 @@ def tiles_at_once(cube):
 
 def embedding_memory(threads):
     """Memory of a job that embeds a cube, MB."""
-    return 4000 + 2000 * threads
+    return 2000 + 2000 * threads
 
 
 # Which dates become GeoTIFFs does not change the embeddings.
@@ -352,15 +363,33 @@ def truth_of_cubes():
     return {cube: out(f"truth/{site_of(cube)}.npz") for cube in SITE_CUBES if C.demo}
 
 
-def largest_memory(wildcards):
-    """Rule -> memory that its largest job asks for at first, MB."""
+def largest_jobs():
+    """Rule -> memory that its largest job asks for at first, MB, and threads."""
     largest = max(embedded_cubes(), key=megapixels, default=None)
-    memory = {
-        "pin_items": 1000,
-        "build_cube": cube_memory(largest),
-        "embed_cube": embedding_memory(tiles_at_once(largest)),
+    threads = tiles_at_once(largest)
+    jobs = {
+        "pin_items": (1000, 1),
+        "build_cube": (cube_memory(largest), 1),
+        "embed_cube": (embedding_memory(threads), threads),
     }
     if not C.models:
-        memory |= {"train_encoder": ENCODER_MB, "evaluate_encoder": ENCODER_MB}
-        memory |= {"train_fusion": FUSION_MB, "evaluate_fusion": FUSION_MB}
-    return memory
+        encoder, fusion = max(map(encoder_memory, C.sensors)), fusion_memory()
+        for block, model, memory in (
+            (C.training, "encoder", encoder),
+            (C.fusion.training, "fusion", fusion),
+        ):
+            jobs[f"train_{model}"] = memory, block.threads * block.devices
+            jobs[f"evaluate_{model}"] = jobs[f"probe_{model}"] = memory, 1
+    return jobs
+
+
+def job_too_large():
+    """The line about jobs that ask for more memory than there is, or nothing."""
+    large = {rule: mb for rule, (mb, _) in largest_jobs().items() if mb > SHARED_MB}
+    asked = ", ".join(f"{rule} {mb:,} MB" for rule, mb in large.items())
+    return (
+        f"More memory is asked for than the {SHARED_MB:,} MB that the jobs share: {asked}. Each of "
+        "these runs alone, and may be killed; use smaller areas or another machine."
+        if large
+        else ""
+    )

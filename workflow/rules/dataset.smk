@@ -38,7 +38,7 @@ rule fit_normalisation:
     benchmark:
         out("benchmarks/fit_normalisation/{sensor}.tsv")
     resources:
-        mem_mb=retry_memory(ENCODER_MB),
+        mem_mb=retry_memory(4000),
         runtime=60,
     params:
         bands=lambda w: C.sensors[w.sensor].bands,

@@ -19,7 +19,7 @@ rule train_encoder:
     priority: 10
     threads: C.training.threads * C.training.devices
     resources:
-        mem_mb=retry_memory(ENCODER_MB),
+        mem_mb=retry_memory(lambda w: encoder_memory(w.sensor)),
         runtime=24 * 60,
         gpu=gpus("training", C.training.devices),
     params:
@@ -49,7 +49,7 @@ rule train_fusion:
     priority: 10
     threads: C.fusion.training.threads * C.fusion.training.devices
     resources:
-        mem_mb=retry_memory(FUSION_MB),
+        mem_mb=retry_memory(fusion_memory),
         runtime=24 * 60,
         gpu=gpus("training", C.fusion.training.devices),
     params:
@@ -78,7 +78,7 @@ rule evaluate_encoder:
     benchmark:
         out("benchmarks/evaluate_encoder/{sensor}.tsv")
     resources:
-        mem_mb=retry_memory(ENCODER_MB),
+        mem_mb=retry_memory(lambda w: encoder_memory(w.sensor)),
         runtime=60,
     params:
         samples=C.evaluation_samples,
@@ -103,7 +103,7 @@ rule probe_encoder:
     benchmark:
         out("benchmarks/probe_encoder/{sensor}.tsv")
     resources:
-        mem_mb=retry_memory(ENCODER_MB),
+        mem_mb=retry_memory(lambda w: encoder_memory(w.sensor)),
         runtime=60,
     params:
         truth=truth_of_cubes(),
@@ -130,7 +130,7 @@ rule probe_fusion:
     benchmark:
         out("benchmarks/probe_fusion.tsv")
     resources:
-        mem_mb=retry_memory(FUSION_MB),
+        mem_mb=retry_memory(fusion_memory),
         runtime=60,
     params:
         cubes=rules.train_fusion.params.cubes,
@@ -158,7 +158,7 @@ rule evaluate_fusion:
     benchmark:
         out("benchmarks/evaluate_fusion.tsv")
     resources:
-        mem_mb=retry_memory(FUSION_MB),
+        mem_mb=retry_memory(fusion_memory),
         runtime=60,
     params:
         cubes=rules.train_fusion.params.cubes,

@@ -13,9 +13,14 @@ rule write_plan:
     benchmark:
         out("benchmarks/write_plan.tsv")
     localrule: True
+    # All of what the jobs share: the plan is one for this much. It is the only job.
+    resources:
+        mem_mb=SHARED_MB,
+        gpu=SHARED_GPUS,
     params:
         config=plain(C),
-        memory_mb=largest_memory,
+        cores=workflow.cores,
+        largest=lambda w: largest_jobs(),
         trained=MODEL_DIGEST,
         code=code_of("write_plan"),
     message:

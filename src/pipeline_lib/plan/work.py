@@ -13,7 +13,7 @@ from pipeline_lib.files import atomic_path, write_json
 from pipeline_lib.gpp.methods import SCHEMES, TRANSFORMER, experiments
 from pipeline_lib.plan.cubes import Cubes, cubes_of, has_towers, samples_of, years_between
 from pipeline_lib.plan.rates import RATES, Rates
-from pipeline_lib.plan.summary import as_markdown, summarise
+from pipeline_lib.plan.summary import Job, Machine, as_markdown, summarise
 
 
 @dataclass(frozen=True)
@@ -126,14 +126,14 @@ def _models(config: Config, cubes: list[Cubes], rates: Rates) -> Iterator[Work]:
         samples = config.split.training * _samples(config, cubes, sensor)
         return block.max_epochs * min(samples, block.max_samples or samples)
 
-    count = len(config.sensors)
+    count, on_gpu = len(config.sensors), config.devices.training == "gpu"
     yield _work(rates, "split_sites", "models")
     yield _work(rates, "fit_normalisation", "models", count)
     samples = sum(trained(name, config.training) for name in config.sensors)
     seconds = samples * rates("train.encoder")
-    yield _work(rates, "train_encoder", "models", count, seconds, gpu=True)
+    yield _work(rates, "train_encoder", "models", count, seconds, gpu=on_gpu)
     fused = trained(config.fusion.reference, config.fusion.training)
-    yield _work(rates, "train_fusion", "models", 1, fused * rates("train.fusion"), gpu=True)
+    yield _work(rates, "train_fusion", "models", 1, fused * rates("train.fusion"), gpu=on_gpu)
 
 
 def _evaluation(config: Config, cubes: list[Cubes], rates: Rates) -> Iterator[Work]:
@@ -165,7 +165,8 @@ def _embeddings(config: Config, cubes: list[Cubes], rates: Rates) -> Iterator[Wo
     )
     seconds = frames * rates("embed.frame") + looks * rates("embed.embedding")
     kept = looks * rates(f"embedding.{config.embed.dtype}")
-    yield _work(rates, "embed_cube", "embeddings", jobs, seconds, gpu=True, kept=kept)
+    on_gpu = config.devices.embed == "gpu"
+    yield _work(rates, "embed_cube", "embeddings", jobs, seconds, gpu=on_gpu, kept=kept)
     if config.embed.geotiff_dates:
         yield _work(rates, "closest_dates", "embeddings")
 
@@ -200,22 +201,37 @@ def _report(config: Config, rates: Rates) -> Iterator[Work]:
 
 
 def write_plan(
-    *, config: Config, memory_mb: Mapping[str, int], json: Path, page: Path, figure: Path
+    *,
+    config: Config,
+    largest: Mapping[str, Job],
+    machine: Machine,
+    json: Path,
+    page: Path,
+    figure: Path,
 ) -> None:
     """Write the plan of a whole run as JSON, Markdown and PNG.
 
-    The models that a config names need not be trained yet. ``memory_mb`` is what the largest job
-    of a rule asks for, of the rules with large ones.
+    The models that a config names need not be trained yet. ``largest`` are the largest jobs of the
+    rules with large ones.
     """
     from pipeline_lib.plan.figure import draw_plans
 
     known, areas = Rates.read(RATES), parts_of(config.areas)
-    notes = list(_notes(config, areas, known))
-    plan = summarise(config.run, work_of(config, areas, known), memory_mb, notes)
+    notes = [*_too_large(largest, machine), *_notes(config, areas, known)]
+    plan = summarise(config.run, work_of(config, areas, known), largest, machine, notes)
     draw_plans([plan], figure)
     with atomic_path(page) as partial:
         partial.write_text(as_markdown(plan))
     write_json(json, plan.model_dump())
+
+
+def _too_large(largest: Mapping[str, Job], machine: Machine) -> Iterator[str]:
+    for rule, job in largest.items():
+        if job.memory_mb > machine.memory_mb:
+            yield (
+                f"{rule} asks for {job.memory_mb:,} MB of memory, and here are "
+                f"{machine.memory_mb:,}: it runs alone, and may be killed."
+            )
 
 
 def _notes(config: Config, areas: Mapping[str, Area], rates: Rates) -> Iterator[str]:
