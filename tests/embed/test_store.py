@@ -301,6 +301,20 @@ def test_a_shard_or_a_manifest_of_another_model_is_an_error(
         read_embedding(product)
 
 
+def test_a_shard_of_another_model_of_equal_size_is_an_error(
+    product: Path, whole: Layers, tmp_path: Path
+) -> None:
+    """It has as many embeddings, and here as many bytes, and each chunk its own checksum."""
+    foreign = foreign_product(tmp_path / "foreign", whole)
+    shutil.copy(foreign / "embedding.zarr" / SHARD, product / "embedding.zarr" / SHARD)
+    manifest = read_manifest(product)
+    manifest["files"][SHARD] = read_manifest(foreign)["files"][SHARD]
+    write_json(product / "manifest.json", manifest)
+    read_embedding(product, load=False)
+    with pytest.raises(UserError, match=rf"1 file\(s\) .* not those .*, first {SHARD}; delete"):
+        read_embedding(product)
+
+
 ORIGIN: dict[str, Any] = {"model_digest": MODEL, "dtype": "int8"}
 
 

@@ -31,7 +31,7 @@ from pipeline_lib.cubes.schema import days_layer
 from pipeline_lib.embed.arrays import Layers, Tile, tiles
 from pipeline_lib.embed.manifest import MANIFEST, other_version, read_manifest
 from pipeline_lib.errors import UserError
-from pipeline_lib.files import atomic_path, read_json, write_json
+from pipeline_lib.files import atomic_path, digest_file, read_json, write_json
 
 STORE = "embedding.zarr"
 ITEM = "item.json"
@@ -241,7 +241,8 @@ class TileStore:
         record = {
             "embeddings": (~np.isnan(layers["reconstruction_error"])).sum((1, 2)).tolist(),
             "clipped": clipped,
-            "files": _sizes(self._state / STORE, shards),
+            "files": (files := _sizes(self._state / STORE, shards)),
+            "digests": {name: digest_file(self._state / STORE / name) for name in files},
         }
         write_json(self._record(tile), record)
 
@@ -298,8 +299,10 @@ class TileStore:
             warnings.simplefilter("ignore", ZarrUserWarning)
             zarr.consolidate_metadata(store)
         files = _sizes(store, store.rglob("*"))
+        digests: dict[str, str] = {}
         for record in records:
             files |= record["files"]
+            digests |= record.get("digests", {})
         times = self._layout.template["time"].values
         return {
             **self._origin,
@@ -308,6 +311,7 @@ class TileStore:
             "clipped": clipped,
             "clipped_share": share,
             "files": dict(sorted(files.items())),
+            "digests": dict(sorted(digests.items())),
         }
 
     def _record(self, tile: Tile) -> Path:
@@ -359,9 +363,10 @@ def read_embedding(folder: str | Path, *, load: bool = True) -> xr.Dataset:
     ``reconstruction_error`` and one ``days_to_<sensor>`` per further sensor ``(time, y, x)``;
     float32 whatever is stored, NaN where there is no embedding.
 
-    With ``load`` everything is read, and checksums and numbers of embeddings are compared; without,
-    presence and size of every file. Raises UserError if there is no finished product, if it is
-    damaged, or if store and manifest are of different models.
+    With ``load`` everything is read, and the digests of all shards and the numbers of embeddings
+    are compared: a shard of another product may be sound in itself. Without, presence and size of
+    every file. Raises UserError if there is no finished product, if it is damaged, or if store and
+    manifest are of different models.
     """
     manifest, folder = read_manifest(folder), Path(folder)
     again = f"delete {folder / MANIFEST} and run the export again, or copy the folder again"
@@ -389,6 +394,12 @@ def read_embedding(folder: str | Path, *, load: bool = True) -> xr.Dataset:
         data = data.load()
     except (ValueError, RuntimeError) as error:
         raise UserError(f"{folder / STORE}: damaged ({error}); {again}") from error
+    digests = manifest.get("digests", {}).items()
+    if foreign := [key for key, one in digests if digest_file(folder / STORE / key) != one]:
+        raise UserError(
+            f"{folder / STORE}: {len(foreign)} file(s) are sound and not those of this product, "
+            f"first {foreign[0]}; {again}"
+        )
     counts = data["reconstruction_error"].notnull().sum(("y", "x"))
     if counts.values.tolist() != manifest["embeddings"]:
         raise UserError(f"{folder / STORE}: damaged, embeddings are missing; {again}")
