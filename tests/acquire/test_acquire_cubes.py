@@ -510,6 +510,31 @@ def test_scenes_of_one_value_and_scenes_of_a_part_are_kept(
     assert remark.startswith("item 2A_2021-06-01") and remark.endswith("one value only")
 
 
+def test_bands_that_sentinel_2_does_not_have_are_named(archive: Archive, cube_of: CubeOf) -> None:
+    archive.optical(DAY)
+    with pytest.raises(UserError, match="bands SCL, blue: Sentinel-2 has no such reflectance"):
+        cube_of(PLAIN.model_copy(update={"bands": ("B02", "blue", "SCL")}))
+
+
+@pytest.mark.parametrize("scl", [0, 12, 57, 3000])
+def test_scene_classes_that_sen2cor_does_not_have_lose_the_scene(
+    archive: Archive, cube_of: CubeOf, scl: int
+) -> None:
+    archive.optical("2021-06-06T10:10:00Z")
+    archive.optical(DAY, scl=scl)
+    cube = cube_of(SCL)
+    (missing,) = json.loads(cube.attrs["missing"])
+    assert f"SCL: {scl} is its largest class here" in missing and cube.sizes["time"] == 1
+
+
+def test_reflectance_as_fractions_is_told_from_no_data(archive: Archive, cube_of: CubeOf) -> None:
+    archive.optical("2021-06-06T10:10:00Z")
+    item = archive.optical(DAY)
+    rewrite(archive, item, "B02", dtype="float32")
+    missing = cube_of(PLAIN).attrs["missing"]
+    assert "B02: its numbers are float32, not integers" in missing
+
+
 @pytest.mark.parametrize(("share", "kept"), [(0.05, True), (1.0, False)])
 def test_the_deepest_shade_is_plausible(
     archive: Archive, cube_of: CubeOf, share: float, kept: bool

@@ -64,7 +64,7 @@ def offset_of(item: dict[str, Any], bands: Sequence[str]) -> int:
     """
     properties = item["properties"]
     applied = (properties.get(f"{at}:boa_offset_applied") for at in ("earthsearch", "sentinel"))
-    if any(entry is True for entry in applied):
+    if "true" in (str(entry).lower() for entry in applied):
         # Its assets may state -0.1 nevertheless: Element84/earth-search, #9.
         return 0
     stated = _stated(item)

@@ -287,7 +287,7 @@ class GeoTiffReader:
         **_: Any,
     ) -> None:
         self.url, self.spec, self.resampling = url, spec, resampling
-        self.dtype, self.fill_value = dtype, fill_value
+        self.dtype, self.fill_value = np.dtype(dtype), fill_value
         self.stated, self.remark = stated[url], remark
 
     def read(self, window: Any) -> NDArray[Any]:
@@ -299,6 +299,8 @@ class GeoTiffReader:
             with rasterio.open(self.url, driver="GTiff", sharing=False) as file:
                 if file.count != 1:
                     raise Missing(f"{file.count} bands in one file")
+                if np.dtype(file.dtypes[0]).kind not in "iu" and self.dtype.kind in "iu":
+                    raise Missing(f"its numbers are {file.dtypes[0]}, not integers")
                 crs, transform, differs = self._placed(file)
                 wanted = self.spec.resolutions_xy
                 size = transform.a, -transform.e

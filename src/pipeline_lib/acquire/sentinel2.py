@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import partial
@@ -30,6 +31,7 @@ from pipeline_lib.acquire.mosaic import (
     NOTHING,
     Scene,
     check_plausible,
+    covers,
     first_valid,
     groups,
     loaded,
@@ -43,12 +45,19 @@ from pipeline_lib.acquire.retries import Missing
 from pipeline_lib.config import CubeGrid, SensorSource
 from pipeline_lib.cubes import CLEAR, NO_DATA, Grid
 from pipeline_lib.cubes.resampling import coarse_grid, nearest, refine
+from pipeline_lib.errors import UserError
 
 NATIVE_M = {
     **dict.fromkeys(("B02", "B03", "B04", "B08"), 10.0),
     **dict.fromkeys(("B05", "B06", "B07", "B8A", "B11", "B12", "SCL"), 20.0),
     **dict.fromkeys(("B01", "B09"), 60.0),
 }
+
+FEWEST_SHOWN_PX = 64
+"""On smaller images the cloud network mostly sees their rim."""
+
+LARGEST_CLASS = 11
+"""Of Sen2Cor's scene classification."""
 
 SMALLEST = -0.0998
 """Reflectance of the number 1 is -0.0999: deep shade in mountains, in particular in winter."""
@@ -59,6 +68,9 @@ STEP_PX = 2**20
 """Pixels of the days held at once; bounds memory, changes no result."""
 
 ANGLES = ("sun_zenith", "sun_azimuth", "view_zenith", "view_azimuth")
+
+
+log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -101,11 +113,23 @@ def load_sentinel2(
     come first, then newer baselines. Raises UserError if a band has no BRDF coefficients.
     """
     bands = list(sensor.bands)
+    known = sorted(set(NATIVE_M) - {"SCL"})
+    if unknown := sorted(set(bands) - set(known)):
+        raise UserError(
+            f"bands {', '.join(unknown)}: Sentinel-2 has no such reflectance; use some of "
+            f"{', '.join(known)}"
+        )
     if sensor.brdf:
         check_bands(bands)
     model = CloudModel() if sensor.clouds == "cloudsen12" else None
     context = cube.cloud_context_px if model else 0
     padded = grid.padded(context)
+    if model and min(padded.shape) < FEWEST_SHOWN_PX:
+        log.warning(
+            "the cloud network is shown %d x %d pixels, and was trained on 509 x 509: its classes "
+            "may be worse; raise cube.cloud_context_px",
+            *padded.shape,
+        )
     read_bands = bands + [band for band in CLOUD_BANDS if model and band not in bands]
 
     def order(item: Item) -> tuple[Any, ...]:
@@ -142,8 +166,7 @@ def _load_scene(
         if source is not padded:
             values = refine(values, source, padded)
         reflectance[[bands.index(band) for band in group]] = values
-    cube_bands = reflectance[: len(sensor.bands)]
-    if not shows(item, cube_bands, sensor.bands, grid):
+    if not shows(item, reflectance, bands, grid):
         return None
     c_factor: NDArray[np.float32] | None = None
     angles = dict.fromkeys(ANGLES, np.nan) | {
@@ -171,6 +194,8 @@ def _load_scene(
     if sensor.clouds == "scl":
         source = coarse_grid(grid, NATIVE_M["SCL"])
         found = reader.read(item, ["SCL"], source, np.uint16(0))[0]
+        if found.max() > LARGEST_CLASS or (not found.any() and covers(item, grid)):
+            raise Missing(f"SCL: {found.max()} is its largest class here; 1 to 11 are expected")
         classes = mask_of_scene_classes(nearest(found, source, grid))
     return CorrectableScene(item, reflectance, classes, c_factor, angles)
 
