@@ -140,9 +140,26 @@ def test_a_map_that_leaves_part_of_the_bounds_out_is_refused(whole: Path, tmp_pa
         read_land_cover(sites(), write_tiles(tmp_path / "two", tiles="S"))
 
 
+@pytest.mark.parametrize(("left", "west", "east"), [(0, -5, 5), (-180, 175, 180), (0, 175, 180)])
+def test_maps_from_0_to_360_degrees_or_up_to_180_are_read(
+    tmp_path: Path, left: int, west: int, east: int
+) -> None:
+    def classes(lon: np.ndarray) -> np.ndarray:
+        found = np.random.default_rng(1).choice(np.array([70, 130, 210], np.uint8), 360)
+        return np.tile(found[lon.astype(int) % 360], (10, 1))
+
+    path = tmp_path / "earth.tif"
+    write_raster(path, classes(left + np.arange(360)), 4326, left, 50, 1, None)
+    block = Sites(**sites(file=path).model_dump() | {"bounds": (west, 42, east, 48)})
+    area = read_land_cover(block, FOLDER)
+    np.testing.assert_allclose(area.lon, np.arange(west, east) + 0.5)
+    np.testing.assert_array_equal(area.codes, classes(area.lon - 0.5)[:6])
+
+
 @pytest.mark.parametrize(
     ("answer", "message"),
     [
+        (lambda answer: answer.status(403), r"rejected: .*NE\.tif: HTTP 403; check catalog\.sign"),
         (lambda answer: answer.status(404), r"NE\.tif: gone \(HTTP 404\)"),
         (lambda answer: answer.status(503), r"no proper answer after 2 tries .*NE\.tif: HTTP 503"),
         (lambda answer: answer.file(cut=0.5), r"unreadable: .*NE\.tif: not a readable raster"),

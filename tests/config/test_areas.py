@@ -85,6 +85,27 @@ def test_what_is_too_large_for_one_cube_is_cut() -> None:
     assert list(area(5.9, 48, 6.8, 48.1).parts("a")) == ["a-r00-c00", "a-r00-c01", "a-r00-c02"]
 
 
+def test_an_area_across_180_degrees_is_cut_there() -> None:
+    parts = area(179.95, -17, -179.9, -16.9).parts("fiji")
+    west, east = (part.bounds for part in parts.values())
+    assert west == pytest.approx((179.95, -17, 180, -16.9), abs=0.001)
+    assert east == pytest.approx((-180, -17, -179.9, -16.9), abs=0.001)
+    # Each reaches beyond, so that a pixel at the border has its whole context.
+    assert west[2] > 180.0006 and east[0] < -180.0006
+
+
+def test_a_large_area_across_180_degrees_has_its_width() -> None:
+    chukotka = area(170, 64, -170, 70)
+    assert chukotka.sides_km[0] == pytest.approx(20 * 111.3 * math.cos(math.radians(64)))
+    parts = chukotka.parts("chukotka").values()
+    assert all(max(part.sides_km) <= AREA_KM + 3 * MARGIN_KM for part in parts)
+    assert all(-180.01 < part.bounds[0] < part.bounds[2] < 180.01 for part in parts)
+    for lon in (170.1, 179.9999, -179.9999, -170.1):
+        assert any(part.bounds[0] < lon < part.bounds[2] for part in parts)
+    with pytest.raises(ValidationError, match="west is beyond east only where they cross 180"):
+        area(15.05, 47.27, 5.86, 55.06)
+
+
 def written(folder: Path, content: object) -> Path:
     path = folder / "outline.geojson"
     path.write_text(content if isinstance(content, str) else json.dumps(content))

@@ -33,6 +33,25 @@ def test_zones(lon: float, lat: float, epsg: int) -> None:
     assert utm_epsg(lon, lat) == epsg
 
 
+@pytest.mark.parametrize(
+    ("bounds", "epsg"),
+    [
+        ((179.98, -17, 180.001, -16.98), 32760),
+        ((-180.001, -17, -179.98, -16.98), 32701),
+        ((179.98, -17, -179.999, -16.98), 32760),
+        ((179.999, 65, -179.98, 65.01), 32601),
+    ],
+)
+def test_areas_at_180_degrees_have_their_own_size_and_zone(
+    bounds: tuple[float, float, float, float], epsg: int
+) -> None:
+    grid = grid_over(bounds, CubeGrid())
+    assert grid.epsg == epsg and max(grid.shape) < 300
+    west, _, east, _ = grid.lonlat_bounds()
+    # West is beyond east, as in GeoJSON.
+    assert 179.9 < west < 180 and -180 < east < -179.9
+
+
 def test_padding_keeps_the_pixels_where_they_are() -> None:
     grid = grid_at(11, 48, CubeGrid(size_px=10))
     padded = grid.padded(3)

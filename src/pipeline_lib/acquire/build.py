@@ -68,10 +68,12 @@ def build_cube(
             missing, remarks = sorted(reader.missing), reader.remarks
             reason = f" ({len(missing)} missing: {missing[0]} ...)" if missing else ""
             reason += f" ({remarks[0]} ...)" if remarks else ""
+            shown, advice = "shows enough of it", "lower the sensor's min_clear, or move"
+            if len(missing) == len(pinned.items):
+                shown, advice = "can be read", "check what catalog.source offers there, or move"
             raise UserError(
-                f"cube {request.cube}, {sensor_name}: none of its {len(pinned.items)} items shows "
-                f"enough of it{reason}; lower the sensor's min_clear, or move the site or its "
-                "period"
+                f"cube {request.cube}, {sensor_name}: none of its {len(pinned.items)} items "
+                f"{shown}{reason}; {advice} the site or its period"
             )
         while following is not None:
             part = [following, *islice(frames, frames_per_part(grid) - 1)]

@@ -165,7 +165,8 @@ def _whole(api: _Api, collection: str, box: Bounds, period: Window) -> Iterable[
 
     known: dict[str, Item] = {}
     asked: set[Window] = set()
-    windows, counted, longest, doubtful = [period], 0, 0, False
+    windows, counted, longest = [period], 0, 0
+    doubtful = cut = False
     while windows:
         window = windows.pop()
         asked.add(window)
@@ -181,11 +182,13 @@ def _whole(api: _Api, collection: str, box: Bounds, period: Window) -> Iterable[
             _is_of(item, (window[0] - A_DAY, window[1] + A_DAY)) for item in items.values()
         ):
             if doubtful:
-                fail("its pages end too early or repeat, and it ignores datetime")
+                fail("its pages may end too early, and it ignores datetime when asked for the rest")
             continue
         longest = max(longest, *map(len, answer.pages), 0)
-        whole = 0 < answer.counted <= len(items)
-        if items and not whole and (new or len(items) >= longest):
+        cut |= new and window != period
+        if cut and len(items) >= longest and len({start_of(i) for i in items.values()}) == 1:
+            fail(f"it returns {longest} items and no more of them, though there are more")
+        if items and answer.counted != len(items) and (new or len(items) >= longest):
             windows += [one for one in _unseen(answer.pages, window, new) if one not in asked]
     if len(known) < counted:
         fail(f"numberMatched is {counted}, but {len(known)} items came")
@@ -223,20 +226,22 @@ def _ask(api: _Api, collection: str, box: Bounds, window: Window) -> _Answer:
             known |= names
     # An item that is twice in one page counts twice.
     counted -= sum(len(page) - len({item["id"] for item in page}) for page in pages)
-    doubtful = repeats or any(len(page) >= PAGE for page in pages[-1:])
+    last, longest = (len(pages[-1]), max(map(len, pages))) if pages else (0, 0)
+    # A page that is cut off is as long as the others, and its limit is a round number.
+    doubtful = repeats or last >= PAGE or (last == longest and last % 10 == 0)
     return _Answer(pages, counted, doubtful, endless=len(pages) == MOST_PAGES)
 
 
 def _unseen(pages: Sequence[Sequence[Item]], window: Window, new: bool) -> list[Window]:
     """Where an answer may have left items out: after its last one, and between its pages.
 
-    If it is not sorted by time, that may be in both halves of it. If nothing of it is ``new``, its
-    own times are left out: a page may hold no more than the items of one time.
+    If it is not sorted by time, that may be in both halves of it. Its own times are left out if it
+    has but one, or if nothing of it is ``new``: a page may be too short for more than that one.
     """
     times = [start_of(item) for item in chain.from_iterable(pages)]
     falls = all(one >= two for one, two in pairwise(times))
     rises = all(one <= two for one, two in pairwise(times))
-    gap = timedelta() if new else 2 * A_SECOND
+    gap = timedelta() if new and not (falls and rises) else 2 * A_SECOND
     parts: list[Window] = []
     if falls or rises:
         edges = [sorted((start_of(a[-1]), start_of(b[0]))) for a, b in pairwise(pages)]
@@ -331,7 +336,10 @@ def _open_client(catalog: Catalog) -> Any:
                     if text.lstrip().startswith("<"):
                         check_content(text.encode())
                     raise Damaged("not complete JSON") from error
-                if isinstance(content, dict) and not STAC_KEYS & content.keys():
+                if isinstance(content, dict) and (
+                    not STAC_KEYS & content.keys()
+                    or not isinstance(content.get("features", []), list)
+                ):
                     # pystac-client takes a message of an error for an answer without items.
                     raise Damaged(f"no STAC: {in_a_line(without_signatures(text[:200]))}")
                 return text

@@ -388,14 +388,14 @@ def meaning_of(error: BaseException | None, key: str, href: str, timeout_s: floa
         text += f" {error}"
         error = error.__cause__ or error.__context__
     status = re.search(r"(?:HTTP response code|response_code|HTTP error code)\s*[:=]\s*(\d+)", text)
+    code = int(status[1]) if status else 0
     try:
         if not is_url(href):
             # Of NetCDF, GDAL is given a variable in the file.
             _check_file(re.sub(r'^NETCDF:"(.*)":\w+$', r"\1", href))
-        elif status or "not recognized as" in text:
+        elif code not in (404, 410) and (code or "not recognized as" in text):
             check_start(href, timeout_s=timeout_s)
-        if status:
-            check_status(int(status[1]))
+        check_status(code)
     except Failure as failure:
         return failure.of(key)
     if re.search(r"CURL error|timed out|timeout|too slow|Could not resolve|connect", text, re.I):

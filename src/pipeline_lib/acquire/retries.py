@@ -146,9 +146,10 @@ def check_content(start: bytes) -> None:
     """
     text = start[:1000].removeprefix(b"\xef\xbb\xbf").lstrip().lower()
     if text.startswith(b"<") and re.search(rb"<(!doctype html|html|head|body)[\s>]", text):
-        raise Rejected("a web page came in place of the file, such as a login page")
-    if re.match(rb"\{|(<\?xml[^>]*>\s*)?<error>", text):
-        raise Rejected(f"a message came in place of the file{_reason_in(start)}")
+        raise Rejected("a web page came instead, such as a login page")
+    plain = text.isascii() and b"\0" not in text and not text.startswith(b"<")
+    if (text and plain) or re.match(rb"(<\?xml[^>]*>\s*)?<error>", text):
+        raise Rejected(f"a message came instead{_reason_in(start)}")
 
 
 def seconds_of(retry_after: str | None) -> float | None:
@@ -208,8 +209,7 @@ def _check_answer(answer: requests.Response) -> None:
 def check_start(url: str, *, timeout_s: float) -> None:
     """Raise what the answer to a request for the first bytes of a file means.
 
-    For files that GDAL could not open: it keeps the body and the Retry-After to itself. Returns if
-    they are those of a file, or the server is silent.
+    For files that GDAL could not open: it keeps the body and the Retry-After to itself.
     """
     import requests
     from urllib3.exceptions import HTTPError
@@ -220,5 +220,5 @@ def check_start(url: str, *, timeout_s: float) -> None:
         ) as answer:
             _check_answer(answer)
             check_content(answer.raw.read1(LONGEST_REASON, decode_content=True))
-    except (requests.RequestException, HTTPError):
-        return
+    except (requests.RequestException, HTTPError) as error:
+        raise Busy(type(error).__name__) from error
