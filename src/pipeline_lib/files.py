@@ -24,14 +24,14 @@ def atomic_path(target: str | Path) -> Iterator[Path]:
     target = Path(target)
     target.parent.mkdir(parents=True, exist_ok=True)
     partial = target.with_name(f".partial-{target.name}")
-    _remove(partial)
+    remove(partial)
     try:
         yield partial
         if partial.is_dir() and target.exists():
             remove_folder(target)
         partial.replace(target)
     finally:
-        _remove(partial)
+        remove(partial)
 
 
 @contextmanager
@@ -39,23 +39,24 @@ def scratch_folder(target: str | Path) -> Iterator[Path]:
     """An empty folder beside ``target``, removed at the end."""
     target = Path(target)
     folder = target.with_name(f".scratch-{target.name}")
-    _remove(folder)
+    remove(folder)
     folder.mkdir(parents=True)
     try:
         yield folder
     finally:
-        _remove(folder)
+        remove(folder)
 
 
 def remove_folder(folder: Path) -> None:
     """Remove a folder; killed meanwhile, it is whole or gone: a part of it might pass for all."""
     removed = folder.with_name(f".removed-{folder.name}")
-    _remove(removed)
+    remove(removed)
     folder.replace(removed)
-    _remove(removed)
+    remove(removed)
 
 
-def _remove(path: Path) -> None:
+def remove(path: Path) -> None:
+    """Remove a file, a link or a whole folder, if there is one."""
     if path.is_dir() and not path.is_symlink():
         shutil.rmtree(path)
     else:

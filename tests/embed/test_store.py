@@ -359,13 +359,14 @@ def test_an_earlier_product_stays_where_the_new_one_does_not_fit(
 ) -> None:
     def fills_the_disk(store: Path, target: Path) -> None:
         target.mkdir()
-        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+        # As `copytree` lists what it could not copy.
+        raise shutil.Error([(store, target, "[Errno 28] No space left on device: 'there'")] * 9)
 
     before = contents(product)
     monkeypatch.setattr(Path, "rename", refuses_other_disks)
     with monkeypatch.context() as full:
         full.setattr(shutil, "copytree", fills_the_disk)
-        with pytest.raises(OSError, match="No space left"):
+        with pytest.raises(OSError, match=r"^\[Errno 28\] No space left on device: 'there'$"):
             foreign_product(product, whole)
     assert contents(product) == before
     # With room, the same export ends without computing a tile again.

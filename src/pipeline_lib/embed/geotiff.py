@@ -13,30 +13,22 @@ import rasterio
 import xarray as xr
 
 from pipeline_lib.cubes import grid_of
-from pipeline_lib.embed.item import no_data, single_date_item
+from pipeline_lib.embed.item import single_date_item
 from pipeline_lib.embed.manifest import find_date, read_manifest
-from pipeline_lib.embed.store import (
-    DAYS_CODING,
-    EMBEDDING_CODINGS,
-    ITEM,
-    SHARE_CODING,
-    Coding,
-    read_embedding,
-)
+from pipeline_lib.embed.store import ITEM, read_embedding
 from pipeline_lib.files import read_json, scratch_folder, write_json
 
 TAGS = ("cube", "site", "land_cover", "license", "source", "model_digest", "config_digest")
 """Attributes of a product that become tags of the file."""
-_INT16_LAST = 32767
 
 
 def write_geotiff(folder: Path, date: datetime.date, output: Path) -> None:
     """Write one date of a product as a Cloud-Optimised GeoTIFF, and its STAC item beside it.
 
-    Bands are the features and, after them, the quality layers; they have names, units and,
-    where the product is int8, the factors that decode the int16 numbers of the file. Other
-    products become float32. Overviews hold every n-th pixel: the mean of two embeddings is
-    the embedding of neither. ``folder`` is that of the product, ``date`` a day in UTC.
+    Bands are the features and, after them, the quality layers; they have names and units. All are
+    float32, NaN where missing, whatever the type of the product: many readers of GeoTIFF ignore
+    scale factors. Overviews hold every n-th pixel: the mean of two embeddings is the embedding of
+    neither. ``folder`` is that of the product, ``date`` a day in UTC.
 
     Raises UserError if the product is unfinished or damaged, or has no embeddings of that date.
     """
@@ -48,16 +40,13 @@ def write_geotiff(folder: Path, date: datetime.date, output: Path) -> None:
     numbered = zip(shown["feature"].values, shown["embedding"], strict=True)
     bands = {f"feature_{number}": values for number, values in numbered}
     bands |= {str(name): values for name, values in shown.items() if name != "embedding"}
-    codings = {name: _coding(values, manifest["dtype"]) for name, values in bands.items()}
-    # A GeoTIFF has one type and one no-data value for all bands.
-    stored = codings["context_share"]
     profile = {
         "driver": "COG",
         "height": grid.height,
         "width": grid.width,
         "count": len(bands),
-        "dtype": stored.dtype,
-        "nodata": stored.fill,
+        "dtype": "float32",
+        "nodata": np.nan,
         "crs": rasterio.CRS.from_epsg(grid.epsg),
         "transform": rasterio.transform.from_origin(
             grid.left, grid.top, grid.resolution, grid.resolution
@@ -77,48 +66,29 @@ def write_geotiff(folder: Path, date: datetime.date, output: Path) -> None:
             )
             file.descriptions = tuple(bands)
             file.units = tuple(values.attrs["units"] for values in bands.values())
-            file.scales = tuple(codings[name].step or 1 for name in bands)
-            for number, (name, values) in enumerate(bands.items(), 1):
+            for number, values in enumerate(bands.values(), 1):
                 file.update_tags(number, long_name=values.attrs["long_name"])
-                file.write(codings[name].encode(values.values)[0], number)
+                file.write(values.values, number)
         (scratch / output.name).replace(output)
     scenes = json.loads(data.attrs.get("source_items", "[]"))
-    described = [_described(name, bands[name], codings[name]) for name in bands]
+    described = [_described(name, values) for name, values in bands.items()]
     item = single_date_item(
         read_json(folder / ITEM),
         folder,
         output,
         time=time,
         scenes=scenes[index] if scenes else [],
-        stored={"data_type": stored.dtype, "bands": described},
+        stored={"data_type": "float32", "bands": described},
     )
     write_json(output.with_suffix(".json"), item)
 
 
-def _coding(values: xr.DataArray, dtype: str) -> Coding:
-    """How a band is stored in the file, where the embeddings of the product are ``dtype``."""
-    name = str(values.name)
-    step = EMBEDDING_CODINGS[dtype].step
-    if step is None:
-        return Coding("float32", np.nan)
-    if name == "context_share":
-        step = SHARE_CODING.step
-    elif name.startswith("days_to_"):
-        step = DAYS_CODING.step
-    elif name != "embedding":
-        # The finest decimal step with which the largest value fits.
-        largest = np.nan_to_num(values).max()
-        step = float(f"1e{np.ceil(np.log10(largest / _INT16_LAST)):.0f}") if largest > 0 else 1.0
-    return Coding("int16", -_INT16_LAST - 1, step)
-
-
-def _described(name: str, values: xr.DataArray, coding: Coding) -> dict[str, Any]:
+def _described(name: str, values: xr.DataArray) -> dict[str, Any]:
     """A band as STAC describes it."""
     return {
         "name": name,
         "description": values.attrs["long_name"],
         "unit": values.attrs["units"],
-        "nodata": no_data(coding),
+        "nodata": "nan",
         "raster:sampling": "area",
-        **({} if coding.step is None else {"raster:scale": coding.step}),
     }

@@ -118,6 +118,13 @@ def single_date_item(
     """
     item = pystac.Item.from_dict(dict(parent), preserve_dict=True)
     stamp = time.floor("s")
+    # The file holds decoded values: no scale factor is left to apply.
+    exact = parent["properties"]["emb:quantization"]["method"] == "none"
+    item.properties["emb:quantization"] = {
+        "method": "none" if exact else "rounding",
+        "original_dtype": "float32",
+        "quantized_dtype": "float32",
+    }
     item.id = f"{parent['id']}-{geotiff.stem}"
     item.datetime = stamp.to_pydatetime()
     for key in ("start_datetime", "end_datetime", "cube:dimensions", "cube:variables"):

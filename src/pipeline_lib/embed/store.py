@@ -31,7 +31,7 @@ from pipeline_lib.cubes.schema import days_layer
 from pipeline_lib.embed.arrays import Layers, Tile, tiles
 from pipeline_lib.embed.manifest import MANIFEST, other_version, read_manifest
 from pipeline_lib.errors import UserError
-from pipeline_lib.files import atomic_path, digest_file, read_json, write_json
+from pipeline_lib.files import atomic_path, digest_file, read_json, remove, write_json
 
 STORE = "embedding.zarr"
 ITEM = "item.json"
@@ -256,18 +256,17 @@ class TileStore:
         if store.exists():
             write_json(sealed, self._sealed())
             output.mkdir(parents=True, exist_ok=True)
-            shutil.rmtree(arrived, ignore_errors=True)
+            remove(arrived)
             try:
                 store.rename(arrived)
             except OSError as error:
                 # The products may lie on another disk than the working folder.
                 if error.errno != errno.EXDEV:
                     raise
-                with atomic_path(arrived) as partial:
-                    shutil.copytree(store, partial)
+                _copy(store, arrived)
         if arrived.exists():
             (output / MANIFEST).unlink(missing_ok=True)
-            shutil.rmtree(moved, ignore_errors=True)
+            remove(moved)
             arrived.rename(moved)
         write_json(output / ITEM, item)
         write_json(output / MANIFEST, read_json(sealed))
@@ -341,6 +340,15 @@ def _create(path: Path, layout: Layout) -> None:
             dimension_names=layer.dims,
             attributes=layer.attributes | layer.coding.attributes | grid,
         )
+
+
+def _copy(store: Path, target: Path) -> None:
+    """Copy a store to another disk. Raises OSError, of the first file that cannot be copied."""
+    with atomic_path(target) as partial:
+        try:
+            shutil.copytree(store, partial)
+        except shutil.Error as error:
+            raise OSError(error.args[0][0][-1]) from error
 
 
 def _sizes(store: Path, paths: Iterable[Path]) -> dict[str, int]:
