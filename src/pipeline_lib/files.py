@@ -69,17 +69,27 @@ def write_json(path: str | Path, content: Any) -> None:
         partial.write_text(json.dumps(content, indent=1, allow_nan=False) + "\n")
 
 
-def read_json(path: str | Path) -> Any:
-    """Content of a JSON file. Raises UserError if it is absent or not JSON."""
+def check_arrived(path: Path, advice: str) -> None:
+    """Raise UserError if a file of others is absent, or another one stands in its place."""
+    if not path.is_file():
+        raise UserError(f"file not found: {path}; {advice}")
+    with path.open("rb") as handle:
+        head = handle.read(64).lstrip()
+    if head.startswith(b"version https://git-lfs"):
+        raise UserError(f"{path}: a Git LFS pointer, not the file; run `git lfs pull` in its clone")
+    if head.startswith(b"<"):
+        raise UserError(f"{path}: a web page, not the file; download the file itself")
+
+
+def read_json(path: str | Path, advice: str = "delete it and run again") -> Any:
+    """Content of a JSON file. Raises UserError, with advice, if it is absent or not JSON."""
     try:
         return json.loads(Path(path).read_text())
     except FileNotFoundError:
         raise UserError(f"file not found: {path}") from None
     except (ValueError, RecursionError) as error:
         # Besides wrong syntax: bytes that are not text, endless numbers and nesting.
-        raise UserError(
-            f"{path}: not valid JSON ({in_a_line(error)}); delete it and run again"
-        ) from error
+        raise UserError(f"{path}: not valid JSON ({in_a_line(error)}); {advice}") from error
 
 
 def write_csv(path: str | Path, rows: Sequence[Mapping[str, Any]]) -> None:

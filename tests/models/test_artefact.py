@@ -120,6 +120,42 @@ def test_damaged_models_are_rejected_in_one_line(tmp_path, damage):
     assert_rejected(load_encoder, tmp_path / "a")
 
 
+LFS = b"version https://git-lfs.github.com/spec/v1\noid sha256:0\nsize 7\n"
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "message"),
+    [
+        ("model.safetensors", None, r"^file not found: .*model.safetensors; copy or download"),
+        ("model.safetensors", LFS, r"model.safetensors: a Git LFS pointer, .*`git lfs pull`"),
+        ("model.json", LFS, r"model.json: a Git LFS pointer"),
+        ("model.safetensors", b"<!DOCTYPE html>", r"model.safetensors: a web page, not the file"),
+        ("model.safetensors", -100, r"not a whole safetensors file, of \d+ bytes .*; copy or"),
+        ("model.json", b"{", r"model.json: not valid JSON .*; copy or download"),
+    ],
+)
+def test_what_arrived_instead_of_a_model_is_named(tmp_path, name, content, message):
+    save(tmp_path / "a")
+    path = tmp_path / "a" / name
+    if content is None:
+        path.unlink()
+    else:
+        path.write_bytes(content if isinstance(content, bytes) else path.read_bytes()[:content])
+    with pytest.raises(UserError, match=message):
+        load_encoder(tmp_path / "a")
+
+
+def test_weights_of_another_model_and_a_later_version_are_named(tmp_path):
+    for name in ("a", "b"):
+        save(tmp_path / name)
+    flip(tmp_path / "a" / "model.safetensors", -3)
+    with pytest.raises(UserError, match=r"a: .* do not match the digest .* of two models; copy"):
+        load_encoder(tmp_path / "a")
+    sign(tmp_path / "b", lambda content: content | {"library": "pipeline_lib 9.0", "lens": 1})
+    with pytest.raises(UserError, match=r"written by pipeline_lib 9\.0, and not read by this"):
+        load_encoder(tmp_path / "b")
+
+
 def save_joint(folder):
     block, latents = Block(width=16, heads=2, layers=1), {"sentinel-1": 2, "sentinel-2": 9}
     model, encoders = Fusion(latents, block), {"sentinel-1": "x", "sentinel-2": "y"}

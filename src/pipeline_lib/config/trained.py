@@ -11,7 +11,7 @@ from pipeline_lib.config.base import Name
 from pipeline_lib.config.learning import Context, Fusion
 from pipeline_lib.config.sensors import Sensor
 from pipeline_lib.errors import UserError, in_a_line
-from pipeline_lib.files import read_json
+from pipeline_lib.files import check_arrived, read_json
 
 ADVICE = "set it to the folder `models` of a finished run"
 
@@ -93,12 +93,16 @@ def trained_blocks(folder: Path) -> TrainedBlocks:
 
 def _read(folder: Path, kind: type[Description]) -> Description:
     path = folder / "model.json"
-    if not path.is_file():
-        raise UserError(f"file not found: {path}; {ADVICE}")
+    check_arrived(path, ADVICE)
+    if (weights := folder / "model.safetensors").exists():
+        check_arrived(weights, ADVICE)
+    content = read_json(path, "copy or download it again")
     try:
-        return kind.model_validate(read_json(path))
+        return kind.model_validate(content)
     except ValidationError as error:
         wrong = ".".join(str(part) for part in error.errors()[0]["loc"]) or "content"
+        writer = content.get("library") if isinstance(content, dict) else None
+        by = f" but by {in_a_line(writer)}" if writer else ""
         raise UserError(
-            f"{path}: not written by this version of the library ({in_a_line(wrong)}); {ADVICE}"
+            f"{path}: not written by this version of the library ({in_a_line(wrong)}){by}; {ADVICE}"
         ) from error

@@ -26,7 +26,14 @@ from pipeline_lib.config.base import Block, Count
 from pipeline_lib.dataset import Normalisation
 from pipeline_lib.dataset.inputs import Inputs
 from pipeline_lib.errors import UserError, in_a_line
-from pipeline_lib.files import atomic_path, digest_of, read_json, write_csv, write_json
+from pipeline_lib.files import (
+    atomic_path,
+    check_arrived,
+    digest_of,
+    read_json,
+    write_csv,
+    write_json,
+)
 from pipeline_lib.models.autoencoder import Autoencoder
 from pipeline_lib.models.fusion import Fusion
 
@@ -34,6 +41,7 @@ WEIGHTS = "model.safetensors"
 DESCRIPTION = "model.json"
 CURVES = "curves.csv"
 CARD = "README.md"
+AGAIN = "copy or download the model's whole folder again, or train it again"
 
 Metrics = Mapping[str, Mapping[str, float]]
 """Split or group -> metric -> value."""
@@ -227,30 +235,35 @@ def _read(
     from safetensors import SafetensorError
     from safetensors.torch import load
 
+    for name in (DESCRIPTION, WEIGHTS):
+        check_arrived(folder / name, AGAIN)
     try:
-        content = read_json(folder / DESCRIPTION)
+        content = read_json(folder / DESCRIPTION, AGAIN)
         weights = (folder / WEIGHTS).read_bytes()
     except OSError as error:
         raise UserError(f"{folder}: cannot be read ({in_a_line(error)})") from error
     if not isinstance(content, dict) or content.get("kind") != kind:
         raise UserError(f"{folder}: holds no {kind} of this library; name the folder of one")
     digest = content.pop("digest", None)
-    if _digest(weights, content) != digest:
-        raise UserError(
-            f"{folder}: damaged or edited, its content does not match its digest; "
-            "train the model again"
-        )
+    writer = in_a_line(content.get("library", "an unknown version"))
     try:
-        return schema.model_validate(content), load(weights), str(digest)
-    except (ValidationError, OverflowError) as error:
-        raise UserError(
-            f"{folder / DESCRIPTION}: written by another version of the library; "
-            "train the model again"
-        ) from error
+        numbers = load(weights)
     except (SafetensorError, KeyError, RuntimeError, TypeError) as error:
         raise UserError(
-            f"{folder / WEIGHTS}: not a safetensors file that this library reads "
-            f"({in_a_line(error)})"
+            f"{folder / WEIGHTS}: not a whole safetensors file, of {len(weights)} bytes "
+            f"({in_a_line(error)}); {AGAIN}"
+        ) from error
+    if _digest(weights, content) != digest:
+        raise UserError(
+            f"{folder}: {DESCRIPTION} and {WEIGHTS} do not match the digest in {DESCRIPTION}: one "
+            f"was edited, or they are of two models; {AGAIN}"
+        )
+    try:
+        return schema.model_validate(content), numbers, str(digest)
+    except (ValidationError, OverflowError) as error:
+        raise UserError(
+            f"{folder / DESCRIPTION}: written by {writer}, and not read by this version, "
+            f"{__version__}; use the version that wrote it, or train the model again"
         ) from error
 
 
@@ -269,7 +282,8 @@ def _filled(
     if the weights are not the model's in name, shape and type, or not finite.
     """
     misfit = UserError(
-        f"{folder}: the weights do not fit this version of the library; train the model again"
+        f"{folder}: the weights do not fit this version of the library, {__version__}; use that of "
+        f"its {DESCRIPTION}, or train the model again"
     )
     if layers > len(weights) or max(sizes) > sum(values.numel() for values in weights.values()):
         raise misfit
