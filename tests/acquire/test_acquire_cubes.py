@@ -389,6 +389,7 @@ def test_an_image_lies_where_its_file_or_else_its_item_says(
             "EPSG:32632",
             "B02: no transform in the file, nor in its item",
         ),
+        (BARE, "IAU_2015:30100", "B02: Cannot find coordinate operations"),
         (BARE, "EPSG:32633", "B02: no reference system in its file, EPSG:32633 in its item, and"),
         (
             {"crs": "EPSG:32633"},

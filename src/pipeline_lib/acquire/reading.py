@@ -293,6 +293,7 @@ class GeoTiffReader:
     def read(self, window: Any) -> NDArray[Any]:
         """The pixels of a window of the specified grid, ``(y, x)``."""
         import rasterio
+        from rasterio._err import CPLE_NotSupportedError
         from rasterio.vrt import WarpedVRT
 
         try:
@@ -322,6 +323,9 @@ class GeoTiffReader:
                     if differs:
                         self.remark(self.url, differs)
                     return np.asarray(pixels.filled(self.fill_value))
+        except CPLE_NotSupportedError as error:
+            # No transformation leads from its reference system to the cube's.
+            raise ReadError(self.url) from Missing(in_a_line(error))
         except (Failure, rasterio.errors.RasterioError, rasterio.errors.CRSError) as error:
             raise ReadError(self.url) from error
 
