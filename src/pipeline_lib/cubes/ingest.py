@@ -67,8 +67,8 @@ def ingest_cube(
     share = clear.mean(axis=(1, 2))
     kept = (share >= sensor.min_clear) & (share > 0)
     for day, part, used in zip(days, share, kept, strict=True):
-        reason = "" if used else f": dropped, min_clear is {100 * sensor.min_clear:g} %"
-        log.info("%s: %.1f %% clear%s", day, 100 * part, reason)
+        reason = "" if used else f": dropped, at least {100 * sensor.min_clear:g} % are needed"
+        log.info("%s: %.1f %% clear%s", day, 100 * part, reason if part else ": dropped")
     if not kept.any():
         raise UserError(f"{where}: no date has a valid pixel; check bands and no_data")
     missing = {
