@@ -79,6 +79,8 @@ def halves(seen: Any, hidden: Any, dtype: str) -> np.ndarray:
         (0.2, -9999, "f4", {"missing_value": "-9999"}, 0.2),
         (0.2, 9.969209968386869e36, "f4", {}, 0.2),
         (20, -32767, "i2", {"units": "%"}, 0.2),
+        (2000, -32767, "i2", {"units": "1e-4"}, 0.2),
+        (2000, -32767, "i2", {"units": "0.0001"}, 0.2),
         (2000, 7, "i2", {"valid_min": np.int16(8), "scale_factor": 1e-4}, 0.2),
         (2000, 12000, "i2", {"valid_range": np.array([0, 10000], "i2"), "scale_factor": 1e-4}, 0.2),
         (2000, 12000, "i2", {"valid_max": 1.0, "scale_factor": 1e-4}, 0.2),
@@ -230,6 +232,14 @@ def test_labels_of_every_type(tmp_path: Path, labels: Any, bands: Any) -> None:
 def test_labels_beside_a_numbered_dimension(tmp_path: Path) -> None:
     content = stack(np.array([1, 2]), names=("band", np.array(["green", "red"], object)))
     assert read(content, tmp_path, variable="stack").values["red"].mean() == pytest.approx(0.2)
+
+
+def test_labels_of_stacked_images(tmp_path: Path) -> None:
+    content = stack(np.array([1, 2]))
+    content["stack"].attrs["long_name"] = ("green", "red")
+    assert read(content, tmp_path, variable="stack").values["red"].mean() == pytest.approx(0.2)
+    numbered = read(content, tmp_path, variable="stack", bands={"red": 2, "green": 1})
+    assert numbered.values["red"].mean() == pytest.approx(0.2)
 
 
 def test_characters_of_netcdf_3(tmp_path: Path) -> None:
@@ -415,7 +425,7 @@ PRINTED = f"| 10.00, 0.00, {LEFT}|\n| 0.00,-10.00, {TOP}|\n| 0.00, 0.00, 1.00|"
         (placed(0.0, transform=PRINTED), TOP),
         (placed(0.0, transform=str(tuple(AFFINE))), TOP),
         (placed(0.5, slice(1, None), GeoTransform=GDAL), TOP - 10),
-        (placed(0.0, slice(1, None), transform=AFFINE), TOP - 10),
+        (placed(0.0, slice(2, None), transform=AFFINE), TOP - 20),
         (placed(0.5, GeoTransform=f"{LEFT} 5 0 {TOP} 0 -5"), TOP),
         (placed(0.5, GeoTransform="unknown"), TOP),
         (placed(0.5, GeoTransform=GDAL).drop_vars(["x", "y"]), TOP),
@@ -430,6 +440,8 @@ def test_edges_of_the_grid(tmp_path: Path, content: xr.Dataset, top: float) -> N
     ("content", "reason"),
     [
         (placed(0.25, GeoTransform=GDAL), "GeoTransform"),
+        (placed(0.0, slice(1, None), transform=AFFINE), "by transform"),
+        (placed(1.0, transform=AFFINE), "by transform"),
         (placed(0.0, transform=AFFINE, GeoTransform=f"{LEFT - 5} 10 0 {TOP + 5} 0 -10"), "trans"),
         (placed().drop_vars(["x", "y"]), "has no coordinates 'x' and 'y'"),
         (frames(x=("x", 3 + 1e-4 * np.arange(SIDE), {"units": "degrees_east"})), "degrees_east"),
@@ -459,6 +471,16 @@ def test_coordinates_may_be_packed_and_in_kilometres(tmp_path: Path) -> None:
     )
     grid = read(content, tmp_path).grid
     assert grid.left == pytest.approx(LEFT, abs=1e-3) and grid.top == pytest.approx(TOP)
+
+
+def test_bounds_of_coordinates_say_where_pixels_lie(tmp_path: Path) -> None:
+    content = placed(0.0)
+    for axis, far in (("x", 10), ("y", -10)):
+        first = content[axis].values
+        content[axis].attrs["bounds"] = f"{axis}_edges"
+        content[f"{axis}_edges"] = ((axis, "edge"), np.stack([first, first + far], axis=1))
+    grid = read(content, tmp_path).grid
+    assert (grid.left, grid.top) == (LEFT, TOP)
 
 
 def mapped(name: str | None, attrs: Any = None, **variables: dict[str, Any]) -> xr.Dataset:

@@ -145,7 +145,7 @@ def grid_of_source(source: xr.Dataset, block: OwnCubeFile) -> Grid:
     x, y = _axis(source, block.x, block), _axis(source, block.y, block)
     width, height = source.sizes[block.x], source.sizes[block.y]
     held = [source[name].attrs for name in mappings] + [v.attrs for v in used]
-    transforms = [*_transforms([*held, source.attrs])]
+    transforms = [*_transforms([*held, source.attrs]), *_bounds(source, block)]
     if x is None or y is None:
         if not transforms:
             raise UserError(
@@ -306,6 +306,18 @@ def _transforms(
                 yield key, (c, a, f, e)
 
 
+def _bounds(
+    source: xr.Dataset, block: OwnCubeFile
+) -> Iterator[tuple[str, tuple[float, float, float, float]]]:
+    """The transform by CF's ``bounds`` of the coordinates, as :func:`_transforms`."""
+    names = [
+        str(source[n].attrs.get("bounds")) for n in (block.x, block.y) if n in source.variables
+    ]
+    if len(names) == 2 and all(n in source.variables and source[n].ndim == 2 for n in names):
+        x, y = (np.sort(stored_numbers(source[name], block)[0]) for name in names)
+        yield "bounds", (x[0], x[-1] - x[0], y[-1], y[0] - y[-1])
+
+
 def _corner(
     first: tuple[float, float],
     size: float,
@@ -323,7 +335,11 @@ def _corner(
         steps = np.array([(first[0] - left) / width, (first[1] - top) / height])
         half = size / 2 / abs(width)
         at_centres = _whole(steps - (half, math.copysign(half, -height)))
-        at_corners = _whole(steps) and math.isclose(width, size, rel_tol=1e-3) and height < 0
+        # One step from it may as well be another corner of the first pixel.
+        other = tuple(np.round(steps)) in {(0, 1), (1, 0), (1, 1)}
+        at_corners = (
+            _whole(steps) and not other and math.isclose(width, size, rel_tol=1e-3) and height < 0
+        )
         found.add(centre if at_centres else first)
         if not (at_centres or at_corners) or len(found) > 1:
             raise UserError(

@@ -127,8 +127,12 @@ def _layer(data: xr.DataArray, block: OwnCubeFile, what: str) -> xr.DataArray:
 def _labels(
     source: xr.Dataset, block: OwnCubeFile, wanted: Sequence[str | None]
 ) -> tuple[str, ...]:
-    """The labels of the band dimension: of its coordinate, or else of other texts along it."""
-    if block.band_dim not in _variable(source, block, str(block.variable)).dims:
+    """The labels of the band dimension: of its coordinate, or else of other texts along it.
+
+    Of images that rioxarray stacked, these are the ``long_name`` of the variable.
+    """
+    variable = _variable(source, block, str(block.variable))
+    if block.band_dim not in variable.dims:
         raise UserError(
             f"{block.file}: {block.variable!r} has no dimension {block.band_dim!r}; set "
             "band_dim, or name the variable of each band in `bands`"
@@ -140,6 +144,9 @@ def _labels(
             for name in sorted(along, key=lambda name: name != block.band_dim)
             if name == block.band_dim or source[name].dtype.kind in "SUOT"
         ]
+    described = tuple(map(text_of, np.ravel(variable.attrs.get("long_name", ()))))
+    if len(described) == variable.sizes[block.band_dim]:
+        texts.append(described)
     if not texts:
         raise UserError(
             f"{block.file}: the dimension {block.band_dim!r} has no labels; add a coordinate with "

@@ -28,10 +28,10 @@ def learning_mb(config: Config, sensors: Collection[str], batch_size: int) -> in
         if kind.learned and kind.sensor in sensors
     )
     files = {
-        block.files[sensor].file
+        file.file
         for block in config.own_cubes.values()
         for sensor in sensors
-        if sensor in block.files
+        for file in block.files.get(sensor, ())
     }
     arrays += sum(path.stat().st_size for path in files if path.is_file()) / 1e6
     patch = config.context.frames * config.context.patch_px**2
