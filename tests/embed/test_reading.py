@@ -31,18 +31,19 @@ DAY = 3
 
 
 class Ranges(http.server.SimpleHTTPRequestHandler):
-    """Serves files and ranges of them, and lists no folder."""
+    """Serves files and ranges of them, lists no folder, and forbids what is not there."""
 
     def log_message(self, *_: object) -> None:
         pass
 
-    def list_directory(self, path: object) -> None:
-        self.send_error(404)
-
     def do_GET(self) -> None:
         path, asked = Path(self.translate_path(self.path)), self.headers.get("Range", "")
+        if not path.is_file():
+            # As object stores do for who may not list their keys.
+            self.send_error(403)
+            return
         found = re.fullmatch(r"bytes=(\d*)-(\d*)", asked)
-        if found is None or not path.is_file():
+        if found is None:
             super().do_GET()
             return
         content = path.read_bytes()
@@ -94,6 +95,8 @@ def write_product(folder: Path, seed: int, dtype: str, columns: slice) -> Path:
         "days_to_sentinel_1": rng.integers(-4, 5, flat).astype(np.float32),
     }
     missing = rng.random(flat) < 0.2
+    # A tile without a value, whose file must be there all the same.
+    layers["days_to_sentinel_1"][:, :32, :32] = np.nan
     for values in layers.values():
         (values if values.ndim == 3 else values.swapaxes(0, 1))[..., missing] = np.nan
     layers = {name: values[..., columns] for name, values in layers.items()}
@@ -101,7 +104,7 @@ def write_product(folder: Path, seed: int, dtype: str, columns: slice) -> Path:
         layers["embedding"].shape,
         model="m",
         dtype=dtype,
-        tile_px=64,
+        tile_px=32,
         sensors=("sentinel-2", "sentinel-1"),
         start="2021-05-25T10:30",
         left=600000 + 10 * columns.start,

@@ -219,9 +219,11 @@ class TileStore:
             write_json(header, self._origin)
         for torn in store.rglob("*.partial"):
             torn.unlink()
-        self._arrays: dict[str, Any] = (
-            dict(zarr.open_group(store, mode="r+").arrays()) if store.exists() else {}
-        )
+        found = zarr.open_group(store, mode="r+").arrays() if store.exists() else ()
+        # A shard without a value is a file too: some web servers forbid what is absent.
+        self._arrays = {
+            name: array.with_config({"write_empty_chunks": True}) for name, array in found
+        }
 
     def pending(self) -> list[Tile]:
         """Tiles that are not finished, in order."""
@@ -352,7 +354,7 @@ def _copy(store: Path, target: Path) -> None:
 
 
 def _sizes(store: Path, paths: Iterable[Path]) -> dict[str, int]:
-    """Bytes of those paths that are files. A shard is no file where all of it is missing."""
+    """Bytes of those paths that are files."""
     return {
         path.relative_to(store).as_posix(): path.stat().st_size for path in paths if path.is_file()
     }
