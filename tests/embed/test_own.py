@@ -183,7 +183,7 @@ def gap(array: xr.DataArray) -> xr.DataArray:
         ("optical", lambda a: a.isel(band=[1, 0, 2]), "has the bands B08 B04 B11, but B04 B08 B11"),
         ("optical", lambda a: a.rename(y="lat"), "rename to time, band, y, x"),
         ("optical", lambda a: a.assign_coords(time=np.arange(a.sizes["time"])), "time must be dat"),
-        ("optical", lambda a: a.assign_coords(time=cftime(a)), r"has object; .* convert cftime"),
+        ("optical", lambda a: a.assign_coords(time=cftime(a)), r"not object; convert it .*cftime"),
         ("optical", lambda a: a.assign_coords(time=a["time"].shift(time=1)), "without NaT"),
         ("optical", lambda a: a.isel(y=slice(None, None, -1)), "y must fall"),
         ("radar", lambda a: a.assign_coords(x=a["x"] + 10), "another grid than optical"),

@@ -119,11 +119,15 @@ def _checked(name: str, array: xr.DataArray, trained: TrainedEncoder) -> xr.Data
         quantity = trained.sensor.quantity
         raise UserError(f"{name}: holds {array.dtype}, not {quantity}; {ADVICE[quantity]}")
     times = array["time"].values
-    if times.dtype.kind != "M" or np.isnat(times).any():
-        what = f"{np.isnat(times).sum()} unknown dates" if times.dtype.kind == "M" else times.dtype
+    if times.dtype.kind != "M":
         raise UserError(
-            f"{name}: time must be datetime64 without NaT, and has {what}; drop unknown dates, and "
-            "convert cftime (convert_calendar('standard', use_cftime=False))"
+            f"{name}: time must be datetime64 without NaT, not {times.dtype}; convert it "
+            "(pandas.to_datetime; of cftime: convert_calendar('standard', use_cftime=False))"
+        )
+    if unknown := int(np.isnat(times).sum()):
+        raise UserError(
+            f"{name}: time must be datetime64 without NaT, and has {unknown} unknown dates; drop "
+            "them, or read these scenes' times again"
         )
     for side, sign, way in (("y", -1, "fall"), ("x", 1, "rise")):
         if side in array.coords and not np.all(np.diff(array[side].values) * sign > 0):
