@@ -608,6 +608,21 @@ def test_a_missing_codec_is_named(tmp_path: Path, version: int) -> None:
     assert "jetraw" in said and "write it again with zstd" in said and "get it" not in said
 
 
+def test_a_sound_file_with_more_than_is_read(tmp_path: Path) -> None:
+    path = write(frames(), tmp_path)
+    with h5py.File(path, "r+") as file:
+        file["green"].attrs.create("of", file["red"].ref, dtype=h5py.ref_dtype)
+    said = line(path, tmp_path)
+    assert "a file of their own" in said and "get it again" not in said
+
+
+def test_coordinates_lie_along_their_dimension(tmp_path: Path) -> None:
+    path = write(frames(), tmp_path)
+    with h5py.File(path, "r+") as file:
+        file["more"] = np.zeros(3)  # its nameless dimension gets the place of the dates
+    assert "the coordinate 'time' has dimensions" in line(path, tmp_path)
+
+
 def test_variables_in_groups_and_folders_without_zarr(tmp_path: Path) -> None:
     path = tmp_path / "groups.nc"
     frames().to_netcdf(path, group="measurements/r10m", engine="h5netcdf")

@@ -14,7 +14,16 @@ from pipeline_lib.errors import UserError, in_a_line
 CODECS = {
     *("bytes", "transpose", "sharding_indexed", "vlen-utf8", "vlen-bytes"),
     *("blosc", "bz2", "gzip", "lz4", "lzma", "zlib", "zstd"),
-    *("astype", "bitround", "delta", "fixedscaleoffset", "packbits", "quantize", "shuffle"),
+    *(
+        "astype",
+        "bitround",
+        "json2",
+        "delta",
+        "fixedscaleoffset",
+        "packbits",
+        "quantize",
+        "shuffle",
+    ),
     *("adler32", "crc32", "crc32c", "fletcher32"),
 }
 """Zarr codecs that only compute. ``pickle`` is not among them: decoding it runs code."""
@@ -70,6 +79,10 @@ def readable(path: str | Path, what: str, advice: str) -> Iterator[None]:
     except Exception as error:
         if missing := _missing_filter(Path(path)):
             raise UserError(f"{path}: {missing}") from error
+        sound = type(error) in (TypeError, ValueError, NotImplementedError)
+        if advice == DAMAGED and sound and (Path(path).is_dir() or _is_hdf5(path)):
+            # What HDF5 and Zarr can hold is more than what is read; damage has other errors.
+            advice = "write the variables with bands, mask and dates as a file of their own"
         reason = f"{type(error).__name__}: {in_a_line(error)}"
         raise UserError(f"{path}: not a readable {what} ({reason}); {advice}") from error
 
@@ -99,7 +112,7 @@ def open_file(path: Path, **options: Any) -> xr.Dataset:
 def _open_netcdf(path: Path, options: dict[str, Any]) -> tuple[xr.Dataset, list[str]]:
     import h5py
 
-    if h5py.is_hdf5(path):
+    if _is_hdf5(path):
         source = xr.open_dataset(path, engine="h5netcdf", phony_dims="sort", **options)
         with h5py.File(path) as file:
             groups = {dataset.parent.name[1:] for dataset in _datasets(file) if dataset.ndim > 1}
@@ -145,11 +158,17 @@ def _datasets(file: Any) -> list[Any]:
     return found
 
 
+def _is_hdf5(path: str | Path) -> bool:
+    import h5py
+
+    return Path(path).is_file() and bool(h5py.is_hdf5(path))
+
+
 def _missing_filter(path: Path) -> str | None:
     """That a dataset of an HDF5 file is packed by a filter which is not available, or None."""
     import h5py
 
-    if not path.is_file() or not h5py.is_hdf5(path):
+    if not _is_hdf5(path):
         return None
     try:
         with h5py.File(path) as file:

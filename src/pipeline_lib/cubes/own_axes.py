@@ -45,7 +45,7 @@ def days_of(source: xr.Dataset, block: OwnCubeFile) -> NDArray[np.datetime64]:
         raise UserError(
             f"{block.file}: the dimension {block.time!r} has no dates; add a coordinate with them"
         )
-    variable = source[block.time]
+    variable = _along(source, block.time, block)
     with reading(block.file):
         stored = np.atleast_1d(variable.values)
     try:
@@ -58,6 +58,16 @@ def days_of(source: xr.Dataset, block: OwnCubeFile) -> NDArray[np.datetime64]:
     if missing := int(np.isnat(days).sum()):
         raise UserError(f"{block.file}: {missing} of {len(days)} dates are missing; remove them")
     return days
+
+
+def _along(source: xr.Dataset, name: str, block: OwnCubeFile) -> xr.DataArray:
+    """The coordinate of a dimension, which must lie along it, or be a scalar."""
+    if source[name].dims not in ((name,), ()):
+        raise UserError(
+            f"{block.file}: the coordinate {name!r} has dimensions {source[name].dims}, not "
+            f"{name!r}; write it along that dimension"
+        )
+    return source[name]
 
 
 def _parsed(variable: xr.DataArray, stored: NDArray[Any]) -> NDArray[np.datetime64]:
@@ -278,14 +288,15 @@ def _axis(source: xr.Dataset, name: str, block: OwnCubeFile) -> NDArray[np.float
     """Coordinates of a dimension in metres, or None where the file has none."""
     if name not in source.variables:
         return None
-    units = str(source[name].attrs.get("units", "")).lower()
+    axis = _along(source, name, block)
+    units = str(axis.attrs.get("units", "")).lower()
     if units.startswith("degree"):
         raise UserError(
             f"{block.file}: {name!r} is in {units}, and the reference system in metres; warp the "
             "file to it, or correct the attribute"
         )
     metres = 1000 if units in ("km", "kilometer", "kilometre") else 1
-    return decoded(source[name], stored_numbers(source[name], block), block) * metres
+    return decoded(axis, stored_numbers(axis, block), block) * metres
 
 
 def _transforms(
