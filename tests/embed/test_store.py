@@ -232,8 +232,9 @@ def test_an_altered_chunk_is_noticed_by_every_reader(product: Path) -> None:
         ("", r": no finished embeddings \(no manifest\.json\); run the export again"),
         ("../none", r"none: no finished embeddings \(folder not found\); run the export again"),
         ("../made/embedding.zarr", r"embedding\.zarr: a part of a product; name .*/made$"),
-        ("../made/manifest.json", r"manifest\.json: a file; name the folder of the product"),
+        ("../made/manifest.json", r"manifest\.json: a file; name the folder of a product"),
         ("..", r": a folder of products; name one of them, such as .*/made$"),
+        ("../cube.zarr.zip", r"cube\.zarr\.zip: a file; name the folder of a product, which"),
         ("../made.zip", r"made\.zip: a zip archive; unpack it and name the folder"),
     ],
 )
@@ -243,6 +244,7 @@ def test_what_is_no_product_is_named(made: Path, tmp_path: Path, named: str, mes
     shutil.copytree(made / "embedding.zarr", unfinished / "embedding.zarr")
     shutil.copytree(made, tmp_path / "made")
     pack(made, tmp_path / "made.zip")
+    pack(made / "embedding.zarr", tmp_path / "cube.zarr.zip")
     with pytest.raises(UserError, match=message):
         read_embedding((unfinished / named).resolve())
 

@@ -54,12 +54,14 @@ def other_version(path: Path, missing: Sequence[str]) -> UserError:
 def _why_unfinished(folder: Path) -> str:
     """Why a folder without manifest is no product, and what to do."""
     if zipfile.is_zipfile(folder):
-        return "a zip archive; unpack it and name the folder of the product in it"
+        with zipfile.ZipFile(folder) as archive:
+            if any(Path(name).name == MANIFEST for name in archive.namelist()):
+                return "a zip archive; unpack it and name the folder of the product in it"
     if folder.is_file():
-        return "a file; name the folder of the product that holds it"
+        return f"a file; name the folder of a product, which holds {MANIFEST}"
     if (folder.parent / MANIFEST).exists():
         return f"a part of a product; name {folder.parent}"
-    if products := sorted(folder.glob(f"*/{MANIFEST}")):
+    if products := sorted([*folder.glob(f"*/{MANIFEST}"), *folder.glob(f"*/*/{MANIFEST}")]):
         return f"a folder of products; name one of them, such as {products[0].parent}"
     reason = f"no {MANIFEST}" if folder.exists() else "folder not found"
     return f"no finished embeddings ({reason}); run the export again, or copy the folder again"
