@@ -233,7 +233,7 @@ def test_addresses_of_a_folder(tmp_path: Path, source: str, href: str, read: str
 def test_addresses_that_are_not_read_are_named(href: str, named: str) -> None:
     item = {"id": "a", "assets": {"B02": {"href": href}}}
     for source in ("/some/folder", *(["https://stac.example.org"] if "://" in named else ())):
-        with pytest.raises(UserError, match=f"item a: B02: {named} is not supported, only https"):
+        with pytest.raises(UserError, match=f"item a: B02: {named} is not supported, only http"):
             address_of(item, "B02", Catalog(source=source, signing="none"))
 
 

@@ -144,7 +144,7 @@ def test_items_of_a_remote_catalog_lead_to_no_file_of_this_machine(start: str, r
     try:
         address = address_of(item, "B02", REMOTE)
     except (Missing, UserError) as error:
-        assert re.search(r"not on the network|is not supported, only https", str(error))
+        assert re.search(r"not on the network|is not supported, only http", str(error))
         assert str(error).isprintable()
     else:
         assert address.startswith(("http://", "https://"))
@@ -256,12 +256,18 @@ def test_an_api_that_leads_to_a_file_or_never_ends_is_rejected(
     with FileServer(tmp_path) as server:
         api = f"{server.url}/api"
         catalog = Catalog(source=api, signing="none", retries=0, timeout_s=5)
+
+        def another_page(answer: Answer) -> None:
+            link = {"rel": "next", "href": f"{api}/search", "method": "GET"}
+            page = {"features": [item(id=f"a{len(server.requests)}")], "links": [link]}
+            answer.another(json.dumps(page).encode())
+
         for search_at, message in (
             (secret.as_uri(), "which is no address"),
             (f"{api}/search", "more than 5 pages"),
         ):
-            more = {"search": search_at, "then": f"{api}/search"}
-            write_api(tmp_path, server.url, OPTICAL.collection, [item()], **more)
+            write_api(tmp_path, server.url, OPTICAL.collection, [item()], search=search_at)
+            server.faults = [Fault("api/search", another_page)]
             with pytest.raises(UserError, match=message) as caught:
                 search(catalog, "sentinel-2-l2a", (10, 45, 12, 47), *YEAR)
             assert "\n" not in str(caught.value)

@@ -392,13 +392,9 @@ def _may_match(item: Any, collection: str, bounds: Bounds) -> bool:
 def _boxes_of(bounds: Bounds) -> list[Bounds]:
     """The bounds, or one box on each side of 180 degrees, across which catalogs differ."""
     west, south, east, north = bounds
-    if -180 <= west < east <= 180:
+    if west < east:
         return [bounds]
-    width = (east - west) % 360
-    west = (west + 180) % 360 - 180
-    if west + width <= 180:
-        return [(west, south, west + width, north)]
-    return [(west, south, 180.0, north), (-180.0, south, west + width - 360, north)]
+    return [(west, south, 180.0, north), (-180.0, south, east, north)]
 
 
 def _overlap(box: Sequence[float], bounds: Bounds, margin: float = 0.0) -> bool:

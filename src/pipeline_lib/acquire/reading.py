@@ -210,7 +210,7 @@ def address_of(item: Item, key: str, catalog: Catalog) -> str:
     if scheme or href.startswith("/vsi"):
         kind = f"{scheme[0]}://" if scheme else in_a_line(href[:40])
         raise UserError(
-            f"item {item['id']}: {key}: {kind} is not supported, only https:// and files are; "
+            f"item {item['id']}: {key}: {kind} is not supported, only http(s):// and files are; "
             "choose a catalog whose items have such addresses"
         )
     path = Path(href)
