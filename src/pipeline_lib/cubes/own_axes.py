@@ -251,8 +251,9 @@ def _described(attributes: dict[Any, Any]) -> Iterator[CRS]:
         yield (crs := CRS.from_user_input(text if isinstance(text, str) else int(text)))
         described = crs.to_cf()
         for key in PARAMETERS & {*attributes} & {*described}:
-            if not math.isclose(float(attributes[key]), float(described[key]), abs_tol=1e-6):
-                raise ValueError(f"{key} {attributes[key]:g} beside {_shown(crs)}")
+            own = float(np.ravel(attributes[key])[0])
+            if not math.isclose(own, float(described[key]), abs_tol=1e-6):
+                raise ValueError(f"{key} {own:g} beside {_shown(crs)}")
     if not texts:
         yield CRS.from_cf(attributes)
 

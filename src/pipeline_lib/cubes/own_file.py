@@ -134,8 +134,8 @@ def _labels(
     variable = _variable(source, block, str(block.variable))
     if block.band_dim not in variable.dims:
         raise UserError(
-            f"{block.file}: {block.variable!r} has no dimension {block.band_dim!r}; set "
-            "band_dim, or name the variable of each band in `bands`"
+            f"{block.file}: {block.variable!r} has dimensions {variable.dims}, not "
+            f"{block.band_dim!r}; set band_dim, or name the variable of each band in `bands`"
         )
     along = [v for v in source.variables if source[v].dims == (block.band_dim,)]
     with reading(block.file):

@@ -7,7 +7,6 @@ fill values in another type than the stored one, and rounds what integers hold t
 from __future__ import annotations
 
 import math
-import re
 from collections.abc import Iterator, Sequence
 from functools import partial
 from typing import Any
@@ -194,7 +193,7 @@ def _packing(variable: xr.DataArray, block: OwnCubeFile) -> tuple[float | None, 
 def _scaling(variable: xr.DataArray, block: OwnCubeFile) -> tuple[float, float]:
     """Scale and offset from stored numbers to physical ones: of the file, or of the config."""
     scale, offset = _packing(variable, block)
-    unit = _unit(variable)
+    unit = 0.01 if _units(variable) == "percent" else 1.0
     if scale is None and (offset is not None or unit != 1):
         scale = 1.0
     for key, config, own in ("scale", block.scale, scale), ("offset", block.offset, offset):
@@ -218,14 +217,6 @@ def _or(stated: float | None, default: float) -> float:
 
 def _units(variable: xr.DataArray) -> str | None:
     return UNITS.get(str(variable.attrs.get("units", "")).strip().lower())
-
-
-def _unit(variable: xr.DataArray) -> float:
-    """What one unit of a variable is: 0.01 in percent, or a power of ten such as 1e-4."""
-    power = re.fullmatch(r"1e-(\d+)|0\.(0*)1", str(variable.attrs.get("units", "")).strip().lower())
-    if power:
-        return 10.0 ** -(int(power[1]) if power[1] else len(power[2]) + 1)
-    return 0.01 if _units(variable) == "percent" else 1.0
 
 
 def _are_decibels(layer: xr.DataArray, numbers: NDArray[np.float64], block: OwnCubeFile) -> bool:
