@@ -199,13 +199,17 @@ def no_sample(
         advice = "use longer periods or other cubes: target pixels are under clouds or without data"
     else:
         advice = f"set sequence.max_span_days to {shortest} or more, or use fewer context.frames"
-    return UserError(
-        f"{where}: no sample can be drawn from {len(names)} cubes ({in_a_line(', '.join(names))}): "
-        f"{count['small']} smaller than {size} px, {count['few']} with fewer than {frames} frames "
-        f"(most: {count['most']}); {count['clear']} of {count['frames']} frames have a clear "
-        f"pixel; {count['sequences']} sequences have a clear target pixel, and the shortest "
-        f"{frames} frames span {shortest} days of at most {sequence.max_span_days:g}; {advice}"
-    )
+    counted = {
+        f"{count['small']} smaller than {size} px": count["small"],
+        f"{count['few']} with fewer than {frames} frames (most: {count['most']})": count["few"],
+        f"{count['clear']} of {count['frames']} frames have a clear pixel": names,
+        f"{count['sequences']} sequences have a clear target pixel": spans,
+        f"the shortest {frames} frames span {shortest} days of at most "
+        f"{sequence.max_span_days:g}": count["sequences"],
+    }
+    facts = "; ".join(fact for fact, told in counted.items() if told)
+    cubes = f"{len(names)} cube(s) ({in_a_line(', '.join(names))}: {facts})" if names else "no cube"
+    return UserError(f"{where}: no sample can be drawn from {cubes}; {advice}")
 
 
 def _arrangements(length: int, half: int) -> NDArray[np.float64]:
