@@ -176,6 +176,25 @@ def test_a_broken_config_starts_nothing(tmp_path: Path) -> None:
     assert not (tmp_path / "results").exists()
 
 
+def test_a_job_of_a_cluster_does_not_take_an_edited_config(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its process reads the config again; the run that started it says which one it was."""
+    monkeypatch.setenv("CONFIG_OF_a_run", "of the run")
+    job = ("results/a-run/sites.csv", "--mode", "remote", "--dry-run")
+    shown = snakemake(tmp_path, *job, configs=[TINY, {"run": "a-run"}], succeeds=False)
+    assert "The config of a-run, or the table of its sites, was edited" in shown.stdout
+    dry_run(tmp_path, "results/a-run/sites.csv", configs=[TINY, {"run": "a-run"}])
+
+
+def test_a_job_that_asks_for_too_much_memory_is_named(tmp_path: Path) -> None:
+    more = ("results/tiny/sites.csv", "--resources", "mem_mb=3000")
+    shown = snakemake(tmp_path, *more).stderr
+    assert "than the 3,000 MB that the jobs share: embed_cube 4,000 MB, train_encoder" in shown
+    plan = snakemake(tmp_path, "plan", "--resources", "mem_mb=3000").stdout
+    assert "Here: 2 cores, 3 GB of memory" in plan and "embed_cube asks for 4,000 MB" in plan
+
+
 @pytest.mark.slow
 def test_encoders_are_compared_on_the_cubes_of_a_run(finished: Path) -> None:
     script = ROOT / "studies" / "encoders.py"

@@ -30,6 +30,16 @@ try:
 except UserError as error:
     raise WorkflowError(str(error)) from None
 
+# On a cluster the process of a job reads the config again, which may have been edited meanwhile.
+CONFIG_DIGEST, CONFIG_OF = digest_of(C.model_dump(mode="json")), f"CONFIG_OF_{C.run}"
+if workflow.is_main_process:
+    os.environ[CONFIG_OF.replace("-", "_")] = CONFIG_DIGEST
+elif os.environ.get(CONFIG_OF.replace("-", "_"), CONFIG_DIGEST) != CONFIG_DIGEST:
+    raise WorkflowError(
+        f"The config of {C.run}, or the table of its sites, was edited while the run is alive: "
+        "wait for its jobs, or stop it, and run again"
+    )
+
 # What the jobs of this machine share, unless the user or the profile of a cluster says it.
 if workflow.is_main_process and workflow.resource_settings.nodes is None:
     given = {name.partition("_")[0] for name in workflow.global_resources}
