@@ -50,6 +50,8 @@ def band(values: Values, index: int, change: Callable[[Values], object]) -> Valu
         around((1.1, 1.05, 0.9, 0.05, 0.03), 0.2).clip(-0.04),  # snow
         around((0.95, 0.9, 0.9, 0.5, 0.4), 0.2).clip(-0.04),  # clouds
         around((0.15, 0.35, 0.45, 0.55, 0.5), 0.02),  # sand
+        around((1.25, 1.13, 1.09, 1.2, 1.1), 0.015),  # a deck of clouds
+        around((1.6, 1.4, 1.45, 0.9, 0.8), 0.13),  # and in low sun
         around((0.01, 0.0, 0.03, 0.0, -0.01), 0.01),  # shadow
         part(LAND, 0.001, 0),
         LAND[:1],
@@ -70,7 +72,7 @@ def test_what_optical_sensors_measure_is_plausible(values: Values) -> None:
         10 ** (around((-21, -31), 3) / 10),  # calm water
         part(10 ** (around((-21, -31), 3) / 10), 0.4, 0, band=1),  # and without its noise
         np.full((60, 2), 3, np.float32)[:0],
-        np.array([[1.9, 0.6]] * 60, np.float32),  # one building
+        np.array([[3, 0.6]] * 60, np.float32),  # one building
     ],
 )
 def test_what_radars_measure_is_plausible(values: Values) -> None:
@@ -80,13 +82,13 @@ def test_what_radars_measure_is_plausible(values: Values) -> None:
 @pytest.mark.parametrize(
     ("values", "reason"),
     [
-        (LAND * 10000, r"100 % of B02 are above 1.61 .*: digital numbers or percent"),
+        (LAND * 10000, r"100 % of B02 are above 2 .*: digital numbers or percent"),
         (LAND * 100, r"no reflectance \(0..1\): digital numbers or percent"),
-        (LAND * 10, "of B08 are above 1.61"),
+        (LAND * 10, "of B08 are above 2"),
         (LAND - 0.1, "of B02 are below -0.05 .*: a wrong offset"),
         (LAND * 1e-4, "B02 is below 0.0005, .* scaled twice"),
-        (10 ** (LAND / 10), "nearly all values are above 1,.* a wrong unit"),
-        (band(LAND, 2, lambda v: v * 10000), "100 % of B08 are above 1.61"),
+        (10 ** (LAND / 10), "nearly all values are just above 1,.* a wrong unit"),
+        (band(LAND, 2, lambda v: v * 10000), "100 % of B08 are above 2"),
         (band(LAND, 3, lambda v: v * 1e-4), "B11 is below 0.0005, .* scaled twice"),
         (band(LAND, 3, lambda v: 0), "100 % of B11 are 0"),
         (part(LAND, 0.6, 0, band=3), "60 % of B11 are 0: no data"),
@@ -132,7 +134,7 @@ def test_what_is_no_linear_power_is_named(values: Values, reason: str) -> None:
     ("values", "note"),
     [
         (part(LAND, 0.001, 0), "0.1 % of the pixels are 0 in every band"),
-        (part(LAND, 0.0005, 1.7, band=0), r"0.05 % of B02 are above 1.61 \(median 0.05"),
+        (part(LAND, 0.0005, 2.3, band=0), r"0.05 % of B02 are above 2 \(median 0.05"),
         (LAND + 0.1, "whose offset of -1000 was not applied"),
         (LAND / 10, "hardly a value is above 0.06"),
         (np.full((500, 5), 0.3, np.float32), "B02 has one value only, 0.3"),

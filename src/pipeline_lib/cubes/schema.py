@@ -40,13 +40,13 @@ LONG_NAMES = {
     "reflectance": "surface reflectance",
     "backscatter": "gamma nought backscatter, linear power",
 }
-RANGES = {"reflectance": (-0.05, 1.61), "backscatter": (1e-5, 100.0)}
+RANGES = {"reflectance": (-0.05, 2.0), "backscatter": (1e-5, 100.0)}
 """Lowest and highest value that is measured.
 
 Reflectance of water and shadow is below 0 by the error of the atmospheric correction, some
-hundredths; clouds, glint and snow in low sun exceed 1, and Landsat's numbers end at 1.6022. Linear
-power of 1e-5 (-50 dB) is far below the noise of Sentinel-1 (about -25 dB); only single buildings
-and ships reach 100 (20 dB).
+hundredths; clouds and snow in low sun exceed 1, whole scenes reach 1.8. Linear power of 1e-5
+(-50 dB) is far below the noise of Sentinel-1 (about -25 dB); only single buildings and ships reach
+100 (20 dB).
 """
 SAMPLE = 100_000
 """Number of pixels on which the values of a cube are judged."""
@@ -106,8 +106,9 @@ def _doubts(
             # Speckle, shadow and streets are darker, even in a city.
             yield True, f"99 % of {band} are above 0.5, which no backscatter is: a wrong unit"
         return
-    if floor.min() >= 1 and enough:
-        yield True, "nearly all values are above 1, which no reflectance is: a wrong unit"
+    # Clouds alone may be as bright, but the darkest of them are not all but 1.
+    if enough and 1 <= floor.min() < 1.03 and np.quantile(values, 0.99) < 1.3:
+        yield True, "nearly all values are just above 1, which no reflectance is: a wrong unit"
     elif floor.min() >= 0.1 and enough:
         yield (
             False,
@@ -142,7 +143,7 @@ def _doubts_of(column: NDArray[np.float32], band: str, quantity: str) -> Iterato
         wrong = above > 0.1
         reason = f", which is no {quantity} (0..1): digital numbers or percent" if wrong else ""
         yield wrong, f"{_percent(above)} of {band} are above {high:g} {held}{reason}"
-    if quantity == "backscatter" and median > 2:
+    if quantity == "backscatter" and median > 2 and len(column) >= 100:  # more than a building
         yield True, f"half of {band} are above {median:.3g}, which is no backscatter (0..1)"
     if below and quantity == "reflectance":
         wrong = below > 0.1
