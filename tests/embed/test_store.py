@@ -249,10 +249,10 @@ def test_what_is_no_product_is_named(made: Path, tmp_path: Path, named: str, mes
         read_embedding((unfinished / named).resolve())
 
 
-@pytest.mark.parametrize("scheme", ["http", "https", "s3", "gs", "zip"])
+@pytest.mark.parametrize("scheme", ["http", "https", "s3", "gs", "zip", "file"])
 @pytest.mark.parametrize("kind", [str, Path])
 def test_an_address_is_no_folder(scheme: str, kind: type[str | Path]) -> None:
-    with pytest.raises(UserError, match=r"not a folder of this machine; .*xarray\.open_zarr"):
+    with pytest.raises(UserError, match=r"an address, not a folder; .*xarray\.open_zarr"):
         read_embedding(kind(f"{scheme}://data.example.org/DE-Gra"))
 
 

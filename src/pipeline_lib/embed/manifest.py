@@ -31,8 +31,8 @@ def read_manifest(folder: str | Path) -> dict[str, Any]:
     """
     if re.match(r"\w{2,}:", str(folder)):
         raise UserError(
-            f"{folder}: not a folder of this machine; open the address of the product's "
-            "embedding.zarr with xarray.open_zarr"
+            f"{folder}: an address, not a folder; open that of the product's embedding.zarr with "
+            "xarray.open_zarr, or copy the product to this machine"
         )
     path = Path(folder) / MANIFEST
     if not path.exists():
