@@ -101,13 +101,13 @@ def take(layers: NDArray[Value], chosen: NDArray[np.int8], fill: float = np.nan)
 
 def covers(item: Item, grid: Grid) -> bool:
     """Whether an item's footprint, or else its bounding box, covers a whole grid."""
-    from shapely import GEOSException
+    from shapely.errors import ShapelyError
     from shapely.geometry import box, shape
 
     try:
         outline = shape(item["geometry"]) if item.get("geometry") else box(*item["bbox"])
         return bool(outline.covers(box(*grid.lonlat_bounds())))
-    except (GEOSException, AttributeError, KeyError, TypeError, ValueError):
+    except (ShapelyError, AttributeError, IndexError, KeyError, TypeError, ValueError):
         return False
 
 
