@@ -175,19 +175,19 @@ def _joined(
     alike = [day for day in every if len({count.get(day, 0) for count in counts}) == 1]
     if not alike:
         raise UserError(f"{files}: have no day in common; give files of one period")
-    layers: dict[str, NDArray[np.float32]] = {}
-    clear = np.ones((), bool)
-    for frames in read:
-        order = np.argsort(frames.days, kind="stable")
-        order = order[np.isin(frames.days[order], alike)]
-        days = frames.days[order]
+    orders = [np.argsort(frames.days, kind="stable") for frames in read]
+    orders = [o[np.isin(f.days[o], alike)] for o, f in zip(orders, read, strict=True)]
+    days = read[0].days[orders[0]]
+    stack = np.empty((len(days), len(bands), *grid.shape), np.float32)
+    clear = np.ones((len(days), *grid.shape), bool)
+    for frames, order in zip(read, orders, strict=True):
         near = partial(nearest, source=frames.grid, target=grid)
         fine = np.isclose(frames.grid.resolution, grid.resolution, rtol=1e-3)
         put = near if fine else partial(refine, source=frames.grid, target=grid)
-        layers |= {band: put(values[order]) for band, values in frames.values.items()}
+        for band in [*frames.values]:
+            stack[:, bands.index(band)] = put(frames.values.pop(band)[order])
         if frames.clear is not None:
             clear = near(frames.clear[order])
-    stack = np.stack([layers[band] for band in bands], axis=1)
     unpaired = [str(day) for day in np.setdiff1d(every, alike)]
     return days, stack, clear & _finite(stack), unpaired
 
@@ -219,9 +219,8 @@ def merge_days(
     and returns the number of frames that were merged into others.
     """
     unique, place = np.unique(days.astype("datetime64[D]"), return_inverse=True)
-    if len(unique) == len(days):
-        order = np.argsort(days)
-        return unique, values[order], clear[order], 0
+    if np.array_equal(place, np.arange(len(days))):
+        return unique, values, clear, 0
     out = np.empty((len(unique), *values.shape[1:]), np.float32)
     seen = np.zeros((len(unique), *clear.shape[1:]), bool)
     for day in range(len(unique)):
