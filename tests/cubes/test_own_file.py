@@ -504,7 +504,7 @@ BARE = (
         mapped("place", place=cf(32631, "crs_wkt")),
         mapped("place", place=cf(32631, *BARE)),
         mapped("place: x y", place=cf(32631)),
-        mapped("gone", UTM_31=cf(32631)),
+        mapped(None, UTM_31=cf(32631)),
         mapped("crs", crs={"wkt": CRS.from_epsg(32631).to_wkt("WKT1_ESRI")}),
         mapped(None, spatial_ref=cf(32631), crs=cf(32631)),
         mapped(None, {"crs": "+init=epsg:32631"}),
@@ -527,6 +527,7 @@ def test_where_a_file_states_its_reference_system(tmp_path: Path, content: xr.Da
         (mapped("a", a=cf(32631) | {"longitude_of_central_meridian": 9.0}), "central_meridian 9"),
         (mapped("a", a=cf(32631) | {"spatial_ref": CRS(32632).to_wkt()}), "EPSG:32632"),
         (mapped("a", a={"grid_mapping_name": "my_own"}), "'a' describes no certain coordinate"),
+        (mapped("gone", crs=cf(32632)), "grid_mapping names 'gone', which the file does not hold"),
         (mapped(None), "has no coordinate reference system; set crs"),
     ],
 )
@@ -536,8 +537,16 @@ def test_reference_systems_that_are_not_certain(
     assert reason in line(content, tmp_path)
 
 
+@pytest.mark.parametrize("odd", [np.inf, np.array([], "f8"), "of my own"])
+@pytest.mark.parametrize("key", ["crs_wkt", "false_easting"])
+def test_odd_attributes_of_a_grid_mapping(tmp_path: Path, key: str, odd: Any) -> None:
+    content = mapped("a", a=cf(32631) | {key: odd})
+    assert "'a' describes no certain coordinate reference system" in line(content, tmp_path)
+
+
 def test_the_config_may_name_what_a_file_cannot(tmp_path: Path) -> None:
-    for content in (mapped(None), mapped("a", a={"grid_mapping_name": "my_own"})):
+    unknown = mapped("a", a={"grid_mapping_name": "my_own"})
+    for content in (mapped(None), unknown, mapped("gone", crs=cf(32632))):
         assert read(content, tmp_path, crs="EPSG:32631").grid.epsg == 32631
 
 

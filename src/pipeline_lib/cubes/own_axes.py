@@ -150,7 +150,7 @@ def grid_of_source(source: xr.Dataset, block: OwnCubeFile) -> Grid:
             f"{block.file}: has dimensions {in_a_line(', '.join(map(str, source.sizes)))}, not "
             f"{sorted(missing)}; set time, x and y in the config"
         )
-    mappings = _mappings(source, used)
+    mappings = _mappings(source, used, block)
     epsg = _epsg(_crs(source, used, mappings, block), block)
     x, y = _axis(source, block.x, block), _axis(source, block.y, block)
     width, height = source.sizes[block.x], source.sizes[block.y]
@@ -178,14 +178,20 @@ def grid_of_source(source: xr.Dataset, block: OwnCubeFile) -> Grid:
     return Grid(epsg, left, top, size, height, width)
 
 
-def _mappings(source: xr.Dataset, used: Sequence[xr.DataArray]) -> list[str]:
+def _mappings(source: xr.Dataset, used: Sequence[xr.DataArray], block: OwnCubeFile) -> list[str]:
     """Variables that describe the CRS: those that ``grid_mapping`` names, or else all that do."""
     # "crs", or "crs: x y other: lat lon".
-    named = [re.split(r"[:\s]", str(v.attrs.get("grid_mapping", "")).strip())[0] for v in used]
-    held = [name for name in dict.fromkeys(named) if name in source.variables]
+    texts = {str(v.attrs.get("grid_mapping", "")).strip() for v in used} - {""}
+    named = sorted({re.split(r"[:\s]", text)[0] for text in texts})
+    held = [name for name in named if name in source.variables]
+    if named and not held and block.crs is None:
+        raise UserError(
+            f"{block.file}: grid_mapping names {in_a_line(named[0])!r}, which the file does not "
+            "hold; set crs in the config"
+        )
     keys = {"grid_mapping_name", *CRS_TEXTS}
     others = [str(n) for n, v in source.variables.items() if v.size <= 1 and keys & {*v.attrs}]
-    return held or others
+    return held if named else others
 
 
 def _crs(
@@ -218,7 +224,7 @@ def _crs(
     for where, attributes in stated:
         try:
             held += [(where, crs) for crs in _described(attributes)]
-        except (CRSError, KeyError, ValueError, TypeError) as error:
+        except (CRSError, LookupError, ValueError, TypeError, OverflowError) as error:
             if config is None:
                 raise UserError(
                     f"{block.file}: {where} describes no certain coordinate reference system "

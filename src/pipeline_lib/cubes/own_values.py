@@ -152,8 +152,9 @@ def _is_invalid(
 
     These limit the stored numbers; decimals beside stored integers limit the decoded ones.
     """
-    ends = np.ravel(variable.attrs.get("valid_range", (None, None)))
-    limits = variable.attrs.get("valid_min", ends[0]), variable.attrs.get("valid_max", ends[-1])
+    ends = np.ravel(variable.attrs.get("valid_range", ()))
+    low, high = ends if len(ends) == 2 else (None, None)
+    limits = variable.attrs.get("valid_min", low), variable.attrs.get("valid_max", high)
     outside = np.zeros(stored.shape, bool)
     for limit, beyond in zip(map(np.asarray, limits), (np.less, np.greater), strict=True):
         if limit.dtype.kind not in "iuf" or limit.size != 1:
