@@ -82,6 +82,7 @@ def test_what_fails_for_ever_is_given_up(
     ("meaning", "statuses"),
     [
         (Missing, (404, 410)),
+        (Damaged, (416,)),
         (Rejected, (400, 401, 402, 403, 407, 409, 422, 451)),
         (Busy, (408, 429, 500, 503)),
     ],

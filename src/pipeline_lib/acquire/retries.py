@@ -124,6 +124,8 @@ def check_status(status: int, retry_after: str | None = None, body: bytes = b"")
     """
     if status in (404, 410):
         raise Missing(f"gone (HTTP {status})")
+    if status == 416:
+        raise Damaged(f"empty or shorter than before (HTTP {status})")
     if status in (408, 425, 429) or status >= 500:
         raise Busy(f"HTTP {status}", seconds_of(retry_after))
     if status >= 400:
