@@ -339,3 +339,12 @@ def test_a_day_without_a_clear_frame_shows_its_clouds() -> None:
     values = np.array([np.nan, 0.6, 0.8], np.float32).reshape(3, 1, 1, 1)
     _, merged, seen, _ = merge_days(days, values, np.zeros((3, 1, 1), bool))
     assert merged.item() == pytest.approx(0.7) and not seen.item()
+
+
+def test_odd_values_are_remarked(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    block = write_part(tmp_path / "odd.nc", PARTS, 10, 40, 0, 5e6) | {"offset": 0.1}
+    cube = ingest(tmp_path, block, "sentinel-2", PARTS)
+    (remark,) = json.loads(cube.attrs["remarks"])
+    assert "hardly a value is below 0.1" in remark and remark in caplog.text
+    plain = write_part(tmp_path / "plain.nc", PARTS, 10, 40, 0, 5e6)
+    assert "remarks" not in ingest(tmp_path, plain, "sentinel-2", PARTS).attrs

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import logging
 from collections.abc import Sequence
 from functools import partial
@@ -47,7 +48,7 @@ def ingest_cube(
     cubes of an archive. Files are joined by day. Frames of one day are merged by the mean of their
     clear values; dates without a clear pixel, or with a smaller clear fraction than
     ``sensor.min_clear``, are left out. The attribute ``missing`` counts what is not in the cube,
-    ``comment`` names odd values, and the log lists dates and values. The rolling mean of the sensor
+    ``remarks`` names odd values, and the log lists dates and values. The rolling mean of the sensor
     is applied. ``resolution_m`` is the pixel size that the finest file must have unless its block
     states another one.
 
@@ -77,7 +78,7 @@ def ingest_cube(
         "frames merged with another of the same day": merged,
     }
     values, clear, finite, days = values[kept], clear[kept], finite[kept], days[kept]
-    comments = _judge(clear_sample(values, clear), sensor, where)
+    remarks = _judge(clear_sample(values, clear), sensor, where)
     names = " ".join(dict.fromkeys(block.file.name for block in blocks))
     cube = make_cube(
         values=rolling_mean(values, sensor.rolling_mean),
@@ -100,7 +101,7 @@ def ingest_cube(
             "source": names,
             "license": "unknown (user-supplied file)",
             "missing": [f"{number} {what}" for what, number in missing.items() if number],
-            **({"comment": "; ".join(comments)} if comments else {}),
+            **({"remarks": json.dumps(remarks)} if remarks else {}),
         },
     )
     write_cube(cube, output)
@@ -204,10 +205,10 @@ def _judge(sample: NDArray[np.float32], sensor: SensorSource, where: str) -> lis
         raise UserError(
             f"{where}: {reason}; set scale, offset, conversion and no_data in the config"
         )
-    notes = doubtful(sample, sensor.bands, sensor.quantity)
-    for note in notes:
-        log.warning("%s", note)
-    return notes
+    remarks = doubtful(sample, sensor.bands, sensor.quantity)
+    for remark in remarks:
+        log.warning("%s", remark)
+    return remarks
 
 
 def merge_days(
