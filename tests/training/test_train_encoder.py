@@ -40,6 +40,13 @@ def test_training_learns_and_reports_it(world, tmp_path):
     assert "by land-cover class of the site\n\n| | others |\n" in card
     assert "| samples |" in card.split("by season", 1)[1]
     assert not (tmp_path / "state").exists()
+    assert trained.inputs == {
+        "quantity": ["reflectance"],
+        "resolution_m": [10.0],
+        "rolling_mean": [False],
+        "nadir": [False],
+    }
+    assert "Pixels: 10 m; rolling mean over time: 1 frames" in card
     # Principal components are a better start, which training improves too.
     better = world.root / "models" / "optical"
     assert losses(better, "validation")[0] < losses(folder, "validation")[-1]

@@ -324,8 +324,17 @@ def load_encoder(folder: str | Path) -> TrainedEncoder:
         weights=weights,
         folder=folder,
     )
-    about = (digest, description.metrics, description.training.remarks)
-    return TrainedEncoder(description.sensor_name, sensor, context, autoencoder, scaling, *about)
+    return TrainedEncoder(
+        description.sensor_name,
+        sensor,
+        context,
+        autoencoder,
+        scaling,
+        digest,
+        description.metrics,
+        description.training.remarks,
+        description.training.inputs,
+    )
 
 
 def load_fusion(folder: str | Path) -> TrainedFusion:
