@@ -426,6 +426,8 @@ PRINTED = f"| 10.00, 0.00, {LEFT}|\n| 0.00,-10.00, {TOP}|\n| 0.00, 0.00, 1.00|"
         (placed(0.0, slice(2, None), transform=AFFINE), TOP - 20),
         (placed(0.5, GeoTransform=f"{LEFT} 5 0 {TOP} 0 -5"), TOP),
         (placed(0.5, GeoTransform="unknown"), TOP),
+        (placed(0.5, GeoTransform="0 1 0 0 0 0"), TOP),
+        (placed(0.5, GeoTransform="0 1 0 0 0 1"), TOP),
         (placed(0.5, GeoTransform=GDAL).drop_vars(["x", "y"]), TOP),
     ],
 )
@@ -556,7 +558,7 @@ def test_the_config_may_name_what_a_file_cannot(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("first", "reason"),
     [
-        (b"II*\0", "is a TIFF image; write it as NetCDF or Zarr"),
+        (b"II*\0", "is a TIFF image (GeoTIFF); write it as NetCDF or Zarr"),
         (b"MM\0*", "is a TIFF image"),
         (b"GRIB\0\0", "is a GRIB file"),
         (b"\x0e\x03\x13\x01", "is an HDF4 file"),
@@ -565,7 +567,7 @@ def test_the_config_may_name_what_a_file_cannot(tmp_path: Path) -> None:
         (b"time,x,y,B04", "is neither NetCDF nor Zarr"),
         (b"PK\x03\x04", "is a zip archive; unpack it"),
         (gzip.compress(b"CDF\x01"), "is compressed with gzip; unpack it"),
-        (b"CDF\x05", "CDF-5 (64-bit data), which is not read; write it as NetCDF-4"),
+        (b"CDF\x05", "CDF-5 (64-bit data); write it as NetCDF-4"),
         (b"\n<!DOCTYPE html>", "is a web page, such as that of a login"),
         (b"version https://git-lfs.github.com/spec/v1\n", "pointer of Git LFS"),
     ],

@@ -29,7 +29,7 @@ CODECS = {
 """Zarr codecs that only compute. ``pickle`` is not among them: decoding it runs code."""
 
 OTHER_FORMATS = {
-    **dict.fromkeys((b"II*\0", b"MM\0*", b"II+\0", b"MM\0+"), "a TIFF image"),
+    **dict.fromkeys((b"II*\0", b"MM\0*", b"II+\0", b"MM\0+"), "a TIFF image (GeoTIFF)"),
     b"\0\0\0\x0cjP": "a JPEG 2000 image",
     b"\x89PNG": "a PNG image",
     b"GRIB": "a GRIB file",
@@ -38,22 +38,17 @@ OTHER_FORMATS = {
     b"PAR1": "a Parquet table",
     b"\x93NUMPY": "a NumPy array",
     b"SIMPLE  =": "a FITS file",
-    b"CDF\x05": "NetCDF of the kind CDF-5 (64-bit data), which is not read",
-    b"PK\x03\x04": "a zip archive",
-    b"\x1f\x8b": "compressed with gzip",
-    b"BZh": "compressed with bzip2",
-    b"\x28\xb5\x2f\xfd": "compressed with zstd",
-    b"\xfd7zXZ": "compressed with xz",
-    b"version https://git-lfs": "a pointer of Git LFS, not the file itself",
     b"{": "a JSON text",
+    b"CDF\x05": "NetCDF of the kind CDF-5 (64-bit data); write it as NetCDF-4 (nccopy -k nc4)",
+    b"PK\x03\x04": "a zip archive; unpack it, and name the NetCDF file or the Zarr folder in it",
+    b"\x1f\x8b": "compressed with gzip; unpack it",
+    b"BZh": "compressed with bzip2; unpack it",
+    b"\x28\xb5\x2f\xfd": "compressed with zstd; unpack it",
+    b"\xfd7zXZ": "compressed with xz; unpack it",
+    b"version https://git-lfs": "a pointer of Git LFS; get the file itself with `git lfs pull`",
 }
-"""First bytes of files that are sound, but neither NetCDF nor Zarr."""
-ADVICE = {
-    "compressed": "unpack it",
-    "a zip": "unpack it, and name the NetCDF file or the Zarr folder in it",
-    "a pointer": "get the file itself with `git lfs pull`",
-    "NetCDF": "write it as NetCDF-4 (nccopy -k nc4)",
-}
+"""First bytes of files that are sound, but not read: what they are, and what to do."""
+CONVERT = "write it as NetCDF or Zarr, with dimensions time, y and x"
 HDF5_FILTERS = {
     **{307: "bzip2", 32001: "blosc", 32004: "lz4", 32008: "bitshuffle"},
     **{32013: "zfp", 32015: "zstd", 32026: "blosc2"},
@@ -97,11 +92,9 @@ def open_file(path: Path, **options: Any) -> xr.Dataset:
     Zarr array is packed by a codec that is not in :data:`CODECS`.
     """
     with readable(path, "NetCDF or Zarr file", DAMAGED):
-        if path.is_dir():
-            source, groups = _open_zarr(path, options)
-        else:
-            source, groups = _open_netcdf(path, options)
-    if not source.data_vars and groups:
+        source = _open_zarr(path, options) if path.is_dir() else _open_netcdf(path, options)
+        groups = [] if source.data_vars else _groups(path)
+    if groups:
         raise UserError(
             f"{path}: its variables are in groups ({in_a_line(', '.join(groups[:5]))}), which are "
             "not read; write the group with the bands as a file of its own"
@@ -109,31 +102,24 @@ def open_file(path: Path, **options: Any) -> xr.Dataset:
     return source
 
 
-def _open_netcdf(path: Path, options: dict[str, Any]) -> tuple[xr.Dataset, list[str]]:
-    import h5py
-
+def _open_netcdf(path: Path, options: dict[str, Any]) -> xr.Dataset:
     if _is_hdf5(path):
-        source = xr.open_dataset(path, engine="h5netcdf", phony_dims="sort", **options)
-        with h5py.File(path) as file:
-            groups = {dataset.parent.name[1:] for dataset in _datasets(file) if dataset.ndim > 1}
-        return source, sorted(groups - {""})
+        return xr.open_dataset(path, engine="h5netcdf", phony_dims="sort", **options)
     with path.open("rb") as stream:
         first = stream.read(512)
     if not first.strip(b"\0"):
         raise UserError(f"{path}: is empty, or starts with zeros only; get it again")
     if first.lstrip()[:5].lower() in (b"<!doc", b"<html"):
         raise UserError(f"{path}: is a web page, such as that of a login; download the file itself")
-    for signature, name in OTHER_FORMATS.items():
+    for signature, kind in OTHER_FORMATS.items():
         if first.startswith(signature):
-            convert = "write it as NetCDF or Zarr, with dimensions time, y and x"
-            advice = next((a for kind, a in ADVICE.items() if name.startswith(kind)), convert)
-            raise UserError(f"{path}: is {name}; {advice}")
+            raise UserError(f"{path}: is {kind}" + f"; {CONVERT}" * (";" not in kind))
     if not first.startswith(b"CDF"):
         raise UserError(f"{path}: is neither NetCDF nor Zarr, by its first bytes; name such a file")
-    return xr.open_dataset(path, engine="scipy", **options), []
+    return xr.open_dataset(path, engine="scipy", **options)
 
 
-def _open_zarr(path: Path, options: dict[str, Any]) -> tuple[xr.Dataset, list[str]]:
+def _open_zarr(path: Path, options: dict[str, Any]) -> xr.Dataset:
     import zarr
 
     if not any((path / name).exists() for name in ("zarr.json", ".zgroup", ".zarray")):
@@ -145,8 +131,21 @@ def _open_zarr(path: Path, options: dict[str, Any]) -> tuple[xr.Dataset, list[st
     if isinstance(group, zarr.Array):
         raise UserError(f"{path}: is one array of a Zarr store; name the folder of its group")
     check_codecs(group, path)
-    source = xr.open_zarr(path, consolidated=False, chunks=None, **options)
-    return source, sorted(name for name, _ in group.groups())
+    return xr.open_zarr(path, consolidated=False, chunks=None, **options)
+
+
+def _groups(path: Path) -> list[str]:
+    """Names of the groups of a Zarr store, or of those of an HDF5 file that hold rasters."""
+    if path.is_dir():
+        import zarr
+
+        return sorted(zarr.open_group(path, mode="r").group_keys())
+    if not _is_hdf5(path):
+        return []
+    import h5py
+
+    with h5py.File(path) as file:
+        return sorted({data.parent.name[1:] for data in _datasets(file) if data.ndim > 1} - {""})
 
 
 def _datasets(file: Any) -> list[Any]:

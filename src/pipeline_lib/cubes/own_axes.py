@@ -33,6 +33,8 @@ PARAMETERS = {
     *("longitude_of_central_meridian", "latitude_of_projection_origin"),
     *("false_easting", "false_northing"),
 }
+Transform = tuple[str, float, float, float, float]
+"""Where it is stated; left, width, top and (negative) height of a pixel, m."""
 TRANSFORM_KEYS = ("GeoTransform", "geotransform", "transform", "spatial:transform")
 NUMBER = r"[-+]?(?:\d+\.?\d*|\.\d+)(?:[eE][-+]?\d+)?"
 LATTICE = 0.02
@@ -162,7 +164,7 @@ def grid_of_source(source: xr.Dataset, block: OwnCubeFile) -> Grid:
                 f"{block.file}: has no coordinates {block.x!r} and {block.y!r}; add them, or a "
                 "GeoTransform"
             )
-        _, (left, step, top, down) = transforms[0]
+        _, left, step, top, down = transforms[0]
         if not math.isclose(step, -down, rel_tol=1e-3):
             raise UserError(f"{block.file}: its GeoTransform has no square pixels; warp it")
         return Grid(epsg, left, top, step, height, width)
@@ -306,10 +308,8 @@ def _axis(source: xr.Dataset, name: str, block: OwnCubeFile) -> NDArray[np.float
     return decoded(axis, stored_numbers(axis, block), block) * metres
 
 
-def _transforms(
-    attributes: Iterable[dict[Any, Any]],
-) -> Iterator[tuple[str, tuple[float, float, float, float]]]:
-    """Attributes with a transform: name, and left, width, top and (negative) height of a pixel."""
+def _transforms(attributes: Iterable[dict[Any, Any]]) -> Iterator[Transform]:
+    """The transforms among attributes, in the order of GDAL or in that of an affine matrix."""
     for holder in attributes:
         for key in TRANSFORM_KEYS:
             stated = np.ravel(holder.get(key, ()))
@@ -317,30 +317,24 @@ def _transforms(
             if len(numbers) not in (6, 9):
                 continue
             a, b, c, d, e, f = numbers[:6]
-            # In the order of GDAL, or in that of an affine matrix.
-            if c == e == 0 != b:
-                yield key, (a, b, d, f)
-            elif b == d == 0 != a:
-                yield key, (c, a, f, e)
+            if c == e == 0 and b and f:
+                yield key, a, b, d, f
+            elif b == d == 0 and a and e:
+                yield key, c, a, f, e
 
 
-def _bounds(
-    source: xr.Dataset, block: OwnCubeFile
-) -> Iterator[tuple[str, tuple[float, float, float, float]]]:
-    """The transform by CF's ``bounds`` of the coordinates, as :func:`_transforms`."""
+def _bounds(source: xr.Dataset, block: OwnCubeFile) -> Iterator[Transform]:
+    """The transform by CF's ``bounds`` of the coordinates, if there are any."""
     names = [
         str(source[n].attrs.get("bounds")) for n in (block.x, block.y) if n in source.variables
     ]
     if len(names) == 2 and all(n in source.variables and source[n].ndim == 2 for n in names):
         x, y = (np.sort(stored_numbers(source[name], block)[0]) for name in names)
-        yield "bounds", (x[0], x[-1] - x[0], y[-1], y[0] - y[-1])
+        yield "bounds", x[0], x[-1] - x[0], y[-1], y[0] - y[-1]
 
 
 def _corner(
-    first: tuple[float, float],
-    size: float,
-    transforms: Sequence[tuple[str, tuple[float, float, float, float]]],
-    block: OwnCubeFile,
+    first: tuple[float, float], size: float, transforms: Sequence[Transform], block: OwnCubeFile
 ) -> tuple[float, float]:
     """Left and top edge of a grid whose first pixel has these coordinates.
 
@@ -349,7 +343,7 @@ def _corner(
     """
     centre = first[0] - size / 2, first[1] + size / 2
     found: set[tuple[float, float]] = set()
-    for key, (left, width, top, height) in transforms:
+    for key, left, width, top, height in transforms:
         steps = np.array([(first[0] - left) / width, (first[1] - top) / height])
         half = size / 2 / abs(width)
         at_centres = _whole(steps - (half, math.copysign(half, -height)))
