@@ -320,6 +320,28 @@ def test_a_product_of_the_run_is_no_input_of_it(link: bool, tmp_path: Path) -> N
         parse({"run": "mine", "sites": sites}, tmp_path)
 
 
+def test_products_need_a_folder(tmp_path: Path) -> None:
+    results = tmp_path / "results"
+    results.symlink_to(tmp_path / "unmounted")
+    with pytest.raises(UserError, match=r"run: .*results is not a folder, or a link to none"):
+        parse({"run": "mine"}, tmp_path)
+    results.unlink()
+    results.mkdir()
+    (results / "mine").touch()
+    assert parse({"run": "other"}, tmp_path)
+    with pytest.raises(UserError, match=r"run: .*results/mine is not a folder"):
+        parse({"run": "mine"}, tmp_path)
+
+
+def test_a_site_of_the_demo_is_no_tower(tmp_path: Path) -> None:
+    rows = [f"{name}-a,{name},x,1,50,2020-01-01,2020-12-31" for name in ("XX-Abc", "b", "c")]
+    (tmp_path / "mine.csv").write_text("\n".join(["cube,site,land_cover,lon,lat,start,end", *rows]))
+    content = {"sites": {"file": "mine.csv"}, "gpp": {"towers": [TOWER]}}
+    assert parse(content, tmp_path).sites
+    with pytest.raises(UserError, match="sites: XX-Abc is also a tower"):
+        parse(content | {"demo": DEMO | {"tile_px": 240}}, tmp_path)
+
+
 @pytest.mark.parametrize(
     ("text", "line"),
     [

@@ -147,6 +147,10 @@ class Config(Block):
                 yield f"{where}: {name} differs from {spelt} of {other} in case only; rename one"
             elif other != where:
                 yield f"{where}: {name} is also the name of a cube of {other}; rename one"
+        if self.demo and self.gpp and self.sites and folder is not None:
+            sites = set(self.sites.cubes(folder).values())
+            for site in sorted(sites & {tower.name for tower in self.gpp.towers}):
+                yield f"sites: {site} is also a tower, and both are simulated; rename the site"
 
     def _resolution(self) -> Iterator[str]:
         towers = self.gpp and (self.demo or self.gpp.fluxnet)
@@ -237,8 +241,13 @@ def parse_before_models(content: Mapping[str, Any], base: Path = Path()) -> Conf
 
 
 def _checked(content: Mapping[str, Any], mistakes: list[str], base: Path) -> Config:
+    run = base / "results" / str(content["run"])
+    for path in (run.parent, run):
+        if (path.exists() or path.is_symlink()) and not path.is_dir():
+            mistakes.append(
+                f"run: {path} is not a folder, or a link to none (is its disk there?); move it away"
+            )
     try:
-        run = base / "results" / str(content["run"])
         config = Config.model_validate(content, context={"folder": base, "run": run})
     except ValidationError as error:
         refuse([*mistakes, *mistakes_in(error, Config, content)])
