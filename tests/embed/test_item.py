@@ -9,16 +9,18 @@ from typing import Any
 import numpy as np
 import pystac
 import pytest
+import shapely
 import xarray as xr
 from jsonschema import Draft7Validator
 from products import layout_of
 from pystac.validation.local_validator import get_local_schema_cache
 from referencing import Registry, Resource
 
-from pipeline_lib.cubes import grid_of, read_cube
+from pipeline_lib.config import CubeGrid
+from pipeline_lib.cubes import grid_at, grid_of, read_cube
 from pipeline_lib.embed import read_embedding
 from pipeline_lib.embed.geotiff import write_geotiff
-from pipeline_lib.embed.item import embedding_item
+from pipeline_lib.embed.item import embedding_item, footprint_of
 
 CORE = "https://schemas.stacspec.org/v1.1.0/item-spec/json-schema/item.json"
 ITEM_FIELDS = {f"emb:{field}" for field in ("runtime_parameters", "uncertainty", "quantization")}
@@ -69,6 +71,18 @@ def test_the_item_leads_to_place_model_and_sources(field: SimpleNamespace, produ
     assert "https://stac.example.org/v1/collections/sentinel-2-l2a/items/scene-0-0" in sources
     assert any(href.endswith("optical.zarr.zip") for href in sources)
     assert all((product / asset.href).exists() for asset in item.assets.values())
+
+
+def test_a_footprint_across_180_degrees_is_cut_there() -> None:
+    grid = grid_at(179.999, -16.8, CubeGrid())
+    west, east = (shapely.Polygon(rings[0]) for rings in footprint_of(grid)["coordinates"])
+    assert west.bounds[2] == 180 and east.bounds[0] == -180
+    assert (west.bounds[0], east.bounds[2]) == pytest.approx(grid.lonlat_bounds()[::2], abs=1e-4)
+    assert west.exterior.is_ccw and east.exterior.is_ccw
+    # 900 m are 0.00845 degrees of longitude here.
+    assert west.area + east.area == pytest.approx(0.00845 * 0.00813, rel=0.01)
+    for lon in (0.0005, 11, -11):
+        assert footprint_of(grid_at(lon, 46, CubeGrid()))["type"] == "Polygon"
 
 
 def test_the_item_describes_the_store(product: Path) -> None:

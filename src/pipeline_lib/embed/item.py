@@ -52,7 +52,7 @@ def embedding_item(
     named = [term for term in licence if term not in addresses]
     item = pystac.Item(
         id=f"{about['cube']}-embeddings",
-        geometry={"type": "Polygon", "coordinates": [_corners(grid)]},
+        geometry=footprint_of(grid),
         bbox=list(grid.lonlat_bounds()),
         datetime=None,
         start_datetime=times[0].floor("s").to_pydatetime(),
@@ -175,6 +175,21 @@ def _quantization(coding: Coding) -> dict[str, Any]:
 def no_data(coding: Coding) -> float | str:
     """The no-data value as STAC writes it: JSON has no NaN."""
     return "nan" if np.isnan(coding.fill) else coding.fill
+
+
+def footprint_of(grid: Grid) -> dict[str, Any]:
+    """GeoJSON of a grid, longitude and latitude; cut at 180 degrees, as RFC 7946 asks for."""
+    ring = _corners(grid)
+    west, _, east, _ = grid.lonlat_bounds()
+    if west < east:
+        return {"type": "Polygon", "coordinates": [ring]}
+    import shapely
+
+    around = shapely.Polygon([(x % 360, y) for x, y in ring])
+    halves = (around & shapely.box(left, -90, left + 180, 90) for left in (0, 180))
+    rings = [shapely.orient_polygons(half).exterior.coords for half in halves]
+    turned = [[[x - 360 * number, y] for x, y in ring] for number, ring in enumerate(rings)]
+    return {"type": "MultiPolygon", "coordinates": [[ring] for ring in turned]}
 
 
 def _corners(grid: Grid) -> list[list[float]]:
