@@ -227,7 +227,7 @@ def test_addresses_of_a_folder(tmp_path: Path, source: str, href: str, read: str
         ("/vsis3/bucket/a.tif", "s3://"),
         ("gs://bucket/a.tif", "gs://"),
         ("ftp://host/a.tif", "ftp://"),
-        ("/vsizip/a.zip/a.tif", "/vsizip/a.zip/a.tif"),
+        ("/vsizip/a.zip/a.tif", "/vsizip/"),
     ],
 )
 def test_addresses_that_are_not_read_are_named(href: str, named: str) -> None:

@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pipeline_lib.acquire.catalog import Item, start_of
-from pipeline_lib.acquire.items import SCHEME, is_url, plain_address
+from pipeline_lib.acquire.items import is_url, plain_address
 from pipeline_lib.acquire.placement import Placement, placement_of
 from pipeline_lib.acquire.retries import (
     LONGEST_BODY,
@@ -204,13 +204,12 @@ def address_of(item: Item, key: str, catalog: Catalog) -> str:
         raise Missing(f"{key}: the item has no such asset") from None
     if is_url(href):
         return href
-    scheme = SCHEME.match(href)
-    if is_url(catalog.source) and not scheme:
+    kind = re.match(r"[a-z][a-z0-9+.-]*://|/vsi\w*/", href, re.I | re.A)
+    if is_url(catalog.source) and not (kind and "://" in kind[0]):
         raise Missing(f"{key}: its address is not on the network, though the catalog is")
-    if scheme or href.startswith("/vsi"):
-        kind = f"{scheme[0]}://" if scheme else in_a_line(href[:40])
+    if kind:
         raise UserError(
-            f"item {item['id']}: {key}: {kind} is not supported, only http(s):// and files are; "
+            f"item {item['id']}: {key}: {kind[0]} is not supported, only http(s):// and files are; "
             "choose a catalog whose items have such addresses"
         )
     path = Path(href)
