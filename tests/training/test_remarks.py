@@ -34,8 +34,12 @@ COLLAPSED = FINE * [1, 0, 1e-5]
     [
         (None, CONVERGED, {}),
         (None, [*CONVERGED, 0.1985], {"max_epochs": 9}),
-        ("warm-up never ends: it has 80 steps, and 80 were taken", CONVERGED, {"warmup_steps": 80}),
-        ("lower fusion.training.warmup_steps", CONVERGED, {"warmup_steps": 500, "name": "fusion"}),
+        ("warm-up never ends: of its 80 steps 80 were taken, at", CONVERGED, {"warmup_steps": 80}),
+        (
+            "up to 1.6e-05; lower fusion.training.warmup_steps",
+            CONVERGED,
+            {"warmup_steps": 500, "name": "fusion"},
+        ),
         ("training.max_epochs (4) while it still improved", FALLING, FOUR),
         (
             "2 of 4 epochs, where the validation's loss fell from 3 to 1;",
@@ -68,7 +72,7 @@ def test_the_log_begins_with_the_size_and_first_of_all_with_an_endless_warmup(
     block = world.training.model_copy(update={"max_epochs": 1, "warmup_steps": 500})
     world.train("radar", tmp_path / "model", tmp_path / "state", training=block)
     first, *others = [record.getMessage() for record in caplog.records]
-    assert first.startswith("radar: the warm-up never ends: it has 500 steps, and 4 will be taken")
+    assert first.startswith("radar: the warm-up never ends: of its 500 steps 4 will be taken")
     assert others[0] == (
         "radar: per epoch 50 training samples from 2 cubes, 24 validation samples from 1"
     )

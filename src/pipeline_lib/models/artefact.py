@@ -145,7 +145,8 @@ class TrainedFusion:
             if encoders[name].digest != digest:
                 raise UserError(
                     f"fusion: was trained on another encoder of {name} (digest {digest[:12]}, "
-                    f"not {encoders[name].digest[:12]}); train the fusion again"
+                    f"not {encoders[name].digest[:12]}); copy all models of one run together, or "
+                    "train the fusion again"
                 )
 
 

@@ -48,9 +48,10 @@ def endless_warmup(data: TrainingData, steps: int, taken: str) -> str | None:
     block, key = data.block, data.key
     if block.warmup_steps < max(2, steps):
         return None
+    reached = block.learning_rate * min(1.0, steps / block.warmup_steps)
     return (
-        f"the warm-up never ends: it has {block.warmup_steps} steps, and {steps} {taken}, so the "
-        f"learning rate stays below {block.learning_rate:g}; lower {key}.warmup_steps"
+        f"the warm-up never ends: of its {block.warmup_steps} steps {steps} {taken}, at learning "
+        f"rates up to {reached:.3g}; lower {key}.warmup_steps"
     )
 
 
