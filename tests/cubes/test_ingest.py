@@ -348,3 +348,20 @@ def test_odd_values_are_remarked(tmp_path: Path, caplog: pytest.LogCaptureFixtur
     assert "hardly a value is below 0.1" in remark and remark in caplog.text
     plain = write_part(tmp_path / "plain.nc", PARTS, 10, 40, 0, 5e6)
     assert "remarks" not in ingest(tmp_path, plain, "sentinel-2", PARTS).attrs
+
+
+def test_a_date_of_other_units_is_left_out(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    days = np.datetime64("2020-01-01") + 10 * np.arange(20)
+    block = write_part(tmp_path / "odd.nc", PARTS, 10, 12, 0, 5e6, days=days)
+    with xr.open_dataset(tmp_path / "odd.nc") as source:
+        content = source.load()
+    for band in PARTS:
+        content[band][3] *= 10000
+    content.to_netcdf(tmp_path / "odd.nc")
+    cube = ingest(tmp_path, block, "sentinel-2", PARTS)
+    assert cube.sizes["time"] == 19 and float(cube["reflectance"].max()) < 1
+    assert "1 dates with implausible values" in cube.attrs["missing"]
+    assert "2020-01-31: dropped, 100 % of B04 are above 2" in caplog.text
+    assert "remarks" not in cube.attrs

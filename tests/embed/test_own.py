@@ -258,6 +258,17 @@ def test_odd_values_are_noted(own: SimpleNamespace, caplog: pytest.LogCaptureFix
     assert " % of B04 are above 2 (median 0." in caplog.text
 
 
+def test_a_date_of_other_units_is_left_out(
+    own: SimpleNamespace, embedding: xr.Dataset, caplog: pytest.LogCaptureFixture
+) -> None:
+    optical = own.cubes["optical"]
+    odd = xr.concat([optical, 1e4 * optical[:1].where(optical["x"] < optical["x"][12])], "time")
+    odd = odd.assign_coords(time=[*optical["time"].values, np.datetime64("2023-01-01")])
+    found = embed_xarray(own.cubes | {"optical": odd}, own.models)
+    np.testing.assert_array_equal(found["embedding"], embedding["embedding"])
+    assert "optical: 2023-01-01 is left out: " in caplog.text
+
+
 def test_unknown_and_missing_sensors_are_errors(own: SimpleNamespace, tmp_path: Path) -> None:
     with pytest.raises(UserError, match=r"thermal: no sensor of .*; those are optical, radar"):
         embed_xarray(own.cubes | {"thermal": own.cubes["radar"]}, own.models)

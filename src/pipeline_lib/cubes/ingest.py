@@ -18,11 +18,13 @@ from pipeline_lib.cubes.resampling import nearest, refine
 from pipeline_lib.cubes.rolling import rolling_mean
 from pipeline_lib.cubes.schema import (
     CLEAR,
+    FRAME_SAMPLE,
     NO_DATA,
     THICK_CLOUD,
     clear_sample,
     doubtful,
     implausible,
+    implausible_frames,
     make_cube,
     write_cube,
 )
@@ -46,11 +48,11 @@ def ingest_cube(
     All sensors of the cube get one grid: the pixels of the finest of its files, where all of them
     overlap. Coarser bands are interpolated and coarser masks taken from the nearest pixel, as in
     cubes of an archive. Files are joined by day. Frames of one day are merged by the mean of their
-    clear values; dates without a clear pixel, or with a smaller clear fraction than
-    ``sensor.min_clear``, are left out. The attribute ``missing`` counts what is not in the cube,
-    ``remarks`` names odd values, and the log lists dates and values. The rolling mean of the sensor
-    is applied. ``resolution_m`` is the pixel size that the finest file must have unless its block
-    states another one.
+    clear values; dates without a clear pixel, with a smaller clear fraction than
+    ``sensor.min_clear``, or with implausible values are left out. The attribute ``missing`` counts
+    what is not in the cube, ``remarks`` names odd values, and the log lists dates and values. The
+    rolling mean of the sensor is applied. ``resolution_m`` is the pixel size that the finest file
+    must have unless its block states another one.
 
     Raises UserError if the files lack what the config names, do not fit each other, have no usable
     date, or their values are not the sensor's quantity.
@@ -67,18 +69,35 @@ def ingest_cube(
     clear &= finite
     share = clear.mean(axis=(1, 2))
     kept = (share >= sensor.min_clear) & (share > 0)
+    least = f": dropped, at least {100 * sensor.min_clear:g} % are needed"
     for day, part, used in zip(days, share, kept, strict=True):
-        reason = "" if used else f": dropped, at least {100 * sensor.min_clear:g} % are needed"
-        log.info("%s: %.1f %% clear%s", day, 100 * part, reason if part else ": dropped")
+        end = "" if used else least if part else ": dropped"
+        log.info("%s: %.1f %% clear%s", day, 100 * part, end)
     if not kept.any():
         raise UserError(f"{where}: no date has a valid pixel; check bands and no_data")
+    reason = implausible(clear_sample(values[kept], clear[kept]), sensor.bands, sensor.quantity)
+    if reason:
+        raise UserError(
+            f"{where}: {reason}; set scale, offset, conversion and no_data in the config"
+        )
     missing = {
         "days that not all files have alike": len(unpaired),
         "dates without enough clear pixels": int((~kept).sum()),
         "frames merged with another of the same day": merged,
     }
+    frames = [
+        clear_sample(values[[index]], clear[[index]] & used, FRAME_SAMPLE)
+        for index, used in enumerate(kept)
+    ]
+    odd = implausible_frames(frames, sensor.bands, sensor.quantity)
+    for index, reason in odd.items():
+        log.warning("%s: dropped, %s", days[index], reason)
+        kept[index] = False
+    if not kept.any():
+        raise UserError(f"{where}: all dates have implausible values ({reason}); check them")
+    missing["dates with implausible values"] = len(odd)
     values, clear, finite, days = values[kept], clear[kept], finite[kept], days[kept]
-    remarks = _judge(clear_sample(values, clear), sensor, where)
+    remarks = _remarks(clear_sample(values, clear), sensor)
     names = " ".join(dict.fromkeys(block.file.name for block in blocks))
     cube = make_cube(
         values=rolling_mean(values, sensor.rolling_mean),
@@ -193,18 +212,11 @@ def _joined(
     return days, stack, clear & _finite(stack), unpaired
 
 
-def _judge(sample: NDArray[np.float32], sensor: SensorSource, where: str) -> list[str]:
-    """What is odd in the clear values ``(n, band)`` of a cube, which are logged.
-
-    Raises UserError if they cannot be the sensor's quantity.
-    """
+def _remarks(sample: NDArray[np.float32], sensor: SensorSource) -> list[str]:
+    """What is odd in the clear values ``(n, band)`` of a cube; logged with their range."""
     for band, column in zip(sensor.bands, sample.T, strict=True):
         least, median, most = np.quantile(column, (0, 0.5, 1))
         log.info("%s: %.4g to %.4g, median %.4g, where clear", band, least, most, median)
-    if reason := implausible(sample, sensor.bands, sensor.quantity):
-        raise UserError(
-            f"{where}: {reason}; set scale, offset, conversion and no_data in the config"
-        )
     remarks = doubtful(sample, sensor.bands, sensor.quantity)
     for remark in remarks:
         log.warning("%s", remark)

@@ -48,18 +48,22 @@ hundredths; clouds and snow in low sun exceed 1, whole scenes reach 1.8. Linear 
 (-50 dB) is far below the noise of Sentinel-1 (about -25 dB); only single buildings and ships reach
 100 (20 dB).
 """
-SAMPLE = 100_000
-"""Number of pixels on which the values of a cube are judged."""
+SAMPLE, FRAME_SAMPLE = 100_000, 10_000
+"""Number of pixels on which the values of a cube, and of each of its frames, are judged."""
+ENOUGH = 100
+"""Pixels from which on a sample tells of more than single objects."""
 
 
-def clear_sample(values: NDArray[np.float32], clear: NDArray[np.bool_]) -> NDArray[np.float32]:
-    """Values of clear pixels ``(n, band)``, at most :data:`SAMPLE` of them, the same in each run.
+def clear_sample(
+    values: NDArray[np.float32], clear: NDArray[np.bool_], most: int = SAMPLE
+) -> NDArray[np.float32]:
+    """Values of clear pixels ``(n, band)``, at most ``most`` of them, the same in each run.
 
     ``values`` are ``(time, band, y, x)``, ``clear`` is ``(time, y, x)``.
     """
     places = np.flatnonzero(clear)
-    if len(places) > SAMPLE:
-        places = generator(0, "plausibility").choice(places, SAMPLE)
+    if len(places) > most:
+        places = generator(0, "plausibility").choice(places, most)
     time, y, x = np.unravel_index(places, clear.shape)
     return values[time, :, y, x]
 
@@ -73,6 +77,21 @@ def implausible(values: NDArray[np.float32], bands: Sequence[str], quantity: str
     band take no part. Snow, clouds, water and shadow are plausible.
     """
     return next((text for wrong, text in _doubts(values, bands, quantity) if wrong), None)
+
+
+def implausible_frames(
+    samples: Sequence[NDArray[np.float32]], bands: Sequence[str], quantity: str
+) -> dict[int, str]:
+    """The frames whose values ``(n, band)`` are :func:`implausible`, by index, with the reason.
+
+    Frames of fewer than :data:`ENOUGH` pixels are not judged.
+    """
+    reasons = {
+        index: implausible(sample, bands, quantity)
+        for index, sample in enumerate(samples)
+        if len(sample) >= ENOUGH
+    }
+    return {index: reason for index, reason in reasons.items() if reason}
 
 
 def doubtful(values: NDArray[np.float32], bands: Sequence[str], quantity: str) -> list[str]:
@@ -99,7 +118,7 @@ def _doubts(
     medians = np.median(values, axis=0)
     for band, column in zip(bands, values.T, strict=True):
         yield from _doubts_of(column, band, quantity)
-    enough = len(values) >= 100
+    enough = len(values) >= ENOUGH
     floor = np.quantile(values, 0.01, axis=0)
     if quantity == "backscatter":
         for band in np.asarray(bands)[(floor > 0.5) & enough]:
@@ -143,7 +162,7 @@ def _doubts_of(column: NDArray[np.float32], band: str, quantity: str) -> Iterato
         wrong = above > 0.1
         reason = f", which is no {quantity} (0..1): digital numbers or percent" if wrong else ""
         yield wrong, f"{_percent(above)} of {band} are above {high:g} {held}{reason}"
-    if quantity == "backscatter" and median > 2 and len(column) >= 100:  # more than a building
+    if quantity == "backscatter" and median > 2 and len(column) >= ENOUGH:
         yield True, f"half of {band} are above {median:.3g}, which is no backscatter (0..1)"
     if below and quantity == "reflectance":
         wrong = below > 0.1

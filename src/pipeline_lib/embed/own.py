@@ -14,7 +14,15 @@ from numpy.typing import NDArray
 
 from pipeline_lib.config import Embed
 from pipeline_lib.cubes import merge_days, rolling_mean
-from pipeline_lib.cubes.schema import UNITS, clear_sample, doubtful, implausible
+from pipeline_lib.cubes.schema import (
+    FRAME_SAMPLE,
+    SAMPLE,
+    UNITS,
+    clear_sample,
+    doubtful,
+    implausible,
+    implausible_frames,
+)
 from pipeline_lib.embed.arrays import Frames, tiles
 from pipeline_lib.embed.store import layers_of, template_of
 from pipeline_lib.errors import UserError
@@ -44,10 +52,10 @@ def embed_xarray(
     the order of the models). Values are reflectance (0..1) or linear power as measured (a rolling
     mean over time is taken here), NaN where there is none and under clouds. Frames of one UTC day
     are merged by the mean of their values, and have the time of the first. Dates with a clear
-    fraction below the sensor's ``min_clear`` are left out. Any sensor but the reference one, whose
-    dates and coordinates the embeddings have, may be missing. ``models`` is the folder of that name
-    of a run, and ``resolution_m`` the pixel size that they were trained with
-    (``cube.resolution_m``). The result has the layers of `read_embedding`.
+    fraction below the sensor's ``min_clear``, or with implausible values, are left out. Any sensor
+    but the reference one, whose dates and coordinates the embeddings have, may be missing.
+    ``models`` is the folder of that name of a run, and ``resolution_m`` the pixel size that they
+    were trained with (``cube.resolution_m``). The result has the layers of `read_embedding`.
 
     Arrays are read twice, tile by tile, so that those opened lazily need not fit in memory; the
     embeddings must: 40 bytes per pixel and date for seven dimensions and two sensors. The workflow
@@ -220,18 +228,27 @@ def _usable(name: str, array: xr.DataArray, trained: TrainedEncoder) -> xr.DataA
     """The dates with enough valid pixels, after a check of the array's units."""
     height, width = array.sizes["y"], array.sizes["x"]
     days = _days(array)
-    counts = np.zeros(len(np.unique(days)), np.int64)
-    samples = []
+    unique = np.unique(days)
+    counts = np.zeros(len(unique), np.int64)
+    samples: list[list[NDArray[np.float32]]] = [[] for _ in unique]
     parts = tiles(height, width, Embed().tile_px)
     for tile in parts:
         values, valid = _measured(array[..., tile.rows, tile.columns])
         counts += valid.sum(axis=(1, 2))
-        samples.append(clear_sample(values, valid)[:: len(parts)])
-    judged = np.concatenate(samples), trained.sensor.bands, trained.sensor.quantity
-    if mistake := implausible(*judged):
-        raise UserError(f"{name}: {mistake}; {ADVICE[trained.sensor.quantity]}")
-    for note in doubtful(*judged):
-        log.warning("%s: %s", name, note)
+        most = FRAME_SAMPLE // len(parts) + 1
+        for i, sample in enumerate(samples):
+            sample.append(clear_sample(values[i : i + 1], valid[i : i + 1], most))
+    frames = [np.concatenate(sample) for sample in samples]
+    judged = np.concatenate(frames)
+    judged = judged[:: len(judged) // SAMPLE + 1]
+    bands, quantity = trained.sensor.bands, trained.sensor.quantity
+    if mistake := implausible(judged, bands, quantity):
+        raise UserError(f"{name}: {mistake}; {ADVICE[quantity]}")
+    for remark in doubtful(judged, bands, quantity):
+        log.warning("%s: %s", name, remark)
     share = counts / (height * width)
-    kept = np.unique(days)[(share > 0) & (share >= trained.sensor.min_clear)]
-    return array.isel(time=np.isin(days, kept))
+    kept = (share > 0) & (share >= trained.sensor.min_clear)
+    for index, reason in implausible_frames(frames, bands, quantity).items():
+        log.warning("%s: %s is left out: %s", name, unique[index], reason)
+        kept[index] = False
+    return array.isel(time=np.isin(days, unique[kept]))
