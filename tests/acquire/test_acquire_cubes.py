@@ -550,6 +550,15 @@ def test_the_deepest_shade_is_plausible(
     assert cube_of(PLAIN).sizes["time"] == 1 + kept
 
 
+def test_a_band_with_gaps_is_remarked(archive: Archive, cube_of: CubeOf) -> None:
+    bands = dict.fromkeys(PLAIN.bands, textured)
+    archive.optical(DAY, bands | {"B04": half_filled(0), "B11": half_filled(0)})
+    cube = cube_of(PLAIN)
+    assert (cube["mask"].values == NO_DATA).mean() == 0.5
+    (remark,) = json.loads(cube.attrs["remarks"])
+    assert remark.endswith(": B04, B11: no data in many pixels that other bands show")
+
+
 def speckle(mean: float, shape: tuple[int, int]) -> np.ndarray:
     return np.random.default_rng(3).gamma(4, mean / 4, shape)
 

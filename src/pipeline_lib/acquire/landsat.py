@@ -114,7 +114,7 @@ def _load_scene(
     if masked:
         classes = mask_of_quality(numbers[-1])
         values[:, classes == NO_DATA] = np.nan
-    if not shows(item, values, sensor.bands, grid):
+    if not shows(item, values, sensor.bands, grid=grid, reader=reader):
         return None
     check_plausible(item, values, classes == CLEAR, sensor=sensor, reader=reader)
     return Scene(item, refine(values, source, grid), nearest(classes, source, grid))

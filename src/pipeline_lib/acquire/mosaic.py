@@ -25,6 +25,8 @@ STEP_PX = 2**21
 """Pixels of the groups held at once."""
 JUDGED_PX = 2**11
 """So many pixels of a scene tell whether it is plausible; more would take noticeably longer."""
+LARGEST_GAP = 0.1
+"""Share of the pixels of a scene that a band may lack: at its edges, bands end at other places."""
 FEWEST_PX = 100
 """Of fewer pixels, all may have the same value."""
 
@@ -111,13 +113,23 @@ def covers(item: Item, grid: Grid) -> bool:
         return False
 
 
-def shows(item: Item, values: NDArray[np.float32], bands: Sequence[str], grid: Grid) -> bool:
-    """Whether any pixel of ``(band, y, x)`` has all bands.
+def shows(
+    item: Item,
+    values: NDArray[np.float32],
+    bands: Sequence[str],
+    *,
+    grid: Grid,
+    reader: AssetReader,
+) -> bool:
+    """Whether any pixel of ``(band, y, x)`` has all bands; bands with gaps are remarked.
 
     Raises :class:`Missing` if none has, though the item's footprint covers the whole grid.
     """
     present = np.isfinite(values)
     if present.all(axis=0).any():
+        counts = present.sum(axis=(1, 2))
+        for band in np.asarray(bands)[counts < (1 - LARGEST_GAP) * counts.max()]:
+            reader.remark(item, "no data in many pixels that other bands show", str(band))
         return True
     if covers(item, grid):
         empty = [band for band, seen in zip(bands, present, strict=True) if not seen.any()]

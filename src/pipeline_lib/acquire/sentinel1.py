@@ -54,7 +54,11 @@ def load_sentinel1(
         check_plausible(item, numbers, seen, sensor=sensor, reader=reader)
         power = power_of(numbers)
         classes = np.full(grid.shape, CLEAR, dtype=np.uint8)
-        return Scene(item, power, classes) if shows(item, power, sensor.bands, grid) else None
+        return (
+            Scene(item, power, classes)
+            if shows(item, power, sensor.bands, grid=grid, reader=reader)
+            else None
+        )
 
     satellite_passes = passes(items)
 

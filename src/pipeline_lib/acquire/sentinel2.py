@@ -166,7 +166,7 @@ def _load_scene(
         if source is not padded:
             values = refine(values, source, padded)
         reflectance[[bands.index(band) for band in group]] = values
-    if not shows(item, reflectance, bands, grid):
+    if not shows(item, reflectance, bands, grid=grid, reader=reader):
         return None
     c_factor: NDArray[np.float32] | None = None
     angles = dict.fromkeys(ANGLES, np.nan) | {
