@@ -550,6 +550,32 @@ def test_the_deepest_shade_is_plausible(
     assert cube_of(PLAIN).sizes["time"] == 1 + kept
 
 
+@pytest.mark.parametrize(
+    ("change", "reason"),
+    [
+        ({"properties": {"s2:mean_solar_zenith": float("nan")}}, "s2:mean_solar_zenith: "),
+        ({"properties": {"sat:relative_orbit": "n/a"}}, "sat:relative_orbit: "),
+        ({"properties": {"s2:mgrs_tile": ["32", "TPS"]}}, "s2:mgrs_tile: "),
+        ({"assets": {"B02": {}}}, "assets.B02.href: "),
+    ],
+)
+def test_an_item_that_is_not_stac_is_one_lost_scene(
+    archive: Archive, cube_of: CubeOf, change: dict[str, Any], reason: str
+) -> None:
+    archive.optical("2021-06-06T10:10:00Z")
+    item = archive.optical(DAY)
+    for key, values in change.items():
+        item[key] |= values
+    archive.save()
+    cube = cube_of(PLAIN)
+    (missing,) = json.loads(cube.attrs["missing"])
+    assert cube.sizes["time"] == 1
+    assert missing.startswith(f"item {item['id']}: ") and reason in missing
+    assert str(archive.folder) not in missing
+    with pytest.raises(UserError, match="missing_asset"):
+        cube_of(PLAIN, missing_asset="fail")
+
+
 def test_a_band_with_gaps_is_remarked(archive: Archive, cube_of: CubeOf) -> None:
     bands = dict.fromkeys(PLAIN.bands, textured)
     archive.optical(DAY, bands | {"B04": half_filled(0), "B11": half_filled(0)})

@@ -123,6 +123,27 @@ class _Item(_Foreign):
     assets: dict[str, _Asset]
 
 
+class _Times(_Foreign):
+    time: Moment | None = Field(None, alias="datetime")
+    start: Moment | None = Field(None, alias="start_datetime")
+
+
+class _Core(_Foreign):
+    """What must be known of an item to tell that its scene is missing."""
+
+    id: Annotated[Text, Field(min_length=1)]
+    collection: Text | None = None
+    bbox: Annotated[list[Coordinate], AfterValidator(_box)]
+    properties: _Times
+
+    def rejected(self, reason: str) -> dict[str, Any]:
+        """An item without assets."""
+        if self.properties.time is None and self.properties.start is None:
+            raise ValueError("properties: neither datetime nor start_datetime")
+        core = self.model_dump(by_alias=True)
+        return core | {"geometry": None, "assets": {}, "rejected": reason}
+
+
 def _possible(grid: Grid) -> Grid:
     if not (
         grid.epsg in UTM_ZONES
@@ -152,18 +173,32 @@ def checked_items(found: Sequence[Any], where: object) -> list[dict[str, Any]]:
     """Items, parsed from JSON, of which everything that is used is what STAC says it is.
 
     Their addresses are unsigned: pinned items are read long after a signature has expired, and
-    by whoever is given the run. Raises UserError that names ``where`` and the item.
+    by whoever is given the run. An item of which only place and time are, keeps these, and holds
+    the reason as ``rejected``: it is one lost scene. Raises UserError that names ``where`` and the
+    item if no item is better, or place and time are not known.
     """
     items: list[dict[str, Any]] = []
+    wrong: list[UserError] = []
     for number, item in enumerate(found):
         name = in_a_line(item.get("id")) if isinstance(item, dict) else f"number {number}"
-        with _in_one_line(f"{where}: item {name}", ADVICE):
-            properties = _Item.model_validate(item).properties
-            if properties.time is None and properties.start is None:
-                raise ValueError("properties: neither datetime nor start_datetime")
-            # What JSON cannot hold could not be pinned: NaN, infinity.
-            json.dumps(item, allow_nan=False)
-            items.append(unsigned(item))
+        what = f"{where}: item {name}"
+        try:
+            with _in_one_line(what, ADVICE):
+                properties = _Item.model_validate(item).properties
+                if properties.time is None and properties.start is None:
+                    raise ValueError("properties: neither datetime nor start_datetime")
+                # What JSON cannot hold could not be pinned: NaN, infinity.
+                json.dumps(item, allow_nan=False)
+                items.append(unsigned(item))
+        except UserError as error:
+            wrong.append(error)
+            reason = str(error).removeprefix(f"{what}: ").removesuffix(f"; {ADVICE}")
+            try:
+                items.append(_Core.model_validate(item).rejected(reason))
+            except ValueError:
+                raise error from None
+    if wrong and len(wrong) == len(items):
+        raise wrong[0]
     return items
 
 

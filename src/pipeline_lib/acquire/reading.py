@@ -157,6 +157,8 @@ class AssetReader:
         """
 
         def load_or_miss(item: Item) -> Result | Missing | Rejected:
+            if "rejected" in item:
+                return Missing(in_a_line(item["rejected"]))
             try:
                 return load(item)
             except (Missing, Rejected) as error:
@@ -201,7 +203,8 @@ def address_of(item: Item, key: str, catalog: Catalog) -> str:
     try:
         href = plain_address(str(item["assets"][key]["href"]))
     except KeyError:
-        raise Missing(f"{key}: the item has no such asset") from None
+        reason = item.get("rejected", f"{key}: the item has no such asset")
+        raise Missing(in_a_line(reason)) from None
     if is_url(href):
         return href
     kind = re.match(r"[a-z][a-z0-9+.-]*://|/vsi\w*/", href, re.I | re.A)
