@@ -184,6 +184,7 @@ def preset(**cubes: tuple[str, str | None, list[str]]) -> dict[str, Any]:
                 "sensors.Sentinel-1: .* in case only.*",
             ],
         ),
+        ({"fusion": {"centre_weights": {"sentinel2": 2}}}, [".*weights: no .*`sentinel-2`?"]),
         ({"run": "r" * 101}, ["run: string should have at most 100 characters .*"]),
         ({"seed": 2**32}, ["seed: should be less than 4294967296 .*"]),
         ({"training": {"max_epochs": 10**20}}, ["training.max_epochs: must be less than .*"]),

@@ -184,6 +184,10 @@ class Config(Block):
             yield f"fusion.reference: no sensor {name!r}; {suggestion(name, self.sensors)}"
         elif self.models is None and self.sensors[name].rgb is None:
             yield f"sensors.{name}.rgb: needed for the maps of the reference sensor"
+        known = {*self.sensors, *Fusion().centre_weights}
+        for key in self.fusion.centre_weights.keys() - known:
+            meant = suggestion(key, self.sensors)
+            yield f"fusion.centre_weights: no sensor {key!r}; {meant}"
         cases = Counter(key.casefold() for key in self.sensors)
         for key, sensor in self.sensors.items():
             if cases[key.casefold()] > 1:
