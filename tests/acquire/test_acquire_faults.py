@@ -198,6 +198,12 @@ def test_many_threads_ask_once_and_a_rejected_token_is_renewed(server: FileServe
     assert signer.sign(BLOB) == BLOB + "?sig=2"
 
 
+def test_a_login_page_in_place_of_a_token_is_named(server: FileServer) -> None:
+    server.faults = [Fault(TOKEN_PATH, lambda it: it.another(b"<html>Sign in</html>"))]
+    with pytest.raises(UserError, match=r"rejected: a web page came .*; check catalog\.sign"):
+        Signer(SIGNING).sign(BLOB)
+
+
 def test_a_silent_token_endpoint_is_given_up(server: FileServer) -> None:
     server.faults = [Fault(TOKEN_PATH, Answer.silence)]
     with pytest.raises(UserError, match=r"token endpoint .* after 1 tries \(ReadTimeout\)"):

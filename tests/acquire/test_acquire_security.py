@@ -265,9 +265,11 @@ def test_an_api_that_leads_to_a_file_or_never_ends_is_rejected(
         for search_at, message in (
             (secret.as_uri(), "which is no address"),
             (f"{api}/search", "more than 5 pages"),
+            ("", "it links to file:///.*, which is no address"),
         ):
-            write_api(tmp_path, server.url, OPTICAL.collection, [item()], search=search_at)
-            server.faults = [Fault("api/search", another_page)]
+            more = {"search": search_at, "then": secret.as_uri()}
+            write_api(tmp_path, server.url, OPTICAL.collection, [item()], **more)
+            server.faults = [Fault("api/search", another_page)] if search_at else []
             with pytest.raises(UserError, match=message) as caught:
                 search(catalog, "sentinel-2-l2a", (10, 45, 12, 47), *YEAR)
             assert "\n" not in str(caught.value)

@@ -317,8 +317,9 @@ def _open_client(catalog: Catalog) -> Any:
 
         def read_text(self, source: Any, *arguments: Any, **more: Any) -> str:
             # pystac opens as a file of this machine whatever is no URL.
-            if not isinstance(source, Link) and not is_url(str(source)):
-                raise Missing(f"it links to {in_a_line(source)}, which is no address")
+            address = str(source.target if isinstance(source, Link) else source)
+            if not is_url(address):
+                raise Missing(f"it links to {in_a_line(address)}, which is no address")
             return super().read_text(source, *arguments, **more)
 
         def request(self, *arguments: Any, **more: Any) -> str:

@@ -11,7 +11,7 @@ import re
 import threading
 from typing import TYPE_CHECKING
 
-from pipeline_lib.acquire.retries import Busy, Missing, Rejected, get, with_retries
+from pipeline_lib.acquire.retries import Busy, Missing, Rejected, check_content, get, with_retries
 from pipeline_lib.config import Catalog
 from pipeline_lib.errors import UserError
 
@@ -77,8 +77,11 @@ def _token(endpoint: str, timeout_s: float) -> SASToken:
 
     key = Settings.get().subscription_key
     headers = {"Ocp-Apim-Subscription-Key": key} if key else None
+    content = get(endpoint, timeout_s=timeout_s, headers=headers)
+    if content.lstrip().startswith(b"<"):
+        check_content(content)
     try:
-        token = SASToken.model_validate_json(get(endpoint, timeout_s=timeout_s, headers=headers))
+        token = SASToken.model_validate_json(content)
         token.ttl()
     except (ValueError, TypeError) as error:
         raise Busy(f"not a token ({type(error).__name__})") from error
