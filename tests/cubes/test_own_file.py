@@ -380,6 +380,8 @@ def test_whole_months(tmp_path: Path, units: str, days: list[str]) -> None:
         (["2023-03", "2023-04"], {}, "texts like '2023-03'"),
         ([0, 8], {}, "integers without units, such as 0"),
         ([2023060, 2023068], {}, "integers without units, such as 2023060"),
+        ([20230301, 20230332], {}, "integers without units, such as 20230301"),
+        (np.array([20230301, 20230309], "f4"), {}, "numbers without units"),
         ([0.0, 8.0], {"units": "days"}, "numbers with units 'days'"),
         ([0.5, 1.0], {"units": "months since 2023-03-01"}, "unit 'months since 2023-03-01'"),
         ([0, 1], {"units": "months since 2023-01-31"}, "unit 'months since 2023-01-31'"),
@@ -537,6 +539,17 @@ def test_reference_systems_that_are_not_certain(
     tmp_path: Path, content: xr.Dataset, reason: str
 ) -> None:
     assert reason in line(content, tmp_path)
+
+
+@pytest.mark.parametrize("epsg", [32601, 32633, 32701, 32737, 32756, 3035, 2056])
+def test_parameters_of_cf_alone(tmp_path: Path, epsg: int) -> None:
+    without = BARE if epsg > 32600 else ("crs_wkt",)
+    content = mapped("a", a=cf(epsg, *without))
+    if epsg == 2056:  # CF has no word for its skew
+        assert read(content, tmp_path, crs="EPSG:2056").grid.epsg == epsg
+        assert "no EPSG code" in line(content, tmp_path)
+    else:
+        assert read(content, tmp_path).grid.epsg == epsg
 
 
 @pytest.mark.parametrize("odd", [np.inf, np.array([], "f8"), "of my own"])

@@ -12,7 +12,7 @@ import xarray as xr
 from numpy.typing import NDArray
 
 from pipeline_lib.config import OwnCubeFile
-from pipeline_lib.cubes.grid import Grid
+from pipeline_lib.cubes.grid import UTM_ZONES, Grid
 from pipeline_lib.cubes.own_values import decoded, reading, stored_numbers, text_of
 from pipeline_lib.errors import UserError, in_a_line
 
@@ -37,6 +37,7 @@ Transform = tuple[str, float, float, float, float]
 """Where it is stated; left, width, top and (negative) height of a pixel, m."""
 TRANSFORM_KEYS = ("GeoTransform", "geotransform", "transform", "spatial:transform")
 NUMBER = r"[-+]?(?:\d+\.?\d*|\.\d+)(?:[eE][-+]?\d+)?"
+UTM_CODES = UTM_ZONES | {*range(25828, 25839)}
 LATTICE = 0.02
 """Fraction of a pixel within which two grids are the same."""
 
@@ -129,11 +130,16 @@ def _whole_months(
 
 def _calendar_numbers(stored: NDArray[Any], units: str) -> NDArray[np.datetime64]:
     """Days of numbers like 20220501, or like 20220501.5 in CDO's absolute time."""
+    import pandas as pd
+
     plain = not units or "%y%m%d" in units.lower() or "yyyymmdd" in units.lower()
     whole = np.floor(stored) if "%f" in units else stored
-    if plain and ((whole >= 19000101) & (whole < 21010101) & (whole % 1 == 0)).all():
+    # 32-bit decimals hold every second of these numbers only.
+    if plain and stored.dtype != np.float32 and (whole % 1 == 0).all():
         texts = [f"{day:.0f}" for day in whole]
-        return np.array([f"{t[:4]}-{t[4:6]}-{t[6:]}" for t in texts], "datetime64[D]")
+        days = pd.to_datetime(texts, format="%Y%m%d", errors="coerce")
+        if not days.isna().any() and all(len(text) == 8 for text in texts):
+            return days.to_numpy().astype("datetime64[D]")
     kind = "integers" if stored.dtype.kind in "iu" else "numbers"
     known = f"with units {units!r}, which have no first day" if units else "without units"
     raise ValueError(f"{kind} {known}, such as {stored.flat[0]}")
@@ -267,8 +273,17 @@ def _described(attributes: dict[Any, Any]) -> Iterator[CRS]:
 
 
 def _code(crs: CRS) -> int | None:
-    """The EPSG code; of CF's parameters alone also where no name of a datum confirms it."""
-    return crs.to_epsg() or crs.to_epsg(min_confidence=50)
+    """The EPSG code. Of CF's parameters alone, that of the same name, or of a zone of UTM.
+
+    Where these name no datum, several codes have them: then the zone is that of WGS 84 or ETRS89.
+    """
+    from pyproj import CRS
+
+    if code := crs.to_epsg():
+        return code
+    codes = [int(match.code) for match in crs.list_authority("EPSG", min_confidence=50)]
+    known = (c for c in codes if c in UTM_CODES or CRS.from_epsg(c).name == crs.name)
+    return next(known, None)
 
 
 def _shown(crs: CRS) -> str:
