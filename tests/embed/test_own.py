@@ -135,7 +135,12 @@ def infinite(array: xr.DataArray) -> xr.DataArray:
     return single.fillna(np.inf)
 
 
-@pytest.mark.parametrize("change", [bare, infinite])
+def by_code(array: xr.DataArray) -> xr.DataArray:
+    """With the reference system as stackstac gives it."""
+    return array.drop_vars("spatial_ref").assign_coords(epsg=32631)
+
+
+@pytest.mark.parametrize("change", [bare, infinite, by_code])
 def test_other_forms_of_the_arrays_give_the_same_numbers(
     own: SimpleNamespace, embedding: xr.Dataset, change: Callable[[xr.DataArray], xr.DataArray]
 ) -> None:
@@ -215,6 +220,11 @@ def gap(array: xr.DataArray) -> xr.DataArray:
             "is in .* 32N",
         ),
         ("radar", lambda a: a.rio.write_crs(32732), "is in .* 32S, and optical in .* 31N"),
+        (
+            "radar",
+            lambda a: a.drop_vars("spatial_ref").assign_attrs(crs="the zone beside"),
+            r"not a readable coordinate reference system .*write_crs",
+        ),
     ],
 )
 def test_what_cannot_be_embedded_is_an_error(

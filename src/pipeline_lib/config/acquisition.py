@@ -121,13 +121,14 @@ class OwnCubeFile(Block):
 
 
 def _as_list(files: Any) -> Any:
+    if files == []:
+        raise ValueError("no file; name one or several")
     return files if isinstance(files, list | tuple) else [files]
 
 
 OwnCubeFiles = Annotated[
     tuple[OwnCubeFile, ...],
     BeforeValidator(_as_list, json_schema_input_type=OwnCubeFile | tuple[OwnCubeFile, ...]),
-    Field(min_length=1),
 ]
 """Files of one sensor: one block, or a list of them."""
 

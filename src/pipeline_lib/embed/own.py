@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 
 from pipeline_lib.config import Embed
 from pipeline_lib.cubes import merge_days, rolling_mean
+from pipeline_lib.cubes.opening import readable
 from pipeline_lib.cubes.schema import (
     FRAME_SAMPLE,
     SAMPLE,
@@ -146,7 +147,7 @@ def _checked(name: str, array: xr.DataArray, trained: TrainedEncoder) -> xr.Data
 
 def _check_place(name: str, array: xr.DataArray, resolution_m: float) -> None:
     """Raise UserError unless the coordinates are metres, in steps of the pixel size."""
-    crs = _crs_of(array)
+    crs = _crs_of(name, array)
     if crs is not None and (crs.is_geographic or "Pseudo-Mercator" in crs.name):
         # Metres of web maps are shorter than true ones, by a third and more in Europe.
         raise UserError(f"{name}: lies in {crs.name}; warp it to a system in metres, such as UTM")
@@ -167,22 +168,23 @@ def _check_place(name: str, array: xr.DataArray, resolution_m: float) -> None:
             )
 
 
-def _crs_of(array: xr.DataArray) -> CRS | None:
+def _crs_of(name: str, array: xr.DataArray) -> CRS | None:
     """Coordinate reference system by rioxarray's, odc-geo's or stackstac's coordinates."""
     import rioxarray  # noqa: F401
     from pyproj import CRS
 
-    given = array.rio.crs
-    if given is None and "epsg" in array.coords and array["epsg"].size == 1:
-        given = int(array["epsg"])
-    return None if given is None else CRS.from_user_input(given)
+    with readable(name, "coordinate reference system", "write it again (rio.write_crs)"):
+        given = array.rio.crs
+        if given is None and "epsg" in array.coords and array["epsg"].size == 1:
+            given = int(array["epsg"])
+        return None if given is None else CRS.from_user_input(given)
 
 
 def _check_grid(name: str, array: xr.DataArray, other: str, wanted: xr.DataArray) -> None:
-    own, town = _crs_of(array), _crs_of(wanted)
-    if own is not None and town is not None and own != town:
+    mine, its = _crs_of(name, array), _crs_of(other, wanted)
+    if mine is not None and its is not None and mine.to_epsg() != its.to_epsg():
         raise UserError(
-            f"{name}: is in {own.name}, and {other} in {town.name}; warp one to the other's grid"
+            f"{name}: is in {mine.name}, and {other} in {its.name}; warp one to the other's grid"
         )
     for side in ("y", "x"):
         here, there = array[side].values, wanted[side].values
