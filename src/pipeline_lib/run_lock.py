@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import fcntl
+import os
 import platform
 from contextlib import suppress
 from pathlib import Path
@@ -38,7 +39,7 @@ def hold(run: str) -> IO[str] | None:
                 if f"\n{run}/" in "\n" + lock.read_text():
                     lock.unlink()
     elif platform.node() not in machines:
-        print(platform.node(), file=file, flush=True)
+        _sign(file)
     return file
 
 
@@ -51,5 +52,10 @@ def start(run: str, held: IO[str] | None) -> IO[str]:
     if file is None:
         raise UserError(f"{run}: another run of it is alive in this folder; wait until it ends")
     file.truncate(0)
-    print(platform.node(), file=file, flush=True)
+    _sign(file)
     return file
+
+
+def _sign(file: IO[str]) -> None:
+    with suppress(OSError):  # A full disk; the run will say so.
+        os.write(file.fileno(), f"{platform.node()}\n".encode())
