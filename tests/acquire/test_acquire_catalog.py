@@ -175,7 +175,7 @@ def listed(folder: Path, *items: dict[str, Any]) -> Catalog:
     ],
 )
 @pytest.mark.parametrize("bounds", [FIJI, CHUKOTKA, ACROSS])
-def test_footprints_across_180_degrees_are_found_however_they_are_told(
+def test_footprints_across_180_degrees_are_found_however_they_are_written(
     tmp_path: Path, box: list[float], bounds: Any
 ) -> None:
     far = {"id": "far", "bbox": [20.0, -17.3, 21.0, -16.3]}
@@ -288,6 +288,23 @@ def test_a_whole_answer_costs_one_more_search(archive: Any, tmp_path: Path) -> N
             archive.pin(SENTINEL_2, tmp_path / "pins.json", **more)
             paths = [request.split("/api")[1] for request in server.requests]
             assert paths == ["", "/collections/sentinel-2-l2a", *["/search"] * searches]
+
+
+def test_an_item_that_is_not_stac_may_be_alone_in_a_page(tmp_path: Path) -> None:
+    """The last item is asked for again, without the others."""
+    wrong = {"id": "b", "assets": {"B02": {}}, "properties": {"datetime": "2021-01-01T00:00:00Z"}}
+    for items, found in (([{}, wrong], ["b", "a"]), ([wrong], [])):
+        folder = tmp_path / f"{len(items)}"
+        content = json.loads(Path(listed(folder, *items).source, "items", "all.json").read_text())
+        with FileServer(folder) as server:
+            write_api(folder, server.url, "sentinel-2-l2a", content["features"])
+            server.faults = [Fault("api/search", lambda it: it.search())]
+            catalog = Catalog(source=f"{server.url}/api", signing="none", retries=0, timeout_s=5)
+            if found:
+                assert [i["id"] for i in search(catalog, "sentinel-2-l2a", BOX, *YEAR)] == found
+            else:
+                with pytest.raises(UserError, match=r"/api: item b: assets\.B02\.href: "):
+                    search(catalog, "sentinel-2-l2a", BOX, *YEAR)
 
 
 def test_items_of_one_name_and_different_times_are_an_error(tmp_path: Path) -> None:

@@ -137,6 +137,8 @@ def _items_of_api(
         # Boxes may be rounded to a hundredth of a degree.
         and (item.get("bbox") is None or _overlap(item["bbox"], bounds, margin=0.01))
     ]
+    if found and all("rejected" in item for item in found):
+        raise UserError(f"{source}: item {found[0]['id']}: {found[0]['rejected']}; {ADVICE}")
     if found and not asked:
         raise UserError(
             f"{source}: the search for {collection} returned {len(found)} items, all of them of "
@@ -218,7 +220,7 @@ def _ask(api: _Api, collection: str, box: Bounds, window: Window) -> _Answer:
         for page in islice(found.pages_as_dicts(), MOST_PAGES):
             counts = (page.get("numberMatched"), (page.get("context") or {}).get("matched"))
             counted = max(counted, *(count for count in counts if type(count) is int), 0)
-            items = checked_items(page["features"], api.catalog.source)
+            items = checked_items(page["features"], api.catalog.source, part=True)
             names = {item["id"] for item in items}
             if repeats := names <= known:
                 break
@@ -370,7 +372,7 @@ def _items_of_folder(
         if not isinstance(features, list):
             raise UserError(f"{file}: not an item collection; {ADVICE}")
         candidates = [item for item in features if _may_match(item, collection, bounds)]
-        for item in checked_items(candidates, file):
+        for item in checked_items(candidates, file, part=len(files) > 1):
             if item.get("bbox") is None:
                 raise UserError(f"{file}: item {item['id']} has no bbox; {ADVICE}")
             if _overlap(item["bbox"], bounds) and _is_of(item, period):

@@ -169,13 +169,15 @@ class Pinned(_Foreign):
     items: list[Any]
 
 
-def checked_items(found: Sequence[Any], where: object) -> list[dict[str, Any]]:
+def checked_items(
+    found: Sequence[Any], where: object, *, part: bool = False
+) -> list[dict[str, Any]]:
     """Items, parsed from JSON, of which everything that is used is what STAC says it is.
 
     Their addresses are unsigned: pinned items are read long after a signature has expired, and
     by whoever is given the run. An item of which only place and time are, keeps these, and holds
     the reason as ``rejected``: it is one lost scene. Raises UserError that names ``where`` and the
-    item if no item is better, or place and time are not known.
+    item if place and time are not known, or no item is better and they are no ``part`` of others.
     """
     items: list[dict[str, Any]] = []
     wrong: list[UserError] = []
@@ -197,7 +199,7 @@ def checked_items(found: Sequence[Any], where: object) -> list[dict[str, Any]]:
                 items.append(_Core.model_validate(item).rejected(reason))
             except ValueError:
                 raise error from None
-    if wrong and len(wrong) == len(items):
+    if wrong and len(wrong) == len(items) and not part:
         raise wrong[0]
     return items
 
