@@ -11,7 +11,7 @@ import xarray as xr
 from typing_extensions import TypedDict  # pydantic validates it
 
 from pipeline_lib.cubes import grid_of, read_cube
-from pipeline_lib.errors import UserError, in_a_line
+from pipeline_lib.errors import UserError
 
 LOG = logging.getLogger(__name__)
 
@@ -55,7 +55,13 @@ def check_inputs(cube: xr.Dataset, trained: Inputs, where: str | Path) -> None:
     quantity, step, smoothed, nadir = _facts(cube)
     if quantity not in trained.get("quantity", [quantity]):
         raise UserError(f"{where}: holds {quantity}, and the model needs {trained['quantity'][0]}")
-    check_resolution(step, trained, where)
+    sizes = trained.get("resolution_m", [step])
+    if not np.isclose(sizes, step, rtol=1e-3).any():
+        known = " or ".join(f"{size:g}" for size in sizes)
+        raise UserError(
+            f"{where}: has pixels of {step:g} m, and the model was trained on {known} m; resample "
+            "it, or use a model of its pixel size"
+        )
     if smoothed not in trained.get("rolling_mean", [smoothed]):
         has, needs = ("a", "without") if smoothed else ("no", "with one")
         raise UserError(
@@ -65,14 +71,3 @@ def check_inputs(cube: xr.Dataset, trained: Inputs, where: str | Path) -> None:
     if nadir not in trained.get("nadir", [nadir]):
         known = "is corrected" if nadir else "is not known to be corrected"
         LOG.warning("%s: %s to nadir view (brdf), unlike the training", where, known)
-
-
-def check_resolution(metres: float, trained: Inputs, where: str | Path) -> None:
-    """Raise UserError if no cube that a model was trained on has pixels of this size."""
-    sizes = trained.get("resolution_m", [metres])
-    if not np.isclose(sizes, metres, rtol=1e-3).any():
-        known = in_a_line(" or ".join(f"{size:g}" for size in sizes))
-        raise UserError(
-            f"{where}: has pixels of {metres:g} m, and the model was trained on {known} m; "
-            "resample it, or use a model of its pixel size"
-        )
