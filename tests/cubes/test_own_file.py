@@ -579,7 +579,7 @@ def test_the_config_may_name_what_a_file_cannot(tmp_path: Path) -> None:
         (b'{"version": 1, "refs"', "is a JSON text"),
         (b"time,x,y,B04", "is neither NetCDF nor Zarr"),
         (b"PK\x03\x04", "is a zip archive; unpack it"),
-        (gzip.compress(b"CDF\x01"), "is compressed with gzip; unpack it"),
+        (gzip.compress(b"CDF\x01", mtime=0), "is compressed with gzip; unpack it"),
         (b"CDF\x05", "CDF-5 (64-bit data); write it as NetCDF-4"),
         (b"\n<!DOCTYPE html>", "is a web page, such as that of a login"),
         (b"version https://git-lfs.github.com/spec/v1\n", "pointer of Git LFS"),
