@@ -142,7 +142,7 @@ def preset(**cubes: tuple[str, str | None, list[str]]) -> dict[str, Any]:
                 for cube in "ab"
                 for mistake in (
                     ".bands: missing vh",
-                    ": vv in two files; name each band once",
+                    r": vv in two files; name each band once \(join files .*\)",
                     ": two masks; name one, which all of its files take",
                 )
             ],

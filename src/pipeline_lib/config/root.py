@@ -172,7 +172,10 @@ class Config(Block):
                 if missing and all(file.variable is None or file.bands for file in files):
                     yield f"{where}.{key}.bands: missing {', '.join(sorted(missing))}"
                 if twice := sorted({band for band in given if given.count(band) > 1}):
-                    yield f"{where}.{key}: {', '.join(twice)} in two files; name each band once"
+                    yield (
+                        f"{where}.{key}: {', '.join(twice)} in two files; name each band once "
+                        "(join files of different dates before)"
+                    )
                 if sum(file.mask is not None for file in files) > 1:
                     yield f"{where}.{key}: two masks; name one, which all of its files take"
 

@@ -188,7 +188,10 @@ def _joined(
             "of the sensor, or name the variable of each band in `bands`"
         )
     if twice := sorted({band for band in held if held.count(band) > 1}):
-        raise UserError(f"{files}: both have {', '.join(twice)}; name the `bands` of each file")
+        raise UserError(
+            f"{files}: both have {', '.join(twice)}; name the `bands` of each file (join files of "
+            "different dates before)"
+        )
     # Frames of a day are paired in their order, where all files have as many of them.
     counts = [dict(zip(*np.unique(f.days, return_counts=True), strict=True)) for f in read]
     every = np.unique(np.concatenate([frames.days for frames in read]))
