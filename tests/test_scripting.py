@@ -97,12 +97,11 @@ def test_a_job_is_refused_while_the_same_of_a_killed_run_goes_on(
     rule: SimpleNamespace, capfd: pytest.CaptureFixture[str]
 ) -> None:
     with job(rule):
-        print("first")
+        # Snakemake does it before it starts a job.
+        Path(rule.log[0]).unlink()
         with pytest.raises(SystemExit), job(rule):
             raise AssertionError
-        print("second")
     assert "build_cube: the same job of an earlier run is alive (" in capfd.readouterr().err
-    assert Path(rule.log[0]).read_text() == "first\nsecond\n"
     with job(rule):
         print("third")
     assert Path(rule.log[0]).read_text() == "third\n"

@@ -63,23 +63,25 @@ def _logging(stream: _Log) -> Iterator[None]:
 def job(snakemake: Any, stage: str | None = None) -> Iterator[None]:
     """Redirect the output of a job to its log, and end a failed job with one line and status 1.
 
-    ``snakemake`` is the object that Snakemake gives to a script. The log holds the traceback. It is
-    locked: jobs outlive a run that was killed, and two of the same would write the same files.
+    ``snakemake`` is the object that Snakemake gives to a script. The log holds the traceback. A
+    file beside it is locked: a job may outlive its run, and two of the same would write the same
+    files.
     A job of a ``stage`` of the config's block ``devices`` sees as many GPUs as its rule asks for,
     which no other job sees, unless the config says ``cpu``; any other job sees none.
     """
     path = Path(str(snakemake.log[0]))
     path.parent.mkdir(parents=True, exist_ok=True)
-    # Unbuffered, so that nothing has to be written when the file is closed.
-    log = _Log(path.open("ab", buffering=0), encoding="utf-8", write_through=True)
+    lock = None
     try:
-        fcntl.flock(log, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        # Not the log, which Snakemake removes before a job.
+        lock = path.with_name(f".{path.name}.lock").open("w")
+        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except BlockingIOError:
         _fail(f"{snakemake.rule}: the same job of an earlier run is alive ({path}); end it or wait")
     except OSError:
-        pass  # This file system has no locks.
-    with suppress(OSError):
-        log.truncate(0)
+        pass  # A full disk, or a file system without locks.
+    # Unbuffered, so that nothing has to be written when the file is closed.
+    log = _Log(path.open("wb", buffering=0), encoding="utf-8", write_through=True)
     with ExitStack() as keep, log, redirect_stdout(log), redirect_stderr(log), _logging(log):
         try:
             _show_gpus(snakemake, stage, keep)
