@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 from pipeline_lib.dataset import SampleIndex
 from pipeline_lib.models import load_encoder
 from pipeline_lib.training.data import SensorDataset, ShardSampler
-from pipeline_lib.training.runs import TrainingData
+from pipeline_lib.training.runs import TrainingData, initial_weights
 
 
 def drawn_samples(count):
@@ -45,3 +45,13 @@ def test_samples_are_drawn_anew_in_each_epoch_and_alike_in_each_run(world):
     assert torch.equal(first(one.validation()), first(other.validation()))
     parts = [first(one.training(1, rank, 3)) for rank in range(3)]
     assert torch.equal(parts[1], first(one.training(1))[1::3])
+
+
+def test_each_seed_and_each_name_draws_other_first_weights():
+    def drawn(seed, name):
+        with initial_weights(seed, name):
+            return tuple(torch.randn(3).tolist())
+
+    each = {drawn(seed, name) for seed in (0, 1, 2, 2**31, 2**40) for name in ("a", "b")}
+    assert len(each) == 10
+    assert drawn(1, "a") == drawn(1, "a")

@@ -17,7 +17,6 @@ rule split_sites:
         runtime=5,
     params:
         own=split_rows(),
-        sensors=list(C.sensors),
         split=plain(C.split),
         seed=C.seed,
         code=code_of("split_sites"),

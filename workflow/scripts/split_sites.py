@@ -10,7 +10,6 @@ with job(snakemake):
     write_split(
         sites=Path(snakemake.input.sites) if snakemake.input.sites else None,
         own=snakemake.params.own,
-        sensors=snakemake.params.sensors,
         split=Split.model_validate(snakemake.params.split),
         seed=snakemake.params.seed,
         output=Path(snakemake.output[0]),

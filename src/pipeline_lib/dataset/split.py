@@ -134,17 +134,15 @@ def write_split(
     split: Split,
     seed: int,
     output: str | Path,
-    sensors: Sequence[str] = (),
 ) -> None:
     """Write the table of `split_sites` as CSV.
 
     ``sites`` is the table of drawn sites with the columns ``cube``, ``site`` and ``land_cover``,
-    or None; all of ``sensors`` observe them. ``own`` are the rows of the user's cubes. Raises
-    UserError if there is no cube, or as `split_sites`.
+    or None; ``own`` are the rows of the user's cubes. Raises UserError if there is no cube, or as
+    `split_sites`.
     """
     drawn = read_split_table(sites) if sites is not None else []
-    every: dict[str, Any] = {"sensors": sensors} if sensors else {}
-    rows = [*(row | every for row in drawn), *own]
+    rows = [*drawn, *own]
     if not rows:
         raise UserError("there is no cube to split; the config names neither sites nor own cubes")
     write_csv(output, split_sites(rows, split=split, seed=seed))

@@ -9,7 +9,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from types import MappingProxyType
 from typing import Any
-from zlib import crc32
 
 import torch
 from torch.utils.data import DataLoader
@@ -29,9 +28,6 @@ LOG = logging.getLogger("pipeline_lib.training")
 FUSION = "fusion"
 CUBES = "cubes"
 PROGRESS = "progress"
-
-LARGEST_SEED = 2**64 - 59
-"""A prime just below what torch takes: seeds of 2**32 and more differ in their remainders."""
 VALIDATION_SHARE = 0.25
 """Validation samples at most, as a share of the samples of an epoch: an epoch's validation
 shall not take longer than a tenth of its training."""
@@ -157,7 +153,8 @@ def splits_of(cubes: list[Path], split_table: Path, what: str) -> dict[str, list
 def initial_weights(seed: int, name: str) -> Iterator[None]:
     """Let torch draw the first weights of a model from a seed of its name, for a while."""
     with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(((seed << 32) ^ crc32(name.encode())) % LARGEST_SEED)
+        # Torch's CPU generator uses 32 bits of a seed.
+        torch.manual_seed(int(generator(seed, name).integers(2**32)))
         yield
 
 
