@@ -255,7 +255,7 @@ def test_a_domain_that_ends_at_180_degrees_is_drawn_from(tmp_path: Path) -> None
         edges = area.lon[0] - STEP / 2, area.lon[-1] + STEP / 2
         np.testing.assert_allclose(edges, (west, east))
         draw_site_table(sites=chosen, catalog=FOLDER, seed=1, output=tmp_path / "sites.csv")
-    with pytest.raises(ValueError, match=r"from 178 to -178 E cross 180 degrees, .*; end them at"):
+    with pytest.raises(ValueError, match="on one side of 180 degrees"):
         Sites(bounds=(178, 46, -178, 49))
 
 

@@ -20,12 +20,6 @@ from pydantic import (
 T = TypeVar("T")
 LATITUDES = (-80, 84)
 """Extent of the UTM zones."""
-YEARS = (1972, 2100)
-"""From the first Landsat; the last one is there for typing errors."""
-LONGEST_NAME = 100
-"""Bytes of a name: a file system may allow 143 for a file, and the workflow adds up to 35."""
-INTEGERS = 2**32
-"""Integers below it suit every library. The seed of PyTorch takes 32 bits of the config's."""
 
 
 def folder_of(info: ValidationInfo) -> Path | None:
@@ -50,12 +44,6 @@ def _day(given: Any) -> Any:
     return given
 
 
-def _within_years(day: date) -> date:
-    if not YEARS[0] <= day.year <= YEARS[1]:
-        raise ValueError(f"must lie between {YEARS[0]} and {YEARS[1]} (given: {day})")
-    return day
-
-
 def _odd(number: int) -> int:
     if number % 2 == 0:
         raise ValueError(f"must be odd (given: {number})")
@@ -71,11 +59,6 @@ def _distinct(entries: tuple[T, ...]) -> tuple[T, ...]:
 
 def _ordered(bounds: tuple[float, float, float, float]) -> tuple[float, float, float, float]:
     west, south, east, north = bounds
-    if west - east > 180:
-        raise ValueError(
-            f"bounds from {west:g} to {east:g} E cross 180 degrees, which is not supported; "
-            "end them at 180, or start them at -180"
-        )
     if west >= east or south >= north:
         raise ValueError(
             "bounds must lie on one side of 180 degrees: west, south, east, north, in this order"
@@ -101,8 +84,8 @@ Odd = Annotated[int, Field(ge=1), AfterValidator(_odd)]
 OddWindow = Annotated[int, Field(ge=3), AfterValidator(_odd)]
 Distinct = Annotated[tuple[T, ...], AfterValidator(_distinct)]
 """Entries that differ, blocks by their name."""
-Name = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9-]*$", max_length=LONGEST_NAME)]
-Day = Annotated[date, BeforeValidator(_day), AfterValidator(_within_years)]
+Name = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9-]*$")]
+Day = Annotated[date, BeforeValidator(_day)]
 Longitude = Annotated[float, Field(ge=-180, le=180)]
 Latitude = Annotated[float, Field(ge=LATITUDES[0], le=LATITUDES[1])]
 Bounds = Annotated[tuple[Longitude, Latitude, Longitude, Latitude], AfterValidator(_ordered)]
@@ -130,11 +113,3 @@ class Block(BaseModel):
                         f"{'yes and on' if entry else 'no and off'}; quote it if it is text"
                     )
         return given
-
-    @field_validator("*", mode="after")
-    @classmethod
-    def _integers(cls, value: Any) -> Any:
-        entries = value if isinstance(value, tuple) else (value,)
-        if any(isinstance(entry, int) and abs(entry) >= INTEGERS for entry in entries):
-            raise ValueError(f"must be less than {INTEGERS} (given: {value})")
-        return value

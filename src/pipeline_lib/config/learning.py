@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection
 from typing import Any, Literal, Self
 
 from pydantic import Field, model_validator
@@ -32,13 +31,6 @@ class Split(Block):
         if abs(total - 1) > 1e-6:
             raise ValueError(f"the fractions add up to {total:g}, not to 1")
         return self
-
-    def unserved(self, preset: Collection[str | None], free: int) -> str | None:
-        """Training or validation, if no site can be left for it: of so many free sites beside
-        others that are preset to these splits."""
-        needed = [name for name in ("training", "validation") if name not in preset]
-        without = [name for name in needed if getattr(self, name) == 0]
-        return next(iter(without + needed[free:]), None)
 
 
 class Context(Block):

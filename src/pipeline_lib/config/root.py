@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections import Counter
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Annotated, Any, Self
@@ -18,7 +17,7 @@ from pydantic import (
 
 from pipeline_lib.config.acquisition import SCENES_M, Catalog, CubeGrid, Demo, OwnCube
 from pipeline_lib.config.areas import Area
-from pipeline_lib.config.base import INTEGERS, Block, Count, Name, folder_of
+from pipeline_lib.config.base import Block, Count, Name, folder_of
 from pipeline_lib.config.gpp import Gpp
 from pipeline_lib.config.learning import Context, Devices, Embed, Fusion, Split, Training
 from pipeline_lib.config.messages import mistakes_in, refuse, suggestion
@@ -45,7 +44,7 @@ class Config(Block):
     """Everything that a run depends on. The defaults are the paper's configuration."""
 
     run: Name = Field("paper", description="Name of the run; its products are in results/<run>/")
-    seed: int = Field(42, ge=0, lt=INTEGERS, description="Seed of all random draws")
+    seed: int = Field(42, ge=0, lt=2**32, description="Seed of all random draws")
     models: Path | None = Field(
         None,
         description="Folder of trained models, with their sensors, context and fusion; only "
@@ -98,19 +97,6 @@ class Config(Block):
                     f"sensors.{key}: no cube of own_cubes has it, and there are no sites; add its "
                     f"files, or drop it: `{key}: null`"
                 )
-        for key in self.sensors:
-            blocks = [block for block in self.own_cubes.values() if key in block.files]
-            # One cube of a site that names a split decides for all of them.
-            split = {
-                block.site: block.split for block in sorted(blocks, key=lambda b: b.split or "")
-            }
-            free = [*split.values()].count(None) + (self.sites.count if self.sites else 0)
-            name = self.split.unserved(split.values(), free) if self.sites or split else None
-            if name:
-                yield (
-                    f"split: no site is left for the {name} of {key} ({free} free); add a site, "
-                    f"give split.{name} a share, or set `split: {name}` for one of own_cubes"
-                )
         if self.sites and (size := self.cube.size_px) < (needed := self.context.patch_px):
             yield f"cube.size_px: {size} < {needed}, those of context.patch_px"
         for key, block in (("training", self.training), ("fusion.training", self.fusion.training)):
@@ -140,17 +126,10 @@ class Config(Block):
             names += [("gpp.towers", tower.name) for tower in self.gpp.towers]
         if self.sites and (self.sites.file is None or folder is not None):
             names += [("sites", cube) for cube in self.sites.cubes(folder or Path())]
-        first: dict[str, tuple[str, str]] = {}
+        first: dict[str, str] = {}
         for where, name in names:
-            other, spelt = first.setdefault(name.casefold(), (where, name))
-            if spelt != name:
-                yield f"{where}: {name} differs from {spelt} of {other} in case only; rename one"
-            elif other != where:
-                yield f"{where}: {name} is also the name of a cube of {other}; rename one"
-        if self.demo and self.gpp and self.sites and folder is not None:
-            sites = set(self.sites.cubes(folder).values())
-            for site in sorted(sites & {tower.name for tower in self.gpp.towers}):
-                yield f"sites: {site} is also a tower, and both are simulated; rename the site"
+            if first.setdefault(name, where) != where:
+                yield f"{where}: {name} is also the name of a cube of {first[name]}; rename one"
 
     def _resolution(self) -> Iterator[str]:
         towers = self.gpp and (self.demo or self.gpp.fluxnet)
@@ -191,19 +170,10 @@ class Config(Block):
         for key in self.fusion.centre_weights.keys() - known:
             meant = suggestion(key, self.sensors)
             yield f"fusion.centre_weights: no sensor {key!r}; {meant}"
-        cases = Counter(key.casefold() for key in self.sensors)
         for key, sensor in self.sensors.items():
-            if cases[key.casefold()] > 1:
-                yield f"sensors.{key}: differs from another sensor in case only; rename one"
             if (given := sensor.sequence.frames) < frames:
                 yield f"sensors.{key}.sequence.frames: {given} < {frames}, those of context.frames"
-            if (days := sensor.sequence.max_span_days) < frames - 1:
-                yield (
-                    f"sensors.{key}.sequence.max_span_days: {days:g} < {frames - 1}, as {frames} "
-                    "frames of context.frames are on different days"
-                )
-            probed = key.casefold().removeprefix("probes-") in {*cases, "fusion"} - {key.casefold()}
-            if key.casefold() in NOT_SENSORS or probed or (self.gpp and key in RESERVED):
+            if key in NOT_SENSORS or (self.gpp and key in RESERVED):
                 yield f"sensors.{key}: a reserved name; choose another one"
 
 

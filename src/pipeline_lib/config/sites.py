@@ -14,7 +14,6 @@ from pydantic import AfterValidator, Field, ValidationError, ValidationInfo, mod
 from pipeline_lib.config.acquisition import Period
 from pipeline_lib.config.base import (
     LATITUDES,
-    YEARS,
     Block,
     Bounds,
     Count,
@@ -120,8 +119,8 @@ class Periods(Block):
     """The calendar years that each site is observed in."""
 
     count: Count = Field(2, description="Number of years per site")
-    first_year: int = Field(2017, ge=2015, le=YEARS[1], description="First year that may be drawn")
-    last_year: int = Field(2024, le=YEARS[1], description="Last year that may be drawn")
+    first_year: int = Field(2017, ge=2015, description="First year that may be drawn")
+    last_year: int = Field(2024, description="Last year that may be drawn")
     gap_years: int = Field(1, ge=0, description="Minimum gap between two years of a site, years")
 
     @model_validator(mode="after")
