@@ -9,8 +9,8 @@ import pytest
 from pipeline_lib.report.remarks import remarks
 
 
-def errors(centre: float | None, context: float | None = 0.05) -> dict[str, Any]:
-    return {"centre_mae": centre, "context_mae": context, "samples": 10}
+def errors(centre: float | None) -> dict[str, Any]:
+    return {"centre_mae": centre, "samples": 10}
 
 
 def encoder(model: dict[str, Any], split: str = "test", **baselines: Any) -> dict[str, Any]:
@@ -37,12 +37,12 @@ def probes(spectrum: float, embedding: float, metric: str = "r2") -> dict[str, A
     return {"splits": {"test": {"targets": {"land_cover": target}}}}
 
 
-GOOD = encoder(errors(0.01), nearest_date=errors(0.02), adjacent_pixel=errors(None, None))
+GOOD = encoder(errors(0.01), nearest_date=errors(0.02), adjacent_pixel=errors(None))
 
 
 @pytest.mark.parametrize("split", ["test", "validation"])
 def test_an_encoder_worse_than_the_nearest_date_says_so_with_both_numbers(split: str) -> None:
-    own = encoder(errors(0.0311), split, nearest_date=errors(0.0204), pca_2=errors(0.5))
+    own = encoder(errors(0.0311), split, nearest_date=errors(0.0204), pca_2=errors(0.001))
     (sentence,) = remarks({"radar": GOOD, "optical": own}, {}, {})
     assert sentence == (
         f"On {split} samples, the encoder reconstructs optical worse at the target pixel "
@@ -50,21 +50,13 @@ def test_an_encoder_worse_than_the_nearest_date_says_so_with_both_numbers(split:
     )
 
 
-def test_all_baselines_and_errors_share_one_sentence() -> None:
-    better = errors(0.02, 0.04)
-    own = encoder(errors(0.03), pca_9=better, nearest_date=better)
-    (sentence,) = remarks({"optical": own}, {}, {})
-    assert "(MAE 0.0300) than 9 principal components (0.0200) and nearest date" in sentence
-    assert "and over all pixels and dates (MAE 0.0500) than 9 principal" in sentence
-
-
 def test_a_fusion_worse_than_its_encoder_and_an_embedding_poorer_than_the_bands_say_so() -> None:
-    first, second = remarks({}, fusion(0.03, 0.02), {"fusion": probes(0.8, 0.75)})
+    first, second = remarks({}, fusion(0.03, 0.02), {"fusion": probes(0.8, 0.7)})
     assert "fused embedding reconstructs optical worse" in first
     assert "(MAE 0.0300) than encoder alone (0.0200)" in first
     assert second == (
         "On test samples, the fused embedding tells less than the bands about land cover "
-        "(R² 0.75, bands 0.80)."
+        "(R² 0.70, bands 0.80)."
     )
 
 
@@ -77,8 +69,8 @@ def test_a_training_says_what_went_wrong() -> None:
     ("own", "joined", "probed"),
     [
         (GOOD, fusion(0.01, 0.02), probes(0.7, 0.8)),
-        # Equal as printed, and what the bands do not tell either.
-        (encoder(errors(0.010001), nearest_date=errors(0.01)), {}, probes(0.751, 0.7501)),
+        # What may be due to the draw of samples, and what the bands do not tell either.
+        (encoder(errors(0.0102), nearest_date=errors(0.01)), {}, probes(0.78, 0.75)),
         (GOOD, {}, probes(-0.2, -0.5)),
         (GOOD, {}, probes(0.25, 0.2, "balanced_accuracy")),
         ({"splits": {}}, {"splits": {}}, {"splits": {}}),

@@ -14,10 +14,9 @@ from pipeline_lib.report.tables import method_label, number
 
 _SPLITS = ("test", "validation")
 """In the order of preference: the first one with samples is reported."""
-_ERRORS = {"centre_mae": "at the target pixel", "context_mae": "over all pixels and dates"}
-
-LEAST_DIFFERENCE = 0.02
-"""Of two scores: smaller ones may be due to the draw of samples."""
+LEAST_WORSE = 0.05
+"""Of an error, relative to another, and of the difference of two scores: smaller ones may be due
+to the draw of samples."""
 
 Evaluation = Mapping[str, Any]
 
@@ -25,8 +24,8 @@ Evaluation = Mapping[str, Any]
 def remarks(
     encoders: Mapping[str, Evaluation], fusion: Evaluation, probes: Mapping[str, Evaluation]
 ) -> list[str]:
-    """Sentences on trainings that went wrong, on models that reconstruct worse than what needs no
-    model, and on embeddings that tell less than the bands.
+    """Sentences on trainings that went wrong, on models that reconstruct target pixels worse than
+    simpler ones, and on embeddings that tell less than the bands.
 
     ``encoders`` and ``probes`` are the evaluations by model, as of `page.write_report`.
     """
@@ -36,41 +35,37 @@ def remarks(
         for name, own in models.items()
         for sentence in own.get("remarks", ())
     ]
-    for name, own in encoders.items():
-        split, part = _measured(own)
-        found += _worse("the encoder", name, split, part["model"], part["baselines"])
-    split, part = _measured(fusion)
-    for name, errors in part["model"].items():
-        others = {label: of[name] for label, of in part["baselines"].items() if name in of}
-        found += _worse("the fused embedding", name, split, errors, others)
+    for name, own in models.items():
+        split = next((split for split in _SPLITS if split in own.get("splits", {})), None)
+        if split:
+            found += _worse(name, split, own["splits"][split])
     return found + [sentence for name, own in probes.items() for sentence in _poorer(name, own)]
 
 
-def _measured(evaluation: Evaluation) -> tuple[str, Evaluation]:
-    """A split that was held out, and its errors of the model and of the baselines."""
-    splits = evaluation.get("splits", {})
-    split = next((name for name in _SPLITS if name in splits), "")
-    return split, {"model": {}, "baselines": {}} | splits.get(split, {})
+def _worse(name: str, split: str, part: Evaluation) -> Iterator[str]:
+    """A sentence on each sensor that a model reconstructs worse than a baseline does.
 
-
-def _worse(
-    model: str, sensor: str, split: str, own: Evaluation, baselines: Mapping[str, Evaluation]
-) -> Iterator[str]:
-    """A sentence if baselines have smaller errors than a model, as they are printed."""
-    clauses = []
-    for metric, what in _ERRORS.items():
-        error = own.get(metric)
+    Principal components are no such baseline: they are made of the target pixel itself.
+    """
+    fused = name == "fusion"
+    model = "the fused embedding" if fused else "the encoder"
+    for sensor, own in part["model"].items() if fused else [(name, part["model"])]:
+        error = own.get("centre_mae")
+        others = {
+            method_label(label): (errors.get(sensor, {}) if fused else errors).get("centre_mae")
+            for label, errors in part.get("baselines", {}).items()
+            if not label.startswith("pca_")
+        }
         smaller = [
-            f"{method_label(label)} ({number(other)})"
-            for label, errors in baselines.items()
-            if error is not None and (other := errors.get(metric)) is not None
-            if other < error and number(other) != number(error)
+            f"{label} ({number(other)})"
+            for label, other in others.items()
+            if error is not None and other is not None and other < (1 - LEAST_WORSE) * error
         ]
         if smaller:
-            clauses.append(f"{what} (MAE {number(error)}) than {' and '.join(smaller)}")
-    if clauses:
-        worse = ", and ".join(clauses)
-        yield f"On {split} samples, {model} reconstructs {sensor} worse {worse}."
+            yield (
+                f"On {split} samples, {model} reconstructs {sensor} worse at the target pixel (MAE "
+                f"{number(error)}) than {' and '.join(smaller)}."
+            )
 
 
 def _poorer(name: str, evaluation: Evaluation) -> Iterator[str]:
@@ -86,7 +81,7 @@ def _poorer(name: str, evaluation: Evaluation) -> Iterator[str]:
     lower = []
     for target, own in probed.items():
         found, bands = (max(one.scores[k] for one in own) for k in ("embedding", "spectrum"))
-        if bands > own[0].chance and bands - found >= LEAST_DIFFERENCE:
+        if bands > own[0].chance and bands - found >= LEAST_WORSE:
             metric = METRICS[own[0].metric]
             lower.append(f"{target} ({metric} {found:.2f}, bands {bands:.2f})")
     if lower:

@@ -22,13 +22,11 @@ LEAST_SPREAD = 1e-3
 
 
 def announce(task: Task, data: TrainingData) -> None:
-    """Log the size of a training, and first of all if its warm-up cannot end."""
+    """Log the size of a training."""
     block, drawn = data.block, data.training_samples(epoch=0)
     steps = -(-len(drawn) // block.batch_size)
-    total = steps * block.max_epochs
-    if warning := endless_warmup(data, total, "will be taken"):
-        LOG.warning("%s: %s", data.name, warning)
     learned = sum(p.numel() for p in task.parameters() if p.requires_grad)
+    device = torch.cuda.get_device_name() if torch.cuda.is_available() else "CPU"
     cubes = {split: len(dataset.index.stack) for split, dataset in data.datasets.items()}
     LOG.info(
         "%s: per epoch %d training samples from %d cubes, %d validation samples from %d",
@@ -36,23 +34,10 @@ def announce(task: Task, data: TrainingData) -> None:
         *(len(data.validation_samples()), cubes["validation"]),
     )
     LOG.info(
-        "%s: %d steps per epoch, at most %d epochs, %d steps in all, %d of them warm-up",
-        *(data.name, steps, block.max_epochs, total, block.warmup_steps),
+        "%s: at most %d epochs of %d steps, the first %d of which are warm-up",
+        *(data.name, block.max_epochs, steps, block.warmup_steps),
     )
-    device = torch.cuda.get_device_name() if torch.cuda.is_available() else "CPU"
     LOG.info("%s: %d parameters, %d x %s", data.name, learned, block.devices, device)
-
-
-def endless_warmup(data: TrainingData, steps: int, taken: str) -> str | None:
-    """A sentence if the warm-up has no end within so many steps."""
-    block, key = data.block, data.key
-    if block.warmup_steps < max(2, steps):
-        return None
-    reached = block.learning_rate * min(1.0, steps / block.warmup_steps)
-    return (
-        f"the warm-up never ends: of its {block.warmup_steps} steps {steps} {taken}, at learning "
-        f"rates up to {reached:.3g}; lower {key}.warmup_steps"
-    )
 
 
 def shortcomings(
@@ -69,33 +54,33 @@ def shortcomings(
     block, key = data.block, data.key
     rows = [row for row in curves if row["split"] == "validation"]
     values = [row[criterion] for row in rows]
-    epochs, best, recent = len(rows), int(np.argmin(values)), block.plateau_patience
+    steps, epochs, best = rows[-1]["step"], len(rows), int(np.argmin(values))
+    recent = block.plateau_patience
     before = min(values[:-recent] or values[:1])
+    stopped = epochs - 1 - best >= block.stop_patience
     what = "error at the target pixel" if criterion == CRITERION else criterion
-    found = [endless_warmup(data, rows[-1]["step"], "were taken")]
-    if rows[best].get(CRITERION, 0) > 1:
+    found = []
+    if block.warmup_steps >= max(2, steps):
         found.append(
-            f"it diverged: its error at the target pixel, {rows[best][CRITERION]:.3g}, exceeds the "
-            f"range of the values; lower {key}.learning_rate ({block.learning_rate:g})"
+            f"the warm-up never ends: it has {block.warmup_steps} steps, and the training had "
+            f"{steps}; lower {key}.warmup_steps"
         )
-    elif epochs - 1 - best >= block.stop_patience or (best == 0 and epochs > 2):
-        if best <= 1:
-            found.append(
-                f"the validation's {what} did not improve after epoch {best + 1} of {epochs} "
-                f"({values[best]:.3g}; last {values[-1]:.3g}); try a lower {key}.learning_rate"
-            )
-    elif epochs == 1 or values[best] < (1 - IMPROVEMENT) * before:
-        limit = "max_epochs" if epochs == block.max_epochs else "max_minutes"
-        fell = f", where the validation's {what} fell from {before:.3g} to {values[best]:.3g}"
+    if rows[best].get(CRITERION, 0) > 1 or (best <= 1 and (stopped or best == 0 < epochs - 2)):
         found.append(
-            f"it ended at {key}.{limit} ({getattr(block, limit):g}) while it still improved in the "
-            f"last {min(recent, epochs)} of {epochs} epochs{fell if epochs > 1 else ''}; raise it"
+            f"the validation's {what} was lowest in epoch {best + 1} of {epochs}, "
+            f"{values[best]:.3g} (last {values[-1]:.3g}): it diverged or learned nothing; lower "
+            f"{key}.learning_rate ({block.learning_rate:g})"
+        )
+    elif not stopped and (epochs == 1 or values[best] < (1 - IMPROVEMENT) * before):
+        limit = "max_epochs" if epochs == block.max_epochs else "max_minutes"
+        found.append(
+            f"it ended at {key}.{limit} ({getattr(block, limit):g}) while the validation's {what} "
+            f"still fell, from {before:.3g} to {values[best]:.3g} in the last epochs; raise it"
         )
     spread = latents.std(axis=0)
     if len(dead := np.flatnonzero(spread <= LEAST_SPREAD * max(spread.max(), LEAST_SPREAD))):
         found.append(
-            f"dimension {', '.join(map(str, dead))} of {len(spread)} (from 0) hardly varies: "
-            f"standard deviation {spread[dead].max():.1e}, that of the largest is "
-            f"{spread.max():.1e}; it says nothing of a sample"
+            f"dimension {', '.join(map(str, dead))} of {len(spread)} (from 0) hardly varies, by at "
+            f"most {spread[dead].max():.1e}; it says nothing of a sample"
         )
-    return [sentence for sentence in found if sentence]
+    return found
