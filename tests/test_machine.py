@@ -12,7 +12,6 @@ from types import SimpleNamespace
 import pytest
 
 from pipeline_lib import machine
-from pipeline_lib.config import Config, parse
 from pipeline_lib.scripting import job
 
 GB = 10**9
@@ -25,49 +24,39 @@ GPU 1: NVIDIA H200 (UUID: {UUIDS[1]})
 """
 
 
-def machine_of(root: Path, groups: str, limits: dict[str, tuple[int | str, int, int]]) -> Path:
-    """Files of a machine with 64 GiB available; by folder: limit, usage and cache, in GB."""
-    (root / "proc" / "self").mkdir(parents=True)
-    (root / "proc" / "meminfo").write_text("MemTotal: 99999999 kB\nMemAvailable: 67108864 kB\n")
-    (root / "proc" / "self" / "cgroup").write_text(groups)
-    for folder, (limit, usage, cache) in limits.items():
-        old = folder.startswith("memory")
-        names = ("memory.limit_in_bytes", "memory.usage_in_bytes", "total_inactive_file")
-        top, now, stat = names if old else ("memory.max", "memory.current", "inactive_file")
-        inner = root / "sys" / "fs" / "cgroup" / folder
-        inner.mkdir(parents=True, exist_ok=True)
-        (inner / top).write_text(f"{limit if limit == 'max' else int(limit) * GB}\n")
-        (inner / now).write_text(f"{usage * GB}\n")
-        (inner / "memory.stat").write_text(f"anon 1\n{stat} {cache * GB}\n")
-    return root
-
-
 @pytest.mark.parametrize(
-    ("groups", "limits", "environment", "mb"),
+    ("group", "limits", "environment", "mb"),
     [
-        ("0::/\n", {}, {}, 68719),
-        ("0::/a/b\n", {"a/b": ("max", 3, 0), "a": (8, 4, 2)}, {}, 6000),
-        ("0::/a/b\n", {"a/b": (16, 1, 0), "a": (8, 4, 2)}, {}, 6000),
-        ("0::/of/the/host\n", {"": (8, 1, 0)}, {}, 7000),
-        ("4:cpu,memory:/x\n0::/\n", {"memory/x": (4, 1, 0), "memory": (9, 0, 0)}, {}, 3000),
-        ("4:memory:/of/the/host\n", {"memory": (4, 1, 0)}, {}, 3000),
-        ("0::/\n", {}, {"SLURM_MEM_PER_NODE": "4000"}, 4194),
-        ("0::/\n", {}, {"SLURM_MEM_PER_CPU": "1000", "SLURM_CPUS_ON_NODE": "8"}, 8388),
-        ("0::/\n", {}, {"SLURM_MEM_PER_NODE": "0"}, 68719),
+        # Of control groups, by folder: limit, usage and cache, in GB; 69 GB are available in all.
+        ("/", {}, {}, 68719),
+        ("/a/b", {"a/b": ("max", 3, 0), "a": (8, 4, 2)}, {}, 6000),
+        ("/a/b", {"a/b": (16, 1, 0), "a": (8, 4, 2)}, {}, 6000),
+        ("/of/the/host", {"": (8, 1, 0)}, {}, 7000),
+        ("/", {}, {"SLURM_MEM_PER_NODE": "4000"}, 4194),
+        ("/", {}, {"SLURM_MEM_PER_CPU": "1000", "SLURM_CPUS_ON_NODE": "8"}, 8388),
+        ("/", {}, {"SLURM_MEM_PER_NODE": "0"}, 68719),
     ],
 )
 def test_memory_is_what_machine_group_and_allocation_leave(
-    groups: str,
+    group: str,
     limits: dict[str, tuple[int | str, int, int]],
     environment: dict[str, str],
     mb: int,
     tmp_path: Path,
 ) -> None:
-    assert machine.available_mb(machine_of(tmp_path, groups, limits), environment) == mb
-
-
-def test_memory_is_known_where_there_is_no_proc(tmp_path: Path) -> None:
-    assert machine.available_mb(tmp_path, {}) > 100
+    files = {
+        "proc/meminfo": "MemTotal: 99999999 kB\nMemAvailable: 67108864 kB\n",
+        "proc/self/cgroup": f"0::{group}\n",
+    }
+    for folder, (limit, usage, cache) in limits.items():
+        inner = f"sys/fs/cgroup/{folder}"
+        files[f"{inner}/memory.max"] = f"{limit}\n" if limit == "max" else f"{limit}000000000\n"
+        files[f"{inner}/memory.current"] = f"{usage * GB}\n"
+        files[f"{inner}/memory.stat"] = f"anon 1\ninactive_file {cache * GB}\n"
+    for name, text in files.items():
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / name).write_text(text)
+    assert machine.available_mb(tmp_path, environment) == mb
 
 
 @pytest.fixture
@@ -116,9 +105,11 @@ def rule_of(folder: Path, gpu: int, number: int = 0, devices: object = "gpu") ->
     return SimpleNamespace(log=log, rule="embed_cube", resources={"gpu": gpu}, config=config)
 
 
-def seen(folder: Path, gpu: int, stage: str | None = "embed", **changes: object) -> str | None:
+def seen(
+    folder: Path, gpu: int, stage: str | None = "embed", devices: object = "gpu"
+) -> str | None:
     """CUDA_VISIBLE_DEVICES in a job."""
-    with job(rule_of(folder, gpu, **changes), stage):  # type: ignore[arg-type]
+    with job(rule_of(folder, gpu, devices=devices), stage):
         return os.environ.get("CUDA_VISIBLE_DEVICES")
 
 
@@ -160,17 +151,11 @@ def test_jobs_side_by_side_have_different_gpus(node: Path, monkeypatch: pytest.M
     # More jobs than GPUs, as the user may ask for, share them.
     monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "3,1")
     assert set(side_by_side(node, 1, 1, 1)) == {"3", "1"}
-
-
-def test_another_allocation_has_gpus_of_its_own(
-    node: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "0,1")
+    # The same names are other GPUs in another allocation.
     with ExitStack() as keep:
-        assert machine.take_gpus(1, keep) == ["0"]
-        assert machine.take_gpus(1, keep) == ["1"]
+        assert [machine.take_gpus(1, keep) for _ in range(2)] == [["3"], ["1"]]
         monkeypatch.setenv("SLURM_JOB_ID", "17")
-        assert machine.take_gpus(1, keep) == ["0"]
+        assert machine.take_gpus(1, keep) == ["3"]
 
 
 @pytest.mark.parametrize(
@@ -199,8 +184,3 @@ def test_a_gpu_that_cannot_be_listed_is_left_to_its_job(
     assert seen(tmp_path, 1) == ""
     monkeypatch.delenv("CUDA_VISIBLE_DEVICES")
     assert seen(tmp_path, 1) is None
-
-
-def test_one_word_sets_all_devices() -> None:
-    assert set(parse({"devices": "cpu"}).devices.model_dump().values()) == {"cpu"}
-    assert Config().devices.clouds == "cpu" and Config().devices.training == "gpu"

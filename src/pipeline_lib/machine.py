@@ -4,23 +4,15 @@ from __future__ import annotations
 
 import fcntl
 import os
+import re
 import subprocess
 import tempfile
 from collections.abc import Iterator, Mapping
 from contextlib import ExitStack, suppress
+from itertools import pairwise, takewhile
 from pathlib import Path
 
 MB = 10**6
-GROUPS = {
-    "": ("sys/fs/cgroup", "memory.max", "memory.current", "inactive_file"),
-    "memory": (
-        "sys/fs/cgroup/memory",
-        "memory.limit_in_bytes",
-        "memory.usage_in_bytes",
-        "total_inactive_file",
-    ),
-}
-"""Controller of a control group, by version: folder, limit, usage, and what can be reclaimed."""
 
 
 def available_mb(root: Path = Path("/"), environment: Mapping[str, str] = os.environ) -> int:
@@ -46,22 +38,16 @@ def _of_slurm(environment: Mapping[str, str]) -> Iterator[int]:
 
 
 def _of_groups(root: Path) -> Iterator[int]:
-    """Bytes that are left to the control groups of this process, from the innermost to the root."""
-    try:
-        lines = (root / "proc/self/cgroup").read_text().splitlines()
-    except OSError:
-        return
-    for line in lines:
-        _, controllers, group = line.split(":", 2)
-        for controller in GROUPS.keys() & set(controllers.split(",")):
-            top, *names = GROUPS[controller]
-            inner = root / top / group.strip("/")
-            # In a container the folders above, and even its own, may be out of sight.
-            for folder in (inner, *inner.parents[: len(Path(group).parts) - 1], root / top):
-                with suppress(OSError, ValueError):  # "max": no limit
-                    limit, usage = (int((folder / name).read_text()) for name in names[:2])
-                    pairs = map(str.split, (folder / "memory.stat").read_text().splitlines())
-                    yield limit - usage + int(dict(pairs)[names[2]])
+    """Bytes that are left to the control group (version 2) of this process and to those above."""
+    top = root / "sys/fs/cgroup"
+    with suppress(OSError):
+        top /= (root / "proc/self/cgroup").read_text().partition("0::/")[2].strip()
+    for folder in (top, *top.parents):
+        # A container does not see all folders; "max" is no limit.
+        with suppress(OSError, ValueError):
+            limit, usage = (int((folder / f"memory.{n}").read_text()) for n in ("max", "current"))
+            counts = dict(map(str.split, (folder / "memory.stat").read_text().splitlines()))
+            yield limit - usage + int(counts["inactive_file"])
 
 
 def visible_gpus(environment: Mapping[str, str] = os.environ) -> list[str]:
@@ -70,25 +56,22 @@ def visible_gpus(environment: Mapping[str, str] = os.environ) -> list[str]:
     Those of the variable, which Slurm sets too, if there is one; else the UUIDs of all, or of their
     MIG instances. Empty without GPUs.
     """
-    given = environment.get("CUDA_VISIBLE_DEVICES")
-    if given is not None:
-        names = [name.strip() for name in given.split(",")]
+    if (given := environment.get("CUDA_VISIBLE_DEVICES")) is not None:
         # CUDA ignores what follows an invalid entry.
-        return names[: next((n for n, name in enumerate(names) if name in ("", "-1")), None)]
+        return list(takewhile(lambda name: name not in ("", "-1"), re.split(r"\s*,\s*", given)))
     try:
         shown = subprocess.run(
             ["nvidia-smi", "-L"], capture_output=True, text=True, timeout=60, check=True
         ).stdout
     except (OSError, subprocess.SubprocessError):
         return []
-    gpus: list[str] = []
-    for line in shown.splitlines():
-        uuid = line.rpartition("(UUID: ")[2].rstrip(")")
-        # The instances of a GPU follow it; CUDA does not use it as a whole then.
-        if uuid.startswith("MIG-") and gpus and gpus[-1].startswith("GPU-"):
-            gpus.pop()
-        gpus += [uuid] if uuid.startswith(("GPU-", "MIG-")) else []
-    return gpus
+    uuids = re.findall(r"UUID: ((?:GPU|MIG)-[^)]+)", shown)
+    # The instances of a GPU follow it; CUDA does not use it as a whole then.
+    return [
+        uuid
+        for uuid, following in pairwise([*uuids, ""])
+        if uuid.startswith("MIG") or not following.startswith("MIG")
+    ]
 
 
 def take_gpus(count: int, keep: ExitStack) -> list[str]:

@@ -335,3 +335,8 @@ def test_one_file_of_a_sensor_is_a_list_of_one() -> None:
     configs = [parse(own({"sentinel-2": files})) for files in (TABLE, [TABLE])]
     assert configs[0] == configs[1]
     assert parse(configs[0].model_dump(mode="json")) == configs[0]
+
+
+def test_one_word_sets_all_devices() -> None:
+    assert set(parse({"devices": "cpu"}).devices.model_dump().values()) == {"cpu"}
+    assert Config().devices.clouds == "cpu" and Config().devices.training == "gpu"
