@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import logging
 import os
 import re
 from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -41,6 +42,8 @@ from pipeline_lib.errors import UserError, in_a_line
 from pipeline_lib.files import read_json, write_json
 from pipeline_lib.signatures import unsigned, without_signatures
 
+log = logging.getLogger(__name__)
+
 Item = dict[str, Any]
 Bounds = tuple[float, float, float, float]
 Window = tuple[datetime, datetime]
@@ -67,7 +70,13 @@ def search(catalog: Catalog, collection: str, bounds: Bounds, start: date, end: 
 
 def _search(api: _Api, collection: str, bounds: Bounds, start: date, end: date) -> list[Item]:
     of_catalog = _items_of_api if is_url(api.catalog.source) else _items_of_folder
-    return _sorted(of_catalog(api, collection, bounds, start, end), api.catalog.source)
+    unique: dict[str, Item] = {}
+    for item in of_catalog(api, collection, bounds, _period(start, end)):
+        if start_of(unique.setdefault(item["id"], item)) != start_of(item):
+            raise UserError(
+                f"{api.catalog.source}: two items named {item['id']} of different times; {ADVICE}"
+            )
+    return sorted(unique.values(), key=_order)
 
 
 def license_of(catalog: Catalog, collection: str) -> str:
@@ -79,26 +88,11 @@ def license_of(catalog: Catalog, collection: str) -> str:
 
 
 def _license(api: _Api, collection: str) -> str:
-    if is_url(api.catalog.source):
-        content = api.collection(collection)
-    else:
-        file = api.folder / "collections" / f"{collection}.json"
-        content = read_json(file) if file.exists() else {}
-        if not isinstance(content, dict):
-            raise UserError(f"{file}: not a collection; {ADVICE}")
+    content = api.collection(collection)
     links = content["links"] if isinstance(content.get("links"), list) else []
     terms = [link for link in links if isinstance(link, dict) and link.get("rel") == "license"]
     texts = [content.get("license"), *(link.get("href") for link in terms[:1])]
     return " ".join(in_a_line(unsigned(t)) for t in texts if isinstance(t, str)) or "not stated"
-
-
-def _sorted(items: Iterable[Item], where: str) -> list[Item]:
-    unique: dict[str, Item] = {}
-    for item in items:
-        if start_of(unique.setdefault(item["id"], item)) != start_of(item):
-            raise UserError(f"{where}: two items named {item['id']} of different times; {ADVICE}")
-        unique[item["id"]] = item
-    return sorted(unique.values(), key=_order)
 
 
 def _order(item: Item) -> tuple[str, str]:
@@ -123,11 +117,9 @@ def _period(start: date, end: date) -> Window:
     return datetime.combine(start, time.min, UTC), datetime.combine(end, time.max, UTC)
 
 
-def _items_of_api(
-    api: _Api, collection: str, bounds: Bounds, start: date, end: date
-) -> Iterator[Item]:
+def _items_of_api(api: _Api, collection: str, bounds: Bounds, period: Window) -> Iterator[Item]:
     """Items of an API, also if it returns others besides those that it is asked for."""
-    source, period = api.catalog.source, _period(start, end)
+    source = api.catalog.source
     found = [i for box in _boxes_of(bounds) for i in _whole(api, collection, box, period)]
     asked = [
         item
@@ -154,9 +146,10 @@ def _whole(api: _Api, collection: str, box: Bounds, period: Window) -> Iterable[
 
     An answer that counts its items (``numberMatched``) is whole if that many came. Otherwise what
     follows its last item and what lies between its pages is asked for too, until nothing new
-    comes: links to the next page have been absent, led back, and skipped items.
+    comes: links to the next page have been absent, led back, and skipped items. A number above
+    what comes then is an estimate, as of pgstac where it counts many.
 
-    Raises UserError if fewer came than were counted, or the rest cannot be asked for.
+    Raises UserError if the rest cannot be asked for.
     """
 
     def fail(reason: str) -> NoReturn:
@@ -179,10 +172,9 @@ def _whole(api: _Api, collection: str, box: Bounds, period: Window) -> Iterable[
         new = not items.keys() <= known.keys()
         known |= items
         if window == period:
-            counted, doubtful = answer.counted, answer.doubtful
-        elif not all(
-            _is_of(item, (window[0] - A_DAY, window[1] + A_DAY)) for item in items.values()
-        ):
+            counted = answer.counted
+            doubtful = answer.doubtful or counted > len(items)
+        elif not all(_is_of(i, (window[0] - A_DAY, window[1] + A_DAY)) for i in items.values()):
             if doubtful:
                 fail("its pages may end too early, and it ignores datetime when asked for the rest")
             continue
@@ -191,9 +183,13 @@ def _whole(api: _Api, collection: str, box: Bounds, period: Window) -> Iterable[
         if cut and len(items) >= longest and len({start_of(i) for i in items.values()}) == 1:
             fail(f"it returns {longest} items and no more of them, though there are more")
         if items and answer.counted != len(items) and (new or len(items) >= longest):
-            windows += [one for one in _unseen(answer.pages, window, new) if one not in asked]
+            unseen = _unseen(answer.pages, window, new=new, short=answer.counted > len(items))
+            windows += [one for one in unseen if one not in asked]
     if len(known) < counted:
-        fail(f"numberMatched is {counted}, but {len(known)} items came")
+        text = f"numberMatched is {counted}, but {len(known)} items came"
+        if not known:
+            fail(text)
+        log.warning("%s: %s, also in parts: taken for an estimate", api.catalog.source, text)
     return known.values()
 
 
@@ -234,11 +230,14 @@ def _ask(api: _Api, collection: str, box: Bounds, window: Window) -> _Answer:
     return _Answer(pages, counted, doubtful, endless=len(pages) == MOST_PAGES)
 
 
-def _unseen(pages: Sequence[Sequence[Item]], window: Window, new: bool) -> list[Window]:
+def _unseen(
+    pages: Sequence[Sequence[Item]], window: Window, *, new: bool, short: bool
+) -> list[Window]:
     """Where an answer may have left items out: after its last one, and between its pages.
 
-    If it is not sorted by time, that may be in both halves of it. Its own times are left out if it
-    has but one, or if nothing of it is ``new``: a page may be too short for more than that one.
+    If it is not sorted by time, or ``short`` of what it counts, that may be in both halves of it.
+    Its own times are left out if it has but one, or if nothing of it is ``new``: a page may be too
+    short for more than that one.
     """
     times = [start_of(item) for item in chain.from_iterable(pages)]
     falls = all(one >= two for one, two in pairwise(times))
@@ -249,7 +248,7 @@ def _unseen(pages: Sequence[Sequence[Item]], window: Window, new: bool) -> list[
         edges = [sorted((start_of(a[-1]), start_of(b[0]))) for a, b in pairwise(pages)]
         parts += [(low + gap, high - gap) for low, high in edges]
         parts += [(window[0], times[-1] - gap)] * falls + [(times[-1] + gap, window[1])] * rises
-    elif new:
+    if short or (new and not (falls or rises)):
         middle = sorted(times)[len(times) // 2]
         parts += [(window[0], middle), (middle, window[1])]
     # A second more on either side: some catalogs cut off its fractions.
@@ -270,7 +269,13 @@ class _Api:
         return Path(plain_address(self.catalog.source))
 
     def collection(self, name: str) -> Item:
-        """The collection. Raises UserError if there is none."""
+        """The collection, empty where a folder has none. Raises UserError if an API has none."""
+        if not is_url(self.catalog.source):
+            file = self.folder / "collections" / f"{name}.json"
+            content = read_json(file) if file.exists() else {}
+            if not isinstance(content, dict):
+                raise UserError(f"{file}: not a collection; {ADVICE}")
+            return content
         with self.opened(f"the collection {name}") as client:
             try:
                 return dict(client.get_collection(name).to_dict())
@@ -355,11 +360,9 @@ def _open_client(catalog: Catalog) -> Any:
     return Client.open(catalog.source, stac_io=access, timeout=catalog.timeout_s)
 
 
-def _items_of_folder(
-    api: _Api, collection: str, bounds: Bounds, start: date, end: date
-) -> Iterator[Item]:
+def _items_of_folder(api: _Api, collection: str, bounds: Bounds, period: Window) -> Iterator[Item]:
     """Items of the item collections ``items/*.json``."""
-    source, period = api.folder, _period(start, end)
+    source = api.folder
     files = sorted((source / "items").glob("*.json"))
     if not files:
         raise UserError(

@@ -8,10 +8,10 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, Self
 from urllib.parse import unquote
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from pipeline_lib.cubes import CubeRequest, Grid
 from pipeline_lib.cubes.grid import UTM_ZONES
@@ -82,6 +82,7 @@ Text = Annotated[str, Field(max_length=1000), AfterValidator(_printable)]
 Number = Annotated[float, Field(allow_inf_nan=False, ge=-1e9, le=1e9)]
 Coordinate = Annotated[Number, Field(strict=True)]
 """A number that is used as it stands; others may also be written as texts."""
+Box = Annotated[list[Coordinate], AfterValidator(_box)]
 Whole = Annotated[int, Field(ge=-1, le=10**9)]
 
 
@@ -93,11 +94,22 @@ class _Asset(_Foreign):
     href: Annotated[str, Field(max_length=4000), AfterValidator(_printable)]
 
 
-class _Properties(_Foreign):
-    """The properties that are used; whatever is unset is None."""
+class _Times(_Foreign):
+    """The properties without which a scene has no place among others."""
 
     time: Moment | None = Field(None, alias="datetime")
     start: Moment | None = Field(None, alias="start_datetime")
+
+    @model_validator(mode="after")
+    def _known(self) -> Self:
+        if self.time is None and self.start is None:
+            raise ValueError("neither datetime nor start_datetime")
+        return self
+
+
+class _Properties(_Times):
+    """The properties that are used; whatever is unset is None."""
+
     end: Moment | None = Field(None, alias="end_datetime")
     platform: Text | None = None
     absolute_orbit: Whole | None = Field(None, alias="sat:absolute_orbit")
@@ -115,33 +127,19 @@ class _Properties(_Foreign):
     )
 
 
-class _Item(_Foreign):
-    id: Annotated[Text, Field(min_length=1)]
-    collection: Text | None = None
-    bbox: Annotated[list[Coordinate], AfterValidator(_box)] | None = None
-    properties: _Properties
-    assets: dict[str, _Asset]
-
-
-class _Times(_Foreign):
-    time: Moment | None = Field(None, alias="datetime")
-    start: Moment | None = Field(None, alias="start_datetime")
-
-
 class _Core(_Foreign):
     """What must be known of an item to tell that its scene is missing."""
 
     id: Annotated[Text, Field(min_length=1)]
     collection: Text | None = None
-    bbox: Annotated[list[Coordinate], AfterValidator(_box)]
+    bbox: Box
     properties: _Times
 
-    def rejected(self, reason: str) -> dict[str, Any]:
-        """An item without assets."""
-        if self.properties.time is None and self.properties.start is None:
-            raise ValueError("properties: neither datetime nor start_datetime")
-        core = self.model_dump(by_alias=True)
-        return core | {"geometry": None, "assets": {}, "rejected": reason}
+
+class _Item(_Core):
+    bbox: Box | None = None  # type: ignore[assignment]
+    properties: _Properties
+    assets: dict[str, _Asset]
 
 
 def _possible(grid: Grid) -> Grid:
@@ -186,9 +184,7 @@ def checked_items(
         what = f"{where}: item {name}"
         try:
             with _in_one_line(what, ADVICE):
-                properties = _Item.model_validate(item).properties
-                if properties.time is None and properties.start is None:
-                    raise ValueError("properties: neither datetime nor start_datetime")
+                _Item.model_validate(item)
                 # What JSON cannot hold could not be pinned: NaN, infinity.
                 json.dumps(item, allow_nan=False)
                 items.append(unsigned(item))
@@ -196,7 +192,8 @@ def checked_items(
             wrong.append(error)
             reason = str(error).removeprefix(f"{what}: ").removesuffix(f"; {ADVICE}")
             try:
-                items.append(_Core.model_validate(item).rejected(reason))
+                core = _Core.model_validate(item).model_dump(by_alias=True)
+                items.append(core | {"geometry": None, "assets": {}, "rejected": reason})
             except ValueError:
                 raise error from None
     if wrong and len(wrong) == len(items) and not part:

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import re
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from copy import copy
-from typing import TYPE_CHECKING, Self, TypeVar
+from typing import TYPE_CHECKING, Any, Self, TypeVar
 
 from tenacity import RetryCallState, Retrying, retry_if_exception_type, stop_after_attempt
 
@@ -176,36 +177,19 @@ def get(url: str, *, timeout_s: float, headers: Mapping[str, str] | None = None)
     connections and short bodies count as busy, a body beyond :data:`LARGEST_BYTES` as missing,
     and so on by :func:`check_status`.
     """
-    import requests
-    from urllib3.exceptions import HTTPError
-
     deadline = time.monotonic() + LONGEST_BODY * timeout_s
-    try:
-        with requests.get(
-            url, timeout=timeout_s, stream=True, headers=headers, allow_redirects=not headers
-        ) as answer:
-            _check_answer(answer)
-            if answer.is_redirect:
-                raise Missing("it redirects, and a key is not sent on to another address")
-            body = bytearray()
-            # Not iter_content: that waits for a whole part, however slowly its bytes drip.
-            while part := answer.raw.read1(2**16, decode_content=True):
-                body += part
-                if len(body) > LARGEST_BYTES:
-                    raise Missing(f"larger than {LARGEST_BYTES / 2**20:.0f} MB")
-                if time.monotonic() > deadline:
-                    raise Busy("too slow")
-            return bytes(body)
-    except (requests.RequestException, HTTPError) as error:
-        # The message of the exception itself holds the address, and so the signature.
-        raise Busy(type(error).__name__) from error
-
-
-def _check_answer(answer: requests.Response) -> None:
-    """Raise what the status of an answer means, whose body is yet to be read."""
-    if answer.status_code >= 400:
-        body = answer.raw.read1(LONGEST_REASON, decode_content=True)
-        check_status(answer.status_code, answer.headers.get("Retry-After"), body)
+    with _answer(url, timeout_s, headers=headers, allow_redirects=not headers) as answer:
+        if answer.is_redirect:
+            raise Missing("it redirects, and a key is not sent on to another address")
+        body = bytearray()
+        # Not iter_content: that waits for a whole part, however slowly its bytes drip.
+        while part := answer.raw.read1(2**16, decode_content=True):
+            body += part
+            if len(body) > LARGEST_BYTES:
+                raise Missing(f"larger than {LARGEST_BYTES / 2**20:.0f} MB")
+            if time.monotonic() > deadline:
+                raise Busy("too slow")
+        return bytes(body)
 
 
 def check_start(url: str, *, timeout_s: float) -> None:
@@ -213,14 +197,22 @@ def check_start(url: str, *, timeout_s: float) -> None:
 
     For files that GDAL could not open: it keeps the body and the Retry-After to itself.
     """
+    with _answer(url, timeout_s, headers={"Range": f"bytes=0-{LONGEST_REASON - 1}"}) as answer:
+        check_content(answer.raw.read1(LONGEST_REASON, decode_content=True))
+
+
+@contextmanager
+def _answer(url: str, timeout_s: float, **how: Any) -> Iterator[requests.Response]:
+    """A successful answer, whose body is yet to be read; raises what another one means."""
     import requests
     from urllib3.exceptions import HTTPError
 
     try:
-        with requests.get(
-            url, timeout=timeout_s, headers={"Range": f"bytes=0-{LONGEST_REASON - 1}"}, stream=True
-        ) as answer:
-            _check_answer(answer)
-            check_content(answer.raw.read1(LONGEST_REASON, decode_content=True))
+        with requests.get(url, timeout=timeout_s, stream=True, **how) as answer:
+            if answer.status_code >= 400:
+                body = answer.raw.read1(LONGEST_REASON, decode_content=True)
+                check_status(answer.status_code, answer.headers.get("Retry-After"), body)
+            yield answer
     except (requests.RequestException, HTTPError) as error:
+        # The message of the exception itself holds the address, and so the signature.
         raise Busy(type(error).__name__) from error
