@@ -184,7 +184,11 @@ COLUMNS = "GPP_NT_VUT_REF,NEE_VUT_REF_QC"
         ("XX-Abc_CH4_DD.csv", named("GPP_NT,GPP_DT,FCH4_F"), "GPP_NT, GPP_DT: .* another product"),
         ("AMF_XX-Abc_BASE_HH_5-5.csv", "# Site: XX-Abc\n", "not daily .* is half-hourly.; .* its"),
         ("XX-Abc.csv", named("GPP_NT_VUT_REF,NEE"), "missing columns: NEE_VUT_REF_QC; use the tow"),
-        ("XX-Abc.csv", f"{named(COLUMNS)}20170101,2,1\n", "several values of 2017-01-01: several"),
+        (
+            "XX-Abc.csv",
+            f"{named(COLUMNS, '20170101,1,1')}20170101,2,1\n",
+            "several values of 2017-01-01: several",
+        ),
         ("all_towers.csv", DAYS, "cannot use all_towers.csv: files have the code of one"),
         ("XX-Abc_YY-Abc.csv", DAYS, "cannot use XX-Abc_YY-Abc.csv: files have the code of one"),
         ("XX-Abc.7z", "", ".csv.gz, .zip.; cannot use XX-Abc.7z"),
