@@ -276,7 +276,7 @@ def test_a_zarr_codec_that_may_run_code_is_an_error(
     [
         ({"bands": {"vv": "VV", "vh": "vh"}}, "no variable 'VV'; name one of vv, vh"),
         ({"time": "t"}, "set time, x and y"),
-        ({"crs": "EPSG:99999"}, "not a coordinate reference system"),
+        ({"crs": "EPSG:99999"}, "crs of the config describes no certain coordinate"),
         ({"no_data": (), "scale": float("1e39"), "conversion": "decibel"}, "no date has a valid"),
         (
             {"scale": 1e4},

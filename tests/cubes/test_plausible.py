@@ -137,7 +137,6 @@ def test_what_is_no_linear_power_is_named(values: Values, reason: str) -> None:
         (part(LAND, 0.0005, 2.3, band=0), r"0.05 % of B02 are above 2 \(median 0.05"),
         (LAND + 0.1, "whose offset of -1000 was not applied"),
         (LAND / 10, "hardly a value is above 0.06"),
-        (np.full((500, 5), 0.3, np.float32), "B02 has one value only, 0.3"),
         (LAND.clip(max=0.37), "of B08 equal the largest value, 0.37: saturated"),
     ],
 )

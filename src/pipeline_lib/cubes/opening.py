@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -14,47 +15,25 @@ from pipeline_lib.errors import UserError, in_a_line
 CODECS = {
     *("bytes", "transpose", "sharding_indexed", "vlen-utf8", "vlen-bytes"),
     *("blosc", "bz2", "gzip", "lz4", "lzma", "zlib", "zstd"),
-    *(
-        "astype",
-        "bitround",
-        "json2",
-        "delta",
-        "fixedscaleoffset",
-        "packbits",
-        "quantize",
-        "shuffle",
-    ),
-    *("adler32", "crc32", "crc32c", "fletcher32"),
+    *("astype", "bitround", "json2", "delta", "fixedscaleoffset", "packbits", "quantize"),
+    *("shuffle", "adler32", "crc32", "crc32c", "fletcher32"),
 }
 """Zarr codecs that only compute. ``pickle`` is not among them: decoding it runs code."""
-
 OTHER_FORMATS = {
     **dict.fromkeys((b"II*\0", b"MM\0*", b"II+\0", b"MM\0+"), "a TIFF image (GeoTIFF)"),
     b"\0\0\0\x0cjP": "a JPEG 2000 image",
-    b"\x89PNG": "a PNG image",
     b"GRIB": "a GRIB file",
-    b"BUFR": "a BUFR file",
     b"\x0e\x03\x13\x01": "an HDF4 file",
-    b"PAR1": "a Parquet table",
-    b"\x93NUMPY": "a NumPy array",
-    b"SIMPLE  =": "a FITS file",
-    b"{": "a JSON text",
     b"CDF\x05": "NetCDF of the kind CDF-5 (64-bit data); write it as NetCDF-4 (nccopy -k nc4)",
     b"PK\x03\x04": "a zip archive; unpack it, and name the NetCDF file or the Zarr folder in it",
     b"\x1f\x8b": "compressed with gzip; unpack it",
-    b"BZh": "compressed with bzip2; unpack it",
-    b"\x28\xb5\x2f\xfd": "compressed with zstd; unpack it",
-    b"\xfd7zXZ": "compressed with xz; unpack it",
     b"version https://git-lfs": "a pointer of Git LFS; get the file itself with `git lfs pull`",
 }
 """First bytes of files that are sound, but not read: what they are, and what to do."""
 CONVERT = "write it as NetCDF or Zarr, with dimensions time, y and x"
-HDF5_FILTERS = {
-    **{307: "bzip2", 32001: "blosc", 32004: "lz4", 32008: "bitshuffle"},
-    **{32013: "zfp", 32015: "zstd", 32026: "blosc2"},
-}
-"""Names of registered filters, which not every file holds."""
 DAMAGED = "check it, or get it again"
+UNPACKABLE = r"\bplugin\b|required filter|[Cc]odec"
+"""What HDF5 and Zarr say where a filter or codec is not available."""
 
 
 @contextmanager
@@ -67,18 +46,19 @@ def readable(path: str | Path, what: str, advice: str) -> Iterator[None]:
         yield
     except (UserError, MemoryError):
         raise
-    except PermissionError as error:
-        raise UserError(f"{path}: permission denied; allow reading it") from error
-    except BlockingIOError as error:
-        raise UserError(f"{path}: another program is writing it; wait until it ends") from error
     except Exception as error:
-        if missing := _missing_filter(Path(path)):
-            raise UserError(f"{path}: {missing}") from error
-        sound = type(error) in (TypeError, ValueError, NotImplementedError)
-        if advice == DAMAGED and sound and (Path(path).is_dir() or _is_hdf5(path)):
+        reason = f"{type(error).__name__}: {in_a_line(error)}"
+        if isinstance(error, PermissionError | BlockingIOError):
+            advice = "allow reading it, or wait until no other program writes it"
+        elif re.search(UNPACKABLE, reason):
+            advice = "write it again with gzip or zstd, since its filter is not available here"
+        elif (
+            advice == DAMAGED
+            and type(error) in (TypeError, ValueError, NotImplementedError)
+            and (Path(path).is_dir() or _is_hdf5(path))
+        ):
             # What HDF5 and Zarr can hold is more than what is read; damage has other errors.
             advice = "write the variables with bands, mask and dates as a file of their own"
-        reason = f"{type(error).__name__}: {in_a_line(error)}"
         raise UserError(f"{path}: not a readable {what} ({reason}); {advice}") from error
 
 
@@ -122,20 +102,17 @@ def _open_netcdf(path: Path, options: dict[str, Any]) -> xr.Dataset:
 def _open_zarr(path: Path, options: dict[str, Any]) -> xr.Dataset:
     import zarr
 
-    if not any((path / name).exists() for name in ("zarr.json", ".zgroup", ".zarray")):
+    if not any((path / name).exists() for name in ("zarr.json", ".zgroup")):
         raise UserError(
             f"{path}: is a folder without Zarr metadata (zarr.json, .zgroup); name one NetCDF "
             "file, or the folder of a Zarr group"
         )
-    group = zarr.open(path, mode="r", use_consolidated=False)
-    if isinstance(group, zarr.Array):
-        raise UserError(f"{path}: is one array of a Zarr store; name the folder of its group")
-    check_codecs(group, path)
+    check_codecs(zarr.open_group(path, mode="r", use_consolidated=False), path)
     return xr.open_zarr(path, consolidated=False, chunks=None, **options)
 
 
 def _groups(path: Path) -> list[str]:
-    """Names of the groups of a Zarr store, or of those of an HDF5 file that hold rasters."""
+    """Names of the groups of a Zarr store or of an HDF5 file."""
     if path.is_dir():
         import zarr
 
@@ -145,16 +122,7 @@ def _groups(path: Path) -> list[str]:
     import h5py
 
     with h5py.File(path) as file:
-        return sorted({data.parent.name[1:] for data in _datasets(file) if data.ndim > 1} - {""})
-
-
-def _datasets(file: Any) -> list[Any]:
-    """All datasets of an open HDF5 file."""
-    import h5py
-
-    found: list[Any] = []
-    file.visititems(lambda _, node: found.append(node) if isinstance(node, h5py.Dataset) else None)
-    return found
+        return sorted(name for name, node in file.items() if isinstance(node, h5py.Group))
 
 
 def _is_hdf5(path: str | Path) -> bool:
@@ -163,42 +131,9 @@ def _is_hdf5(path: str | Path) -> bool:
     return Path(path).is_file() and bool(h5py.is_hdf5(path))
 
 
-def _missing_filter(path: Path) -> str | None:
-    """That a dataset of an HDF5 file is packed by a filter which is not available, or None."""
-    import h5py
-
-    if not _is_hdf5(path):
-        return None
-    try:
-        with h5py.File(path) as file:
-            for dataset in _datasets(file):
-                plist = dataset.id.get_create_plist()
-                for code, _, _, name in map(plist.get_filter, range(plist.get_nfilters())):
-                    if not h5py.h5z.filter_avail(code):
-                        label = name.decode(errors="replace") or HDF5_FILTERS.get(code, "unnamed")
-                        return (
-                            f"{dataset.name[1:]!r} is packed by the HDF5 filter "
-                            f"{in_a_line(label)!r} ({code}), which is not available here; write "
-                            "it again with gzip, where it can be read"
-                        )
-    except (OSError, RuntimeError, KeyError):
-        return None
-    return None
-
-
 def check_codecs(group: Any, path: Path) -> None:
     """Raise UserError if an array of a Zarr group is packed by a codec not in :data:`CODECS`."""
-    try:
-        arrays = list(group.arrays())
-    except ValueError as error:
-        # Two libraries have an error of this name.
-        if type(error).__name__ != "UnknownCodecError":
-            raise
-        raise UserError(
-            f"{path}: is packed by a codec that is not available here ({in_a_line(error)}); write "
-            "it again with zstd, where it can be read"
-        ) from error
-    for name, array in arrays:
+    for name, array in group.arrays():
         unknown = sorted(set(_codecs(array.metadata)) - CODECS)
         if unknown:
             raise UserError(

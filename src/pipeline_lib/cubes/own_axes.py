@@ -27,7 +27,7 @@ CALENDARS = {
 ISO_DAY = r"\d{4}-?\d{2}-?\d{2}(?!\d)"
 CRS_TEXTS = ("crs_wkt", "spatial_ref", "wkt", "epsg_code")
 """Attributes of a grid mapping with its CRS as a whole."""
-CRS_KEYS = ("crs", "crs_wkt", "proj:code", "proj:epsg", "epsg")
+CODES = ("proj:code", "proj:epsg", "epsg")
 """Attributes, or scalar variables, with the CRS, where no variable describes it."""
 PARAMETERS = {
     *("longitude_of_central_meridian", "latitude_of_projection_origin"),
@@ -44,15 +44,11 @@ LATTICE = 0.02
 
 def days_of(source: xr.Dataset, block: OwnCubeFile) -> NDArray[np.datetime64]:
     """Days ``(time,)`` of an open file, in UTC. Raises UserError if they are not certain."""
-    if block.time not in source.variables:
-        raise UserError(
-            f"{block.file}: the dimension {block.time!r} has no dates; add a coordinate with them"
-        )
     variable = _along(source, block.time, block)
     with reading(block.file):
         stored = np.atleast_1d(variable.values)
     try:
-        days = _parsed(variable, stored)
+        days = _parsed(stored, variable.attrs)
     except (ValueError, OverflowError) as error:
         raise UserError(
             f"{block.file}: the dates of {block.time!r} are {in_a_line(error)}; write them as days "
@@ -65,6 +61,8 @@ def days_of(source: xr.Dataset, block: OwnCubeFile) -> NDArray[np.datetime64]:
 
 def _along(source: xr.Dataset, name: str, block: OwnCubeFile) -> xr.DataArray:
     """The coordinate of a dimension, which must lie along it, or be a scalar."""
+    if name not in source.variables:
+        raise UserError(f"{block.file}: the dimension {name!r} has no coordinate; add one")
     if source[name].dims not in ((name,), ()):
         raise UserError(
             f"{block.file}: the coordinate {name!r} has dimensions {source[name].dims}, not "
@@ -73,76 +71,46 @@ def _along(source: xr.Dataset, name: str, block: OwnCubeFile) -> xr.DataArray:
     return source[name]
 
 
-def _parsed(variable: xr.DataArray, stored: NDArray[Any]) -> NDArray[np.datetime64]:
+def _parsed(stored: NDArray[Any], attributes: dict[Any, Any]) -> NDArray[np.datetime64]:
     """Days of stored times. Raises ValueError, which says what they are, if no day is certain."""
     import pandas as pd
 
-    units, calendar = (str(variable.attrs.get(key, "")).strip() for key in ("units", "calendar"))
+    units, calendar = (str(attributes.get(key, "")).strip() for key in ("units", "calendar"))
     if stored.dtype.kind == "M":
         return stored.astype("datetime64[D]")
     if stored.dtype.kind in "SUOT":
         texts = [text_of(entry) for entry in stored]
-        wrong = [text for text in texts if not re.match(ISO_DAY, text)]
         dates = pd.to_datetime(texts, format="ISO8601", utc=True, errors="coerce")
-        if wrong := [*wrong, *np.array(texts)[dates.isna()]]:
-            raise ValueError(f"texts like {str(wrong[0])!r}, which are not ISO 8601")
+        for text, date in zip(texts, dates, strict=True):
+            if pd.isna(date) or not re.match(ISO_DAY, text):
+                raise ValueError(f"texts like {text!r}, which are not ISO 8601")
         return dates.tz_localize(None).to_numpy().astype("datetime64[D]")
     if stored.dtype.kind not in "iuf":
         raise ValueError(f"{stored.dtype}, not times")
-    if " since " not in units.lower():
-        return _calendar_numbers(stored, units)
+    if not units:
+        numbers = [f"{number:.10g}" for number in stored]
+        dates = pd.to_datetime(numbers, format="%Y%m%d", errors="coerce")
+        # 32-bit decimals hold every second of these numbers only.
+        if stored.dtype == "f4" or {*map(len, numbers)} != {8} or dates.isna().any():
+            kind = "numbers" if stored.dtype.kind == "f" else "integers"
+            raise ValueError(f"{kind} without units, such as {numbers[0]}")
+        return dates.to_numpy().astype("datetime64[D]")
     if calendar.lower() not in CALENDARS:
         raise ValueError(f"in the calendar {calendar!r}")
-    if months := re.match(r"(month|year)s? since (.*)", units, re.IGNORECASE):
-        return _whole_months(stored, months[1], months[2], units)
-    keys = {"calendar", "_FillValue", "missing_value"} & {*variable.attrs}
-    attributes = {key: variable.attrs[key] for key in keys} | {"units": units.lower()}
-    plain = xr.Variable(("time",), stored, attributes)
+    keys = {"calendar", "_FillValue", "missing_value"} & {*attributes}
+    plain = {key: attributes[key] for key in keys} | {"units": units.lower()}
     try:
-        times = xr.conventions.decode_cf_variable("time", plain, decode_times=True).values
+        variable = xr.Variable(("time",), stored, plain)
+        times = xr.conventions.decode_cf_variable("time", variable, decode_times=True).values
+        if times.dtype.kind == "M":
+            # Half a second more, since decimals of days may fall just short of midnight.
+            times = times.astype("datetime64[ms]") + np.timedelta64(500, "ms")
+            return times.astype("datetime64[D]")
+        return np.array([time.isoformat()[:10] for time in times], "datetime64[D]")
     except Exception as error:
         raise ValueError(
-            f"numbers with units {units!r} and calendar {calendar!r}, which are not read"
+            f"numbers with units {units!r} and calendar {calendar!r}, which are not certain days"
         ) from error
-    if times.dtype.kind == "M":
-        # Half a second more, since decimals of days may fall just short of midnight.
-        return (times.astype("datetime64[ms]") + np.timedelta64(500, "ms")).astype("datetime64[D]")
-    days = [f"{time.year:04}-{time.month:02}-{time.day:02}" for time in times]
-    try:
-        return np.array(days, "datetime64[D]")
-    except ValueError as error:
-        raise ValueError(f"in the calendar {calendar!r}, with days that do not exist") from error
-
-
-def _whole_months(
-    stored: NDArray[Any], unit: str, since: str, units: str
-) -> NDArray[np.datetime64]:
-    """Days that lie whole calendar months, or years, after a day that all months have."""
-    import pandas as pd
-
-    day = pd.to_datetime(since, errors="coerce")
-    if not day.day <= 28 or not (stored == np.round(stored)).all():
-        raise ValueError(f"in the unit {units!r}, which has no fixed length")
-    each = 12 if unit.lower() == "year" else 1
-    days = [day + pd.DateOffset(months=int(number) * each) for number in stored]
-    return np.array(days, "datetime64[D]")
-
-
-def _calendar_numbers(stored: NDArray[Any], units: str) -> NDArray[np.datetime64]:
-    """Days of numbers like 20220501, or like 20220501.5 in CDO's absolute time."""
-    import pandas as pd
-
-    plain = not units or "%y%m%d" in units.lower() or "yyyymmdd" in units.lower()
-    whole = np.floor(stored) if "%f" in units else stored
-    # 32-bit decimals hold every second of these numbers only.
-    if plain and stored.dtype != np.float32 and (whole % 1 == 0).all():
-        texts = [f"{day:.0f}" for day in whole]
-        days = pd.to_datetime(texts, format="%Y%m%d", errors="coerce")
-        if not days.isna().any() and all(len(text) == 8 for text in texts):
-            return days.to_numpy().astype("datetime64[D]")
-    kind = "integers" if stored.dtype.kind in "iu" else "numbers"
-    known = f"with units {units!r}, which have no first day" if units else "without units"
-    raise ValueError(f"{kind} {known}, such as {stored.flat[0]}")
 
 
 def grid_of_source(source: xr.Dataset, block: OwnCubeFile) -> Grid:
@@ -151,29 +119,9 @@ def grid_of_source(source: xr.Dataset, block: OwnCubeFile) -> Grid:
     Raises UserError if it is not certain where the pixels are, or if they are not square.
     """
     used = [source[name] for name in _used(block) if name in source.variables]
-    named = {name for v in used for name in v.dims} if used else {*source.dims}
-    scalar = {block.time} & {*source.variables} if block.time not in source.dims else set()
-    if missing := {block.time, block.y, block.x} - named - scalar:
-        raise UserError(
-            f"{block.file}: has dimensions {in_a_line(', '.join(map(str, source.sizes)))}, not "
-            f"{sorted(missing)}; set time, x and y in the config"
-        )
-    mappings = _mappings(source, used, block)
-    epsg = _epsg(_crs(source, used, mappings, block), block)
+    mappings = _mappings(source, used)
+    epsg = _epsg(_stated(source, used, mappings), block)
     x, y = _axis(source, block.x, block), _axis(source, block.y, block)
-    width, height = source.sizes[block.x], source.sizes[block.y]
-    held = [source[name].attrs for name in mappings] + [v.attrs for v in used]
-    transforms = [*_transforms([*held, source.attrs]), *_bounds(source, block)]
-    if x is None or y is None:
-        if not transforms:
-            raise UserError(
-                f"{block.file}: has no coordinates {block.x!r} and {block.y!r}; add them, or a "
-                "GeoTransform"
-            )
-        _, left, step, top, down = transforms[0]
-        if not math.isclose(step, -down, rel_tol=1e-3):
-            raise UserError(f"{block.file}: its GeoTransform has no square pixels; warp it")
-        return Grid(epsg, left, top, step, height, width)
     steps = np.concatenate([np.diff(x), -np.diff(y)])
     regular = steps.size and 0 < steps[0] < np.inf and np.allclose(steps, steps[0], rtol=1e-3)
     if not regular:
@@ -181,79 +129,82 @@ def grid_of_source(source: xr.Dataset, block: OwnCubeFile) -> Grid:
             f"{block.file}: x must rise and y must fall in equal steps of square pixels; warp it "
             "to such a grid"
         )
-    size = float(steps[0])
-    left, top = _corner((float(x[0]), float(y[0])), size, transforms, block)
-    return Grid(epsg, left, top, size, height, width)
+    size = float(steps.mean())
+    held = [source[name].attrs for name in mappings] + [v.attrs for v in used] + [source.attrs]
+    left, top = _corner((float(x[0]), float(y[0])), size, [*_transforms(held)], block)
+    return Grid(epsg, left, top, size, len(y), len(x))
 
 
-def _mappings(source: xr.Dataset, used: Sequence[xr.DataArray], block: OwnCubeFile) -> list[str]:
+def _used(block: OwnCubeFile) -> list[str]:
+    """Names of the variables that a block names."""
+    names = [block.variable] if block.variable else [*(block.bands or {}).values()]
+    return [*dict.fromkeys(map(str, names)), *([block.mask] if block.mask else [])]
+
+
+def _mappings(source: xr.Dataset, used: Sequence[xr.DataArray]) -> list[str]:
     """Variables that describe the CRS: those that ``grid_mapping`` names, or else all that do."""
     # "crs", or "crs: x y other: lat lon".
     texts = {str(v.attrs.get("grid_mapping", "")).strip() for v in used} - {""}
-    named = sorted({re.split(r"[:\s]", text)[0] for text in texts})
-    held = [name for name in named if name in source.variables]
-    if named and not held and block.crs is None:
-        raise UserError(
-            f"{block.file}: grid_mapping names {in_a_line(named[0])!r}, which the file does not "
-            "hold; set crs in the config"
-        )
+    if texts:
+        named = sorted({re.split(r"[:\s]", text)[0] for text in texts})
+        return [name for name in named if name in source.variables]
     keys = {"grid_mapping_name", *CRS_TEXTS}
-    others = [str(n) for n, v in source.variables.items() if v.size <= 1 and keys & {*v.attrs}]
-    return held if named else others
+    return [str(n) for n, v in source.variables.items() if v.size <= 1 and keys & {*v.attrs}]
 
 
-def _crs(
-    source: xr.Dataset, used: Sequence[xr.DataArray], mappings: Sequence[str], block: OwnCubeFile
-) -> CRS:
-    """The coordinate reference system of the file, or else that of the config."""
-    from pyproj import CRS
-    from pyproj.exceptions import CRSError
-
-    config, held = None, []
-    if block.crs is not None:
-        try:
-            config = CRS.from_user_input(block.crs)
-        except CRSError as error:
-            raise UserError(
-                f"{block.file}: {in_a_line(block.crs)!r} is not a coordinate reference system; set "
-                "crs, for instance to EPSG:32632"
-            ) from error
-    stated = [(f"{name!r}", source[name].attrs) for name in mappings] or [
+def _stated(
+    source: xr.Dataset, used: Sequence[xr.DataArray], mappings: Sequence[str]
+) -> list[tuple[str, dict[Any, Any]]]:
+    """Where a file states its CRS, and the attributes there, as those of a grid mapping."""
+    if mappings:
+        return [(f"{name!r}", source[name].attrs) for name in mappings]
+    attributes = [
         (f"the attribute {key!r}", {"crs_wkt": holder.attrs[key]})
         for holder in (*used, source)
-        for key in CRS_KEYS
+        for key in ("crs", "crs_wkt", *CODES)
         if key in holder.attrs
     ]
-    stated = stated or [
-        (f"{key!r}", {"crs_wkt": text_of(source[key].values.item())})
-        for key in CRS_KEYS
-        if key in source.variables and source[key].size == 1
-    ]
+    scalars = [source[key] for key in CODES if key in source.variables and source[key].size == 1]
+    return attributes or [(repr(v.name), {"crs_wkt": text_of(v.values.item())}) for v in scalars]
+
+
+def _epsg(stated: Sequence[tuple[str, dict[Any, Any]]], block: OwnCubeFile) -> int:
+    """The EPSG code that the config and the file state. Raises UserError if they differ."""
+    from pyproj.exceptions import CRSError
+
+    if block.crs is not None:
+        stated = [("crs of the config", {"crs_wkt": block.crs}), *stated]
+    held: list[tuple[str, CRS]] = []
     for where, attributes in stated:
         try:
-            held += [(where, crs) for crs in _described(attributes)]
+            systems = [*_described(attributes)]
         except (CRSError, LookupError, ValueError, TypeError, OverflowError) as error:
-            if config is None:
-                raise UserError(
-                    f"{block.file}: {where} describes no certain coordinate reference system "
-                    f"({in_a_line(error)}); set crs in the config"
-                ) from error
-    if config is not None:
-        held = [("crs of the config", config), *((w, c) for w, c in held if _code(c) is not None)]
+            if held and block.crs is not None:
+                continue
+            raise UserError(
+                f"{block.file}: {where} describes no certain coordinate reference system "
+                f"({in_a_line(error)}); set crs in the config, for instance to EPSG:32632"
+            ) from error
+        # What the file cannot say by a code, the config may.
+        held += [(where, crs) for crs in systems if block.crs is None or not held or _code(crs)]
     if not held:
         raise UserError(f"{block.file}: has no coordinate reference system; set crs in the config")
-    first = held[0]
-    for where, crs in held[1:]:
-        if _code(crs) != _code(first[1]):
+    first, crs = held[0]
+    code, axis = _code(crs), crs.axis_info[0]
+    for where, other in held[1:]:
+        if _code(other) != code:
             raise UserError(
-                f"{block.file}: {where} is {_shown(crs)}, and {first[0]} is {_shown(first[1])}; "
-                + (
-                    "remove crs from the config if the file is right, or correct the file"
-                    if config is not None
-                    else "remove the wrong one from the file, or name the right one in grid_mapping"
-                )
+                f"{block.file}: {where} is {_shown(other)}, and {first} is {_shown(crs)}; remove "
+                "the wrong one"
             )
-    return first[1]
+    if not (crs.is_projected and axis.unit_conversion_factor == 1):
+        raise UserError(
+            f"{block.file}: its coordinates are in units of {axis.unit_name}; warp it to a system "
+            "in metres, such as UTM"
+        )
+    if code is None:
+        raise UserError(f"{block.file}: the coordinate reference system has no EPSG code; set crs")
+    return code
 
 
 def _described(attributes: dict[Any, Any]) -> Iterator[CRS]:
@@ -290,28 +241,8 @@ def _shown(crs: CRS) -> str:
     return f"EPSG:{_code(crs)}" if _code(crs) else in_a_line(crs.name)
 
 
-def _epsg(crs: CRS, block: OwnCubeFile) -> int:
-    axis, epsg = crs.axis_info[0], _code(crs)
-    if not (crs.is_projected and axis.unit_conversion_factor == 1):
-        raise UserError(
-            f"{block.file}: its coordinates are in units of {axis.unit_name}; warp it to a system "
-            "in metres, such as UTM"
-        )
-    if epsg is None:
-        raise UserError(f"{block.file}: the coordinate reference system has no EPSG code; set crs")
-    return epsg
-
-
-def _used(block: OwnCubeFile) -> list[str]:
-    """Names of the variables that a block names."""
-    names = [block.variable] if block.variable else [*(block.bands or {}).values()]
-    return [*dict.fromkeys(map(str, names)), *([block.mask] if block.mask else [])]
-
-
-def _axis(source: xr.Dataset, name: str, block: OwnCubeFile) -> NDArray[np.float64] | None:
-    """Coordinates of a dimension in metres, or None where the file has none."""
-    if name not in source.variables:
-        return None
+def _axis(source: xr.Dataset, name: str, block: OwnCubeFile) -> NDArray[np.float64]:
+    """Coordinates of a dimension in metres."""
     axis = _along(source, name, block)
     units = str(axis.attrs.get("units", "")).lower()
     if units.startswith("degree"):
@@ -327,8 +258,8 @@ def _transforms(attributes: Iterable[dict[Any, Any]]) -> Iterator[Transform]:
     """The transforms among attributes, in the order of GDAL or in that of an affine matrix."""
     for holder in attributes:
         for key in TRANSFORM_KEYS:
-            stated = np.ravel(holder.get(key, ()))
-            numbers = [float(n) for n in re.findall(NUMBER, " ".join(map(str, stated)))]
+            stated = " ".join(map(str, np.ravel(holder.get(key, ()))))
+            numbers = [float(number) for number in re.findall(NUMBER, stated)]
             if len(numbers) not in (6, 9):
                 continue
             a, b, c, d, e, f = numbers[:6]
@@ -336,16 +267,6 @@ def _transforms(attributes: Iterable[dict[Any, Any]]) -> Iterator[Transform]:
                 yield key, a, b, d, f
             elif b == d == 0 and a and e:
                 yield key, c, a, f, e
-
-
-def _bounds(source: xr.Dataset, block: OwnCubeFile) -> Iterator[Transform]:
-    """The transform by CF's ``bounds`` of the coordinates, if there are any."""
-    names = [
-        str(source[n].attrs.get("bounds")) for n in (block.x, block.y) if n in source.variables
-    ]
-    if len(names) == 2 and all(n in source.variables and source[n].ndim == 2 for n in names):
-        x, y = (np.sort(stored_numbers(source[name], block)[0]) for name in names)
-        yield "bounds", x[0], x[-1] - x[0], y[-1], y[0] - y[-1]
 
 
 def _corner(
@@ -359,20 +280,19 @@ def _corner(
     centre = first[0] - size / 2, first[1] + size / 2
     found: set[tuple[float, float]] = set()
     for key, left, width, top, height in transforms:
-        steps = np.array([(first[0] - left) / width, (first[1] - top) / height])
-        half = size / 2 / abs(width)
-        at_centres = _whole(steps - (half, math.copysign(half, -height)))
+        step = abs(width)
+        corners = np.array([first[0] - left, top - first[1]]) / step
+        at_centres = _whole(corners - size / 2 / step)
         # One step from it may as well be another corner of the first pixel.
-        other = tuple(np.round(steps)) in {(0, 1), (1, 0), (1, 1)}
-        at_corners = (
-            _whole(steps) and not other and math.isclose(width, size, rel_tol=1e-3) and height < 0
-        )
+        other = tuple(np.round(corners)) in {(0, 1), (1, 0), (1, 1)}
+        same = height < 0 and math.isclose(width, size, rel_tol=1e-3)
+        at_corners = same and _whole(corners) and not other
         found.add(centre if at_centres else first)
         if not (at_centres or at_corners) or len(found) > 1:
             raise UserError(
-                f"{block.file}: by {key} a pixel of {abs(width):g} m has its corner at "
-                f"{left:.10g}, {top:.10g}; by the coordinates the first pixel is at "
-                f"{first[0]:.10g}, {first[1]:.10g}, in steps of {size:g} m; correct one of them"
+                f"{block.file}: by {key} a pixel of {step:g} m has its corner at {left:.10g}, "
+                f"{top:.10g}; by the coordinates the first pixel is at {first[0]:.10g}, "
+                f"{first[1]:.10g}, in steps of {size:g} m; correct one of them"
             )
     return found.pop() if found else centre
 

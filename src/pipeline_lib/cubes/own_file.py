@@ -68,6 +68,12 @@ def grid_of_file(block: OwnCubeFile) -> Grid:
 def _open(block: OwnCubeFile) -> xr.Dataset:
     """The file as it is stored, but with rows from north to south, whose order tools differ in."""
     source = open_file(block.file, mask_and_scale=False, decode_times=False)
+    one_date = {block.time} & {*source.variables}
+    if missing := {block.time, block.y, block.x} - {*source.dims} - one_date:
+        raise UserError(
+            f"{block.file}: has dimensions {in_a_line(', '.join(map(str, source.sizes)))}, not "
+            f"{sorted(missing)}; set time, x and y in the config"
+        )
     rows = source.get(block.y)
     if rows is not None and rows.dims == (block.y,) and rows.size > 1 and rows[-1] > rows[0]:
         return source.isel({block.y: slice(None, None, -1)})
@@ -108,29 +114,21 @@ def _layer(data: xr.DataArray, block: OwnCubeFile, what: str) -> xr.DataArray:
     if block.time not in data.dims and data.coords.get(block.time, data).ndim == 0:
         data = data.expand_dims(block.time)
     wanted = (block.time, block.y, block.x)
-    if missing := set(wanted) - set(data.dims):
-        raise UserError(
-            f"{block.file}: {what} has dimensions {tuple(data.dims)}, not {sorted(missing)}; "
-            "set time, x and y in the config"
-        )
     further = [name for name in data.dims if name not in wanted]
-    if longer := [
-        f"{name!r} of length {data.sizes[name]}" for name in further if data.sizes[name] != 1
-    ]:
+    data = data.squeeze([name for name in further if data.sizes[name] == 1])
+    if {*data.dims} != {*wanted}:
         raise UserError(
-            f"{block.file}: {what} has a further dimension {in_a_line(' and '.join(longer))}; "
-            "write a file with one of its entries"
+            f"{block.file}: {what} has dimensions {in_a_line(dict(data.sizes))}, not "
+            f"{', '.join(wanted)}; set time, x and y in the config, or write a file with one entry "
+            "of a further dimension"
         )
-    return data.squeeze([*further]).transpose(*wanted)
+    return data.transpose(*wanted)
 
 
 def _labels(
     source: xr.Dataset, block: OwnCubeFile, wanted: Sequence[str | None]
 ) -> tuple[str, ...]:
-    """The labels of the band dimension: of its coordinate, or else of other texts along it.
-
-    Of images that rioxarray stacked, these are the ``long_name`` of the variable.
-    """
+    """The labels of the band dimension: of its coordinate, or else of other texts along it."""
     variable = _variable(source, block, str(block.variable))
     if block.band_dim not in variable.dims:
         raise UserError(
@@ -144,9 +142,6 @@ def _labels(
             for name in sorted(along, key=lambda name: name != block.band_dim)
             if name == block.band_dim or source[name].dtype.kind in "SUOT"
         ]
-    described = tuple(map(text_of, np.ravel(variable.attrs.get("long_name", ()))))
-    if len(described) == variable.sizes[block.band_dim]:
-        texts.append(described)
     if not texts:
         raise UserError(
             f"{block.file}: the dimension {block.band_dim!r} has no labels; add a coordinate with "
@@ -178,11 +173,6 @@ def _clear(source: xr.Dataset, block: OwnCubeFile) -> NDArray[np.bool_] | None:
     if block.variable is not None and block.mask not in source.variables:
         labels = _labels(source, block, [block.mask])
         entry = _entry(source, block, labels, block.mask)
-        if entry is None:
-            names = in_a_line(", ".join([*map(str, source.data_vars), *labels]))
-            raise UserError(
-                f"{block.file}: no variable and no label {block.mask!r}; name one of {names}"
-            )
     if entry is None:
         entry = _variable(source, block, block.mask)
     layer = _layer(entry, block, repr(block.mask))

@@ -25,11 +25,7 @@ DEFAULT_FILLS |= {"u2": 65535, "i4": -2147483647, "u4": 4294967295}
 """What NetCDF writes where nothing was written, if a variable has no ``_FillValue``."""
 BEYOND = 1e9
 """No quantity reaches it: larger numbers stand for no data."""
-UNITS = {
-    **dict.fromkeys(("db", "decibel", "decibels"), "decibel"),
-    **dict.fromkeys(("1", "linear", "linear power", "m2 m-2", "m2/m2"), "linear"),
-    **dict.fromkeys(("%", "percent", "per cent", "pct"), "percent"),
-}
+DECIBELS, PERCENT = ("db", "decibel", "decibels"), ("%", "percent")
 """Units that decide what numbers mean; others, such as "DN", leave it to the config."""
 
 reading = partial(readable, what="NetCDF or Zarr file", advice=DAMAGED)
@@ -71,16 +67,10 @@ def decoded(
 def physical(layer: xr.DataArray, block: OwnCubeFile) -> NDArray[np.float32]:
     """Physical values of a variable, NaN where there is none.
 
-    Raises UserError if attributes of the file and keys of the config contradict each other.
+    Raises UserError if the file's packing and that of the config contradict each other.
     """
     stored = stored_numbers(layer, block)
-    missing = is_missing(layer, stored, block, block.no_data)
-    outside = _is_invalid(layer, stored, block)
-    if (outside | missing).all() and not missing.all():
-        raise UserError(
-            f"{block.file}: every value of {str(layer.name)!r} is outside of its valid_range, "
-            "valid_min or valid_max; correct these attributes"
-        )
+    missing = is_missing(layer, stored, block, block.no_data) | _is_invalid(layer, stored, block)
     with np.errstate(divide="ignore", invalid="ignore", over="ignore"):
         if block.logarithm_first:
             numbers = np.log10(decoded(layer, stored, block))
@@ -88,8 +78,9 @@ def physical(layer: xr.DataArray, block: OwnCubeFile) -> NDArray[np.float32]:
         else:
             scale, offset = _scaling(layer, block)
             numbers = stored.astype(np.float64) * scale + offset
-        numbers[missing | outside] = np.nan
-        if _are_decibels(layer, numbers, block):
+        numbers[missing] = np.nan
+        # Decibels as power, or power as decibels, are no plausible backscatter: ingest says so.
+        if (block.conversion or _units(layer)) in DECIBELS:
             numbers = 10 ** (numbers / 10)
     numbers[~np.isfinite(numbers)] = np.nan
     return numbers.astype(np.float32)
@@ -161,8 +152,6 @@ def _is_invalid(
             continue
         if limit.dtype.kind == "f" and stored.dtype.kind in "iu":
             outside |= beyond(decoded(variable, stored, block), limit)
-        elif stored.dtype.kind == "u" and "_Unsigned" in variable.attrs:
-            outside |= beyond(stored, int(limit) % 2 ** (8 * stored.dtype.itemsize))
         else:
             outside |= beyond(stored, limit)
     return outside
@@ -194,7 +183,7 @@ def _packing(variable: xr.DataArray, block: OwnCubeFile) -> tuple[float | None, 
 def _scaling(variable: xr.DataArray, block: OwnCubeFile) -> tuple[float, float]:
     """Scale and offset from stored numbers to physical ones: of the file, or of the config."""
     scale, offset = _packing(variable, block)
-    unit = 0.01 if _units(variable) == "percent" else 1.0
+    unit = 0.01 if _units(variable) in PERCENT else 1.0
     if scale is None and (offset is not None or unit != 1):
         scale = 1.0
     for key, config, own in ("scale", block.scale, scale), ("offset", block.offset, offset):
@@ -216,29 +205,5 @@ def _or(stated: float | None, default: float) -> float:
     return default if stated is None else stated
 
 
-def _units(variable: xr.DataArray) -> str | None:
-    return UNITS.get(str(variable.attrs.get("units", "")).strip().lower())
-
-
-def _are_decibels(layer: xr.DataArray, numbers: NDArray[np.float64], block: OwnCubeFile) -> bool:
-    """Whether numbers are decibels by the config, or else by the units of the file.
-
-    Power is not negative, and backscatter of land in decibels is: where units alone say decibels,
-    or config and units disagree, the numbers must bear it out.
-    """
-    units, config = _units(layer), block.conversion
-    negative = bool((numbers < 0).any())
-    chosen = config or ("decibel" if units == "decibel" else "linear")
-    if block.logarithm_first:
-        misfit = units == "decibel"
-    elif (units, config) == ("linear", None) or units in (None, "percent", config):
-        misfit = False
-    else:
-        misfit = negative != (chosen == "decibel") and bool(np.isfinite(numbers).any())
-    if misfit:
-        raise UserError(
-            f"{block.file}: {str(layer.name)!r} has units {layer.attrs['units']!r}, the config "
-            f"conversion {config or 'unset'}{' and logarithm_first' * block.logarithm_first}, and "
-            f"{'some' if negative else 'no'} values are below zero; set the conversion that fits"
-        )
-    return chosen == "decibel"
+def _units(variable: xr.DataArray) -> str:
+    return str(variable.attrs.get("units", "")).strip().lower()

@@ -176,9 +176,7 @@ def _doubts_of(column: NDArray[np.float32], band: str, quantity: str) -> Iterato
     zeros = float((column == 0).mean())
     if quantity == "reflectance" and zeros > 0.5 and _is_land(column[column != 0]):
         yield True, f"{_percent(zeros)} of {band} are 0: no data, or a band that is missing"
-    if len(distinct) == 1 and len(column) >= 10:
-        yield False, f"{band} has one value only, {median:.3g}"
-    elif len(distinct) > 50 and counts[-1] >= max(10, 0.01 * len(column)):
+    if len(distinct) > 50 and counts[-1] >= max(10, 0.01 * len(column)):
         part = _percent(counts[-1] / len(column))
         wrong = bool(counts[-1] > 0.2 * len(column))
         yield wrong, f"{part} of {band} equal the largest value, {distinct[-1]:.3g}: saturated"
