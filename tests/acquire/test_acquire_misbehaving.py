@@ -345,10 +345,6 @@ CATALOG_CASES = {
         *(SEARCH, searched(counted=3, heeds="bbox"), ALWAYS),
         error=r"not complete: its pages may end too early, and it ignores datetime",
     ),
-    "catalog: numberMatched without items": Case(
-        *(SEARCH, searched(counted=9, cap=0), ALWAYS),
-        error=r"not complete: numberMatched is \d+, but 0 items came; run again later",
-    ),
     "catalog: 403": Case(
         *(SEARCH, status(403), ALWAYS),
         error=r"the search for sentinel-2-l2a failed \(rejected: HTTP 403\); check .* your access",

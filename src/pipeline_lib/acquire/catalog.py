@@ -186,10 +186,8 @@ def _whole(api: _Api, collection: str, box: Bounds, period: Window) -> Iterable[
             unseen = _unseen(answer.pages, window, new=new, short=answer.counted > len(items))
             windows += [one for one in unseen if one not in asked]
     if len(known) < counted:
-        text = f"numberMatched is {counted}, but {len(known)} items came"
-        if not known:
-            fail(text)
-        log.warning("%s: %s, also in parts: taken for an estimate", api.catalog.source, text)
+        text = f"numberMatched is {counted}, but {len(known)} items came, also in parts"
+        log.warning("%s: %s: taken for an estimate", api.catalog.source, text)
     return known.values()
 
 
