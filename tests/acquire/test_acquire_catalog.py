@@ -146,22 +146,30 @@ CHUKOTKA = (-179.95, -16.85, -179.9, -16.8)
 ACROSS = (179.99, -16.85, -179.99, -16.8)
 
 
+def whole(item: dict[str, Any]) -> dict[str, Any]:
+    """An item with all that STAC asks for."""
+    return {
+        "type": "Feature",
+        "id": "a",
+        "collection": "sentinel-2-l2a",
+        "bbox": [11.0, 46.0, 11.1, 46.1],
+        "properties": {"datetime": "2021-06-01T22:30:00Z"},
+        "assets": {},
+    } | item
+
+
 def listed(folder: Path, *items: dict[str, Any]) -> Catalog:
     (folder / "items").mkdir(parents=True)
-    whole = [
-        {
-            "type": "Feature",
-            "id": "a",
-            "collection": "sentinel-2-l2a",
-            "bbox": [11.0, 46.0, 11.1, 46.1],
-            "properties": {"datetime": "2021-06-01T22:30:00Z"},
-            "assets": {},
-        }
-        | item
-        for item in items
-    ]
-    (folder / "items" / "all.json").write_text(json.dumps({"features": whole}))
+    content = {"features": [whole(item) for item in items]}
+    (folder / "items" / "all.json").write_text(json.dumps(content))
     return Catalog(source=str(folder), signing="none")
+
+
+def served(server: FileServer, *items: dict[str, Any]) -> Catalog:
+    """An API with these items."""
+    write_api(server.folder, server.url, "sentinel-2-l2a", [whole(item) for item in items])
+    server.faults = [Fault("api/search", lambda it: it.search())]
+    return Catalog(source=f"{server.url}/api", signing="none", retries=0, timeout_s=5)
 
 
 @pytest.mark.parametrize(
@@ -252,10 +260,8 @@ def test_addresses_of_an_api_are_relative_to_the_item(
     with FileServer(tmp_path) as server:
         names = {"host": server.url, "api": f"{server.url}/api"}
         links = [link | {"href": link["href"].format(**names)} for link in links]
-        item = listed(tmp_path / "unused", {"assets": {"B02": {"href": href}}, "links": links})
-        content = json.loads((Path(item.source) / "items" / "all.json").read_text())
-        write_api(tmp_path, server.url, "sentinel-2-l2a", content["features"])
-        catalog = Catalog(source=names["api"], signing="none", retries=0, timeout_s=5)
+        catalog = served(server, {"assets": {"B02": {"href": href}}, "links": links})
+        server.faults = []
         (found,) = search(catalog, "sentinel-2-l2a", BOX, *YEAR)
         assert address_of(found, "B02", catalog) == expected.format(**names)
 
@@ -266,12 +272,7 @@ def test_an_api_is_asked_on_each_side_of_180_degrees(tmp_path: Path) -> None:
     items = [{"id": name, "bbox": box} for name, box in sides.items()]
     items += [{"id": str(x), "bbox": [x, -17.3, x + 1, -16.3]} for x in range(-170, 170, 5)]
     with FileServer(tmp_path) as server:
-        catalog = listed(tmp_path / "unused", *items)
-        content = json.loads((Path(catalog.source) / "items" / "all.json").read_text())
-        write_api(tmp_path, server.url, "sentinel-2-l2a", content["features"])
-        server.faults = [Fault("api/search", lambda it: it.search())]
-        catalog = Catalog(source=f"{server.url}/api", signing="none", retries=0, timeout_s=5)
-        found = search(catalog, "sentinel-2-l2a", ACROSS, *YEAR)
+        found = search(served(server, *items), "sentinel-2-l2a", ACROSS, *YEAR)
     assert [item["id"] for item in found] == ["east", "west"]
 
 
@@ -293,18 +294,11 @@ def test_a_whole_answer_costs_one_more_search(archive: Any, tmp_path: Path) -> N
 def test_an_item_that_is_not_stac_may_be_alone_in_a_page(tmp_path: Path) -> None:
     """The last item is asked for again, without the others."""
     wrong = {"id": "b", "assets": {"B02": {}}, "properties": {"datetime": "2021-01-01T00:00:00Z"}}
-    for items, found in (([{}, wrong], ["b", "a"]), ([wrong], [])):
-        folder = tmp_path / f"{len(items)}"
-        content = json.loads(Path(listed(folder, *items).source, "items", "all.json").read_text())
-        with FileServer(folder) as server:
-            write_api(folder, server.url, "sentinel-2-l2a", content["features"])
-            server.faults = [Fault("api/search", lambda it: it.search())]
-            catalog = Catalog(source=f"{server.url}/api", signing="none", retries=0, timeout_s=5)
-            if found:
-                assert [i["id"] for i in search(catalog, "sentinel-2-l2a", BOX, *YEAR)] == found
-            else:
-                with pytest.raises(UserError, match=r"/api: item b: assets\.B02\.href: "):
-                    search(catalog, "sentinel-2-l2a", BOX, *YEAR)
+    with FileServer(tmp_path) as server:
+        found = search(served(server, {}, wrong), "sentinel-2-l2a", BOX, *YEAR)
+        assert [item["id"] for item in found] == ["b", "a"]
+        with pytest.raises(UserError, match=r"/api: item b: assets\.B02\.href: "):
+            search(served(server, wrong), "sentinel-2-l2a", BOX, *YEAR)
 
 
 def test_items_of_one_name_and_different_times_are_an_error(tmp_path: Path) -> None:
