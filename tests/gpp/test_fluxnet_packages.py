@@ -234,9 +234,7 @@ def test_a_tower_that_cannot_be_read_does_not_hold_back_others(tmp_path: Path) -
         days = read_targets(tmp_path / "out" / "targets" / f"{name}.csv")
         assert len(days) == 365 and not days["kept"].any()
     gpp = gpp.model_copy(update={"towers": gpp.towers[1:]})
-    with pytest.raises(
-        UserError, match=r"cut short, line .*\(nor can any other of the 2 towers be read\)"
-    ):
+    with pytest.raises(UserError, match="cut short, line"):
         write_all_targets(gpp=gpp, folder=tmp_path / "none")
 
 

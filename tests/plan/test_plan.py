@@ -180,7 +180,6 @@ def test_a_plan_is_written_with_a_picture_before_its_models_exist(tmp_path: Path
     notes = "\n".join(plan.notes)
     assert "No models at nowhere yet" in notes and "over 50 km are cut: 1 parts" in notes
     assert "gpu.speedup" in notes and "GeoTIFFs, up to 1 of each" in notes
-    assert "build_cube asks for 79,000 MB of memory, and here are 16,000: it runs alone" in notes
     assert plan.total.memory_mb == 79000 and plan.jobs["build_cube"] == 2
     draw_plans([plan, plan], tmp_path / "both.png")
     assert (tmp_path / "both.png").stat().st_size > (tmp_path / "plan.png").stat().st_size > 1000

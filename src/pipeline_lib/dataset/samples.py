@@ -173,42 +173,41 @@ def check_samples(paths: Several[Path], where: str, sequence: Sequence, context:
 def no_sample(
     indexes: Iterable[SequenceIndex], where: str, sequence: Sequence, context: Context
 ) -> UserError:
-    """The error that no sample can be drawn: what was counted, and what to do about it."""
-    size, frames = context.patch_px, context.frames
-    count: Counter[str] = Counter()
-    names, spans = [], []
+    """The error that no sample can be drawn: what the cubes lack, and what to do about it."""
+    size, frames, days = context.patch_px, context.frames, sequence.max_span_days
+    names, lacking, spans = [], Counter[str](), []
     for index in indexes:
-        count["sequences"] += len(index)
-        for cube in index.stack:
+        for number, cube in enumerate(index.stack):
             names.append(cube.name)
-            count["frames"] += len(cube.days)
-            count["clear"] += int(cube.valid.any(axis=(1, 2)).sum())
-            few, small = len(cube.days) < frames, min(cube.valid.shape[1:]) < size
-            count.update({"few": few, "small": small})
-            count["most"] = max(count["most"], len(cube.days))
-            if not few and not small:
+            if min(cube.valid.shape[1:]) < size:
+                lacking["size"] += 1
+            elif len(cube.days) < frames:
+                lacking["frames"] += 1
+            elif number not in index._cube:
+                lacking["clear"] += 1
+            else:
+                lacking["span"] += 1
                 spans.append(int((cube.days[frames - 1 :] - cube.days[: 1 - frames or None]).min()))
-    shortest = min(spans, default=None)
     if not names:
-        advice = "add a site, or preset its split"
-    elif count["small"] == len(names):
-        advice = "use larger cubes, or a smaller context.patch_px"
-    elif not spans:
-        advice = "use longer periods, a lower min_clear, or fewer context.frames"
-    elif not count["sequences"]:
-        advice = "use longer periods or other cubes: target pixels are under clouds or without data"
-    else:
-        advice = f"set sequence.max_span_days to {shortest} or more, or use fewer context.frames"
-    counted = {
-        f"{count['small']} smaller than {size} px": count["small"],
-        f"{count['few']} with fewer than {frames} frames (most: {count['most']})": count["few"],
-        f"{count['clear']} of {count['frames']} frames have a clear pixel": names,
-        f"{count['sequences']} sequences have a clear target pixel": spans,
-        f"the shortest {frames} frames span {shortest} days of at most "
-        f"{sequence.max_span_days:g}": count["sequences"],
+        return UserError(
+            f"{where}: no sample can be drawn from no cube; add a site, or preset its split"
+        )
+    words = {
+        "size": (f"smaller than {size} px", "use larger cubes, or a smaller context.patch_px"),
+        "frames": (
+            f"with fewer than {frames} frames",
+            "use longer periods, a lower min_clear, or fewer context.frames",
+        ),
+        "clear": ("without a clear target pixel", "use longer periods or other cubes"),
+        "span": (
+            f"with no {frames} frames within {days:g} days",
+            f"set sequence.max_span_days to {min(spans, default=0)} or more, or use fewer "
+            "context.frames",
+        ),
     }
-    facts = "; ".join(fact for fact, told in counted.items() if told)
-    cubes = f"{len(names)} cube(s) ({in_a_line(', '.join(names))}: {facts})" if names else "no cube"
+    facts = ", ".join(f"{count} {words[kind][0]}" for kind, count in lacking.items())
+    cubes = f"{len(names)} cube(s) ({in_a_line(', '.join(names))}: {facts})"
+    advice = words[lacking.most_common(1)[0][0]][1]
     return UserError(f"{where}: no sample can be drawn from {cubes}; {advice}")
 
 

@@ -42,10 +42,7 @@ def write_all_targets(*, gpp: FluxTowers, folder: Path) -> str:
             empty = pd.DataFrame(columns=columns, index=pd.DatetimeIndex([]), dtype=float)
             _write(judge_days(empty, gpp), output)
     if faults and not files:
-        first, *others = faults.values()
-        raise UserError(
-            f"{first} (nor can any other of the {len(faults)} towers be read)" if others else first
-        )
+        raise UserError(next(iter(faults.values())))
     return write_sites(gpp=gpp, folder=folder, files=files | faults, unread=faults)
 
 

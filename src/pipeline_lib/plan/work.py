@@ -217,21 +217,12 @@ def write_plan(
     from pipeline_lib.plan.figure import draw_plans
 
     known, areas = Rates.read(RATES), parts_of(config.areas)
-    notes = [*_too_large(largest, machine), *_notes(config, areas, known)]
+    notes = list(_notes(config, areas, known))
     plan = summarise(config.run, work_of(config, areas, known), largest, machine, notes)
     draw_plans([plan], figure)
     with atomic_path(page) as partial:
         partial.write_text(as_markdown(plan))
     write_json(json, plan.model_dump())
-
-
-def _too_large(largest: Mapping[str, Job], machine: Machine) -> Iterator[str]:
-    for rule, job in largest.items():
-        if job.memory_mb > machine.memory_mb:
-            yield (
-                f"{rule} asks for {job.memory_mb:,} MB of memory, and here are "
-                f"{machine.memory_mb:,}: it runs alone, and may be killed."
-            )
 
 
 def _notes(config: Config, areas: Mapping[str, Area], rates: Rates) -> Iterator[str]:

@@ -256,11 +256,6 @@ class _Module(lightning.LightningModule):
         for split, values in rows.items():
             self.curves.append({"epoch": epoch, "step": step, "split": split, **values})
         value = rows["validation"][criterion]
-        if not math.isfinite(value):
-            raise UserError(
-                f"{criterion} of the validation of {self.data.name} is not finite in epoch "
-                f"{epoch}; lower {self.data.key}.learning_rate ({self.block.learning_rate:g})"
-            )
         self.plateau.step(value)
         self.log(criterion, torch.tensor(value, dtype=torch.float64), prog_bar=True)
         if self.trainer.is_global_zero:
