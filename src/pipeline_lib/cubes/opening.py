@@ -31,7 +31,7 @@ OTHER_FORMATS = {
 }
 """First bytes of files that are sound, but not read: what they are, and what to do."""
 CONVERT = "write it as NetCDF or Zarr, with dimensions time, y and x"
-DAMAGED = "check it, or get it again"
+DAMAGED = "get it anew if it is damaged, or write its bands, mask and dates as a file of their own"
 UNPACKABLE = r"\bplugin\b|required filter|[Cc]odec"
 """What HDF5 and Zarr say where a filter or codec is not available."""
 
@@ -52,13 +52,6 @@ def readable(path: str | Path, what: str, advice: str) -> Iterator[None]:
             advice = "allow reading it, or wait until no other program writes it"
         elif re.search(UNPACKABLE, reason):
             advice = "write it again with gzip or zstd, since its filter is not available here"
-        elif (
-            advice == DAMAGED
-            and type(error) in (TypeError, ValueError, NotImplementedError)
-            and (Path(path).is_dir() or _is_hdf5(path))
-        ):
-            # What HDF5 and Zarr can hold is more than what is read; damage has other errors.
-            advice = "write the variables with bands, mask and dates as a file of their own"
         raise UserError(f"{path}: not a readable {what} ({reason}); {advice}") from error
 
 
@@ -88,7 +81,7 @@ def _open_netcdf(path: Path, options: dict[str, Any]) -> xr.Dataset:
     with path.open("rb") as stream:
         first = stream.read(512)
     if not first.strip(b"\0"):
-        raise UserError(f"{path}: is empty, or starts with zeros only; get it again")
+        raise UserError(f"{path}: is empty, or starts with zeros only; get it anew")
     if first.lstrip()[:5].lower() in (b"<!doc", b"<html"):
         raise UserError(f"{path}: is a web page, such as that of a login; download the file itself")
     for signature, kind in OTHER_FORMATS.items():

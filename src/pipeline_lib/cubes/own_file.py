@@ -100,12 +100,6 @@ def _layers(
         labels = _labels(source, block, [*named.values(), block.mask])
         entries = {band: _entry(source, block, labels, name) for band, name in named.items()}
         layers = {band: entry for band, entry in entries.items() if entry is not None}
-        absent = [name for band, name in named.items() if band not in layers]
-        if absent and (block.bands is not None or not (layers or block.mask)):
-            raise UserError(
-                f"{block.file}: bands {', '.join(absent)} are not among {in_a_line(labels)}; name "
-                "the label, or the variable, of each band in `bands`"
-            )
     return labels, {band: _layer(layer, block, repr(band)) for band, layer in layers.items()}
 
 
