@@ -5,7 +5,6 @@ from __future__ import annotations
 import logging
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from functools import partial
 from typing import Any
 
 import numpy as np
@@ -131,131 +130,115 @@ def load_sentinel2(
             *padded.shape,
         )
     read_bands = bands + [band for band in CLOUD_BANDS if model and band not in bands]
+    loader = _Loader(sensor, read_bands, grid, padded, model, reader)
 
     def order(item: Item) -> tuple[Any, ...]:
         foreign = epsg_of(item) not in (None, grid.epsg)
         return foreign, tuple(-part for part in baseline_of(item) or ()), item["id"]
 
     days = groups(items, lambda item: solar_day(start_of(item), lon), order)
-
-    load = partial(
-        _load_scene, sensor=sensor, bands=read_bands, grid=grid, padded=padded, reader=reader
-    )
-    for part in loaded(days, load, reader=reader, grid=padded, step_px=STEP_PX):
-        yield from _frames_of(
-            part, sensor=sensor, read_bands=read_bands, context=context, model=model, reader=reader
-        )
+    for part in loaded(days, loader.scene, reader=reader, grid=padded, step_px=STEP_PX):
+        yield from loader.frames(part)
 
 
-def _load_scene(
-    item: Item,
-    *,
-    sensor: SensorSource,
-    bands: Sequence[str],
-    grid: Grid,
-    padded: Grid,
-    reader: AssetReader,
-) -> CorrectableScene | None:
-    """A scene on its grids; None if it shows nothing of the cube and its context."""
-    offset = offset_of(item, bands)
-    reflectance = np.empty((len(bands), *padded.shape), dtype=np.float32)
-    for native in sorted({NATIVE_M[band] for band in bands}):
-        group = [band for band in bands if NATIVE_M[band] == native]
-        source = padded if native == padded.resolution else coarse_grid(padded, native)
-        values = reflectance_of(reader.read(item, group, source, np.uint16(0)), offset)
-        if source is not padded:
-            values = refine(values, source, padded)
-        reflectance[[bands.index(band) for band in group]] = values
-    if not shows(item, reflectance, bands, grid=grid, reader=reader):
-        return None
-    c_factor: NDArray[np.float32] | None = None
-    angles = dict.fromkeys(ANGLES, np.nan) | {
-        "sun_zenith": float(property_of(item, "s2:mean_solar_zenith", np.nan)),
-        "sun_azimuth": float(property_of(item, "s2:mean_solar_azimuth", np.nan)),
-    }
-    if sensor.brdf:
+@dataclass(frozen=True)
+class _Loader:
+    """Reads scenes of ``bands``, those of the cube first, and merges those of a day."""
 
-        def correction(content: bytes) -> tuple[NDArray[np.float32], dict[str, float], float]:
-            grids = parse_angles(content, sensor.bands)
-            nodes = fill_nearest(c_factor_on_nodes(grids))
-            means, beyond = mean_angles(grids, grid), beyond_model(grids)
-            share = on_grid(beyond.astype(float), grids, grid).mean() if beyond.any() else 0.0
-            return on_grid(nodes, grids, grid), means, float(share)
+    sensor: SensorSource
+    bands: list[str]
+    grid: Grid
+    padded: Grid
+    model: CloudModel | None
+    reader: AssetReader
 
-        c_factor, angles, beyond = reader.read_document(item, GRANULE_METADATA, correction)
-        if beyond > 0:
-            reader.remark(
-                item,
-                f"{100 * beyond:.3g} % not corrected to nadir view: sun zenith "
-                f"{angles['sun_zenith']:.1f}, view zenith {angles['view_zenith']:.1f} degrees, and "
-                f"the model holds up to {LARGEST_SUN_ZENITH:g} and {LARGEST_VIEW_ZENITH:g}",
-            )
-    classes = np.full(grid.shape, CLEAR, dtype=np.uint8)
-    if sensor.clouds == "scl":
-        source = coarse_grid(grid, NATIVE_M["SCL"])
-        found = reader.read(item, ["SCL"], source, np.uint16(0))[0]
-        if found.max() > LARGEST_CLASS or (not found.any() and covers(item, grid)):
-            raise Missing(f"SCL: {found.max()} is its largest class here; 1 to 11 are expected")
-        classes = mask_of_scene_classes(nearest(found, source, grid))
-    return CorrectableScene(item, reflectance, classes, c_factor, angles)
+    def scene(self, item: Item) -> CorrectableScene | None:
+        """A scene on its grids; None if it shows nothing of the cube and its context."""
+        sensor, grid, padded, reader = self.sensor, self.grid, self.padded, self.reader
+        bands = self.bands
+        offset = offset_of(item, bands)
+        reflectance = np.empty((len(bands), *padded.shape), dtype=np.float32)
+        for native in sorted({NATIVE_M[band] for band in bands}):
+            group = [band for band in bands if NATIVE_M[band] == native]
+            source = padded if native == padded.resolution else coarse_grid(padded, native)
+            values = reflectance_of(reader.read(item, group, source, np.uint16(0)), offset)
+            if source is not padded:
+                values = refine(values, source, padded)
+            reflectance[[bands.index(band) for band in group]] = values
+        if not shows(item, reflectance, bands, grid=grid, reader=reader):
+            return None
+        c_factor: NDArray[np.float32] | None = None
+        angles = dict.fromkeys(ANGLES, np.nan) | {
+            "sun_zenith": float(property_of(item, "s2:mean_solar_zenith", np.nan)),
+            "sun_azimuth": float(property_of(item, "s2:mean_solar_azimuth", np.nan)),
+        }
+        if sensor.brdf:
 
+            def correction(content: bytes) -> tuple[NDArray[np.float32], dict[str, float], float]:
+                grids = parse_angles(content, sensor.bands)
+                nodes, beyond = fill_nearest(c_factor_on_nodes(grids)), beyond_model(grids)
+                share = on_grid(beyond.astype(float), grids, grid).mean() if beyond.any() else 0.0
+                return on_grid(nodes, grids, grid), mean_angles(grids, grid), float(share)
 
-def _frames_of(
-    days: Sequence[Sequence[CorrectableScene]],
-    *,
-    sensor: SensorSource,
-    read_bands: Sequence[str],
-    context: int,
-    model: CloudModel | None,
-    reader: AssetReader,
-) -> list[Frame]:
-    """The merged days that show enough of the cube, of plausible scenes alone."""
-    again = partial(
-        _frames_of,
-        sensor=sensor,
-        read_bands=read_bands,
-        context=context,
-        model=model,
-        reader=reader,
-    )
-    count = len(sensor.bands)
-    choices, mosaics = [], []
-    for day in days:
-        layers = np.stack([scene.values for scene in day])
-        choices.append(first_valid(np.asarray(np.isfinite(layers[:, :count]).all(axis=1))))
-        mosaics.append(take(layers, choices[-1]))
-    height, width = choices[0].shape
-    inner = np.s_[context : height - context, context : width - context]
-    if model is not None:
-        shown = [read_bands.index(band) for band in CLOUD_BANDS]
-        clouds = model.classify(np.stack([mosaic[shown] for mosaic in mosaics]))
-    frames = []
-    for index, day in enumerate(days):
-        chosen = choices[index][inner]
-        mask = take(np.stack([scene.classes for scene in day]), chosen, NO_DATA)
+            c_factor, angles, beyond = reader.read_document(item, GRANULE_METADATA, correction)
+            if beyond > 0:
+                reader.remark(
+                    item,
+                    f"{100 * beyond:.3g} % not corrected to nadir view: sun zenith "
+                    f"{angles['sun_zenith']:.1f}, view zenith {angles['view_zenith']:.1f} degrees, "
+                    f"and the model holds up to {LARGEST_SUN_ZENITH:g} and {LARGEST_VIEW_ZENITH:g}",
+                )
+        classes = np.full(grid.shape, CLEAR, dtype=np.uint8)
+        if sensor.clouds == "scl":
+            source = coarse_grid(grid, NATIVE_M["SCL"])
+            found = reader.read(item, ["SCL"], source, np.uint16(0))[0]
+            if found.max() > LARGEST_CLASS or (not found.any() and covers(item, grid)):
+                raise Missing(f"SCL: {found.max()} is its largest class here; 1 to 11 are expected")
+            classes = mask_of_scene_classes(nearest(found, source, grid))
+        return CorrectableScene(item, reflectance, classes, c_factor, angles)
+
+    def frames(self, days: Sequence[Sequence[CorrectableScene]]) -> list[Frame]:
+        """The merged days that show enough of the cube, of plausible scenes alone."""
+        sensor, model = self.sensor, self.model
+        count = len(sensor.bands)
+        choices, mosaics = [], []
+        for day in days:
+            layers = np.stack([scene.values for scene in day])
+            choices.append(first_valid(np.asarray(np.isfinite(layers[:, :count]).all(axis=1))))
+            mosaics.append(take(layers, choices[-1]))
+        context = (self.padded.height - self.grid.height) // 2
+        inner = np.s_[context : context + self.grid.height, context : context + self.grid.width]
         if model is not None:
-            mask = np.where(chosen == NOTHING, np.uint8(NO_DATA), clouds[index][inner])
-        clear_share = float((mask == CLEAR).mean())
-        if clear_share >= sensor.min_clear and (mask != NO_DATA).any():
+            shown = [self.bands.index(band) for band in CLOUD_BANDS]
+            clouds = model.classify(np.stack([mosaic[shown] for mosaic in mosaics]))
+        frames = []
+        for index, day in enumerate(days):
+            chosen = choices[index][inner]
+            mask = take(np.stack([scene.classes for scene in day]), chosen, NO_DATA)
+            if model is not None:
+                mask = np.where(chosen == NOTHING, np.uint8(NO_DATA), clouds[index][inner])
+            clear_share = float((mask == CLEAR).mean())
+            if clear_share < sensor.min_clear or (mask == NO_DATA).all():
+                continue
             # A copy, so that the frame does not keep the mosaic's context and other bands alive.
             values = mosaics[index][:count, *inner].copy()
             plausible = []
             for number, scene in enumerate(day):
+                seen = (chosen == number) & (mask == CLEAR)
+                # A number of 1 is where the product ends, not a value that was filled in.
+                clipped = seen & (values < SMALLEST).any(axis=0)
+                if clipped.sum() < 0.1 * seen.sum():
+                    seen &= ~clipped
                 try:
-                    seen = (chosen == number) & (mask == CLEAR)
-                    # A number of 1 is where the product ends, not a value that was filled in.
-                    clipped = seen & (values < SMALLEST).any(axis=0)
-                    if clipped.sum() < 0.1 * seen.sum():
-                        seen &= ~clipped
-                    check_plausible(scene.item, values, seen, sensor=sensor, reader=reader)
+                    check_plausible(scene.item, values, seen, sensor=sensor, reader=self.reader)
                     plausible.append(scene)
                 except Missing as reason:
-                    reader.lose(scene.item, reason)
+                    self.reader.lose(scene.item, reason)
             if len(plausible) == len(day):
                 frames.append(_frame(day, chosen, values, mask, clear_share))
             elif plausible:
-                frames += again([plausible])
-    return frames
+                frames += self.frames([plausible])
+        return frames
 
 
 def _frame(
