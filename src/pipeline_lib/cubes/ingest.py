@@ -74,7 +74,10 @@ def ingest_cube(
         end = "" if used else least if part else ": dropped"
         log.info("%s: %.1f %% clear%s", day, 100 * part, end)
     if not kept.any():
-        raise UserError(f"{where}: no date has a valid pixel; check bands, no_data and valid_range")
+        raise UserError(
+            f"{where}: no date has enough valid pixels (at most {100 * share.max():.3g} % are "
+            "clear); check bands, no_data, valid_range, mask_clear and min_clear"
+        )
     reason = implausible(clear_sample(values[kept], clear[kept]), sensor.bands, sensor.quantity)
     if reason:
         raise UserError(
