@@ -55,8 +55,7 @@ def landsat(**changes: object) -> dict[str, Any]:
 
 
 def own(files: dict[str, object], cube: str = "a") -> dict[str, Any]:
-    cubes = {name: {"site": name, "files": files} for name in (cube, "b")}
-    return {"own_cubes": cubes}
+    return {"own_cubes": {cube: {"site": cube, "files": files}}}
 
 
 @pytest.mark.parametrize(
@@ -109,39 +108,27 @@ def own(files: dict[str, object], cube: str = "a") -> dict[str, Any]:
         (
             own({"sentinel-1": {"file": "gone", "bnads": {}}}),
             [
-                f"own_cubes.{cube}.files.sentinel-1.{mistake}"
-                for cube in "ab"
-                for mistake in (
-                    "file: file not found: gone",
-                    "bnads: unknown key; did you mean `own_cubes...files.sentinel-1.bands`.",
-                )
+                "own_cubes.a.files.sentinel-1.file: file not found: gone",
+                "own_cubes.a.files.sentinel-1.bnads: unknown key; did you mean .*.bands`?",
             ],
         ),
         (
             own({"sentinel-1": [RADAR_FILE, RADAR_FILE | {"file": "gone"}]}),
-            [f"own_cubes.{cube}.files.sentinel-1.1.file: file not found: gone" for cube in "ab"],
+            ["own_cubes.a.files.sentinel-1.1.file: file not found: gone"],
         ),
         (
             own({"sentinel-1": [RADAR_FILE | MASK, RADAR_FILE | MASK]}),
             [
-                f"own_cubes.{cube}.files.sentinel-1{mistake}"
-                for cube in "ab"
-                for mistake in (
-                    ".bands: missing vh",
-                    r": vv in two files; name each band once \(join files .*\)",
-                    ": two masks; name one, which all of its files take",
-                )
+                "own_cubes.a.files.sentinel-1.bands: missing vh",
+                "own_cubes.a.files.sentinel-1: vv in two files; .*",
+                "own_cubes.a.files.sentinel-1: two masks; .*",
             ],
         ),
         (
             own({name: {"file": ".", "bands": {"vv": "VV"}} for name in ("sentinel-1", "radar")}),
             [
-                f"own_cubes.{cube}.files{mistake}"
-                for cube in "ab"
-                for mistake in (
-                    ".sentinel-1.bands: missing vh",
-                    ": no sensor 'radar'; use sentinel-1 or sentinel-2",
-                )
+                "own_cubes.a.files.sentinel-1.bands: missing vh",
+                "own_cubes.a.files: no sensor 'radar'; use sentinel-1 or sentinel-2",
             ],
         ),
         (
@@ -224,9 +211,8 @@ def test_a_sensor_without_cubes_is_dropped_by_null() -> None:
 
 def test_one_cube_is_enough_to_look_at() -> None:
     """A split that cannot be trained on is refused by its own rule: cubes alone can be made."""
-    alone = own({"sentinel-1": TABLE, "sentinel-2": TABLE})
-    del alone["own_cubes"]["b"]
-    assert list(parse({"sites": None, "gpp": None} | alone).own_cubes) == ["a"]
+    alone = {"sites": None, "gpp": None} | own({"sentinel-1": TABLE, "sentinel-2": TABLE})
+    assert list(parse(alone).own_cubes) == ["a"]
 
 
 def test_the_keys_of_learning_do_not_decide_cubes() -> None:

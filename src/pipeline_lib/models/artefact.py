@@ -238,11 +238,8 @@ def _read(
 
     for name in (DESCRIPTION, WEIGHTS):
         check_arrived(folder / name, AGAIN)
-    try:
-        content = read_json(folder / DESCRIPTION, AGAIN)
-        weights = (folder / WEIGHTS).read_bytes()
-    except OSError as error:
-        raise UserError(f"{folder}: cannot be read ({in_a_line(error)})") from error
+    content = read_json(folder / DESCRIPTION, AGAIN)
+    weights = (folder / WEIGHTS).read_bytes()
     if not isinstance(content, dict) or content.get("kind") != kind:
         raise UserError(f"{folder}: holds no {kind} of this library; name the folder of one")
     digest = content.pop("digest", None)

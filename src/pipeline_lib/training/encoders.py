@@ -52,7 +52,7 @@ def train_encoder(
     non-finite.
     """
     state = Path(state)
-    chosen = splits_of(cubes, split_table, sensor_name)
+    chosen = splits_of(cubes, split_table)
     scaling = Normalisation.read(normalisation)
     scaling.check_bands(sensor.bands, str(normalisation))
     datasets = {

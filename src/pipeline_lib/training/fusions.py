@@ -64,7 +64,7 @@ def train_fusion(
     for name, encoder in trained.items():
         if encoder.context != context:
             raise UserError(f"{encoders[name]}: was trained with another context; train it again")
-    chosen = splits_of(list(cubes[fusion.reference]), split_table, fusion.reference)
+    chosen = splits_of(list(cubes[fusion.reference]), split_table)
     used = {
         split: {name: cubes_of(list(cubes[name]), split_table, split) for name in trained}
         for split in chosen

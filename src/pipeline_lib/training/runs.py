@@ -16,7 +16,6 @@ from torch.utils.data import DataLoader
 from pipeline_lib.code_digest import code_digest
 from pipeline_lib.config import Training
 from pipeline_lib.dataset import SampleIndex, cubes_of
-from pipeline_lib.errors import UserError
 from pipeline_lib.files import digest_of, remove_folder
 from pipeline_lib.seeds import generator
 from pipeline_lib.training.data import Batch, SampleDataset
@@ -140,13 +139,9 @@ def train_and_save(
     remove_folder(state)
 
 
-def splits_of(cubes: list[Path], split_table: Path, what: str) -> dict[str, list[Path]]:
-    """Training and validation files; raises UserError if there are none of one of them."""
-    chosen = {name: cubes_of(cubes, split_table, name) for name in ("training", "validation")}
-    for name, paths in chosen.items():
-        if not paths:
-            raise UserError(f"{split_table}: no {name} cube of {what}; add sites or preset a split")
-    return chosen
+def splits_of(cubes: list[Path], split_table: Path) -> dict[str, list[Path]]:
+    """Training and validation files."""
+    return {name: cubes_of(cubes, split_table, name) for name in ("training", "validation")}
 
 
 @contextmanager
