@@ -32,7 +32,7 @@ from simulated_archive import simulate_site, write_canopy_table
 
 LON, LAT = 11.2, 48.1
 BLOCK_PX = 512
-IMPORTED_LATE = ("sen2nbar.c_factor", "rasterio", "scipy.ndimage", "torch", "zarr.codecs")
+IMPORTED_LATE = ("sen2nbar.c_factor", "scipy.ndimage", "stackstac", "torch", "zarr.codecs")
 LANDSAT = check([Path(__file__).parents[1] / "config" / "landsat.yaml"]).sensors["landsat"]
 # No date is left out, so that the figures do not depend on the weather.
 SENSORS = {

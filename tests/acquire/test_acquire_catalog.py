@@ -134,7 +134,7 @@ def test_the_licence_of_a_collection_is_kept(archive: Any) -> None:
 
 
 def test_pinning_imports_no_heavy_package() -> None:
-    heavy = ["dask", "torch", "rasterio", "sen2nbar", "scipy"]
+    heavy = ["stackstac", "dask", "torch", "rasterio", "sen2nbar", "scipy"]
     code = f"import sys, pipeline_lib.acquire; print([m for m in {heavy} if m in sys.modules])"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout == "[]\n"

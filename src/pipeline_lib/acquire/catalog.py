@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import logging
 import os
 import re
 from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -41,8 +40,6 @@ from pipeline_lib.cubes import CubeRequest
 from pipeline_lib.errors import UserError, in_a_line
 from pipeline_lib.files import read_json, write_json
 from pipeline_lib.signatures import unsigned, without_signatures
-
-log = logging.getLogger(__name__)
 
 Item = dict[str, Any]
 Bounds = tuple[float, float, float, float]
@@ -146,10 +143,9 @@ def _whole(api: _Api, collection: str, box: Bounds, period: Window) -> Iterable[
 
     An answer that counts its items (``numberMatched``) is whole if that many came. Otherwise what
     follows its last item and what lies between its pages is asked for too, until nothing new
-    comes: links to the next page have been absent, led back, and skipped items. A number above
-    what comes then is an estimate, as of pgstac where it counts many.
+    comes: links to the next page have been absent, led back, and skipped items.
 
-    Raises UserError if the rest cannot be asked for.
+    Raises UserError if fewer came than were counted, or the rest cannot be asked for.
     """
 
     def fail(reason: str) -> NoReturn:
@@ -186,8 +182,7 @@ def _whole(api: _Api, collection: str, box: Bounds, period: Window) -> Iterable[
             unseen = _unseen(answer.pages, window, new=new, short=answer.counted > len(items))
             windows += [one for one in unseen if one not in asked]
     if len(known) < counted:
-        text = f"numberMatched is {counted}, but {len(known)} items came, also in parts"
-        log.warning("%s: %s: taken for an estimate", api.catalog.source, text)
+        fail(f"numberMatched is {counted}, but {len(known)} items came, also in parts")
     return known.values()
 
 

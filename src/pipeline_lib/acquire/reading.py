@@ -1,4 +1,4 @@
-"""Reading of assets on a given grid. The one module that knows GDAL."""
+"""Reading of assets on a given grid. The one module that knows stackstac and GDAL."""
 
 from __future__ import annotations
 
@@ -6,13 +6,14 @@ import math
 import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from pathlib import Path
 from typing import Any, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
 
-from pipeline_lib.acquire.catalog import Item
+from pipeline_lib.acquire.catalog import Item, start_of
 from pipeline_lib.acquire.items import is_url, plain_address
 from pipeline_lib.acquire.placement import Placement, placement_of
 from pipeline_lib.acquire.retries import (
@@ -92,20 +93,15 @@ class AssetReader:
         neighbours, since many files do not say what value means no data.
         """
         from rasterio import Env
-        from rasterio.errors import CRSError, RasterioError
 
         def attempt(hrefs: dict[str, str]) -> NDArray[Any]:
-            layers = []
-            with Env(**gdal_options(self.catalog)):
-                for key, href in hrefs.items():
-                    try:
-                        layer, odd = read_image(href, placement_of(item, key), grid, fill)
-                    except (Failure, RasterioError, CRSError) as error:
-                        raise meaning_of(error, key, href, self.catalog.timeout_s) from error
-                    if odd:
-                        self.remark(item, odd, key)
-                    layers.append(layer)
-            return np.stack(layers)
+            try:
+                with Env(**gdal_options(self.catalog)):
+                    return _stack(item, hrefs, grid, fill, self.remark)
+            except ReadError as error:
+                url = str(error)
+                key = next(key for key, href in hrefs.items() if href == url)
+                raise meaning_of(error.__cause__, key, url, self.catalog.timeout_s) from error
 
         return self.with_retries(attempt, f"item {item['id']}", self._addresses(item, keys))
 
@@ -228,85 +224,151 @@ def address_of(item: Item, key: str, catalog: Catalog) -> str:
     raise Missing(f"{key}: not a file: {in_a_line(href)}")
 
 
-def read_image(
-    href: str, stated: Placement, grid: Grid, fill: np.generic
-) -> tuple[NDArray[Any], str | None]:
-    """A raster of one band on a grid, ``(y, x)``, and what is odd in where it lies.
+def _stack(
+    item: Item,
+    hrefs: dict[str, str],
+    grid: Grid,
+    fill: np.generic,
+    remark: Callable[[Item, str, str], None],
+) -> NDArray[Any]:
+    import stackstac
 
-    No raster is taken for another: not a preview nor a foreign band, whose pixels have another
-    size, and no other format, since a VRT would name further files to be read in its place. An
-    image lies where its file says; what the file does not say is taken from ``stated``.
+    # stackstac leaves out an asset that does not reach the bounds by the item's metadata, which
+    # it reads by older names, and else by the four corners of the footprint in degrees, hundreds
+    # of metres off. A scene must not shrink by that: each asset is asked for, and its file tells.
+    reach = {"proj:epsg": grid.epsg, "proj:bbox": grid.bounds}
+    signed = item | {
+        "properties": item["properties"] | {"datetime": start_of(item).isoformat()},
+        "assets": {key: {"href": href, **reach} for key, href in hrefs.items()},
+    }
+    stack = stackstac.stack(
+        [signed],
+        assets=list(hrefs),
+        epsg=grid.epsg,
+        bounds=grid.bounds,
+        resolution=grid.resolution,
+        snap_bounds=False,
+        xy_coords="center",
+        dtype=fill.dtype,
+        fill_value=fill,
+        rescale=False,
+        properties=False,
+        band_coords=False,
+        chunksize=(1, 1, grid.height, grid.width),
+        reader=partial(
+            GeoTiffReader,
+            stated={href: placement_of(item, key) for key, href in hrefs.items()},
+            remark=lambda url, text: remark(
+                item, text, next(key for key, href in hrefs.items() if href == url)
+            ),
+        ),
+    )
+    return np.asarray(stack.data.compute(scheduler="synchronous")[0])
 
-    Raises :class:`Missing` for a raster that cannot be used, or if the two say different things
-    and nothing of it lies on the grid; rasterio's errors if it cannot be read.
+
+class GeoTiffReader:
+    """A reader for stackstac (its ``Reader`` protocol) that takes no raster for another.
+
+    Not a preview nor a foreign band, whose pixels have another size, and no other format: a VRT
+    would name further files to be read in its place. An image lies where its file says; what the
+    file does not say is taken from ``stated``, that which the item says of each address. Where the
+    two say different things, ``remark`` is called with the address and a text, or the image is
+    rejected if nothing of it lies in the window. Raises :class:`ReadError`.
     """
-    import rasterio
-    from rasterio._err import CPLE_NotSupportedError
-    from rasterio.transform import from_origin
-    from rasterio.vrt import WarpedVRT
 
-    size = grid.resolution
-    with rasterio.open(href, driver="GTiff", sharing=False) as file:
-        if file.count != 1:
-            raise Missing(f"{file.count} bands in one file")
-        if np.dtype(file.dtypes[0]).kind not in "iu" and fill.dtype.kind in "iu":
-            raise Missing(f"its numbers are {file.dtypes[0]}, not integers")
-        crs, transform, odd = _placed(file, stated)
-        if not np.allclose((transform.a, -transform.e), size):
-            raise Missing(f"its pixels measure {transform.a:g}, not {size:g} m")
+    def __init__(
+        self,
+        *,
+        url: str,
+        spec: Any,
+        resampling: Any,
+        dtype: Any,
+        fill_value: Any,
+        stated: Mapping[str, Placement],
+        remark: Callable[[str, str], None],
+        **_: Any,
+    ) -> None:
+        self.url, self.spec, self.resampling = url, spec, resampling
+        self.dtype, self.fill_value = np.dtype(dtype), fill_value
+        self.stated, self.remark = stated[url], remark
+
+    def read(self, window: Any) -> NDArray[Any]:
+        """The pixels of a window of the specified grid, ``(y, x)``."""
+        import rasterio
+        from rasterio._err import CPLE_NotSupportedError
+        from rasterio.vrt import WarpedVRT
+
         try:
-            with WarpedVRT(
-                file,
-                src_crs=None if crs == file.crs else crs,
-                src_transform=None if transform == file.transform else transform,
-                crs=grid.epsg,
-                transform=from_origin(grid.left, grid.top, size, size),
-                width=grid.width,
-                height=grid.height,
-                sharing=False,
-                # Without a no-data value, what lies beyond the file would read as 0.
-                add_alpha=file.nodata is None,
-            ) as warped:
-                pixels = warped.read(1, out_dtype=fill.dtype, masked=True)
+            with rasterio.open(self.url, driver="GTiff", sharing=False) as file:
+                if file.count != 1:
+                    raise Missing(f"{file.count} bands in one file")
+                if np.dtype(file.dtypes[0]).kind not in "iu" and self.dtype.kind in "iu":
+                    raise Missing(f"its numbers are {file.dtypes[0]}, not integers")
+                crs, transform, differs = self._placed(file)
+                wanted = self.spec.resolutions_xy
+                size = transform.a, -transform.e
+                if not np.allclose(size, wanted):
+                    raise Missing(f"its pixels measure {size[0]:g}, not {wanted[0]:g} m")
+                with WarpedVRT(
+                    file,
+                    src_crs=None if crs == file.crs else crs,
+                    src_transform=None if transform == file.transform else transform,
+                    sharing=False,
+                    resampling=self.resampling,
+                    # Without a no-data value, what lies beyond the file would read as 0.
+                    add_alpha=file.nodata is None,
+                    **self.spec.vrt_params,
+                ) as warped:
+                    pixels = warped.read(1, window=window, out_dtype=self.dtype, masked=True)
+                    if differs and np.ma.getmaskarray(pixels).all():
+                        raise Missing(f"{differs}, and nothing of it lies here")
+                    if differs:
+                        self.remark(self.url, differs)
+                    return np.asarray(pixels.filled(self.fill_value))
         except CPLE_NotSupportedError as error:
             # No transformation leads from its reference system to the cube's.
-            raise Missing(in_a_line(error)) from error
-    if odd and np.ma.getmaskarray(pixels).all():
-        raise Missing(f"{odd}, and nothing of it lies here")
-    return np.asarray(pixels.filled(fill)), odd
+            raise ReadError(self.url) from Missing(in_a_line(error))
+        except (Failure, rasterio.errors.RasterioError, rasterio.errors.CRSError) as error:
+            raise ReadError(self.url) from error
+
+    def _placed(self, file: Any) -> tuple[Any, Any, str | None]:
+        """Reference system and transform of an open file, and in what its item says otherwise."""
+        from rasterio.crs import CRS
+        from rasterio.transform import Affine
+
+        differs = None
+        crs, stated_crs = file.crs, self.stated.crs and CRS.from_user_input(self.stated.crs)
+        if crs is None or not (crs.is_projected or crs.is_geographic):
+            if not stated_crs:
+                raise Missing("no coordinate reference system in the file, nor in its item")
+            crs = stated_crs
+            differs = f"no reference system in its file, {in_a_line(crs.to_string())} in its item"
+        elif stated_crs and crs.to_epsg() != stated_crs.to_epsg() and crs != stated_crs:
+            names = (in_a_line(entry.to_string()) for entry in (crs, stated_crs))
+            differs = "the projection of its file is {}, that of its item {}".format(*names)
+        own, stated = file.transform, self.stated.transform and Affine(*self.stated.transform)
+        if own.is_identity:
+            if not stated:
+                raise Missing("no transform in the file, nor in its item")
+            own = stated
+        # An item has one transform, its assets may have several pixel sizes.
+        elif (
+            stated
+            and np.allclose((own.a, own.e), (stated.a, stated.e))
+            and math.hypot(own.c - stated.c, own.f - stated.f) > own.a / 10
+        ):
+            corners = own.c, own.f, stated.c, stated.f
+            differs = "its file starts at {:.10g}, {:.10g}, its item at {:.10g}, {:.10g}".format(
+                *corners
+            )
+        return crs, own, differs
+
+    def close(self) -> None:
+        """Nothing is left open."""
 
 
-def _placed(file: Any, stated: Placement) -> tuple[Any, Any, str | None]:
-    """Reference system and transform of an open file, and in what its item says otherwise."""
-    from rasterio.crs import CRS
-    from rasterio.transform import Affine
-
-    odd = None
-    crs, stated_crs = file.crs, stated.crs and CRS.from_user_input(stated.crs)
-    if crs is None or not (crs.is_projected or crs.is_geographic):
-        if not stated_crs:
-            raise Missing("no coordinate reference system in the file, nor in its item")
-        crs = stated_crs
-        odd = f"no reference system in its file, {in_a_line(crs.to_string())} in its item"
-    elif stated_crs and crs.to_epsg() != stated_crs.to_epsg() and crs != stated_crs:
-        names = (in_a_line(entry.to_string()) for entry in (crs, stated_crs))
-        odd = "the projection of its file is {}, that of its item {}".format(*names)
-    own, listed = file.transform, stated.transform and Affine(*stated.transform)
-    if own.is_identity:
-        if not listed:
-            raise Missing("no transform in the file, nor in its item")
-        own = listed
-    # An item has one transform, its assets may have several pixel sizes.
-    elif (
-        listed
-        and np.allclose((own.a, own.e), (listed.a, listed.e))
-        and math.hypot(own.c - listed.c, own.f - listed.f) > own.a / 10
-    ):
-        odd = (
-            f"its file starts at {own.c:.10g}, {own.f:.10g}, "
-            f"its item at {listed.c:.10g}, {listed.f:.10g}"
-        )
-    return crs, own, odd
+class ReadError(Exception):
+    """The (signed) address of a raster that could not be read; its cause says why."""
 
 
 def _check_file(path: str) -> None:
