@@ -209,13 +209,12 @@ def stack(labels: Any, **more: Any) -> xr.Dataset:
 )
 def test_labels_of_every_type(tmp_path: Path, labels: Any, bands: Any) -> None:
     block = {"variable": "stack"} | ({"bands": bands} if bands else {})
-    values = read(stack(labels), tmp_path, **block).values
-    assert [values[band].mean() for band in ("green", "red")] == pytest.approx([0.1, 0.2])
-
-
-def test_labels_beside_a_numbered_dimension(tmp_path: Path) -> None:
-    content = stack(np.array([1, 2]), names=("band", np.array(["green", "red"], object)))
-    assert read(content, tmp_path, variable="stack").values["red"].mean() == pytest.approx(0.2)
+    contents = [stack(labels)]
+    if np.array(labels).dtype.kind in "US":  # texts may stand beside a numbered dimension
+        contents.append(stack([1, 2], names=("band", np.array(labels))))
+    for content in contents:
+        values = read(content, tmp_path, **block).values
+        assert [values[band].mean() for band in ("green", "red")] == pytest.approx([0.1, 0.2])
 
 
 def test_characters_of_netcdf_3(tmp_path: Path) -> None:
@@ -254,12 +253,13 @@ def write(content: xr.Dataset, tmp_path: Path) -> Path:
     return path
 
 
-@pytest.mark.parametrize("scale", [None, 1e-4])
-def test_a_mask_may_be_a_label_of_the_band_dimension(tmp_path: Path, scale: float | None) -> None:
-    stored = np.stack([np.full(SHAPE, 2000), halves(4, 9, "i2")], axis=1).astype("i2")
+@pytest.mark.parametrize(("scale", "factor"), [(1, 1), (1e-4, 1), (np.float32(1e-4), 10000)])
+def test_a_mask_may_be_a_label_of_the_band_dimension(
+    tmp_path: Path, scale: float, factor: int
+) -> None:
+    stored = np.stack([np.full(SHAPE, 2000), factor * halves(4, 9, "i4")], axis=1)
     content = stack(["red", "SCL"])
-    attrs = {} if scale is None else {"scale_factor": scale}
-    content["stack"] = (("time", "band", "y", "x"), stored, attrs)
+    content["stack"] = (("time", "band", "y", "x"), stored, {"scale_factor": scale})
     found = read(content, tmp_path, variable="stack", mask="SCL", mask_clear=[4])
     assert found.clear is not None and found.clear[:, :, 2:].all() and found.clear.mean() == 0.5
 
@@ -471,7 +471,7 @@ def test_parameters_of_cf_alone(tmp_path: Path, epsg: int) -> None:
         assert read(content, tmp_path).grid.epsg == epsg
 
 
-@pytest.mark.parametrize("odd", [np.inf, np.array([], "f8"), "of my own"])
+@pytest.mark.parametrize("odd", [np.inf, "of my own"])
 @pytest.mark.parametrize("key", ["crs_wkt", "false_easting"])
 def test_odd_attributes_of_a_grid_mapping(tmp_path: Path, key: str, odd: Any) -> None:
     content = mapped("a", a=cf(32631) | {key: odd})

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 import xarray as xr
@@ -176,8 +175,9 @@ def _clear(source: xr.Dataset, block: OwnCubeFile) -> NDArray[np.bool_] | None:
             f"{block.file}: by its attributes (_FillValue, missing_value, nodata) {both.pop():g} "
             f"is no data in {block.mask!r}, and by mask_clear it is clear; correct one of them"
         )
-    classes: NDArray[Any] = decoded(layer, stored, block)
-    if not np.array_equal(classes, np.round(classes), equal_nan=True):
-        # A label among packed bands: the classes were stored as they are.
-        classes = stored
+    unpacked = decoded(layer, stored, block)
+    # Packing as 32-bit decimals leaves 3.9999999. No whole number: a label among packed bands,
+    # whose classes were stored as they are.
+    whole = np.allclose(unpacked, np.round(unpacked), rtol=1e-6, atol=1e-6, equal_nan=True)
+    classes = np.round(unpacked) if whole else stored
     return np.isin(classes, block.mask_clear) & ~is_missing(layer, stored, block, ())
