@@ -100,34 +100,35 @@ def test_retry_after_is_a_number_or_a_date() -> None:
     assert seconds_of(soon) == pytest.approx(30, abs=2)
 
 
-def test_missing_scenes_are_recorded_or_fatal(tmp_path: Path) -> None:
-    items = [{"id": name, "assets": {}} for name in "abc"]
+MISSING, REJECTED = Missing("B02: gone"), Rejected("rejected: B02: HTTP 403")
 
+
+@pytest.mark.parametrize(
+    ("missing_asset", "failure", "error"),
+    [
+        ("record", MISSING, ""),
+        ("fail", MISSING, r"item b: B02: gone; set catalog\.missing_asset to record"),
+        ("record", REJECTED, "item b: .*HTTP 403; .* access to it is denied"),
+        ("fail", REJECTED, "item b: .*HTTP 403; .* access to it is denied"),
+        ("record-rejected", REJECTED, ""),
+    ],
+)
+def test_scenes_that_fail_are_recorded_or_fatal(
+    missing_asset: Any, failure: Exception, error: str
+) -> None:
     def load(item: dict[str, Any]) -> str:
         if item["id"] == "b":
-            raise Missing("B02: gone")
+            raise failure
         return item["id"].upper()
 
-    reader = AssetReader(Catalog(source=str(tmp_path), signing="none"))
-    assert [(i["id"], result) for i, result in reader.each(items, load)] == [("a", "A"), ("c", "C")]
-    assert reader.missing == ["item b: B02: gone"]
-    strict = AssetReader(Catalog(source=str(tmp_path), signing="none", missing_asset="fail"))
-    with pytest.raises(UserError, match=r"item b: B02: gone; set catalog\.missing_asset to"):
-        list(strict.each(items, load))
-
-
-@pytest.mark.parametrize("missing_asset", ["record", "fail", "record-rejected"])
-def test_rejected_scenes_are_an_error_unless_the_config_records_them(missing_asset: Any) -> None:
-    def load(item: dict[str, Any]) -> str:
-        raise Rejected("rejected: B02: HTTP 403")
-
     reader = AssetReader(Catalog(source="/a", signing="none", missing_asset=missing_asset))
-    found = reader.each([{"id": "b"}], load)
-    if missing_asset == "record-rejected":
-        assert list(found) == [] and reader.missing == ["item b: rejected: B02: HTTP 403"]
-    else:
-        with pytest.raises(UserError, match=r"item b: .*HTTP 403; .* access to it is denied"):
+    found = reader.each([{"id": name, "assets": {}} for name in "abc"], load)
+    if error:
+        with pytest.raises(UserError, match=error):
             list(found)
+    else:
+        assert [(item["id"], result) for item, result in found] == [("a", "A"), ("c", "C")]
+        assert reader.missing == [f"item b: {failure}"]
 
 
 @pytest.mark.parametrize(

@@ -139,22 +139,6 @@ def test_quality_values_of_the_product_guide() -> None:
         assert set(mask_of_quality(np.array(values, np.uint16)).tolist()) == {kind}
 
 
-def test_every_quality_value_by_its_digits() -> None:
-    def kind(value: int) -> int:
-        digits = f"{value:016b}"[::-1]
-        fill, rim, cirrus, cloud, shadow = (digits[place] == "1" for place in range(5))
-        if fill or value == 0:
-            return NO_DATA
-        if cloud:
-            return THICK_CLOUD
-        if rim or cirrus:
-            return THIN_CLOUD
-        return CLOUD_SHADOW if shadow else CLEAR
-
-    values = np.arange(2**16, dtype=np.uint16)
-    assert mask_of_quality(values).tolist() == [kind(int(value)) for value in values]
-
-
 def test_the_mask_is_that_of_the_pixel_each_pixel_lies_in(
     archive: Archive, cube_of: CubeOf, tmp_path: Path
 ) -> None:

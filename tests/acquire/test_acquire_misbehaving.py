@@ -148,10 +148,6 @@ CASES = {
     "none, signed": Case(signed=True, quick=True),
     "token expired in the middle": Case(TIFF, Answer.expire, signed=True, quick=True),
     "token endpoint: 503 twice": Case(TOKEN_PATH, status(503), 2, signed=True),
-    "token endpoint: 429, Retry-After 2": Case(
-        TOKEN_PATH, status(429, Retry_After="2"), signed=True
-    ),
-    "token endpoint: silent once": Case(TOKEN_PATH, Answer.silence, signed=True),
     "token endpoint: 404": Case(
         *(TOKEN_PATH, status(404), ALWAYS),
         error=r"token endpoint .*gone \(HTTP 404\); check catalog.signing",

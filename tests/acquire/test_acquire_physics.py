@@ -26,7 +26,6 @@ from pipeline_lib.acquire.brdf import (
 )
 from pipeline_lib.acquire.mosaic import first_valid, solar_day, take
 from pipeline_lib.acquire.retries import Damaged
-from pipeline_lib.acquire.sentinel1 import power_of
 from pipeline_lib.acquire.sentinel2 import mean_of_angles, reflectance_of
 from pipeline_lib.config import SENTINEL_2
 from pipeline_lib.cubes import Grid
@@ -221,11 +220,6 @@ def test_the_offset_is_added_and_dark_is_not_missing() -> None:
     numbers = np.array([0, 1, 1000, 3000], dtype=np.uint16)
     np.testing.assert_allclose(reflectance_of(numbers, 0), [np.nan, 0.0001, 0.1, 0.3])
     np.testing.assert_allclose(reflectance_of(numbers, -1000), [np.nan, -0.0999, 0, 0.2], atol=1e-7)
-
-
-def test_no_data_of_radar_is_missing() -> None:
-    numbers = np.array([-32768, 0, np.nan, np.inf, -0.1, 0.2], dtype=np.float32)
-    np.testing.assert_array_equal(np.isfinite(power_of(numbers)), [0, 0, 0, 0, 0, 1])
 
 
 def test_solar_day_follows_the_sun() -> None:

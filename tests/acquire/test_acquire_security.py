@@ -79,12 +79,6 @@ def test_entities_are_rejected_and_never_resolved(declared: str, used: str) -> N
     assert time.monotonic() - begin < 2
 
 
-def test_a_cube_names_a_granule_that_declares_entities(archive: Archive, tmp_path: Path) -> None:
-    archive.optical("2021-06-11T10:20:31Z", xml=with_document_type(laughs(10), "&l9;"))
-    (missing,) = json.loads(archive.build(OPTICAL, tmp_path).attrs["missing"])
-    assert "granule-metadata: declares a document type" in missing and "\n" not in missing
-
-
 @pytest.mark.parametrize(
     ("old", "new", "message"),
     [

@@ -173,24 +173,18 @@ class AssetReader:
 
     def lose(self, item: Item, reason: Missing | Rejected) -> None:
         """Record that a scene is missing; raises UserError where the config does not allow it."""
-        recorded: dict[str, tuple[type[Failure], ...]] = {
-            "record": (Missing,),
-            "record-rejected": (Missing, Rejected),
-            "fail": (),
-        }
-        if isinstance(reason, recorded[self.catalog.missing_asset]):
+        record = self.catalog.missing_asset
+        if record == "record-rejected" or (record == "record" and isinstance(reason, Missing)):
             self.missing.append(f"item {item['id']}: {reason}")
-        elif isinstance(reason, Missing):
-            raise UserError(
-                f"item {item['id']}: {reason}; set catalog.missing_asset to record to go on "
-                "without it"
+            return
+        advice = "set catalog.missing_asset to record to go on without it"
+        if isinstance(reason, Rejected):
+            advice = (
+                "the scene may be there, but access to it is denied: check catalog.signing and "
+                "your access, and run again, or set catalog.missing_asset to record-rejected to go "
+                "on without it"
             )
-        else:
-            raise UserError(
-                f"item {item['id']}: {reason}; the scene may be there, but access to it is denied: "
-                "check catalog.signing and your access, and run again, or set "
-                "catalog.missing_asset to record-rejected to go on without it"
-            )
+        raise UserError(f"item {item['id']}: {reason}; {advice}")
 
 
 def address_of(item: Item, key: str, catalog: Catalog) -> str:
