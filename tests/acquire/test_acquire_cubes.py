@@ -499,6 +499,20 @@ def test_a_radar_scene_of_other_units_is_lost(
     assert reason in missing and cube.sizes["time"] == 1
 
 
+@pytest.mark.parametrize(("reach", "lost"), [(0.004, 0), (0.02, 1)])
+def test_a_scene_that_ends_here_by_its_pixels_is_not_lost(
+    archive: Archive, cube_of: CubeOf, reach: float, lost: int
+) -> None:
+    """Its footprint, which is rough, reaches a little further than they do."""
+    archive.optical("2021-06-06T10:10:00Z")
+    item = archive.optical(DAY, dict.fromkeys(PLAIN.bands, 0))
+    west, south, east, north = archive.grid.lonlat_bounds()
+    ring = [[west - 1, south - 1], [east + reach, south - 1], [east + reach, north + 1]]
+    item["geometry"] = {"type": "Polygon", "coordinates": [[*ring, [west - 1, north + 1], ring[0]]]}
+    archive.save()
+    assert len(json.loads(cube_of(PLAIN).attrs["missing"])) == lost
+
+
 def test_a_lost_scene_does_not_hide_another_of_its_day(archive: Archive, cube_of: CubeOf) -> None:
     archive.optical("2021-06-01T10:10:00Z", 65535, tile="32TPS", baseline="05.10")
     archive.optical("2021-06-01T10:10:14Z", dict.fromkeys(PLAIN.bands, textured), tile="32TPT")

@@ -162,7 +162,7 @@ def _whole(api: _Api, collection: str, box: Bounds, period: Window) -> Iterable[
         window = windows.pop()
         asked.add(window)
         answer = _ask(api, collection, box, window)
-        if answer.endless or len(asked) > MOST_PAGES:
+        if max(len(answer.pages), len(asked) - 1) >= MOST_PAGES:
             fail(f"more than {MOST_PAGES} pages")
         items = {item["id"]: item for item in chain.from_iterable(answer.pages)}
         new = not items.keys() <= known.keys()
@@ -192,7 +192,6 @@ class _Answer(NamedTuple):
     pages: list[list[Item]]
     counted: int
     doubtful: bool
-    endless: bool
 
 
 def _ask(api: _Api, collection: str, box: Bounds, window: Window) -> _Answer:
@@ -220,7 +219,7 @@ def _ask(api: _Api, collection: str, box: Bounds, window: Window) -> _Answer:
     last, longest = (len(pages[-1]), max(map(len, pages))) if pages else (0, 0)
     # A page that is cut off is as long as the others, and its limit is a round number.
     doubtful = repeats or last >= PAGE or (last == longest and last % 10 == 0)
-    return _Answer(pages, counted, doubtful, endless=len(pages) == MOST_PAGES)
+    return _Answer(pages, counted, doubtful)
 
 
 def _unseen(

@@ -122,9 +122,6 @@ class _Properties(_Times):
     elevation: Number | None = Field(None, alias="view:sun_elevation")
     azimuth: Number | None = Field(None, alias="view:sun_azimuth")
     path: Whole | None = Field(None, alias="landsat:wrs_path")
-    transform: Annotated[list[Coordinate], Field(min_length=6)] | None = Field(
-        None, alias="proj:transform"
-    )
 
 
 class _Core(_Foreign):

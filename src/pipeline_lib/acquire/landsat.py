@@ -22,7 +22,7 @@ from pipeline_lib.acquire.mosaic import (
     shows,
     solar_day,
 )
-from pipeline_lib.acquire.placement import epsg_of
+from pipeline_lib.acquire.placement import epsg_of, placement_of
 from pipeline_lib.acquire.reading import AssetReader
 from pipeline_lib.acquire.retries import Missing
 from pipeline_lib.config import CubeGrid, SensorSource
@@ -85,11 +85,12 @@ def _path(item: Item) -> int:
     return int(property_of(item, "landsat:wrs_path", -1))
 
 
-def _own_pixels(item: Item, grid: Grid) -> Grid:
+def _own_pixels(item: Item, key: str, grid: Grid) -> Grid:
     """The scene's own pixels around a cube's grid, in its own coordinate reference system."""
-    epsg, transform = epsg_of(item), item["properties"].get("proj:transform")
-    if epsg is None or transform is None:
+    crs, transform = placement_of(item, key)
+    if crs is None or not crs.startswith("EPSG:") or transform is None:
         raise Missing("the item has no proj:code or no proj:transform")
+    epsg = int(crs.removeprefix("EPSG:"))
     elsewhere = Missing(f"the item's grid (EPSG:{epsg}) does not cover this place")
     try:
         own = coarse_grid(grid, PIXEL_M, origin=(transform[2], transform[5]), epsg=epsg)
@@ -105,7 +106,7 @@ def _load_scene(
     item: Item, *, sensor: SensorSource, grid: Grid, reader: AssetReader
 ) -> Scene | None:
     """A scene on the grid; None if it shows nothing of the cube."""
-    source = _own_pixels(item, grid)
+    source = _own_pixels(item, sensor.bands[0], grid)
     masked = sensor.clouds == "qa_pixel"
     keys = [*sensor.bands, *([QUALITY] if masked else [])]
     numbers = reader.read(item, keys, source, np.uint16(0))

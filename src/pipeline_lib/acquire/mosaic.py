@@ -27,6 +27,8 @@ JUDGED_PX = 2**11
 """So many pixels of a scene tell whether it is plausible; more would take noticeably longer."""
 LARGEST_GAP = 0.1
 """Share of the pixels of a scene that a band may lack: at its edges, bands end at other places."""
+FOOTPRINT_ERROR = 0.01
+"""Degrees by which footprints are off: they are simplified."""
 FEWEST_PX = 100
 """Of fewer pixels, all may have the same value."""
 
@@ -102,13 +104,13 @@ def take(layers: NDArray[Value], chosen: NDArray[np.int8], fill: float = np.nan)
 
 
 def covers(item: Item, grid: Grid) -> bool:
-    """Whether an item's footprint, or else its bounding box, covers a whole grid."""
+    """Whether an item's footprint, or else its bounding box, covers a whole grid and some more."""
     from shapely.errors import ShapelyError
     from shapely.geometry import box, shape
 
     try:
         outline = shape(item["geometry"]) if item.get("geometry") else box(*item["bbox"])
-        return bool(outline.covers(box(*grid.lonlat_bounds())))
+        return bool(outline.buffer(-FOOTPRINT_ERROR).covers(box(*grid.lonlat_bounds())))
     except (ShapelyError, AttributeError, IndexError, KeyError, TypeError, ValueError):
         return False
 

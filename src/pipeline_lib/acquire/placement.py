@@ -25,7 +25,9 @@ def placement_of(item: dict[str, Any], key: str) -> Placement:
         numbers = tuple(float(number) for number in transform[:6])
     except (TypeError, ValueError):
         numbers = ()
-    return Placement(_crs_of(asset) or _crs_of(properties), numbers if len(numbers) == 6 else None)
+    # Nothing on the Earth lies beyond, in metres or degrees.
+    usable = len(numbers) == 6 and all(abs(number) < 1e9 for number in numbers)
+    return Placement(_crs_of(asset) or _crs_of(properties), numbers if usable else None)
 
 
 def epsg_of(item: dict[str, Any]) -> int | None:
