@@ -1,6 +1,4 @@
 import gzip
-import io
-import zipfile
 
 import numpy as np
 import pandas as pd
@@ -122,67 +120,6 @@ def test_a_file_that_is_not_daily_fluxnet_is_rejected_in_one_line(tmp_path, text
         targets_of(tmp_path)
     assert "\n" not in str(caught.value)
     assert "XX-Abc.csv" in str(caught.value)
-
-
-@pytest.mark.parametrize(
-    "change",
-    [
-        lambda text: text.replace("True", "maybe", 1),
-        lambda text: text.replace("2017-01-02", "2017-01-01", 1),
-        lambda text: text.replace("2017-01-02", "someday", 1),
-        lambda text: text.replace("gpp", "GPP", 1),
-        lambda text: "",
-    ],
-)
-def test_targets_that_were_edited_are_rejected(tmp_path, change):
-    path = tmp_path / "targets.csv"
-    text = "date,gpp,quality,kept\n2017-01-01,1.5,0.9,True\n2017-01-02,2,0.8,False\n"
-    path.write_text(text)
-    assert read_targets(path)["kept"].tolist() == [True, False]
-    path.write_text(change(text))
-    with pytest.raises(UserError, match=r"damaged or edited .*; delete it and run again") as caught:
-        read_targets(path)
-    assert "\n" not in str(caught.value)
-
-
-def test_names_of_every_publisher_are_found_and_other_sites_are_not(tmp_path):
-    names = [
-        "FLX_XX-Abc_FLUXNET2015_SUBSET_DD_2017-2017_1-4.csv.gz",
-        "FLX_XX-Abc_FLUXNET2015_FULLSET_DD_2017-2020_beta-3.csv",
-        "ICOSETC_XX-Abc_FLUXNET_DD_L2.csv",
-        "deeper/XX-Abc.csv",
-    ]
-    others = [
-        "FLX_XX-Abcd_FLUXNET2015_FULLSET_DD_2017-2017_1-4.csv",
-        ".partial-FLX_XX-Abc_DD.csv",
-        "FLX_XX-Abc_DD.txt",
-    ]
-    (tmp_path / "deeper").mkdir()
-    for name in others:
-        (tmp_path / name).touch()
-    with pytest.raises(UserError, match="no daily file of XX-Abc; expected a name like FLX_XX-Abc"):
-        find_daily(tmp_path, "XX-Abc")
-    for name in [*names, "FLX_XX-Abc_FLUXNET2015_FULLSET_HH_2017-2017_1-4.csv"]:
-        (tmp_path / name).touch()
-    found = {str(source.path.relative_to(tmp_path)) for source in find_daily(tmp_path, "XX-Abc")}
-    assert found == set(names)
-
-
-def test_a_zip_is_read_in_memory_and_only_its_daily_member(tmp_path):
-    buffer = io.BytesIO()
-    with zipfile.ZipFile(buffer, "w", zipfile.ZIP_DEFLATED) as archive:
-        archive.writestr(f"../../{NAME}", days_of_2017().to_csv(index=False))
-        archive.writestr(NAME.replace("_DD_", "_HH_"), "TIMESTAMP_START\n")
-        archive.writestr("__MACOSX/._" + NAME, "\0")
-    target = tmp_path / "in" / "FLX_XX-Abc_FLUXNET2015_FULLSET_2017-2017_1-4.zip"
-    target.parent.mkdir()
-    target.write_bytes(buffer.getvalue())
-    table = targets_of(target.parent)
-    assert table["kept"].sum() == 365
-    assert [path.name for path in tmp_path.rglob("*.csv")] == ["XX-Abc.csv"]
-    target.write_bytes(buffer.getvalue()[:-50])
-    with pytest.raises(UserError, match="download it again"):
-        targets_of(target.parent)
 
 
 def test_percent_and_fraction_give_the_same(tmp_path):

@@ -106,7 +106,8 @@ def test_of_every_package_the_daily_fluxes_are_read(tmp_path: Path, package: str
 def test_a_file_belongs_to_the_site_of_its_name_or_else_of_its_folder(
     tmp_path: Path, name: str
 ) -> None:
-    folder = save(tmp_path, {name: DAYS, f"{SITE}/FLX_YY-Abc_DD.csv": text_of(9)})
+    names = (f"{SITE}/FLX_YY-Abc_DD.csv", f"FLX_{SITE}d_DD.csv", f".partial-FLX_{SITE}_DD.csv")
+    folder = save(tmp_path, dict.fromkeys(names, text_of(9)) | {name: DAYS})
     assert days_of(folder)["gpp"].eq(5).sum() == 365
 
 
