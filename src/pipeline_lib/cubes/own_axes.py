@@ -97,7 +97,7 @@ def _parsed(stored: NDArray[Any], attributes: dict[Any, Any]) -> NDArray[np.date
         return dates.to_numpy().astype("datetime64[D]")
     if calendar.lower() not in CALENDARS:
         raise ValueError(f"in the calendar {calendar!r}")
-    keys = {"calendar", "_FillValue", "missing_value"} & {*attributes}
+    keys = {"calendar", "scale_factor", "add_offset", "_FillValue", "missing_value"} & {*attributes}
     plain = {key: attributes[key] for key in keys} | {"units": units.lower()}
     try:
         variable = xr.Variable(("time",), stored, plain)
