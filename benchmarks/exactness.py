@@ -29,7 +29,7 @@ from numpy.typing import NDArray
 
 from pipeline_lib.config import SENTINEL_1, SENTINEL_2, Context, Encoder
 from pipeline_lib.config import Fusion as FusionBlock
-from pipeline_lib.dataset import Normalisation
+from pipeline_lib.dataset import Normalisation, window_frames
 from pipeline_lib.embed.arrays import Frames, Tile, days_of, tiles
 from pipeline_lib.embed.dense import crops_of, embed_crops
 from pipeline_lib.errors import UserError
@@ -101,8 +101,6 @@ class Models:
 
     Attributes
     ----------
-    encoders
-        With samples of consecutive frames.
     fusion
         An `Opened` one.
     """
@@ -113,7 +111,7 @@ class Models:
     @classmethod
     def over(cls, encoders: Mapping[str, TrainedEncoder]) -> Models:
         """Join encoders by a fusion with random weights."""
-        encoders = {name: _consecutive(trained) for name, trained in sorted(encoders.items())}
+        encoders = dict(sorted(encoders.items()))
         reference = max(encoders, key=lambda name: encoders[name].sensor.latent_dim)
         latents = {name: trained.sensor.latent_dim for name, trained in encoders.items()}
         block = FusionBlock(reference=reference)
@@ -147,12 +145,6 @@ class Models:
         sizes = [trained.sensor.latent_dim for trained in self.encoders.values()]
         divided = np.split(embedding, np.cumsum(sizes), axis=-1)
         return dict(zip((*self.encoders, FUSED), divided, strict=True))
-
-
-def _consecutive(trained: TrainedEncoder) -> TrainedEncoder:
-    """Let a window hold consecutive frames, so that a short record fills it."""
-    sequence = trained.sensor.sequence.model_copy(update={"frames": trained.context.frames})
-    return replace(trained, sensor=trained.sensor.model_copy(update={"sequence": sequence}))
 
 
 @dataclass(frozen=True)
@@ -261,7 +253,7 @@ def patchwise(
             gaps[~own.valid[:, part[:, 1], part[:, 2]]] = np.iinfo(gaps.dtype).max
             pairs = gaps.argmin(axis=0)
             windows = [
-                cut(own, trained.context, int(pair), int(row), int(column))
+                cut(own, trained, int(pair), int(row), int(column))
                 for pair, (_, row, column) in zip(pairs, part, strict=True)
             ]
             batch = [torch.from_numpy(np.stack(arrays)) for arrays in zip(*windows, strict=True)]
@@ -273,10 +265,10 @@ def patchwise(
 
 
 def cut(
-    frames: Record, context: Context, centre: int, row: int, column: int
+    frames: Record, trained: TrainedEncoder, centre: int, row: int, column: int
 ) -> tuple[NDArray[np.float32], NDArray[np.bool_], NDArray[np.float32]]:
-    """Values, validity and days of one window, missing where it leaves the record."""
-    side, length = context.patch_px, context.frames
+    """Values, validity and days of one window, missing where it has no frame."""
+    side, length = trained.context.patch_px, trained.context.frames
     height, width = frames.shape
     values = np.zeros((length, frames.values.shape[1], side, side), np.float32)
     valid, days = np.zeros((length, side, side), bool), np.zeros(length, np.float32)
@@ -286,11 +278,13 @@ def cut(
         slice(max(-top, 0), min(height - top, side)),
         slice(max(-left, 0), min(width - left, side)),
     )
-    for slot, frame in enumerate(range(centre - length // 2, centre + length // 2 + 1)):
-        if 0 <= frame < len(frames.times):
-            values[slot][(..., *there)] = frames.values[frame][(..., *here)]
-            valid[slot][there] = frames.valid[frame][here]
-            days[slot] = frames.days[frame] - frames.days[centre]
+    span = trained.sensor.sequence.max_span_days
+    window, present = window_frames(frames.days, centre, length, span)
+    for slot in np.flatnonzero(present):
+        frame = window[slot]
+        values[slot][(..., *there)] = frames.values[frame][(..., *here)]
+        valid[slot][there] = frames.valid[frame][here]
+        days[slot] = frames.days[frame] - frames.days[centre]
     return values, valid, days
 
 
