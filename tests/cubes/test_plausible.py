@@ -58,6 +58,7 @@ def band(values: Values, index: int, change: Callable[[Values], object]) -> Valu
         around((1.25, 1.13, 1.09, 1.2, 1.1), 0.015),  # a deck of clouds
         around((1.6, 1.4, 1.45, 0.9, 0.8), 0.13),  # and in low sun
         around((0.01, 0.0, 0.03, 0.0, -0.01), 0.01),  # shadow
+        10 ** (around((2.4, -5), 2) / 10),  # a dense city, filtered
         part(LAND, 0.001, 0),
         LAND[:1],
         np.full((500, 5), 0.3, np.float32),
@@ -94,6 +95,7 @@ def test_what_sensors_measure_is_plausible(values: Values) -> None:
         (DECIBELS, "of vv are below 1e-05, .* linear power is needed: decibels"),
         (10 ** (DECIBELS * 10), "100 % of vv are below 1e-05, or -50 dB .*a wrong scale"),
         (10 ** (POWER / 10), "99 % of vv are above 0.5, .*: a wrong unit"),
+        (band(POWER, 0, lambda v: 10 ** (v / 10)), "99 % of vv are above 0.9, .*: a wrong unit"),
         (10 ** ((DECIBELS + 83) / 20), "of vv are above 100 .*: digital numbers"),
         (POWER * 300, r"half of vv are above .* no backscatter \(0..1\)"),
         (band(POWER, 1, lambda v: 10 * np.log10(v)), "of vh are below 1e-05"),

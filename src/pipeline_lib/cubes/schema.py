@@ -121,9 +121,11 @@ def _doubts(
     enough = len(values) >= ENOUGH
     floor = np.quantile(values, 0.01, axis=0)
     if quantity == "backscatter":
-        for band in np.asarray(bands)[(floor > 0.5) & enough]:
+        # A filtered city is about as bright in one band, and darker in cross-polarisation.
+        most = 0.5 if (floor > 0.5).all() else 0.9
+        for band in np.asarray(bands)[(floor > most) & enough]:
             # Speckle, shadow and streets are darker, even in a city.
-            yield True, f"99 % of {band} are above 0.5, which no backscatter is: a wrong unit"
+            yield True, f"99 % of {band} are above {most:g}, which no backscatter is: a wrong unit"
         return
     # Clouds alone may be as bright, but the darkest of them are not all but 1.
     if enough and 1 <= floor.min() < 1.03 and np.quantile(values, 0.99) < 1.3:
