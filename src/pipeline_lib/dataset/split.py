@@ -77,15 +77,14 @@ def _sites(rows: Sequence[Mapping[str, Any]]) -> tuple[dict[str, str], dict[str,
 
 def _check_needed(rows: Sequence[Mapping[str, Any]], assigned: Mapping[str, str]) -> None:
     """Raise UserError, naming sensor, split and cubes, unless each sensor can be trained."""
-    for sensor in sorted({name for row in rows for name in row.get("sensors", ())}) or [None]:
-        own = [row for row in rows if sensor is None or sensor in row.get("sensors", (sensor,))]
+    for sensor in sorted({name for row in rows for name in row.get("sensors", ())}) or ["all"]:
+        own = [row for row in rows if sensor in row.get("sensors", (sensor,))]
         for name in NEEDED:
             if name not in {assigned[str(row["site"])] for row in own}:
                 cubes = ", ".join(f"{row['cube']} ({assigned[str(row['site'])]})" for row in own)
-                what = f"{name} of {sensor}" if sensor else name
                 raise UserError(
-                    f"split: no site is left for the {what}: {in_a_line(cubes)}; add a site, or "
-                    f"set `split: {name}` for one of own_cubes"
+                    f"split: no site is left for the {name} of {sensor}: {in_a_line(cubes)}; add a "
+                    f"site, or set `split: {name}` for one of own_cubes"
                 )
 
 

@@ -14,7 +14,6 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from pipeline_lib.config import DailySeries, Period, Smoothing
-from pipeline_lib.errors import UserError, in_a_line
 from pipeline_lib.files import atomic_path
 
 SPREAD = "_spread"
@@ -44,18 +43,10 @@ def write_table(table: pd.DataFrame, output: Path) -> None:
 
 
 def read_series(path: Path) -> pd.DataFrame:
-    """Read a series, as `daily_series` returns it.
-
-    Raises UserError if the file was damaged or edited into something else.
-    """
+    """Read a series, as `daily_series` returns it."""
     kinds = {"observed": bool, **dict.fromkeys(SOURCES, np.int64)}
-    try:
-        table = pd.read_csv(path, parse_dates=["date"], index_col="date")
-        return table.astype({name: kinds.get(name, np.float64) for name in table.columns})
-    except (ValueError, KeyError, TypeError, OverflowError) as error:
-        raise UserError(
-            f"{path}: damaged or edited ({in_a_line(error)}); delete it and run again"
-        ) from error
+    table = pd.read_csv(path, parse_dates=["date"], index_col="date")
+    return table.astype({name: kinds.get(name, np.float64) for name in table.columns})
 
 
 def features_of(series: pd.DataFrame) -> list[str]:
