@@ -95,15 +95,48 @@ class AssetReader:
         from rasterio import Env
 
         def attempt(hrefs: dict[str, str]) -> NDArray[Any]:
-            try:
-                with Env(**gdal_options(self.catalog)):
-                    return _stack(item, hrefs, grid, fill, self.remark)
-            except ReadError as error:
-                url = str(error)
-                key = next(key for key, href in hrefs.items() if href == url)
-                raise meaning_of(error.__cause__, key, url, self.catalog.timeout_s) from error
+            with Env(**gdal_options(self.catalog)):
+                return self._stack(item, hrefs, grid, fill)
 
         return self.with_retries(attempt, f"item {item['id']}", self._addresses(item, keys))
+
+    def _stack(
+        self, item: Item, hrefs: dict[str, str], grid: Grid, fill: np.generic
+    ) -> NDArray[Any]:
+        import stackstac
+
+        # stackstac leaves out an asset that does not reach the bounds by the item's metadata, which
+        # it reads by older names, and else by the four corners of the footprint in degrees,
+        # hundreds of metres off. A scene must not shrink by that: each asset is asked for, and its
+        # file tells.
+        reach = {"proj:epsg": grid.epsg, "proj:bbox": grid.bounds}
+        signed = item | {
+            "properties": item["properties"] | {"datetime": start_of(item).isoformat()},
+            "assets": {key: {"href": href, **reach} for key, href in hrefs.items()},
+        }
+        stack = stackstac.stack(
+            [signed],
+            assets=list(hrefs),
+            epsg=grid.epsg,
+            bounds=grid.bounds,
+            resolution=grid.resolution,
+            snap_bounds=False,
+            xy_coords="center",
+            dtype=fill.dtype,
+            fill_value=fill,
+            rescale=False,
+            properties=False,
+            band_coords=False,
+            chunksize=(1, 1, grid.height, grid.width),
+            reader=partial(
+                GeoTiffReader,
+                keys={href: key for key, href in hrefs.items()},
+                placement=partial(placement_of, item),
+                remark=partial(self.remark, item),
+                timeout_s=self.catalog.timeout_s,
+            ),
+        )
+        return np.asarray(stack.data.compute(scheduler="synchronous")[0])
 
     def read_document(self, item: Item, key: str, parse: Callable[[bytes], Result]) -> Result:
         """What ``parse`` makes of a whole asset, such as an XML file.
@@ -218,56 +251,15 @@ def address_of(item: Item, key: str, catalog: Catalog) -> str:
     raise Missing(f"{key}: not a file: {in_a_line(href)}")
 
 
-def _stack(
-    item: Item,
-    hrefs: dict[str, str],
-    grid: Grid,
-    fill: np.generic,
-    remark: Callable[[Item, str, str], None],
-) -> NDArray[Any]:
-    import stackstac
-
-    # stackstac leaves out an asset that does not reach the bounds by the item's metadata, which
-    # it reads by older names, and else by the four corners of the footprint in degrees, hundreds
-    # of metres off. A scene must not shrink by that: each asset is asked for, and its file tells.
-    reach = {"proj:epsg": grid.epsg, "proj:bbox": grid.bounds}
-    signed = item | {
-        "properties": item["properties"] | {"datetime": start_of(item).isoformat()},
-        "assets": {key: {"href": href, **reach} for key, href in hrefs.items()},
-    }
-    stack = stackstac.stack(
-        [signed],
-        assets=list(hrefs),
-        epsg=grid.epsg,
-        bounds=grid.bounds,
-        resolution=grid.resolution,
-        snap_bounds=False,
-        xy_coords="center",
-        dtype=fill.dtype,
-        fill_value=fill,
-        rescale=False,
-        properties=False,
-        band_coords=False,
-        chunksize=(1, 1, grid.height, grid.width),
-        reader=partial(
-            GeoTiffReader,
-            stated={href: placement_of(item, key) for key, href in hrefs.items()},
-            remark=lambda url, text: remark(
-                item, text, next(key for key, href in hrefs.items() if href == url)
-            ),
-        ),
-    )
-    return np.asarray(stack.data.compute(scheduler="synchronous")[0])
-
-
 class GeoTiffReader:
     """A reader for stackstac (its ``Reader`` protocol) that takes no raster for another.
 
     Not a preview nor a foreign band, whose pixels have another size, and no other format: a VRT
     would name further files to be read in its place. An image lies where its file says; what the
-    file does not say is taken from ``stated``, that which the item says of each address. Where the
-    two say different things, ``remark`` is called with the address and a text, or the image is
-    rejected if nothing of it lies in the window. Raises :class:`ReadError`.
+    file does not say is taken from ``placement``, that which the item says of an asset. Where the
+    two say different things, ``remark`` is called with a text and the asset, or the image is
+    rejected if nothing of it lies in the window. ``keys`` are the assets of addresses. Raises what
+    :func:`meaning_of` makes of a failure.
     """
 
     def __init__(
@@ -278,13 +270,16 @@ class GeoTiffReader:
         resampling: Any,
         dtype: Any,
         fill_value: Any,
-        stated: Mapping[str, Placement],
+        keys: Mapping[str, str],
+        placement: Callable[[str], Placement],
         remark: Callable[[str, str], None],
+        timeout_s: float,
         **_: Any,
     ) -> None:
         self.url, self.spec, self.resampling = url, spec, resampling
         self.dtype, self.fill_value = np.dtype(dtype), fill_value
-        self.stated, self.remark = stated[url], remark
+        self.key, self.remark, self.timeout_s = keys[url], remark, timeout_s
+        self.stated = placement(self.key)
 
     def read(self, window: Any) -> NDArray[Any]:
         """The pixels of a window of the specified grid, ``(y, x)``."""
@@ -317,13 +312,13 @@ class GeoTiffReader:
                     if differs and np.ma.getmaskarray(pixels).all():
                         raise Missing(f"{differs}, and nothing of it lies here")
                     if differs:
-                        self.remark(self.url, differs)
+                        self.remark(differs, self.key)
                     return np.asarray(pixels.filled(self.fill_value))
         except CPLE_NotSupportedError as error:
             # No transformation leads from its reference system to the cube's.
-            raise ReadError(self.url) from Missing(in_a_line(error))
+            raise Missing(f"{self.key}: {in_a_line(error)}") from error
         except (Failure, rasterio.errors.RasterioError, rasterio.errors.CRSError) as error:
-            raise ReadError(self.url) from error
+            raise meaning_of(error, self.key, self.url, self.timeout_s) from error
 
     def _placed(self, file: Any) -> tuple[Any, Any, str | None]:
         """Reference system and transform of an open file, and in what its item says otherwise."""
@@ -351,18 +346,14 @@ class GeoTiffReader:
             and np.allclose((own.a, own.e), (stated.a, stated.e))
             and math.hypot(own.c - stated.c, own.f - stated.f) > own.a / 10
         ):
-            corners = own.c, own.f, stated.c, stated.f
-            differs = "its file starts at {:.10g}, {:.10g}, its item at {:.10g}, {:.10g}".format(
-                *corners
+            differs = (
+                f"its file starts at {own.c:.10g}, {own.f:.10g}, "
+                f"its item at {stated.c:.10g}, {stated.f:.10g}"
             )
         return crs, own, differs
 
     def close(self) -> None:
         """Nothing is left open."""
-
-
-class ReadError(Exception):
-    """The (signed) address of a raster that could not be read; its cause says why."""
 
 
 def _check_file(path: str) -> None:
