@@ -108,6 +108,7 @@ HEADER = "TIMESTAMP,GPP_NT_VUT_REF,NEE_VUT_REF_QC"
         (f"{HEADER}\n20170101,x,1\n", "'x' on line 2"),
         (f"{HEADER}\n20170101,inf,1\n", "'inf' on line 2"),
         (f"{HEADER}\n20170101,1\0,1\n", "zero bytes"),
+        (f"{HEADER}\n20170101,1e+2147483648,1\n", "four digits"),
         (f"{HEADER},TIMESTAMP\n20170101,1,1,1\n", "TIMESTAMP twice"),
         (f"{HEADER}\n20170230,1,1\n", "not a day"),
         (f"{HEADER}\n201701,1,1\n", "'201701' is not a day .*; use the DD file"),

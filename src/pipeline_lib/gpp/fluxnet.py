@@ -10,8 +10,10 @@ from many hands, so they are read with limits.
 from __future__ import annotations
 
 import codecs
+import errno
 import gzip
 import io
+import lzma
 import re
 import struct
 import zipfile
@@ -52,7 +54,7 @@ LARGEST_BYTES = 2**27
 """Thirty years of all daily columns take an eighth of it."""
 HEAD_BYTES = 2**17
 """More than the line of names: files of all daily columns have some hundreds."""
-DAMAGES = (EOFError, zlib.error, gzip.BadGzipFile, zipfile.BadZipFile, struct.error)
+DAMAGES = (EOFError, lzma.LZMAError, zlib.error, gzip.BadGzipFile, zipfile.BadZipFile, struct.error)
 """What a damaged file surfaces as."""
 
 
@@ -112,6 +114,11 @@ class FluxFile:
             if self.path.suffix.lower() == ".gz":
                 raise _damaged(self, "not a gzip file") from error
             raise UserError(f"{self}: not a readable text file ({in_a_line(error)})") from error
+        except OSError as error:
+            # Of a zip with a wrong offset or compression; other errors are the machine's.
+            if error.errno not in (None, errno.EINVAL):
+                raise
+            raise _damaged(self, error) from error
 
     def _content(self, size: int) -> bytes:
         if not self.path.name.lower().endswith(".zip"):
@@ -288,8 +295,9 @@ def _check_lines(text: str, names: list[str]) -> None:
     _, *lines = text.splitlines() or [""]
     if not lines:
         raise ValueError("holds no days")
-    if "\0" in text:  # pandas drops what follows.
-        raise ValueError("holds zero bytes; download it again")
+    # pandas drops what follows the one, and ends the process at the other.
+    if re.search(r"\0|[eE][+-]?\d{4}", text):
+        raise ValueError("holds zero bytes or exponents of four digits; download it again")
     for number, line in enumerate(lines, start=2):
         fields = line.count(",") + 1
         if fields < len(names) and line.strip():
