@@ -97,6 +97,7 @@ def own(files: dict[str, object], cube: str = "a") -> dict[str, Any]:
         ({"sensors": {"sentinel-2": {"encoder": {"components": 9}}}}, [".*fewer than the bands.*"]),
         ({"sensors": {"sentinel-1": {"loss": {"mae": 0}}}}, [".*at least one weight.*"]),
         ({"gpp": {"towers": [TOWER | {"footprint": "gone"}]}}, [".*file not found: gone"]),
+        ({"run": "r" * 101}, ["run: string should have at most 100 characters .*"]),
         ({"gpp": {"towers": [TOWER, TOWER]}}, ["gpp.towers: duplicate XX-Abc"]),
         ({"areas": {"a": {}}}, ["areas.a: missing .*"]),
         ({"areas": {"a": AREA}}, ["areas: are embedded with trained models; set .*`models`"]),

@@ -20,6 +20,8 @@ from pydantic import (
 T = TypeVar("T")
 LATITUDES = (-80, 84)
 """Extent of the UTM zones."""
+LONGEST_NAME = 100
+"""Bytes of a name: a file system may allow 143 for a file, and the workflow adds up to 35."""
 
 
 def folder_of(info: ValidationInfo) -> Path | None:
@@ -84,7 +86,7 @@ Odd = Annotated[int, Field(ge=1), AfterValidator(_odd)]
 OddWindow = Annotated[int, Field(ge=3), AfterValidator(_odd)]
 Distinct = Annotated[tuple[T, ...], AfterValidator(_distinct)]
 """Entries that differ, blocks by their name."""
-Name = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9-]*$")]
+Name = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9-]*$", max_length=LONGEST_NAME)]
 Day = Annotated[date, BeforeValidator(_day)]
 Longitude = Annotated[float, Field(ge=-180, le=180)]
 Latitude = Annotated[float, Field(ge=LATITUDES[0], le=LATITUDES[1])]
