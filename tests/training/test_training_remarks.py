@@ -57,11 +57,12 @@ def test_the_log_begins_with_the_size_and_the_card_holds_the_remarks(world, tmp_
     caplog.set_level(logging.INFO)
     block = world.training.model_copy(update={"max_epochs": 1, "warmup_steps": 500})
     world.train("radar", tmp_path / "model", tmp_path / "state", training=block)
-    samples, steps, *_ = [record.getMessage() for record in caplog.records]
+    first, samples, steps, *_ = [record.getMessage() for record in caplog.records]
+    assert "the warm-up never ends: it has 500 steps, and the training 4;" in first
     assert "50 training samples from 2 cubes, 24 validation samples from 1" in samples
     assert "at most 1 epochs of 4 steps, the first 500 of which are warm-up" in steps
     warmup, limit = load_encoder(tmp_path / "model").remarks
-    assert "the training had 4;" in warmup and "training.max_epochs" in limit
+    assert "the training 4;" in warmup and "training.max_epochs" in limit
     card = (tmp_path / "model" / "README.md").read_text()
     assert all(f"**Remark:** {remark}." in card for remark in (warmup, limit))
 

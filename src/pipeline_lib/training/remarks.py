@@ -22,12 +22,14 @@ LEAST_SPREAD = 1e-3
 
 
 def announce(task: Task, data: TrainingData) -> None:
-    """Log the size of a training."""
+    """Log the size of a training, and first that its warm-up never ends where that is so."""
     block, drawn = data.block, data.training_samples(epoch=0)
     steps = -(-len(drawn) // block.batch_size)
     learned = sum(p.numel() for p in task.parameters() if p.requires_grad)
     device = torch.cuda.get_device_name() if torch.cuda.is_available() else "CPU"
     cubes = {split: len(dataset.index.stack) for split, dataset in data.datasets.items()}
+    if block.warmup_steps >= max(2, steps * block.max_epochs):
+        LOG.warning("%s: %s", data.name, _endless(data, steps * block.max_epochs))
     LOG.info(
         "%s: per epoch %d training samples from %d cubes, %d validation samples from %d",
         *(data.name, len(drawn), cubes["training"]),
@@ -61,10 +63,7 @@ def shortcomings(
     what = "error at the target pixel" if criterion == CRITERION else criterion
     found = []
     if block.warmup_steps >= max(2, steps):
-        found.append(
-            f"the warm-up never ends: it has {block.warmup_steps} steps, and the training had "
-            f"{steps}; lower {key}.warmup_steps"
-        )
+        found.append(_endless(data, steps))
     if rows[best].get(CRITERION, 0) > 1 or (best <= 1 and (stopped or best == 0 < epochs - 2)):
         found.append(
             f"the validation's {what} was lowest in epoch {best + 1} of {epochs}, "
@@ -84,3 +83,10 @@ def shortcomings(
             f"most {spread[dead].max():.1e}; it says nothing of a sample"
         )
     return found
+
+
+def _endless(data: TrainingData, steps: int) -> str:
+    return (
+        f"the warm-up never ends: it has {data.block.warmup_steps} steps, and the training "
+        f"{steps}; lower {data.key}.warmup_steps"
+    )
