@@ -120,7 +120,7 @@ class Ledger:
             ("read pixels", reading.AssetReader, "read"),
             ("granule metadata", reading.AssetReader, "read_document"),
             ("cloud network", clouds.CloudModel, "classify"),
-            ("merge and correct", sentinel2, "_frames_of"),
+            ("merge and correct", sentinel2._Loader, "frames"),
             ("write", xr.Dataset, "to_zarr"),
             ("write", schema, "pack"),
         ]
