@@ -40,8 +40,11 @@ class Toy(Task):
         super().__init__()
         self.model = torch.nn.ModuleList([torch.nn.Linear(1, 1), torch.nn.Linear(1, 1)])
 
+    def embedding(self, batch):
+        return self.model[0](batch)
+
     def forward(self, batch):
-        loss = (self.model[0](batch)[:, 0] - 1) ** 2
+        loss = (self.embedding(batch)[:, 0] - 1) ** 2
         return {"loss": loss, CRITERION: loss.detach()}
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from collections.abc import Mapping
 from typing import cast
 
@@ -25,7 +26,7 @@ CRITERION = "centre_mae_scaled"
 METRICS = ("centre_mae", CRITERION, "context_mae", "sam", "ssim_loss")
 
 
-class Task(nn.Module):
+class Task(nn.Module, ABC):
     """Loss and metrics of a model on a batch.
 
     Called on a batch it returns ``loss``, `CRITERION` and metrics, each ``(B,)``; a metric is NaN
@@ -36,9 +37,9 @@ class Task(nn.Module):
     model: nn.Module
     criterion: str = CRITERION
 
+    @abstractmethod
     def embedding(self, batch: Batch) -> Tensor:
         """What the model makes of the samples, ``(B, dimension)``."""
-        raise NotImplementedError
 
 
 class EncoderTask(Task):
