@@ -5,12 +5,16 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import numpy as np
+from scipy.ndimage import gaussian_filter
 
 from simulated_archive.arrays import Float32
 from simulated_archive.canopy import Ground
 from simulated_archive.landscape import MEAN_SOIL, Cover, Landscape
 
-LOOKS = 4.4
+LOOK_WEIGHTS = np.array([0.3, 0.25, 0.2, 0.15, 0.1], dtype=np.float32)
+"""Of the five looks in range, whose spectra overlap: worth 4.4 independent ones."""
+RESOLUTION_PX = 1.0
+"""Standard deviation, in pixels of 10 m, of the Gaussian that stands for a resolution of 20 m."""
 NO_DATA = -32768.0
 
 
@@ -86,5 +90,18 @@ def _orientation(landscape: Landscape, ascending: bool) -> Float32:
 
 
 def speckle(rng: np.random.Generator, power: Float32) -> Float32:
-    """Multiply by the speckle of an intensity image of :data:`LOOKS` looks: gamma, mean 1."""
-    return power * rng.gamma(LOOKS, 1 / LOOKS, power.shape).astype(np.float32)
+    """Backscatter ``power`` ``(y, x)`` of 10 m pixels, multiplied by speckle of mean 1.
+
+    Speckle is the weighted mean of five looks (:data:`LOOK_WEIGHTS`), each the intensity of complex
+    Gaussian noise (Goodman 1976, doi:10.1364/JOSA.66.001145), smoothed to the resolution of the
+    ground range product, which is coarser than its pixels. Intensities correlate by the square of
+    what amplitudes do: ``exp(-d**2 / (2 RESOLUTION_PX**2))`` at a distance of d pixels.
+    """
+    # As wide as the filter, so that opposite edges do not see each other.
+    margin = round(4 * RESOLUTION_PX)
+    rows, columns = (size + 2 * margin for size in power.shape)
+    noise = rng.standard_normal((2, len(LOOK_WEIGHTS), rows, columns), dtype=np.float32)
+    smooth = gaussian_filter(noise, (0, 0, RESOLUTION_PX, RESOLUTION_PX), mode="wrap")
+    smooth = smooth[..., margin:-margin, margin:-margin]
+    looks = np.square(smooth).sum(axis=0) * (2 * np.pi * RESOLUTION_PX**2)
+    return (power * np.tensordot(LOOK_WEIGHTS, looks, axes=1)).astype(np.float32)

@@ -3,7 +3,7 @@ import pytest
 
 from simulated_archive.canopy import Ground
 from simulated_archive.landscape import Cover, draw_landscape
-from simulated_archive.radar import LOOKS, backscatter, speckle
+from simulated_archive.radar import backscatter, speckle
 
 SIZE = 96
 
@@ -52,7 +52,33 @@ def test_levels_are_those_of_land(landscape):
         assert 4 < mean_db(both["vv"], chosen) - mean_db(both["vh"], chosen) < 11
 
 
-def test_speckle_has_the_stated_looks():
-    power = speckle(np.random.default_rng(0), np.full((400, 400), 0.1, dtype=np.float32))
-    assert power.mean() == pytest.approx(0.1, rel=0.01)
-    assert power.mean() ** 2 / power.var() == pytest.approx(LOOKS, rel=0.03)
+def correlation(image, *, rows=0, columns=0):
+    """Of an image with itself, shifted."""
+    height, width = image.shape
+    first, second = image[rows:, columns:], image[: height - rows, : width - columns]
+    return float(np.corrcoef(first.ravel(), second.ravel())[0, 1])
+
+
+@pytest.fixture(scope="module")
+def speckled():
+    return speckle(np.random.default_rng(0), np.full((400, 400), 0.1, dtype=np.float32))
+
+
+def test_speckle_has_the_looks_that_its_items_state(speckled):
+    assert speckled.dtype == np.float32 and speckled.min() > 0
+    assert speckled.mean() == pytest.approx(0.1, rel=0.01)
+    assert speckled.mean() ** 2 / speckled.var() == pytest.approx(4.4, rel=0.03)
+
+
+def test_speckle_is_as_coarse_as_the_resolution(speckled):
+    """Real neighbours share their speckle: a pixel's neighbour does not tell its signal."""
+    for distance, expected in ((1, 0.607), (2, 0.135), (3, 0.011), (8, 0.0)):
+        for shift in ({"rows": distance}, {"columns": distance}):
+            assert correlation(speckled, **shift) == pytest.approx(expected, abs=0.02)
+
+
+def test_speckle_is_new_at_every_draw_and_on_opposite_edges():
+    rng, power = np.random.default_rng(1), np.full((2000, 12), 0.1, dtype=np.float32)
+    first, second = speckle(rng, power), speckle(rng, power)
+    assert abs(np.corrcoef(first.ravel(), second.ravel())[0, 1]) < 0.03
+    assert abs(np.corrcoef(first[:, 0], first[:, -1])[0, 1]) < 0.08
