@@ -248,7 +248,7 @@ def run_under_slurm(folder: Path, *targets: str, accounting: bool = False) -> tu
             "latency-wait": 5,
         }
         given = [f"--{name}={value}" for name, value in options.items()]
-        shown = snakemake(folder, *targets, *given, configs=[TINY], timeout_s=5400)
+        shown = snakemake(folder, *targets, *given, configs=[TINY], timeout_s=1500)
         states = ""
         if accounting:
             asked = ["sacct", "--allusers", "--allocations", "--noheader", "--parsable2"]
