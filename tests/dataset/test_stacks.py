@@ -5,6 +5,7 @@ import pickle
 
 import numpy as np
 import pytest
+import torch
 from made_cubes import write_made_cube, write_split
 
 from pipeline_lib.config import SENTINEL_1, Context, Sequence
@@ -12,6 +13,7 @@ from pipeline_lib.cubes import CLEAR, THICK_CLOUD
 from pipeline_lib.dataset import (
     Normalisation,
     fit_normalisation,
+    from_scale,
     load_stack,
     stacks,
 )
@@ -106,6 +108,33 @@ def test_scaling_is_linear_and_clipped_and_kept_exactly():
     np.testing.assert_allclose(scaled, [[0, 0, 0.5, 1, 1], [0, 0.25, 0.5, 1, np.nan]])
     again = Normalisation.from_json(json.loads(json.dumps(scaling.to_json())))
     assert again.bands == scaling.bands and np.array_equal(again.upper, scaling.upper)
+
+
+@pytest.mark.parametrize(
+    ("scale", "values", "scaled"),
+    [
+        ("square-root", [[-0.1, 0.04, 0.09, 0.5]], [[0.0632456, 0.4, 0.6, 1]]),
+        ("decibel", [[0, 0.001, 0.1, 2.0]], [[0, 0.4, 0.8, 1]]),
+    ],
+)
+def test_a_scale_is_left_again_for_physical_units(scale, values, scaled):
+    lower, upper = (-50.0, 0.0) if scale == "decibel" else (0.0, 0.5)
+    scaling = Normalisation(("a",), np.float32([lower]), np.float32([upper]), scale)
+    again = Normalisation.from_json(json.loads(json.dumps(scaling.to_json())))
+    values = np.float32(values)[..., None, None, None].swapaxes(0, 1)[:, 0]
+    found = again.apply(values)[:, :, 0, 0]
+    np.testing.assert_allclose(found.T, scaled, rtol=1e-5)
+    np.testing.assert_allclose(again.physical(found)[1:3, 0], values[1:3, 0, 0, 0], rtol=1e-5)
+    tensor = from_scale(torch.from_numpy(found) * (upper - lower) + lower, scale)
+    np.testing.assert_allclose(tensor.numpy(), again.physical(found), rtol=1e-5)
+
+
+def test_models_without_a_scale_are_linear():
+    content = Normalisation(("a",), np.float32([0]), np.float32([1])).to_json()
+    del content["scale"]
+    assert Normalisation.from_json(content).scale == "linear"
+    with pytest.raises(UserError, match="unknown scale"):
+        Normalisation.from_json(content | {"scale": "cube"})
 
 
 def test_stack_holds_scaled_values_and_zero_where_invalid(cubes):

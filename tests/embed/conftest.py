@@ -48,7 +48,7 @@ def write_models(folder: Path, seed: int) -> dict[str, Path]:
 
     def scaling(sensor: Sensor) -> Normalisation:
         bounds = [np.linspace(*span, len(sensor.bands), dtype=np.float32) for span in SPANS]
-        return Normalisation(sensor.bands, *bounds)
+        return Normalisation(sensor.bands, *bounds, sensor.scale)
 
     torch.manual_seed(seed)
     return save_all_untrained(folder, SENSORS, CONTEXT, BLOCK, scaling)

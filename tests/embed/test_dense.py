@@ -101,8 +101,9 @@ def test_every_embedding_equals_the_patchwise_path(parts: SimpleNamespace) -> No
         embedding = found["embedding"][date, :, row, column]
         np.testing.assert_allclose(embedding, fused[0].numpy(), atol=1e-5)
         scaling = parts.encoders["optical"].normalisation
-        error = np.abs(whole[0, 2, :, 3, 3].numpy() - optical.values[date, :, row, column])
-        expected = (error * (scaling.upper - scaling.lower)).mean()
+        spectra = whole[0, 2, :, 3, 3].numpy(), optical.values[date, :, row, column]
+        made, true = (scaling.lower + s * (scaling.upper - scaling.lower) for s in spectra)
+        expected = np.abs(made * np.abs(made) - true * np.abs(true)).mean()
         assert found["reconstruction_error"][date, row, column] == pytest.approx(expected, abs=1e-5)
         days = found["days_to_radar"][date, row, column]
         assert days == offset if there else np.isnan(days)

@@ -99,8 +99,9 @@ def test_changes_are_taken_at_the_pixel_and_its_next_clear_date() -> None:
 def test_a_change_of_ndvi_is_computed_from_reflectance_not_from_scaled_bands() -> None:
     cube, drawn = one_cube(), draw(1, 0, 0)
     lower, upper = np.array([0.1, 0.02, 0.1], np.float32), np.array([0.3, 0.2, 0.9], np.float32)
-    found = targets_of(cube, drawn, normalisation=Normalisation(BANDS, lower, upper))
-    spectra = lower + cube.values[1:3, :, 3, 3] / 65535 * (upper - lower)
+    scaling = Normalisation(BANDS, lower, upper, "square-root")
+    found = targets_of(cube, drawn, normalisation=scaling)
+    spectra = (lower + cube.values[1:3, :, 3, 3] / 65535 * (upper - lower)) ** 2
     red, near = spectra[:, 1], spectra[:, 2]
     index = (near - red) / (near + red)
     np.testing.assert_allclose(found["ndvi_change"], [[index[1] - index[0]]], atol=1e-6)

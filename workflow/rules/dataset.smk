@@ -41,6 +41,7 @@ rule fit_normalisation:
         runtime=60,
     params:
         bands=lambda w: C.sensors[w.sensor].bands,
+        scale=lambda w: C.sensors[w.sensor].scale,
         quantiles=lambda w: C.sensors[w.sensor].quantiles,
         sequence=lambda w: plain(C.sensors[w.sensor].sequence),
         context=plain(C.context),

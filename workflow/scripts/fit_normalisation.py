@@ -11,6 +11,7 @@ with job(snakemake):
         cubes=[Path(path) for path in snakemake.input.cubes],
         split_table=Path(snakemake.input.split),
         bands=snakemake.params.bands,
+        scale=snakemake.params.scale,
         quantiles=tuple(snakemake.params.quantiles),
         output=Path(snakemake.output[0]),
         learning=(Sequence(**snakemake.params.sequence), Context(**snakemake.params.context)),

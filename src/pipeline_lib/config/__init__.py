@@ -27,6 +27,7 @@ from pipeline_lib.config.sensors import (
     SENTINEL_2,
     Encoder,
     Loss,
+    Scale,
     Sensor,
     SensorSource,
     Sequence,

@@ -8,6 +8,8 @@ from pydantic import Field, model_validator
 
 from pipeline_lib.config.base import Block, Count, Distinct, Fraction, NonNegative, Odd, Positive
 
+Scale = Literal["linear", "square-root", "decibel"]
+
 
 class Sequence(Block):
     """How training samples are cut from a cube."""
@@ -133,10 +135,19 @@ class SensorSource(Block):
         return self
 
 
+OTHERS_SCALE = {"reflectance": "decibel", "backscatter": "square-root"}
+"""Quantity -> the scale of the other one."""
+
+
 class Sensor(SensorSource):
     """One sensor, from its collection to its latent."""
 
     rgb: tuple[str, str, str] | None = Field(None, description="Bands of a true-colour image")
+    scale: Scale = Field(
+        "linear",
+        description="Scale that bands are learned on: square-root (of reflectance) and decibel "
+        "(of backscatter) make their noise even",
+    )
     quantiles: tuple[Fraction, Fraction] = Field(
         (0.001, 0.999), description="Quantiles of the training split that are scaled to 0 and 1"
     )
@@ -156,6 +167,8 @@ class Sensor(SensorSource):
             raise ValueError("loss: at least one weight must be above 0")
         if unknown := set(self.rgb or ()) - set(self.bands):
             raise ValueError(f"rgb: unknown bands: {', '.join(sorted(unknown))}")
+        if self.scale == OTHERS_SCALE[self.quantity]:
+            raise ValueError(f"scale: {self.scale} is not for {self.quantity}")
         return self
 
     def source(self) -> SensorSource:
@@ -172,6 +185,7 @@ SENTINEL_2 = Sensor(
     brdf=True,
     clouds="cloudsen12",
     min_clear=0.03,
+    scale="square-root",
     latent_dim=9,
     sequence=Sequence(frames=20, stride_time=17, stride_space=9),
     encoder=Encoder(components=5),
@@ -193,6 +207,7 @@ SENTINEL_1 = Sensor(
     quantity="backscatter",
     bands=("vv", "vh"),
     rolling_mean=3,
+    scale="decibel",
     latent_dim=2,
     sequence=Sequence(frames=40, stride_time=40, stride_space=15),
 )

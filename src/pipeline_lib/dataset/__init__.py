@@ -6,6 +6,8 @@ from pipeline_lib.dataset.normalisation import (
     cube_name,
     cubes_of,
     fit_normalisation,
+    from_scale,
+    to_scale,
     valid_pixels,
 )
 from pipeline_lib.dataset.samples import SampleIndex, Samples, SequenceIndex, cut_patches

@@ -1,17 +1,17 @@
-"""Robust scaling of a sensor's bands to 0..1."""
+"""A sensor's bands on a scale on which their noise is even, and robustly scaled to 0..1."""
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Self
+from typing import Any, Self, get_args
 
 import numpy as np
 import xarray as xr
 from numpy.typing import NDArray
 
-from pipeline_lib.config import Context
+from pipeline_lib.config import Context, Scale
 from pipeline_lib.config import Sequence as SampleSequence
 from pipeline_lib.cubes import CLEAR, read_cube
 from pipeline_lib.dataset.split import NEEDED, read_split
@@ -21,24 +21,59 @@ from pipeline_lib.files import read_json, write_json
 PIXEL_BUDGET = 4_000_000
 """Pixels that quantiles are taken from, over all cubes: 160 MB for ten bands, and 4000 of them
 beyond a quantile of 0.001."""
+LEAST_REFLECTANCE, LEAST_POWER = 1e-3, 1e-5
+"""What roots and logarithms are taken of at least: below it there is noise alone."""
+
+
+def to_scale(values: NDArray[np.floating], scale: Scale) -> NDArray[np.floating]:
+    """Values of a sensor's quantity on a scale; NaN stays NaN.
+
+    The noise of a reflectance grows with it, and speckle is a factor: the square root and the
+    decibel make both about the same everywhere (Bartlett 1947, "The use of transformations").
+    """
+    if scale == "square-root":
+        return np.sqrt(np.maximum(values, values.dtype.type(LEAST_REFLECTANCE)))
+    if scale == "decibel":
+        return 10 * np.log10(np.maximum(values, values.dtype.type(LEAST_POWER)))
+    return values
+
+
+def from_scale(values: Any, scale: Scale) -> Any:
+    """The inverse of `to_scale`, of a NumPy array or a torch tensor.
+
+    Below 0, where a decoder may reach, a square keeps the sign, so that it still has a slope.
+    """
+    if scale == "square-root":
+        return values * abs(values)
+    if scale == "decibel":
+        return 10 ** (values / 10)
+    return values
 
 
 @dataclass(frozen=True)
 class Normalisation:
-    """Linear scaling per band: ``lower`` becomes 0, ``upper`` becomes 1, both are clipped at.
+    """Scaling per band: ``lower`` becomes 0, ``upper`` becomes 1, both are clipped at.
 
-    The bounds ``(band,)`` are in the sensor's own quantity, in the order of a cube's bands.
+    The bounds ``(band,)`` are on the ``scale`` of the sensor's quantity, in the order of a cube's
+    bands.
     """
 
     bands: tuple[str, ...]
     lower: NDArray[np.float32]
     upper: NDArray[np.float32]
+    scale: Scale = "linear"
 
     def apply(self, values: NDArray[np.floating]) -> NDArray[np.float32]:
         """Scale ``(..., band, y, x)`` and clip to 0..1; NaN stays NaN."""
         lower, upper = self.lower[:, None, None], self.upper[:, None, None]
-        scaled = (values - lower) / (upper - lower)
+        scaled = (to_scale(values, self.scale) - lower) / (upper - lower)
         return np.clip(scaled, 0.0, 1.0, out=scaled).astype(np.float32, copy=False)
+
+    def physical(self, scaled: NDArray[np.floating]) -> NDArray[np.floating]:
+        """Scaled spectra ``(..., band)`` in the sensor's own quantity again."""
+        values: NDArray[np.floating]
+        values = from_scale(self.lower + scaled * (self.upper - self.lower), self.scale)
+        return values
 
     def check_bands(self, bands: Iterable[Any], where: str | Path) -> None:
         """Raise UserError, naming both lists, if bands have other names, number or order."""
@@ -50,6 +85,7 @@ class Normalisation:
             "bands": list(self.bands),
             "lower": [float(value) for value in self.lower],
             "upper": [float(value) for value in self.upper],
+            "scale": self.scale,
         }
 
     @classmethod
@@ -59,12 +95,15 @@ class Normalisation:
             bands = tuple(str(band) for band in content["bands"])
             lower = np.asarray(content["lower"], dtype=np.float32)
             upper = np.asarray(content["upper"], dtype=np.float32)
+            scale: Scale = content.get("scale", "linear")  # all there was in earlier versions
         except (KeyError, TypeError, ValueError, OverflowError) as error:
             raise UserError(f"{where}: not a normalisation; delete it and run again") from error
         whole = lower.shape == upper.shape == (len(bands),) and bool(np.all(lower < upper))
         if not whole or not np.isfinite([lower, upper]).all():
             raise UserError(f"{where}: bounds do not fit the bands; delete it and run again")
-        return cls(bands, lower, upper)
+        if scale not in get_args(Scale):
+            raise UserError(f"{where}: unknown scale {in_a_line(scale)}; delete it and run again")
+        return cls(bands, lower, upper, scale)
 
     @classmethod
     def read(cls, path: str | Path) -> Self:
@@ -95,11 +134,13 @@ def fit_normalisation(
     bands: Sequence[str],
     quantiles: tuple[float, float],
     output: Path,
+    scale: Scale = "linear",
     learning: tuple[SampleSequence, Context] | None = None,
 ) -> None:
     """Fit per-band quantiles over the valid pixels of the training cubes, and write them as JSON.
 
-    The two quantiles become 0 and 1. ``cubes`` are files of one sensor, of every split. With
+    They are taken on the ``scale`` of the sensor; the two quantiles become 0 and 1. ``cubes`` are
+    files of one sensor, of every split. With
     ``learning``, what samples are made of, some sample must be there to train and to validate with.
     Raises UserError if there is nothing to fit on, a band is constant, or a sample is missing.
     """
@@ -123,15 +164,15 @@ def fit_normalisation(
     pool = np.concatenate(pools)
     if len(pool) == 0:
         raise UserError(f"{chosen[0].parent}: the training cubes have no valid pixel")
-    lower, upper = np.quantile(pool.astype(np.float64), quantiles, axis=0)
+    lower, upper = np.quantile(to_scale(pool, scale).astype(np.float64), quantiles, axis=0)
     constant = [band for band, a, b in zip(bands, lower, upper, strict=True) if a >= b]
     if constant:
         raise UserError(
             f"{chosen[0].parent}: {', '.join(constant)} has one value only in the training "
             "cubes; check the band's scale and no-data values"
         )
-    fitted = Normalisation(tuple(bands), lower.astype(np.float32), upper.astype(np.float32))
-    write_json(output, fitted.to_json())
+    bounds = lower.astype(np.float32), upper.astype(np.float32)
+    write_json(output, Normalisation(tuple(bands), *bounds, scale).to_json())
 
 
 def cube_name(path: str | Path) -> str:

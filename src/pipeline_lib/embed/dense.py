@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 
 from pipeline_lib.config import Embed
 from pipeline_lib.cubes.schema import days_layer
-from pipeline_lib.dataset import closest_frames, window_frames
+from pipeline_lib.dataset import closest_frames, from_scale, window_frames
 from pipeline_lib.embed.arrays import Crop, Frames, Layers, Tile, count_valid, tiles
 from pipeline_lib.models import TrainedEncoder, TrainedFusion
 
@@ -112,7 +112,8 @@ def embed_crops(
     }
 
     observed = torch.from_numpy(reference.target_values).to(device).movedim(1, 2).flatten(0, 1)
-    span = torch.from_numpy(trained.normalisation.upper - trained.normalisation.lower).to(device)
+    scaling = trained.normalisation
+    lower, upper = (torch.from_numpy(a).to(device) for a in (scaling.lower, scaling.upper))
     embedding = torch.full((targets.size, fusion.block.embedding_dim), torch.nan, device=device)
     error = torch.full((targets.size,), torch.nan, device=device)
     dates, pixels = np.nonzero(targets)
@@ -122,9 +123,12 @@ def embed_crops(
         fused = fusion.fusion.fuse(*_tokens(paired, date, pixel))
         decoded = trained.autoencoder.decoder.centre(fusion.fusion.split(fused)[name])
         places = torch.from_numpy(date * targets.shape[1] + pixel).to(device)
-        deviation = (decoded - observed.index_select(0, places)).abs() * span
+        made, true = (
+            from_scale(lower + spectra * (upper - lower), scaling.scale)
+            for spectra in (decoded, observed.index_select(0, places))
+        )
         embedding.index_copy_(0, places, fused)
-        error.index_copy_(0, places, deviation.mean(dim=1))
+        error.index_copy_(0, places, (made - true).abs().mean(dim=1))
 
     share = np.where(targets, _context_share(reference, trained), np.float32(np.nan))
     return {

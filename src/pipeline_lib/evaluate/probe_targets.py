@@ -170,11 +170,9 @@ def _ndvi(normalisation: Normalisation) -> Callable[[Array], float] | None:
     if not set(NDVI) <= set(normalisation.bands):
         return None
     near, red = (normalisation.bands.index(band) for band in NDVI)
-    lower = normalisation.lower.astype(np.float64)
-    extent = normalisation.upper.astype(np.float64) - lower
 
     def ndvi(scaled: Array) -> float:
-        spectrum = lower + scaled * extent
+        spectrum = normalisation.physical(scaled)
         total = spectrum[near] + spectrum[red]
         return float((spectrum[near] - spectrum[red]) / total) if total > 0 else float("nan")
 

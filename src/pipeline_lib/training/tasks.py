@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from pipeline_lib.config import Context, Sensor
 from pipeline_lib.config import Fusion as FusionBlock
-from pipeline_lib.dataset import Normalisation
+from pipeline_lib.dataset import Normalisation, from_scale
 from pipeline_lib.models import Autoencoder, Fusion, TrainedEncoder
 from pipeline_lib.models.losses import (
     context_weights,
@@ -66,6 +66,7 @@ class EncoderTask(Task):
         super().__init__()
         self.model = autoencoder
         self.sensor = sensor
+        self.scale = normalisation.scale
         self.criterion = "loss" if sensor.encoder.components else CRITERION
         weights = context_weights(context, sensor.loss, centre_factor)
         lower, upper = (torch.from_numpy(a) for a in (normalisation.lower, normalisation.upper))
@@ -119,7 +120,7 @@ class EncoderTask(Task):
             similarity = structural_similarity(prediction, own.values, own.valid)
             around, enough = neighbourhood(own.values, own.valid)
             missed = (moments.float() - around).abs().mean(dim=(1, 2))
-            physical = (self.lower + spectrum * self.extent for spectrum in (centre, truth))
+            physical = self._physical(centre), self._physical(truth)
             terms = {
                 "weighted_mae": weighted_mae(prediction, own.values, own.valid, self.weights),
                 "centre_mae_scaled": (centre - truth).abs().mean(dim=1),
@@ -128,11 +129,11 @@ class EncoderTask(Task):
                 "ssim_loss": 1 - similarity.mean(dim=1),
             }
         with torch.no_grad():
-            apart = (prediction - own.values).abs() * own.valid[:, :, None]
-            bands = apart.sum(dim=(1, 3, 4)) / own.valid.sum(dim=(1, 2, 3))[:, None]
+            made, true = (self._physical(part.movedim(2, -1)) for part in (prediction, own.values))
+            apart = (made - true).abs().mean(dim=-1) * own.valid
             errors = {
-                "centre_mae": ((centre - truth).abs() * self.extent).mean(dim=1),
-                "context_mae": (bands * self.extent).mean(dim=1),
+                "centre_mae": (physical[0] - physical[1]).abs().mean(dim=1),
+                "context_mae": apart.sum(dim=(1, 2, 3)) / own.valid.sum(dim=(1, 2, 3)),
             }
         block = self.sensor.loss
         weights = {
@@ -145,6 +146,11 @@ class EncoderTask(Task):
         weighed = [weight * terms[name] for name, weight in weights.items() if weight > 0]
         loss = torch.stack(weighed).sum(dim=0)
         return {"loss": loss, "ssim_bands": similarity, "prediction": prediction} | terms | errors
+
+    def _physical(self, scaled: Tensor) -> Tensor:
+        """Scaled spectra ``(..., band)`` in the sensor's own quantity."""
+        values: Tensor = from_scale(self.lower + scaled * self.extent, self.scale)
+        return values
 
 
 class FusionTask(Task):
