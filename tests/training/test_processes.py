@@ -82,7 +82,7 @@ def checkpoint(state):
 @DEVICES
 def test_a_loss_that_is_not_finite_in_one_process_is_named(tmp_path, devices):
     """The sample is the sixth one of the second batch, which the second process has."""
-    with pytest.raises(UserError, match=r"^the loss .* in epoch 0, batch 1, sample 5;"):
+    with pytest.raises(UserError, match=r"^the loss .* in epoch 1, batch 1, sample 5;"):
         fit(tmp_path / "state", devices=devices, broken=37)
 
 
@@ -147,6 +147,35 @@ def test_progress_is_shown_on_a_terminal_and_not_in_a_log(tmp_path, monkeypatch,
     fit(tmp_path / "terminal", max_epochs=1)
     shown = capsys.readouterr().out
     assert "Epoch 0" in shown and CRITERION in shown
+
+
+def test_the_start_is_kept_where_no_epoch_is_better_and_the_average_where_it_is(tmp_path):
+    torch.manual_seed(0)
+    start = Toy().model.state_dict()
+    for rate, best in ((1e-3, 3), (1e3, 0)):
+        keys = {"max_epochs": 3, "learning_rate": rate, "warmup_steps": 0}
+        outcome, task = fit(tmp_path / str(rate), **keys)
+        rows = [row for row in outcome.curves if row["split"] == "validation"]
+        assert [row["epoch"] for row in rows] == [0, 1, 2, 3]
+        assert (outcome.epochs, outcome.best_epoch) == (3, best)
+        assert outcome.metrics["validation"]["loss"] == rows[best]["loss"]
+        batch = Values()[Values().draw(None, None, "")]
+        assert float(task(batch)["loss"].detach().mean()) == pytest.approx(rows[best]["loss"])
+        last = checkpoint(tmp_path / str(rate))["state_dict"]
+        for name, value in task.model.state_dict().items():
+            kept = last[f"averaged.module.model.{name}"] if best else start[name]
+            assert torch.equal(value, kept)
+        assert not torch.equal(last["task.model.0.weight"], last["averaged.module.model.0.weight"])
+
+
+def test_averaged_weights_follow_those_of_the_steps():
+    """Of equal weights they are these, and they forget a first one like the steps' power of -9."""
+    averaged, one = [torch.tensor([0.3, 0.0])], torch.tensor([0.3, 1.0])
+    for step in range(1, 991):
+        loop._average(averaged, [one], step)
+    kept = np.prod([1 - 9 / (10 + step) for step in range(1, 991)])
+    np.testing.assert_allclose(averaged[0], [0.3, 1 - kept], rtol=1e-6)
+    assert averaged[0][0] == one[0]
 
 
 @pytest.mark.slow
@@ -238,7 +267,7 @@ def assert_differs_by_rounding(folder, seeds):
 @pytest.mark.parametrize("devices", [1, 2])
 def test_killed_and_resumed_with_any_number_of_processes(world, uneven, alone, tmp_path, devices):
     steps = {int(row["step"]) for row in rows_of(alone[0])}
-    assert steps == {5, 10, 15}, "61 samples in batches of 15"
+    assert steps == {0, 5, 10, 15}, "61 samples in batches of 15"
     with world.killed(1, 2):
         world.train("optical", tmp_path / "model", tmp_path / "state", training=uneven)
     both = uneven.model_copy(update={"devices": devices})

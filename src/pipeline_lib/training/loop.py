@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import logging
 import math
 import os
@@ -26,6 +27,7 @@ from lightning.pytorch.strategies import DDPStrategy
 from torch import Tensor
 from torch.multiprocessing.spawn import ProcessRaisedException
 from torch.optim.lr_scheduler import LinearLR, ReduceLROnPlateau
+from torch.optim.swa_utils import AveragedModel
 from torch.utils.data import DataLoader
 
 from pipeline_lib.config import Training
@@ -39,6 +41,8 @@ LOG = logging.getLogger("pipeline_lib.training")
 
 BEST, LAST = "best.ckpt", "last.ckpt"
 IDENTITY = "identity.json"
+AVERAGED_STEPS = 1000
+"""Steps, at most, that the averaged weights remember; before, about a ninth of those taken."""
 
 
 @dataclass(frozen=True)
@@ -46,7 +50,7 @@ class Outcome:
     """Result of a training whose best weights are in the task's model.
 
     ``curves`` are the rows of ``curves.csv``, ``metrics`` those of the best epoch by split. Epochs
-    are counted from 0.
+    are counted from 1; epoch 0 is the validation before the first step.
     """
 
     curves: list[dict[str, Any]]
@@ -57,6 +61,10 @@ class Outcome:
 
 def fit(task: Task, data: TrainingData, *, state: Path, identity: str) -> Outcome:
     """Optimise ``task.model`` and leave its best weights in it.
+
+    What is validated, and kept where it is best, is an exponential moving average of the weights
+    over steps (Polyak and Juditsky 1992), which depends less on the order of the samples and on
+    rounding than the last step's. The weights of the start are kept where no epoch is better.
 
     With several devices there is a process for each, which works on its shard of every batch; the
     result is that of one device but for rounding. ``task`` and ``data`` are then pickled, and the
@@ -74,6 +82,7 @@ def fit(task: Task, data: TrainingData, *, state: Path, identity: str) -> Outcom
     if 0 < gpus < block.devices:
         raise UserError(f"training.devices: {block.devices} GPUs are asked for, {gpus} found")
     resume = _prepare(state, identity)
+    start = copy.deepcopy(task.model.state_dict())
     module = _Module(task, data)
     each_epoch: dict[str, Any] = {"save_on_train_epoch_end": True, "enable_version_counter": False}
     with _quiet(), threads(block.threads), tempfile.TemporaryDirectory() as meeting:
@@ -88,7 +97,8 @@ def fit(task: Task, data: TrainingData, *, state: Path, identity: str) -> Outcom
             gradient_clip_val=block.gradient_clip,
             reload_dataloaders_every_n_epochs=1,
             use_distributed_sampler=False,
-            num_sanity_val_steps=0,
+            # The start is validated as a whole.
+            num_sanity_val_steps=0 if resume else -1,
             # What is computed once in inference mode cannot be used in a training step.
             inference_mode=False,
             logger=False,
@@ -109,7 +119,7 @@ def fit(task: Task, data: TrainingData, *, state: Path, identity: str) -> Outcom
             if kind.endswith("UserError"):
                 raise UserError(text) from error
             raise
-    return _outcome(task, state)
+    return _outcome(task, state, start)
 
 
 def _prepare(state: Path, identity: str) -> Path | None:
@@ -123,19 +133,20 @@ def _prepare(state: Path, identity: str) -> Path | None:
     return None
 
 
-def _outcome(task: Task, state: Path) -> Outcome:
-    weights = torch.load(state / BEST, weights_only=True)["state_dict"]
-    task.cpu().eval()
-    task.model.load_state_dict(
-        {
-            name.removeprefix("task.model."): value.cpu()
-            for name, value in weights.items()
-            if name.startswith("task.model.")
-        }
-    )
+def _outcome(task: Task, state: Path, start: dict[str, Tensor]) -> Outcome:
     curves = torch.load(state / LAST, weights_only=True)["curves"]
     validation = [row for row in curves if row["split"] == "validation"]
     best = min(validation, key=lambda row: row[task.criterion])["epoch"]
+    task.cpu().eval()
+    if best > 0:
+        weights = torch.load(state / BEST, weights_only=True)["state_dict"]
+        own = "averaged.module.model."
+        start = {
+            name.removeprefix(own): value.cpu()
+            for name, value in weights.items()
+            if name.startswith(own)
+        }
+    task.model.load_state_dict(start)
     metrics = {
         row["split"]: {
             name: value
@@ -145,7 +156,7 @@ def _outcome(task: Task, state: Path) -> Outcome:
         for row in curves
         if row["epoch"] == best
     }
-    return Outcome(curves, metrics, len(validation), best)
+    return Outcome(curves, metrics, len(validation) - 1, best)
 
 
 class _Means:
@@ -170,12 +181,18 @@ class _Means:
         return dict(zip(names, means, strict=True))
 
 
+def _average(averaged: Any, current: Any, steps: Tensor | int) -> None:
+    """Move averaged weights towards the current ones, in place, after so many steps."""
+    torch._foreach_lerp_(averaged, current, max(1 / AVERAGED_STEPS, 9 / (10 + int(steps))))
+
+
 class _Module(lightning.LightningModule):
     """A task with its optimiser, measured epoch by epoch."""
 
     def __init__(self, task: Task, data: TrainingData) -> None:
         super().__init__()
         self.task = task
+        self.averaged = AveragedModel(task, multi_avg_fn=_average).requires_grad_(False)
         self.data = data
         self.block: Training = data.block
         self.means = {"train": _Means(), "validation": _Means()}
@@ -188,6 +205,7 @@ class _Module(lightning.LightningModule):
         torch.set_num_threads(self.block.threads)
         if torch.cuda.is_available():
             self.task.compile()
+            self.averaged.module.compile()
 
     def configure_optimizers(self) -> Any:
         learning = [p for p in self.task.parameters() if p.requires_grad]
@@ -232,11 +250,19 @@ class _Module(lightning.LightningModule):
         # DDP takes the mean of the ranks' gradients: this makes it the mean over all samples.
         return terms["loss"].sum() * self.trainer.world_size / total
 
+    def on_train_batch_end(self, outputs: Any, batch: Batch, batch_idx: int) -> None:
+        self.averaged.update_parameters(self.task)
+
     def validation_step(self, batch: Batch, batch_idx: int) -> None:
         own, _ = self.samplers["validation"].counts(batch_idx)
-        terms = {name: term[:own] for name, term in self.task(batch).items()}
+        terms = {name: term[:own] for name, term in self.averaged.module(batch).items()}
         self._check_finite(terms["loss"], batch_idx, "validation")
         self.means["validation"].add(terms)
+
+    @property
+    def _epoch(self) -> int:
+        """Number of the epoch, from 1; 0 before the first step."""
+        return 0 if self.trainer.sanity_checking else self.current_epoch + 1
 
     def _check_finite(self, loss: Tensor, batch: int, split: str) -> None:
         """Raise UserError, naming the first sample, if a loss ``(B,)`` is not finite."""
@@ -246,28 +272,34 @@ class _Module(lightning.LightningModule):
             # Inputs are scaled and clipped to 0..1: only the weights can have grown beyond.
             raise UserError(
                 f"the loss of the {split} of {self.data.name} is not finite in epoch "
-                f"{self.current_epoch}, batch {batch}, sample {rank + world * int(broken[0])}; "
+                f"{self._epoch}, batch {batch}, sample {rank + world * int(broken[0])}; "
                 f"lower {self.data.key}.learning_rate ({self.block.learning_rate:g})"
             )
 
     def on_validation_epoch_end(self) -> None:
-        epoch, step, criterion = self.current_epoch, self.global_step, self.task.criterion
-        rows = {split: means.take(self.trainer.strategy) for split, means in self.means.items()}
+        epoch, step, criterion = self._epoch, self.global_step, self.task.criterion
+        rows = {
+            split: means.take(self.trainer.strategy)
+            for split, means in self.means.items()
+            if epoch or split == "validation"
+        }
         for split, values in rows.items():
             self.curves.append({"epoch": epoch, "step": step, "split": split, **values})
         value = rows["validation"][criterion]
-        self.plateau.step(value)
+        # Neither a plateau nor early stopping knows the start, which training may leave first.
+        if epoch:
+            self.plateau.step(value)
         self.log(criterion, torch.tensor(value, dtype=torch.float64), prog_bar=True)
         if self.trainer.is_global_zero:
             LOG.info(
-                "epoch %d, step %d: loss %.5f, validation loss %.5f, %s %.5f (best %.5f)",
+                "epoch %d, step %d: loss %s, validation loss %.5f, %s %.5f (best %.5f)",
                 epoch,
                 step,
-                rows["train"]["loss"],
+                f"{rows['train']['loss']:.5f}" if epoch else "-",
                 rows["validation"]["loss"],
                 criterion,
                 value,
-                self.plateau.best,
+                min(row[criterion] for row in self.curves if row["split"] == "validation"),
             )
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:

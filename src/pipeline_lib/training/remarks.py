@@ -50,25 +50,30 @@ def shortcomings(
 ) -> list[str]:
     """What went wrong in a training that ended, a sentence each.
 
-    ``curves`` are the rows of ``curves.csv``, ``latents`` ``(sample, dimension)`` those of
-    validation samples.
+    ``curves`` are the rows of ``curves.csv``, from epoch 0 on, the start; ``latents``
+    ``(sample, dimension)`` those of validation samples.
     """
     block, key = data.block, data.key
     rows = [row for row in curves if row["split"] == "validation"]
     values = [row[criterion] for row in rows]
-    steps, epochs, best = rows[-1]["step"], len(rows), int(np.argmin(values))
+    steps, epochs, best = rows[-1]["step"], len(rows) - 1, int(np.argmin(values))
     recent = block.plateau_patience
     before = min(values[:-recent] or values[:1])
-    stopped = epochs - 1 - best >= block.stop_patience
+    stopped = epochs - best >= block.stop_patience
     what = "error at the target pixel" if criterion == CRITERION else criterion
     found = []
     if block.warmup_steps >= max(2, steps):
         found.append(_endless(data, steps))
-    if rows[best].get(CRITERION, 0) > 1 or (best <= 1 and (stopped or best == 0 < epochs - 2)):
+    lower = f"lower {key}.learning_rate ({block.learning_rate:g})"
+    if best == 0:
         found.append(
-            f"the validation's {what} was lowest in epoch {best + 1} of {epochs}, "
-            f"{values[best]:.3g} (last {values[-1]:.3g}): it diverged or learned nothing; lower "
-            f"{key}.learning_rate ({block.learning_rate:g})"
+            f"the validation's {what} was in none of {epochs} epochs as low as at the start, "
+            f"{values[0]:.3g} (last {values[-1]:.3g}): the start is kept; {lower}"
+        )
+    elif rows[best].get(CRITERION, 0) > 1 or (best <= 2 and (stopped or best == 1 < epochs - 1)):
+        found.append(
+            f"the validation's {what} was lowest in epoch {best} of {epochs}, {values[best]:.3g} "
+            f"(last {values[-1]:.3g}): it diverged or learned nothing; {lower}"
         )
     elif not stopped and (epochs == 1 or values[best] < (1 - IMPROVEMENT) * before):
         limit = "max_epochs" if epochs == block.max_epochs else "max_minutes"
