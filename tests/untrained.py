@@ -26,7 +26,7 @@ def scaled_by(lower: float, upper: float) -> Callable[[Sensor], Normalisation]:
 
     def scaling(sensor: Sensor) -> Normalisation:
         bounds = (np.full(len(sensor.bands), bound, np.float32) for bound in (lower, upper))
-        return Normalisation(sensor.bands, *bounds, sensor.scale)
+        return Normalisation(sensor.bands, *bounds)
 
     return scaling
 

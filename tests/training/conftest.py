@@ -19,7 +19,7 @@ from pipeline_lib.config import (
     Training,
 )
 from pipeline_lib.cubes import CLEAR, THICK_CLOUD
-from pipeline_lib.dataset import fit_normalisation
+from pipeline_lib.dataset import fit_normalisation, measure_noise
 from pipeline_lib.training import loop, train_encoder, train_fusion
 
 SMALL = Encoder(width=16, head_width=16, heads=2, head_layers=1, decoder_width=16)
@@ -100,7 +100,7 @@ def world(tmp_path_factory):
             write_synthetic_cube(path, sensors[sensor], number=number, spacing=spacing)
             cubes[sensor].append(path)
     table = write_split(root / "split.csv", dict(zip(names, splits, strict=True)), "others")
-    scalings = {}
+    scalings, noises = {}, {}
     for name, sensor in sensors.items():
         scalings[name] = root / name / "normalisation.json"
         fit_normalisation(
@@ -109,6 +109,16 @@ def world(tmp_path_factory):
             bands=sensor.bands,
             quantiles=sensor.quantiles,
             output=scalings[name],
+            scale=sensor.scale,
+        )
+        noises[name] = root / name / "noise.json"
+        measure_noise(
+            cubes=cubes[name],
+            split_table=table,
+            normalisation=scalings[name],
+            reach=sensor.rolling_mean,
+            seed=7,
+            output=noises[name],
         )
 
     def train(name, output, state, *, training=TRAINING, seed=7, **changes):
@@ -123,6 +133,7 @@ def world(tmp_path_factory):
             cubes=cubes[name],
             split_table=table,
             normalisation=scalings[name],
+            noise=noises[name],
             state=state,
             output=output,
             config_digest="test",

@@ -11,7 +11,13 @@ from running import ROOT, TINY, dry_run, products, snakemake
 pytestmark = pytest.mark.workflow
 
 CONFIGS = [TINY, ROOT / "config" / "landsat.yaml", TINY.with_name("tiny-landsat.yaml")]
-EACH_ONCE = ("fit_normalisation", "train_encoder", "evaluate_encoder", "probe_encoder")
+EACH_ONCE = (
+    "fit_normalisation",
+    "measure_noise",
+    "train_encoder",
+    "evaluate_encoder",
+    "probe_encoder",
+)
 OWN = {"pin_items": 5, "build_cube": 5} | dict.fromkeys(EACH_ONCE, 1)
 OTHERS = {"demo_site", "demo_tower", "sample_sites", "split_sites", "gpp_targets"}
 

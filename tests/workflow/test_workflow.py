@@ -20,7 +20,7 @@ from running import ROOT, TINY, dry_run, half_written, snakemake
 pytestmark = pytest.mark.workflow
 
 ACQUIRED = {"sample_sites", "pin_items", "build_cube"}
-TRAINED = {"fit_normalisation", "train_encoder", "train_fusion"}
+TRAINED = {"fit_normalisation", "measure_noise", "train_encoder", "train_fusion"}
 
 
 def rerun_after(finished: Path, *changes: dict[str, Any]) -> Counter[str]:
@@ -36,6 +36,7 @@ def test_every_product_is_there(finished: Path) -> None:
         "cubes/sentinel-2/site-002-a.zarr.zip",
         "dataset/split.csv",
         "dataset/sentinel-2/normalisation.json",
+        "dataset/sentinel-1/noise.json",
         "models/sentinel-1/model.safetensors",
         "models/fusion/README.md",
         "embeddings/DE-Gra/manifest.json",
@@ -79,7 +80,7 @@ def test_a_change_reruns_what_depends_on_it(
 def test_one_sensor_is_retrained_without_the_other(finished: Path) -> None:
     rerun = rerun_after(finished, {"sensors": {"sentinel-2": {"latent_dim": 7}}})
     assert rerun["train_encoder"] == 1 and rerun["train_fusion"] == 1
-    assert not rerun["build_cube"] and not rerun["fit_normalisation"]
+    assert not rerun["build_cube"] and not rerun["fit_normalisation"] + rerun["measure_noise"]
 
 
 def test_an_edited_footprint_averages_the_towers_anew(finished: Path, tmp_path: Path) -> None:

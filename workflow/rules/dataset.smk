@@ -50,3 +50,27 @@ rule fit_normalisation:
         "Fitting the scaling of {wildcards.sensor}"
     script:
         f"{SCRIPTS}/fit_normalisation.py"
+
+
+rule measure_noise:
+    input:
+        cubes=rules.fit_normalisation.input.cubes,
+        split=rules.split_sites.output[0],
+        normalisation=rules.fit_normalisation.output[0],
+    output:
+        out("dataset/{sensor}/noise.json"),
+    log:
+        out("logs/measure_noise/{sensor}.log"),
+    benchmark:
+        out("benchmarks/measure_noise/{sensor}.tsv")
+    resources:
+        mem_mb=retry_memory(2000),
+        runtime=60,
+    params:
+        reach=lambda w: C.sensors[w.sensor].rolling_mean,
+        seed=C.seed,
+        code=code_of("measure_noise"),
+    message:
+        "Measuring the noise of {wildcards.sensor}"
+    script:
+        f"{SCRIPTS}/measure_noise.py"

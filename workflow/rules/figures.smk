@@ -59,6 +59,9 @@ def model_figures():
     curves = {model: out(f"models/{model}/curves.csv") for model in TRAINED}
     draw = "pipeline_lib.report.curves.plot_curves"
     found = {"curves": Figure("Models", draw, {"curves": curves})}
+    noise = {sensor: out(f"dataset/{sensor}/noise.json") for sensor in C.sensors}
+    draw = "pipeline_lib.report.noise.plot_noise"
+    found["noise"] = Figure("Cubes", draw, {"noise": noise})
     for model in TRAINED:
         files = {"evaluation": out(f"evaluation/probes-{model}.json")}
         draw = "pipeline_lib.report.probes.plot_probes"

@@ -10,6 +10,7 @@ rule train_encoder:
         cubes=lambda w: [cube_file(w.sensor, cube) for cube in learning_cubes(w.sensor)],
         split=rules.split_sites.output[0],
         normalisation=rules.fit_normalisation.output[0],
+        noise=rules.measure_noise.output[0],
     output:
         [out(f"models/{{sensor}}/{name}") for name in MODEL_FILES],
     log:

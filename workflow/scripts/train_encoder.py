@@ -20,6 +20,7 @@ if __name__ == "__main__":
             cubes=[Path(path) for path in snakemake.input.cubes],
             split_table=Path(snakemake.input.split),
             normalisation=Path(snakemake.input.normalisation),
+            noise=Path(snakemake.input.noise),
             state=Path(params.state),
             output=Path(snakemake.output[0]).parent,
             config_digest=digest_of([params.sensor, params.context, params.training, params.seed]),

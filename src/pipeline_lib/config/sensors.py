@@ -34,8 +34,8 @@ class Encoder(Block):
     components: int = Field(
         0,
         ge=0,
-        description="Latent dimensions that are principal components of the target pixel's "
-        "spectrum; the others are learned (0: all are learned, as in the paper)",
+        description="Latent dimensions that are components of the target pixel's spectrum, those "
+        "with the least noise; the others are learned (0: all are learned, as in the paper)",
     )
     decoder_width: int = Field(32, ge=8, description="Channels of the decoder")
 

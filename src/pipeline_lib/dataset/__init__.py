@@ -1,6 +1,7 @@
 """Split, normalisation and samples of the training data."""
 
 from pipeline_lib.dataset.inputs import check_inputs, inputs_of
+from pipeline_lib.dataset.noise import Noise, measure_noise
 from pipeline_lib.dataset.normalisation import (
     Normalisation,
     cube_name,

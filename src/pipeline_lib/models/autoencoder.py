@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from pipeline_lib.config import Context, Sensor
 from pipeline_lib.models.decoder import Decoder
 from pipeline_lib.models.encoder import SensorEncoder
+
+LEAST_NOISE = 1e-3
+"""Variance of noise, of its mean over the bands, below which none is taken to be free of it."""
 
 
 class Autoencoder(nn.Module):
@@ -19,24 +24,48 @@ class Autoencoder(nn.Module):
         self.decoder = Decoder(sensor, context)
 
     @torch.no_grad()
-    def initialise(self, spectra: Tensor) -> None:
-        """Start from a principal component analysis of the target pixel's spectrum.
+    def initialise(self, spectra: Tensor, noise: NDArray[np.floating]) -> None:
+        """Start from the components of the target pixel's spectrum that noise hides least.
 
         The components that the encoder's block asks for, at least one, become the first
         dimensions of a latent, where training leaves them alone; the decoder starts by giving
         every pixel of every frame the spectrum that they make. The spectra are ``(N, bands)``,
-        scaled to 0..1, with N more than the number of components.
+        scaled to 0..1, with N more than the number of components; ``noise`` is the covariance
+        ``(band, band)`` of their noise.
         """
-        from sklearn.decomposition import PCA
-
-        # The signs of its axes are the same on every machine.
-        fitted = PCA(self.encoder.spectrum_axes.shape[1], svd_solver="full")
-        fitted.fit(spectra.double().numpy())
-        mean, axes = torch.from_numpy(fitted.mean_), torch.from_numpy(fitted.components_).T
-        self.encoder.spectrum_mean.copy_(mean)
-        self.encoder.spectrum_axes.copy_(axes)
-        self.decoder.initialise(mean, axes)
+        mean, axes, back = noise_fraction(
+            spectra.double().numpy(), noise, self.encoder.spectrum_axes.shape[1]
+        )
+        self.encoder.spectrum_mean.copy_(torch.from_numpy(mean))
+        self.encoder.spectrum_axes.copy_(torch.from_numpy(axes))
+        self.decoder.initialise(torch.from_numpy(mean), torch.from_numpy(back.T))
 
     def forward(self, values: Tensor, valid: Tensor, days: Tensor) -> Tensor:
         """Reconstruct patches ``(B, T, C, P, P)`` from themselves."""
         return self.decoder(self.encoder(values, valid, days), days)
+
+
+def noise_fraction(
+    spectra: NDArray[np.float64], noise: NDArray[np.floating], count: int
+) -> tuple[NDArray[np.float64], NDArray[np.float64], NDArray[np.float64]]:
+    """Mean ``(band,)``, axes ``(band, count)`` and the way back ``(count, band)`` of components.
+
+    Minimum noise fraction (Green et al. 1988, doi:10.1109/36.3001): principal components of
+    spectra ``(N, band)`` whose noise is made equal and independent in all bands by its covariance
+    ``(band, band)``; here of unit variance. The way back is the linear prediction of the spectra
+    with the least squared error.
+    """
+    from sklearn.decomposition import PCA
+
+    variances, vectors = np.linalg.eigh(noise)
+    noise_sd = np.sqrt(variances.clip(min=0) + LEAST_NOISE * variances.mean())
+    # Symmetric, so that the signs of its eigenvectors, which no two machines share, cancel; the
+    # signs of the components are scikit-learn's, which are the same everywhere.
+    whitening = vectors / noise_sd @ vectors.T
+    mean = spectra.mean(axis=0)
+    centred = spectra - mean
+    fitted = PCA(count, svd_solver="full").fit(centred @ whitening)
+    axes = whitening @ fitted.components_.T
+    axes /= (centred @ axes).std(axis=0)
+    back = np.linalg.lstsq(centred @ axes, centred, rcond=None)[0]
+    return mean, axes, back

@@ -5,8 +5,8 @@ for all windows that hold the frame. In the dense encoder every operation on spa
 convolution without stride, so a tile costs little more than its pixels; the patch encoder, as the
 paper has it, is run on the patch around each pixel.
 
-The first dimensions of a latent may be the principal components of the target pixel's spectrum.
-They fix the target pixel whatever the loss asks of the others, which are then free for its
+The first dimensions of a latent may be components of the target pixel's spectrum, those with the
+least noise. They fix the target pixel whatever the loss asks of the others, which are then free for its
 context: an encoder that has to find both in the same dimensions gives one of them up.
 """
 
@@ -198,7 +198,7 @@ class SensorEncoder(nn.Module):
     """Encoder of one sensor, whose receptive field is exactly ``context.patch_px`` pixels wide.
 
     The feature vector of a frame has length D, ``features``: the channels that the head reads, less
-    their mean; the mean; and the principal components of the pixel's own spectrum, computed by
+    their mean; the mean; and the components of the pixel's own spectrum, computed by
     ``spectrum_mean`` ``(bands,)`` and ``spectrum_axes`` ``(bands, components)``, which
     `Autoencoder.initialise` sets.
     """

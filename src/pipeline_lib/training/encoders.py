@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from pipeline_lib.config import Context, Sensor, Training
-from pipeline_lib.dataset import Normalisation, inputs_of
+from pipeline_lib.dataset import Noise, Normalisation, inputs_of
 from pipeline_lib.errors import UserError
 from pipeline_lib.models import Autoencoder, save_encoder
 from pipeline_lib.seeds import generator
@@ -40,12 +40,14 @@ def train_encoder(
     state: Path,
     output: Path,
     config_digest: str,
+    noise: Path | None = None,
 ) -> None:
     """Train the autoencoder of a sensor and write it to the folder ``output``.
 
-    ``cubes`` are the files of the sensor's cubes, of every split; ``split_table`` and
-    ``normalisation`` the files of `dataset.write_split` and `dataset.fit_normalisation`. ``state``
-    is a folder for the cubes' arrays and the checkpoints, which a killed training goes on from; it
+    ``cubes`` are the files of the sensor's cubes, of every split; ``split_table``,
+    ``normalisation`` and ``noise`` the files of `dataset.write_split`,
+    `dataset.fit_normalisation` and `dataset.measure_noise` (None: `Noise.unknown`). ``state`` is a
+    folder for the cubes' arrays and the checkpoints, which a killed training goes on from; it
     is removed at the end. ``config_digest`` is kept with the model.
 
     Raises UserError if a split has no usable cube, a file is broken, or the loss becomes
@@ -55,6 +57,7 @@ def train_encoder(
     chosen = splits_of(cubes, split_table)
     scaling = Normalisation.read(normalisation)
     scaling.check_bands(sensor.bands, str(normalisation))
+    known = Noise.unknown(sensor.bands) if noise is None else Noise.read(noise)
     datasets = {
         split: SensorDataset.load(
             sensor_name, paths, sensor, context, scaling, state / CUBES / split
@@ -64,7 +67,8 @@ def train_encoder(
     with initial_weights(seed, sensor_name):
         autoencoder = Autoencoder(sensor, context)
     if sensor.encoder.components:
-        autoencoder.initialise(_spectra(datasets["training"], sensor.encoder.components, seed))
+        spectra = _spectra(datasets["training"], sensor.encoder.components, seed)
+        autoencoder.initialise(spectra, known.covariance)
     train_and_save(
         EncoderTask(autoencoder, sensor, context, scaling),
         TrainingData(sensor_name, seed, training, datasets),
@@ -75,7 +79,9 @@ def train_encoder(
             "context": context.model_dump(mode="json"),
         },
         data_digest=data_digest(
-            [*chosen["training"], *chosen["validation"]], split_table, normalisation
+            [*chosen["training"], *chosen["validation"]],
+            split_table,
+            *(file for file in (normalisation, noise) if file is not None),
         ),
         config_digest=config_digest,
         record={"inputs": inputs_of(chosen["training"])},

@@ -46,7 +46,7 @@ class EncoderTask(Task):
     """Reconstruction by one autoencoder.
 
     The best weights are those of the lowest error at the target pixel, as in the paper; where
-    principal components already fix most of that, those of the lowest loss. ``centre_factor``
+    components already fix most of that, those of the lowest loss. ``centre_factor``
     multiplies the target pixel's weight in the weighted MAE.
     """
 
