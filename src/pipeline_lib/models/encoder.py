@@ -6,8 +6,8 @@ convolution without stride, so a tile costs little more than its pixels; the pat
 paper has it, is run on the patch around each pixel.
 
 The first dimensions of a latent may be components of the target pixel's spectrum, those with the
-least noise. They fix the target pixel whatever the loss asks of the others, which are then free for its
-context: an encoder that has to find both in the same dimensions gives one of them up.
+least noise. They fix the target pixel whatever the loss asks of the others, which are then free for
+its context: an encoder that has to find both in the same dimensions gives one of them up.
 """
 
 from __future__ import annotations
