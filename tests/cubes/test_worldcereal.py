@@ -25,7 +25,7 @@ def on_day(array: xr.DataArray, day: np.datetime64) -> xr.DataArray:
     ("config", "cube", "shape", "radar_dates", "dates", "clear"),
     [
         # Of 118, 146 and 136 frames; where min_clear is 0, a few more are kept.
-        ("config.yaml", "worldcereal-belgium", (64, 64), 159, 77, 0.7508),
+        ("config.yaml", "belgium-2018", (40, 64), 159, 75, 0.7827),
         ("worldcereal.yaml", "belgium-2018", (32, 32), 159, 71, 0.8132),
         ("worldcereal.yaml", "belgium-2019", (32, 32), 157, 92, 0.7691),
         ("worldcereal.yaml", "tanzania-2020", (32, 32), 60, 83, 0.7271),

@@ -174,6 +174,13 @@ def own_files(cube):
     return list(dict.fromkeys(str(block.file) for block in blocks))
 
 
+def contents_of(cube):
+    """The keys of a user-supplied cube that decide its pixels."""
+    return OWN_CUBES[cube].model_dump(
+        mode="json", exclude={"split", "embed", "labels"}
+    )
+
+
 def learning_cubes(sensor):
     """The cubes that may be trained or tested on: towers are kept for the GPP comparison."""
     return [cube for cube in cubes_of(sensor) if cube not in TOWERS]
@@ -371,6 +378,15 @@ def geotiffs(wildcards):
 def truth_of_cubes():
     """What the simulated archive knows of the cubes' sites. Nothing is learnt from it."""
     return {cube: out(f"truth/{site_of(cube)}.npz") for cube in SITE_CUBES if C.demo}
+
+
+def labels_of_cubes():
+    """What the user knows of the land of cubes. Nothing is learnt from it."""
+    return {
+        cube: out(f"labels/{cube}.npz")
+        for cube, block in OWN_CUBES.items()
+        if block.labels
+    }
 
 
 def largest_jobs():

@@ -71,12 +71,35 @@ rule ingest_cube:
         runtime=30,
     params:
         sensor=lambda w: source_of(w.sensor),
-        own=lambda w: OWN_CUBES[w.cube].model_dump(
-            mode="json", exclude={"split", "embed"}
-        ),
+        own=lambda w: contents_of(w.cube),
         resolution_m=C.cube.resolution_m,
         code=code_of("ingest_cube"),
     message:
         "Reading the {wildcards.sensor} files of {wildcards.cube}"
     script:
         f"{SCRIPTS}/ingest_cube.py"
+
+
+rule write_labels:
+    input:
+        lambda w: [*own_files(w.cube), str(OWN_CUBES[w.cube].labels.file)],
+    output:
+        out("labels/{cube}.npz"),
+    log:
+        out("logs/write_labels/{cube}.log"),
+    benchmark:
+        out("benchmarks/write_labels/{cube}.tsv")
+    wildcard_constraints:
+        cube=alternation(labels_of_cubes()),
+    resources:
+        mem_mb=retry_memory(1000),
+        runtime=10,
+    params:
+        own=lambda w: contents_of(w.cube),
+        labels=lambda w: plain(OWN_CUBES[w.cube].labels),
+        resolution_m=C.cube.resolution_m,
+        code=code_of("write_labels"),
+    message:
+        "Reading the labels of {wildcards.cube}"
+    script:
+        f"{SCRIPTS}/write_labels.py"

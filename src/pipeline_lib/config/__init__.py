@@ -4,6 +4,7 @@ from pipeline_lib.config.acquisition import (
     Catalog,
     CubeGrid,
     Demo,
+    Labels,
     OwnCube,
     OwnCubeFile,
     Period,

@@ -133,6 +133,22 @@ OwnCubeFiles = Annotated[
 """Files of one sensor: one block, or a list of them."""
 
 
+class Labels(Block):
+    """Classes of the land of a user-supplied cube, such as crops: nothing is learned from them."""
+
+    file: ExistingPath = Field(description="NetCDF or Zarr file")
+    variable: str = Field(description="Variable with a class per pixel, as whole numbers")
+    none: int = Field(0, description="Class that stands for no label")
+    names: dict[int, str] | None = Field(
+        None,
+        description="Class -> name; classes of one name are one, others are no label. "
+        "null: all classes, by their numbers",
+    )
+    x: str = Field("x", description="Name of the x dimension")
+    y: str = Field("y", description="Name of the y dimension")
+    crs: str | None = Field(None, description="CRS, if the file does not state it")
+
+
 class OwnCube(Block):
     """A user-supplied cube."""
 
@@ -149,6 +165,9 @@ class OwnCube(Block):
     embed: bool = Field(True, description="Export embeddings of this cube")
     files: dict[str, OwnCubeFiles] = Field(
         description="Sensor -> file, or list of files that hold some of its bands or the mask each"
+    )
+    labels: Labels | None = Field(
+        None, description="Classes of its pixels, which the probes of a model are scored on"
     )
 
 

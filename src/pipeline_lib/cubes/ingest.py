@@ -59,8 +59,7 @@ def ingest_cube(
     """
     blocks = own.files[sensor_name]
     where = _files(blocks)
-    every = [block for files in own.files.values() for block in files]
-    grid = _cut(shared_grid(every, resolution_m), own.window, where)
+    grid = grid_of_cube(own, resolution_m)
     days, values, clear, unpaired = _joined(blocks, sensor.bands, grid)
     for day in unpaired:
         log.info("%s: dropped, since not all files have it alike", day)
@@ -131,6 +130,12 @@ def ingest_cube(
 
 def _files(blocks: Sequence[OwnCubeFile]) -> str:
     return " and ".join(dict.fromkeys(str(block.file) for block in blocks))
+
+
+def grid_of_cube(own: OwnCube, resolution_m: float) -> Grid:
+    """The pixels of a user's cube; raises as `shared_grid`, or if the window does not fit."""
+    blocks = [block for files in own.files.values() for block in files]
+    return _cut(shared_grid(blocks, resolution_m), own.window, _files(blocks))
 
 
 def shared_grid(blocks: Sequence[OwnCubeFile], resolution_m: float) -> Grid:

@@ -64,14 +64,35 @@ def grid_of_file(block: OwnCubeFile) -> Grid:
     return grid_of_source(_open(block), block)
 
 
-def _open(block: OwnCubeFile) -> xr.Dataset:
+def read_classes(block: OwnCubeFile) -> tuple[Grid, NDArray[np.float64], NDArray[np.bool_]]:
+    """Classes ``(y, x)`` of a file's one variable, which has no dates, and where there is none.
+
+    Raises UserError as :func:`read_own_file`.
+    """
+    source = _open(block, dated=False)
+    (name,) = (block.bands or {}).values()
+    layer = _variable(source, block, name)
+    layer = layer.squeeze([dim for dim in layer.dims if layer.sizes[dim] == 1])
+    if {*layer.dims} != {block.y, block.x}:
+        raise UserError(
+            f"{block.file}: {name!r} has dimensions {in_a_line(dict(layer.sizes))}, not {block.y}, "
+            f"{block.x}; set x and y in the config, or write a file with one class per pixel"
+        )
+    layer = layer.transpose(block.y, block.x)
+    stored = stored_numbers(layer, block)
+    grid = grid_of_source(source, block)
+    return grid, decoded(layer, stored, block), is_missing(layer, stored, block, ())
+
+
+def _open(block: OwnCubeFile, *, dated: bool = True) -> xr.Dataset:
     """The file as it is stored, but with rows from north to south, whose order tools differ in."""
     source = open_file(block.file, mask_and_scale=False, decode_times=False)
     one_date = {block.time} & {*source.variables}
-    if missing := {block.time, block.y, block.x} - {*source.dims} - one_date:
+    wanted = {block.y, block.x} | ({block.time} if dated else set())
+    if missing := wanted - {*source.dims} - one_date:
         raise UserError(
             f"{block.file}: has dimensions {in_a_line(', '.join(map(str, source.sizes)))}, not "
-            f"{sorted(missing)}; set time, x and y in the config"
+            f"{sorted(missing)}; set {'time, ' * dated}x and y in the config"
         )
     rows = source.get(block.y)
     if rows is not None and rows.dims == (block.y,) and rows.size > 1 and rows[-1] > rows[0]:
