@@ -21,6 +21,7 @@ from pipeline_lib.config import (
 )
 from pipeline_lib.cubes import CLEAR, THICK_CLOUD, Grid, make_cube, write_cube
 from pipeline_lib.dataset import Normalisation
+from pipeline_lib.dataset.domain import Domain
 from pipeline_lib.embed import embed_cube
 
 CONTEXT = Context(patch_px=7, frames=5)
@@ -48,7 +49,9 @@ def write_models(folder: Path, seed: int) -> dict[str, Path]:
 
     def scaling(sensor: Sensor) -> Normalisation:
         bounds = [np.linspace(*span, len(sensor.bands), dtype=np.float32) for span in SPANS]
-        return Normalisation(sensor.bands, *bounds, sensor.scale)
+        pixels = 0.6 * np.random.default_rng(seed).random((999, len(sensor.bands)))
+        domain = Domain.fit(10 * np.log10(pixels) if sensor.scale == "decibel" else pixels)
+        return Normalisation(sensor.bands, *bounds, sensor.scale, domain)
 
     torch.manual_seed(seed)
     return save_all_untrained(folder, SENSORS, CONTEXT, BLOCK, scaling)

@@ -1,5 +1,6 @@
 """Dense inference: equal to the path of single patches, whatever the tiles."""
 
+from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -9,6 +10,7 @@ import torch
 from products import Record
 
 from pipeline_lib.config import Embed
+from pipeline_lib.dataset.domain import Domain
 from pipeline_lib.embed.arrays import Layers, Tile
 from pipeline_lib.embed.dense import embed_arrays
 from pipeline_lib.embed.streaming import open_frames
@@ -60,7 +62,7 @@ def _patchwise_latent(
     around = (slice(row, row + 2 * half + 1), slice(column, column + 2 * half + 1))
     valid = np.pad(frames.valid, ((0, 0), (half, half), (half, half)))[:, *around]
     values = np.pad(frames.values, ((0, 0), (0, 0), (half, half), (half, half)))[..., *around]
-    values = np.where(valid[:, None], values, 0)
+    values = np.where(valid[:, None], values.clip(0, 1), 0)
     chosen = _window(frames.days, centre, length, encoder.sensor.sequence.max_span_days)
     there = np.array([frame is not None for frame in chosen])
     wanted = np.array([centre if frame is None else frame for frame in chosen])
@@ -115,8 +117,40 @@ def test_tiles_and_batches_leave_no_trace(parts: SimpleNamespace, tile_px: int, 
     whole = _run(parts, parts.frames)
     tiled = _run(parts, parts.frames, tile_px=tile_px, batch_size=batch)
     for layer, values in whole.items():
-        computed = layer in ("embedding", "reconstruction_error")
+        computed = layer in ("embedding", "reconstruction_error", "domain_distance")
         np.testing.assert_allclose(tiled[layer], values, rtol=0, atol=1e-5 if computed else 0)
+
+
+def test_the_domain_distance_is_that_of_the_farthest_sensor(parts: SimpleNamespace) -> None:
+    encoders = {}
+    for name, encoder in parts.encoders.items():
+        pixels = np.moveaxis(parts.frames[name].values, 1, -1)[parts.frames[name].valid]
+        physical = encoder.normalisation.physical(pixels)
+        fitted = Domain.fit(10 * np.log10(physical) if name == "radar" else physical)
+        scaling = replace(encoder.normalisation, domain=fitted)
+        encoders[name] = replace(encoder, normalisation=scaling)
+    optical, radar = (parts.frames[name] for name in ("optical", "radar"))
+    haze = optical.values.copy()
+    date, row, column = np.argwhere(optical.valid)[50]
+    haze[date, :, row, column] += 3
+    records = {"optical": Record(haze, optical.valid, optical.times), "radar": radar}
+    known = SimpleNamespace(frames=records, encoders=encoders, fusion=parts.fusion)
+    found = _run(known, records)["domain_distance"]
+    np.testing.assert_array_equal(np.isfinite(found), optical.valid)
+    alone = _run(known, {"optical": records["optical"]})["domain_distance"]
+    assert found[date, row, column] > 2 and (found[optical.valid] > 1).mean() < 0.005
+    paired = np.isfinite(_run(parts, parts.frames)["days_to_radar"])
+    assert (found >= alone)[optical.valid].all() and (found > alone)[paired].any()
+    np.testing.assert_array_equal(found[optical.valid & ~paired], alone[optical.valid & ~paired])
+
+
+def test_encoders_without_a_domain_say_nothing_of_it(parts: SimpleNamespace) -> None:
+    encoders = {
+        name: replace(encoder, normalisation=replace(encoder.normalisation, domain=None))
+        for name, encoder in parts.encoders.items()
+    }
+    earlier = SimpleNamespace(encoders=encoders, fusion=parts.fusion)
+    assert np.isnan(_run(earlier, parts.frames)["domain_distance"]).all()
 
 
 def test_exactly_the_clear_pixels_of_every_date_are_embedded(parts: SimpleNamespace) -> None:

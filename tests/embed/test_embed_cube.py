@@ -26,7 +26,7 @@ def test_the_product_holds_what_it_promises(field: SimpleNamespace, product: Pat
     np.testing.assert_array_equal(data["time"], optical["time"][clear.values])
     assert data["embedding"].dims == ("time", "feature", "y", "x")
     assert data["embedding"].dtype == np.float32
-    for layer in ("context_share", "reconstruction_error", "days_to_radar"):
+    for layer in ("context_share", "reconstruction_error", "domain_distance", "days_to_radar"):
         assert data[layer].dims == ("time", "y", "x")
         assert data[layer].attrs["units"]
     assert {"model_digest", "config_digest", "cube", "site", "land_cover"} <= set(data.attrs)

@@ -19,7 +19,7 @@ from pipeline_lib.embed.manifest import find_date, write_closest_dates
 from pipeline_lib.errors import UserError
 
 DATE = datetime.date(2022, 1, 3)
-QUALITY = ("context_share", "reconstruction_error", "days_to_radar")
+QUALITY = ("context_share", "reconstruction_error", "domain_distance", "days_to_radar")
 
 
 @pytest.fixture

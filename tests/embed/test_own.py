@@ -19,6 +19,7 @@ from pipeline_lib.models import load_encoder
 # Quality layers are stored in compact types.
 ROUNDING = {
     "context_share": {"rtol": 0, "atol": 0.0021},
+    "domain_distance": {"rtol": 0, "atol": 0.0101},
     # To ten bits of the fraction, then to six.
     "reconstruction_error": {"rtol": 2**-7 + 2**-11, "atol": 1e-6},
 }
@@ -85,7 +86,9 @@ def test_python_and_workflow_give_the_same(
         assert embedding[layer].dims == stored[layer].dims and embedding[layer].dtype == np.float32
         assert embedding[layer].attrs["units"] == stored[layer].attrs["units"]
         rounding = ROUNDING.get(layer, {"rtol": 0, "atol": 2e-6})
-        np.testing.assert_allclose(embedding[layer], stored[layer], **rounding)
+        # 5.08 is the largest distance that is stored.
+        most = 5.08 if layer == "domain_distance" else np.inf
+        np.testing.assert_allclose(embedding[layer].clip(max=most), stored[layer], **rounding)
     # Cubes of files have days.
     np.testing.assert_array_equal(embedding["time"].dt.floor("D"), stored["time"])
     assert embedding.attrs["model_digest"] == stored.attrs["model_digest"]

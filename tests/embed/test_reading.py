@@ -92,6 +92,7 @@ def write_product(folder: Path, seed: int, dtype: str, columns: slice) -> Path:
         "embedding": rng.normal(size=SHAPE).astype(np.float32),
         "context_share": rng.uniform(0.2, 1, flat).astype(np.float32),
         "reconstruction_error": rng.exponential(0.01, flat).astype(np.float32),
+        "domain_distance": rng.exponential(0.3, flat).astype(np.float32).clip(0, 5),
         "days_to_sentinel_1": rng.integers(-4, 5, flat).astype(np.float32),
     }
     missing = rng.random(flat) < 0.2

@@ -36,11 +36,12 @@ def whole() -> Layers:
         "embedding": rng.normal(size=SHAPE).astype(np.float32),
         "context_share": (rng.integers(1, 2475, shape) / 2475).astype(np.float32),
         "reconstruction_error": rng.exponential(0.02, shape).astype(np.float32),
+        "domain_distance": (rng.integers(0, 250, shape) * 0.02).astype(np.float32),
         "days_to_radar": rng.integers(-400, 400, shape).astype(np.float32),
     }
     layers["days_to_radar"][rng.random(shape) < 0.4] = np.nan
     layers["embedding"].swapaxes(0, 1)[:, missing] = np.nan
-    for name in ("context_share", "reconstruction_error", "days_to_radar"):
+    for name in ("context_share", "reconstruction_error", "domain_distance", "days_to_radar"):
         layers[name][missing] = np.nan
     return layers
 
@@ -73,7 +74,7 @@ def test_what_is_read_is_what_was_written(
     data = read_embedding(folder, load=load)
     relative, absolute = (
         {"reconstruction_error": 0.009},
-        {"embedding": most, "context_share": 0.00201},
+        {"embedding": most, "context_share": 0.00201, "domain_distance": 0.0101},
     )
     assert list(data) == list(whole)
     for name, values in whole.items():
@@ -89,7 +90,7 @@ def test_int8_is_decoded_by_any_reader_of_cf(made: Path, whole: Layers) -> None:
     np.testing.assert_array_equal(plain["days_to_radar"].values, whole["days_to_radar"])
     raw = xr.open_zarr(made / "embedding.zarr", consolidated=False, mask_and_scale=False)
     np.testing.assert_array_equal(raw["embedding"] == -128, np.isnan(whole["embedding"]))
-    types = ["int8", "uint8", "float32", "int16"]
+    types = ["int8", "uint8", "float32", "uint8", "int16"]
     assert [str(raw[name].dtype) for name in whole] == types
 
 

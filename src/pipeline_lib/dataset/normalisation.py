@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Self, get_args
 
@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 from pipeline_lib.config import Context, Scale
 from pipeline_lib.config import Sequence as SampleSequence
 from pipeline_lib.cubes import CLEAR, read_cube
+from pipeline_lib.dataset.domain import Domain
 from pipeline_lib.dataset.split import NEEDED, read_split
 from pipeline_lib.errors import UserError, in_a_line
 from pipeline_lib.files import read_json, write_json
@@ -21,6 +22,8 @@ from pipeline_lib.files import read_json, write_json
 PIXEL_BUDGET = 4_000_000
 """Pixels that quantiles are taken from, over all cubes: 160 MB for ten bands, and 4000 of them
 beyond a quantile of 0.001."""
+DOMAIN_PIXELS = 200_000
+"""Training pixels, at most, that the domain is fitted on: 200 of them lie outside."""
 LEAST_REFLECTANCE, LEAST_POWER = 1e-3, 1e-5
 """What roots and logarithms are taken of at least: below it there is noise alone."""
 
@@ -55,19 +58,35 @@ class Normalisation:
     """Scaling per band: ``lower`` becomes 0, ``upper`` becomes 1, both are clipped at.
 
     The bounds ``(band,)`` are on the ``scale`` of the sensor's quantity, in the order of a cube's
-    bands.
+    bands. ``domain`` is where the training pixels lie; None of earlier versions.
     """
 
     bands: tuple[str, ...]
     lower: NDArray[np.float32]
     upper: NDArray[np.float32]
     scale: Scale = "linear"
+    domain: Domain | None = None
+
+    def unclipped(self, values: NDArray[np.floating]) -> NDArray[np.float32]:
+        """Scale ``(..., band, y, x)``; NaN stays NaN."""
+        lower, upper = self.lower[:, None, None], self.upper[:, None, None]
+        scaled = (to_scale(values, self.scale) - lower) / (upper - lower)
+        return scaled.astype(np.float32, copy=False)
 
     def apply(self, values: NDArray[np.floating]) -> NDArray[np.float32]:
         """Scale ``(..., band, y, x)`` and clip to 0..1; NaN stays NaN."""
-        lower, upper = self.lower[:, None, None], self.upper[:, None, None]
-        scaled = (to_scale(values, self.scale) - lower) / (upper - lower)
-        return np.clip(scaled, 0.0, 1.0, out=scaled).astype(np.float32, copy=False)
+        scaled = self.unclipped(values)
+        return np.clip(scaled, 0.0, 1.0, out=scaled)
+
+    def domain_distance(self, unclipped: NDArray[np.float32]) -> NDArray[np.float32]:
+        """`Domain.distance` of scaled pixels ``(time, band, pixel)``; NaN without a domain."""
+        if self.domain is None:
+            return np.full_like(unclipped[:, 0], np.nan)
+        lower, upper = self.lower[:, None], self.upper[:, None]
+        values = lower + unclipped * (upper - lower)
+        # A root would bring what is too bright closer.
+        linear = from_scale(values, self.scale) if self.scale == "square-root" else values
+        return self.domain.distance(linear)
 
     def physical(self, scaled: NDArray[np.floating]) -> NDArray[np.floating]:
         """Scaled spectra ``(..., band)`` in the sensor's own quantity again."""
@@ -86,6 +105,7 @@ class Normalisation:
             "lower": [float(value) for value in self.lower],
             "upper": [float(value) for value in self.upper],
             "scale": self.scale,
+            **({"domain": self.domain.to_json()} if self.domain else {}),
         }
 
     @classmethod
@@ -96,6 +116,8 @@ class Normalisation:
             lower = np.asarray(content["lower"], dtype=np.float32)
             upper = np.asarray(content["upper"], dtype=np.float32)
             scale: Scale = content.get("scale", "linear")  # all there was in earlier versions
+            stored = content.get("domain")
+            domain = None if stored is None else Domain.from_json(stored, len(bands))
         except (KeyError, TypeError, ValueError, OverflowError) as error:
             raise UserError(f"{where}: not a normalisation; delete it and run again") from error
         whole = lower.shape == upper.shape == (len(bands),) and bool(np.all(lower < upper))
@@ -103,7 +125,7 @@ class Normalisation:
             raise UserError(f"{where}: bounds do not fit the bands; delete it and run again")
         if scale not in get_args(Scale):
             raise UserError(f"{where}: unknown scale {in_a_line(scale)}; delete it and run again")
-        return cls(bands, lower, upper, scale)
+        return cls(bands, lower, upper, scale, domain)
 
     @classmethod
     def read(cls, path: str | Path) -> Self:
@@ -139,9 +161,10 @@ def fit_normalisation(
 ) -> None:
     """Fit per-band quantiles over the valid pixels of the training cubes, and write them as JSON.
 
-    They are taken on the ``scale`` of the sensor; the two quantiles become 0 and 1. ``cubes`` are
-    files of one sensor, of every split. With
+    They are taken on the ``scale`` of the sensor; the two quantiles become 0 and 1, and the domain
+    is that of the same pixels. ``cubes`` are files of one sensor, of every split. With
     ``learning``, what samples are made of, some sample must be there to train and to validate with.
+
     Raises UserError if there is nothing to fit on, a band is constant, or a sample is missing.
     """
     from pipeline_lib.dataset.samples import check_samples  # which needs this module
@@ -172,7 +195,10 @@ def fit_normalisation(
             "cubes; check the band's scale and no-data values"
         )
     bounds = lower.astype(np.float32), upper.astype(np.float32)
-    write_json(output, Normalisation(tuple(bands), *bounds, scale).to_json())
+    fitted = Normalisation(tuple(bands), *bounds, scale)
+    some = pool[:: len(pool) // DOMAIN_PIXELS + 1]
+    domain = Domain.fit(some if scale == "square-root" else to_scale(some, scale))
+    write_json(output, replace(fitted, domain=domain).to_json())
 
 
 def cube_name(path: str | Path) -> str:

@@ -46,8 +46,9 @@ def tiles(height: int, width: int, side: int) -> list[Tile]:
 class Crop:
     """One sensor's frames of a tile and of ``margin`` pixels around it, as the models take them.
 
-    ``values`` ``(time, band, y + 2 margin, x + 2 margin)`` are 0..1, and exactly 0 where ``valid``
-    ``(time, y + 2 margin, x + 2 margin)`` is not; ``days`` ``(time,)`` are counted from 1970.
+    ``values`` ``(time, band, y + 2 margin, x + 2 margin)`` are scaled, not clipped, and exactly 0
+    where ``valid`` ``(time, y + 2 margin, x + 2 margin)`` is not; ``days`` ``(time,)`` are counted
+    from 1970.
     """
 
     values: NDArray[np.float32]
@@ -79,8 +80,8 @@ class Frames:
     """One sensor's frames of a cube, read rectangle by rectangle.
 
     ``times`` ``(time,)`` increase, and every frame has a valid pixel somewhere in the cube.
-    ``shape`` is that of the cube in pixels. ``read`` takes rows and columns, and returns values
-    scaled to 0..1 ``(time, band, y, x)`` and where these are valid ``(time, y, x)``.
+    ``shape`` is that of the cube in pixels. ``read`` takes rows and columns, and returns scaled
+    values ``(time, band, y, x)``, not clipped, and where these are valid ``(time, y, x)``.
     """
 
     times: NDArray[np.datetime64]

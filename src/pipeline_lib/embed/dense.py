@@ -98,7 +98,9 @@ def embed_crops(
     ``embedding`` is ``(time, feature, y, x)``, the others ``(time, y, x)``: ``context_share``, the
     share of valid pixels in the reference sensor's context; ``reconstruction_error``, the mean
     absolute error over its bands when the target pixel is decoded from the embedding, in its own
-    units; ``days_to_<sensor>``, signed days to the paired frame, NaN where there is none.
+    units; ``domain_distance``, how far the target pixel lies from the training pixels, of the
+    sensors present the farthest (above 1: outside; NaN if the encoders do not know);
+    ``days_to_<sensor>``, signed days to the paired frame, NaN where there is none.
     """
     name = fusion.block.reference
     reference, trained = crops[name], encoders[name]
@@ -135,6 +137,7 @@ def embed_crops(
         "embedding": embedding.view(*shape, -1).movedim(-1, 1).cpu().numpy(),
         "context_share": share.reshape(shape),
         "reconstruction_error": error.reshape(shape).cpu().numpy(),
+        "domain_distance": _domain_distance(crops, encoders, paired).reshape(shape),
         **{
             days_layer(sensor): np.where(pair.present, pair.days, np.float32(np.nan)).reshape(shape)
             for sensor, pair in paired.items()
@@ -192,6 +195,21 @@ def _tokens(
     return latents, days, present
 
 
+def _domain_distance(
+    crops: Mapping[str, Crop],
+    encoders: Mapping[str, TrainedEncoder],
+    paired: Mapping[str, _Paired],
+) -> NDArray[np.float32]:
+    """Largest `Domain.distance` over the frames that are paired with a date, ``(date, pixel)``."""
+    distances = []
+    for sensor, crop in crops.items():
+        pair, scaling = paired[sensor], encoders[sensor].normalisation
+        distance = scaling.domain_distance(crop.target_values)
+        of_dates = np.take_along_axis(distance, pair.frame, axis=0)
+        distances.append(np.where(pair.present, of_dates, np.float32(np.nan)))
+    return np.fmax.reduce(distances)
+
+
 def _context_share(crop: Crop, trained: TrainedEncoder) -> NDArray[np.float32]:
     """Share of valid pixels in the context of every frame and pixel, ``(time, pixel)``."""
     patch = trained.context.patch_px
@@ -242,7 +260,7 @@ def _frame_features(crop: Crop, trained: TrainedEncoder) -> torch.Tensor:
     for start in range(0, len(chosen), together):
         part = chosen[start : start + together]
         values, valid = (torch.from_numpy(a[part]).to(device) for a in (crop.values, crop.valid))
-        maps = encoder.frame_features(values, valid)
+        maps = encoder.frame_features(values.clamp_(0, 1), valid)
         for frame, frame_map in zip(part, maps, strict=True):
             features[:, frame] = frame_map.flatten(1).T
     return features

@@ -211,7 +211,7 @@ def _frames(array: xr.DataArray, trained: TrainedEncoder) -> Frames:
     def read(rows: slice, columns: slice) -> tuple[NDArray[np.float32], NDArray[np.bool_]]:
         values, valid = _measured(array[..., rows, columns])
         values = rolling_mean(values, trained.sensor.rolling_mean)
-        return trained.normalisation.apply(values), valid
+        return trained.normalisation.unclipped(values), valid
 
     times = array["time"].values[_first_of_days(array)]
     return Frames(times, (array.sizes["y"], array.sizes["x"]), read)

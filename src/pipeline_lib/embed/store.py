@@ -115,6 +115,7 @@ EMBEDDING_CODINGS = {
     "int8": Coding("int8", -128, 1 / 16),
 }
 SHARE_CODING = Coding("uint8", 255, 0.004)
+DISTANCE_CODING = Coding("uint8", 255, 0.02)
 DAYS_CODING = Coding("int16", -32768, 1)
 # Off by 0.8 % at most, whatever the units.
 ERROR_CODING = Coding("float32", np.nan, fraction_bits=6)
@@ -143,10 +144,15 @@ def layers_of(reference: str, others: Iterable[str], *, units: str, dtype: str) 
         f"mean absolute error over the bands of {reference}, "
         "decoded from the embedding at the centre pixel"
     )
+    distance = (
+        "Mahalanobis distance of the pixel's values to those of the training pixels, over the "
+        "distance that 99.9 % of these stay below; above 1: outside the training domain"
+    )
     layers = {
         "embedding": Layer(embedding, "1", coding, ("time", "feature", "y", "x")),
         "context_share": Layer(share, "1", SHARE_CODING),
         "reconstruction_error": Layer(error, units, ERROR_CODING),
+        "domain_distance": Layer(distance, "1", DISTANCE_CODING),
     }
     for sensor in others:
         days = f"signed time to the paired frame of {sensor}; missing: none"
@@ -370,8 +376,8 @@ def read_embedding(folder: str | Path, *, load: bool = True) -> xr.Dataset:
     """Embeddings of a cube and their quality layers, from the folder of the product.
 
     The layers are ``embedding`` ``(time, feature, y, x)``, ``context_share``,
-    ``reconstruction_error`` and one ``days_to_<sensor>`` per further sensor ``(time, y, x)``;
-    float32 whatever is stored, NaN where there is no embedding.
+    ``reconstruction_error``, ``domain_distance`` and one ``days_to_<sensor>`` per further sensor
+    ``(time, y, x)``; float32 whatever is stored, NaN where there is no embedding.
 
     With ``load`` everything is read, and the digests of all shards and the numbers of embeddings
     are compared: a shard of another product may be sound in itself. Without, presence and size of
@@ -391,7 +397,7 @@ def read_embedding(folder: str | Path, *, load: bool = True) -> xr.Dataset:
     if data.attrs.get("model_digest") != manifest["model_digest"]:
         raise UserError(f"{folder}: the manifest and the store are of different models; {again}")
     days = sorted(str(name) for name in data if str(name).startswith("days_to_"))
-    layers = ["embedding", "context_share", "reconstruction_error", *days]
+    layers = ["embedding", "context_share", "reconstruction_error", "domain_distance", *days]
     if missing := [name for name in layers if name not in data]:
         raise other_version(folder / STORE, missing)
     for name in layers:

@@ -39,7 +39,7 @@ def open_frames(path: Path, normalisation: Normalisation) -> tuple[xr.Dataset, F
     def read(rows: slice, columns: slice) -> tuple[NDArray[np.float32], NDArray[np.bool_]]:
         # All frames lie in the same few chunks: to read some is no faster.
         part = decode(cube[[quantity, "mask"]].isel(y=rows, x=columns))
-        return normalisation.apply(part[quantity].values[usable]), valid_pixels(part)[usable]
+        return normalisation.unclipped(part[quantity].values[usable]), valid_pixels(part)[usable]
 
     frames = Frames(cube["time"].values[usable], (cube.sizes["y"], cube.sizes["x"]), read)
     return cube.isel(time=usable), frames
