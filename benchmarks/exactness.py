@@ -278,8 +278,8 @@ def cut(
         slice(max(-top, 0), min(height - top, side)),
         slice(max(-left, 0), min(width - left, side)),
     )
-    span = trained.sensor.sequence.max_span_days
-    window, present = window_frames(frames.days, centre, length, span)
+    span, rolling_mean = trained.sensor.sequence.max_span_days, trained.sensor.rolling_mean
+    window, present = window_frames(frames.days, centre, length, span, rolling_mean=rolling_mean)
     for slot in np.flatnonzero(present):
         frame = window[slot]
         values[slot][(..., *there)] = frames.values[frame][(..., *here)]

@@ -38,11 +38,13 @@ def _run(parts: SimpleNamespace, records: dict[str, Record], **embed: int) -> La
     return embed_arrays(frames=frames, encoders=parts.encoders, fusion=parts.fusion, embed=block)
 
 
-def _window(days: np.ndarray, centre: int, length: int, span: float) -> list[int | None]:
+def _window(
+    days: np.ndarray, centre: int, length: int, span: float, apart: int
+) -> list[int | None]:
     """Frames of a window by counting out; None where there is none near enough."""
     half = length // 2
     sides: list[list[int | None]] = []
-    for step in (-1, 1):
+    for step in (-apart, apart):
         near: list[int] = []
         place = centre + step
         while 0 <= place < len(days) and abs(days[place] - days[centre]) <= span / 2:
@@ -63,7 +65,9 @@ def _patchwise_latent(
     valid = np.pad(frames.valid, ((0, 0), (half, half), (half, half)))[:, *around]
     values = np.pad(frames.values, ((0, 0), (0, 0), (half, half), (half, half)))[..., *around]
     values = np.where(valid[:, None], values.clip(0, 1), 0)
-    chosen = _window(frames.days, centre, length, encoder.sensor.sequence.max_span_days)
+    sensor = encoder.sensor
+    span, apart = sensor.sequence.max_span_days, sensor.rolling_mean
+    chosen = _window(frames.days, centre, length, span, apart)
     there = np.array([frame is not None for frame in chosen])
     wanted = np.array([centre if frame is None else frame for frame in chosen])
     window = []
@@ -192,6 +196,6 @@ def test_the_context_share_counts_what_lies_beyond_the_edges_as_missing(
     valid = parts.frames["optical"].valid
     date = int(np.flatnonzero(valid[:, row, column])[1])
     patch = valid[:, row - 3 : row + 4, column - 3 : column + 4].sum(axis=(1, 2))
-    window = _window(parts.frames["optical"].days, date, 5, 60)
+    window = _window(parts.frames["optical"].days, date, 5, 60, 1)
     seen = sum(patch[frame] for frame in window if frame is not None)
     assert found["context_share"][date, row, column] == pytest.approx(seen / (5 * 49))

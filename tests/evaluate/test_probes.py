@@ -46,7 +46,9 @@ from pipeline_lib.seeds import generator
 
 SIZE = 21
 FRAMES = 14
-SENSOR = small_sensors(Sequence(frames=6, stride_time=4, stride_space=7))["optical"]
+NEAR = Sequence(frames=6, stride_time=4, stride_space=7, max_span_days=12)
+"""Windows hold the frames next to the centre."""
+SENSOR = small_sensors(NEAR)["optical"]
 FACTS = SiteFacts(
     {name: name for name in "abcd"},
     {"a": "crops", "b": "forest", "c": "crops", "d": "forest"},

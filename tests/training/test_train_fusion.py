@@ -60,10 +60,16 @@ def test_pairs_are_the_closest_dates_and_gaps_are_absent(world):
     assert not radar.valid[torch.from_numpy(lone)].any()
     for row in np.flatnonzero(~lone):
         cube = dataset.index.stack[drawn.cube[row]]
-        other = dataset.others["radar"][dataset.partners["radar"][drawn.cube[row]]]
+        other = dataset.others["radar"].stack[dataset.partners["radar"][drawn.cube[row]]]
         gaps = other.days - cube.days[drawn.frames[row, 2]]
         assert abs(radar.offset[row]) == np.abs(gaps).min()
         assert radar.offset[row] in gaps
+    augmented = TrainingData("x", 0, world.training, {"training": dataset}).training_samples(0)
+    for windows in (augmented, augmented.others["radar"]):
+        present = windows.present[windows.cube >= 0]
+        assert present[:, 2].all() and 0.2 < present[:, [0, 1, 3, 4]].mean() < 0.9
+    again = TrainingData("x", 0, world.training, {"training": dataset}).training_samples(0)
+    assert np.array_equal(again.others["radar"].frames, augmented.others["radar"].frames)
 
 
 def test_fusion_works_with_one_sensor(world, tmp_path):

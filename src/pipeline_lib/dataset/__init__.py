@@ -14,4 +14,4 @@ from pipeline_lib.dataset.normalisation import (
 from pipeline_lib.dataset.samples import SampleIndex, Samples, SequenceIndex, cut_patches
 from pipeline_lib.dataset.split import read_split, read_split_table, split_sites, write_split
 from pipeline_lib.dataset.stacks import CubeArrays, load_stack
-from pipeline_lib.dataset.windows import closest_frames, window_frames
+from pipeline_lib.dataset.windows import closest_frames, window_frames, window_spans

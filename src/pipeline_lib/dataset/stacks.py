@@ -12,7 +12,7 @@ import numpy as np
 import xarray as xr
 from numpy.typing import NDArray
 
-from pipeline_lib.cubes import read_cube
+from pipeline_lib.cubes import CLEAR, read_cube
 from pipeline_lib.dataset.normalisation import Normalisation, cube_name, valid_pixels
 from pipeline_lib.files import atomic_path, digest_file, read_json, write_json
 
@@ -24,7 +24,7 @@ INDEX, VALUES, VALID = "index.json", "values.uint16", "valid.bool"
 
 @dataclass(frozen=True)
 class CubeArrays:
-    """One normalised cube.
+    """One normalised cube, of its frames those with a clear pixel.
 
     Values ``(time, band, y, x)``, uint16, are scaled values in steps of `QUANTUM`, 0 where
     invalid; validity is ``(time, y, x)``, and days ``(time,)``, int64, count from 1970-01-01.
@@ -67,7 +67,7 @@ def load_stack(
 
 
 def _pack(path: Path, normalisation: Normalisation) -> CubeArrays:
-    cube = read_cube(path)
+    cube = clear_frames(read_cube(path))
     normalisation.check_bands(cube["band"].values, path)
     valid = valid_pixels(cube)
     scaled = normalisation.apply(cube[cube.attrs["quantity"]].values)
@@ -78,6 +78,12 @@ def _pack(path: Path, normalisation: Normalisation) -> CubeArrays:
         valid=valid,
         days=days_of(cube),
     )
+
+
+def clear_frames(cube: xr.Dataset) -> xr.Dataset:
+    """A cube's record as the models see it: its frames with a clear pixel."""
+    clear = (cube["mask"].values == CLEAR).any(axis=(1, 2))
+    return cube if clear.all() else cube.isel(time=np.flatnonzero(clear))
 
 
 def days_of(cube: xr.Dataset) -> NDArray[np.int64]:
@@ -104,8 +110,7 @@ def _write(
 
 def _open(folder: Path) -> list[CubeArrays]:
     # The views are plain arrays: slicing numpy's own class of mapped arrays takes longer.
-    values = np.asarray(np.memmap(folder / VALUES, np.uint16, "r"))
-    valid = np.asarray(np.memmap(folder / VALID, np.bool_, "r"))
+    values, valid = _mapped(folder / VALUES, np.uint16), _mapped(folder / VALID, np.bool_)
     stack = []
     for number, row in enumerate(read_json(folder / INDEX)["cubes"]):
         frames, bands, height, width = row["shape"]
@@ -121,6 +126,11 @@ def _open(folder: Path) -> list[CubeArrays]:
         )
         values, valid = values[pixels * bands :], valid[pixels:]
     return stack
+
+
+def _mapped(path: Path, dtype: type[np.generic]) -> NDArray[Any]:
+    # An empty file, of cubes without a clear frame, cannot be mapped.
+    return np.asarray(np.memmap(path, dtype, "r")) if path.stat().st_size else np.empty(0, dtype)
 
 
 @cache

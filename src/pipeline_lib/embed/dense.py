@@ -148,9 +148,14 @@ def embed_crops(
 
 def _windows(days: NDArray[np.int64], trained: TrainedEncoder) -> list[NDArray[np.int64]]:
     """Frames of the window around every frame of a record, without absent ones."""
-    frames, span = trained.context.frames, trained.sensor.sequence.max_span_days
-    windows = (window_frames(days, centre, frames, span) for centre in range(len(days)))
-    return [indices[present] for indices, present in windows]
+    indices, present = window_frames(
+        days,
+        np.arange(len(days)),
+        trained.context.frames,
+        trained.sensor.sequence.max_span_days,
+        rolling_mean=trained.sensor.rolling_mean,
+    )
+    return [frames[there] for frames, there in zip(indices, present, strict=True)]
 
 
 def _device(trained: TrainedEncoder) -> torch.device:

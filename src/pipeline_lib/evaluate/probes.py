@@ -186,14 +186,8 @@ def _distinct(
     parts: list[SampleIndex] = []
     for _ in range(ROUNDS):
         parts.append(dataset.draw(rng, max_samples, f"probes of {trained.name}"))
-        drawn = SampleIndex(
-            *(
-                np.concatenate([getattr(part, name) for part in parts])
-                for name in ("cube", "frames", "present", "top", "left")
-            )
-        )
-        centre = drawn.frames[:, trained.context.frames // 2]
-        places = np.stack([drawn.cube, drawn.top, drawn.left, centre], axis=1)
+        drawn = SampleIndex.joined(parts)
+        places = np.stack([drawn.cube, drawn.top, drawn.left, drawn.centre], axis=1)
         first = np.sort(np.unique(places, axis=0, return_index=True)[1])[:max_samples]
         parts = [drawn.take(first)]
         if len(first) == max_samples:

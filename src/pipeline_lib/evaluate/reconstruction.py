@@ -285,13 +285,12 @@ def _absences(
 def hidden_dates(drawn: SampleIndex, dataset: FusionDataset, seed: int) -> NDArray[np.bool_]:
     """Whether samples lie on the half of their cube's dates on which other sensors are masked."""
     stack = dataset.index.stack
-    centre = drawn.frames[:, drawn.frames.shape[1] // 2]
     found = np.zeros(len(drawn), bool)
     for number in np.unique(drawn.cube):
         count = len(stack[number].days)
         rng = generator(seed, "dates without other sensors", stack[number].name)
         hidden = rng.permutation(count)[: count // 2]
-        found |= (drawn.cube == number) & np.isin(centre, hidden)
+        found |= (drawn.cube == number) & np.isin(drawn.centre, hidden)
     return found
 
 

@@ -142,10 +142,11 @@ def image_range(
     ``days`` are those of the frames, increasing. A frame's window holds up to ``frames`` of them
     within ``span_days`` (see `window_frames`), each averaged over ``rolling_mean`` frames.
     """
-    windows = (window_frames(days, centre, frames, span_days)[0] for centre in range(len(days)))
-    ends = np.array([(window.min(), window.max()) for window in windows], np.int64).reshape(-1, 2)
-    first = np.maximum(ends[:, 0] - rolling_mean // 2, 0)
-    return days[first], days[np.minimum(ends[:, 1] + rolling_mean // 2, len(days) - 1)]
+    every = np.arange(len(days))
+    windows, _ = window_frames(days, every, frames, span_days, rolling_mean=rolling_mean)
+    first = np.maximum(windows.min(axis=1) - rolling_mean // 2, 0)
+    last = np.minimum(windows.max(axis=1) + rolling_mean // 2, len(days) - 1)
+    return days[first], days[last]
 
 
 def observed_embeddings(

@@ -72,7 +72,7 @@ def samples_of(cubes: Cubes, sensor: Sensor, context: Context) -> float:
     """Training samples that one epoch draws from these cubes, if nothing is cloudy."""
     length = min(sensor.sequence.frames, cubes.frames)
     side = 1e3 * math.sqrt(cubes.megapixels)
-    if length < context.frames or side < context.patch_px:
+    if side < context.patch_px:
         return 0.0
     starts = (cubes.frames - length) // sensor.sequence.stride_time + 1
     places = (side - context.patch_px + 1e-6) // sensor.sequence.stride_space + 1

@@ -15,6 +15,7 @@ from torch.utils.data import DataLoader, Dataset, Sampler
 
 from pipeline_lib.config import Context, Sensor
 from pipeline_lib.dataset import (
+    CubeArrays,
     Normalisation,
     SampleIndex,
     Samples,
@@ -23,7 +24,6 @@ from pipeline_lib.dataset import (
     cube_name,
     cut_patches,
     load_stack,
-    window_frames,
 )
 from pipeline_lib.dataset.samples import no_sample
 from pipeline_lib.dataset.stacks import QUANTUM
@@ -131,14 +131,16 @@ class SampleDataset(Dataset[Batch]):
 
     index: SequenceIndex
 
-    def draw(self, rng: np.random.Generator, count: int | None, where: str) -> SampleIndex:
-        """Samples in random order, at most ``count``.
+    def draw(
+        self, rng: np.random.Generator, count: int | None, where: str, *, augment: bool = False
+    ) -> SampleIndex:
+        """Samples in random order, at most ``count``, with augmented windows if asked.
 
         Raises UserError if no sample can be drawn.
         """
-        drawn = self.index.draw(rng, count)
+        drawn = self.index.draw(rng, count, augment=augment)
         if len(drawn) == 0:
-            raise no_sample([self.index], where, self.index.sequence, self.index.context)
+            raise no_sample([self.index], where)
         return drawn
 
     def __getitem__(self, drawn: SampleIndex) -> Batch:
@@ -154,6 +156,13 @@ class SampleDataset(Dataset[Batch]):
             sampler=ShardSampler(drawn, size, rank, world),
             num_workers=1 if torch.cuda.is_available() else 0,
         )
+
+
+def sequence_index(stack: Sequence[CubeArrays], sensor: Sensor, context: Context) -> SequenceIndex:
+    """Sequences of a sensor's cubes."""
+    return SequenceIndex(
+        stack, sequence=sensor.sequence, context=context, rolling_mean=sensor.rolling_mean
+    )
 
 
 class SensorDataset(SampleDataset):
@@ -174,7 +183,7 @@ class SensorDataset(SampleDataset):
     ) -> SensorDataset:
         """Samples of some cubes, read into memory or a folder (see `load_stack`)."""
         stack = load_stack(cubes, normalisation, folder)
-        return cls(name, SequenceIndex(stack, sequence=sensor.sequence, context=context))
+        return cls(name, sequence_index(stack, sensor, context))
 
     @classmethod
     def of(cls, trained: TrainedEncoder, cubes: Iterable[Path]) -> SensorDataset:
@@ -206,35 +215,56 @@ class FusionDataset(SampleDataset):
     ) -> None:
         self.reference, self.dropout = reference, dropout
         self.context = context = encoders[reference].context
-        sensors = {name: encoder.sensor for name, encoder in encoders.items()}
         stacks = {
             name: load_stack(cubes[name], encoder.normalisation, folder and folder / name)
             for name, encoder in encoders.items()
         }
-        self.others = {name: stack for name, stack in stacks.items() if name != reference}
-        self.index = SequenceIndex(
-            stacks[reference], sequence=sensors[reference].sequence, context=context
-        )
-        self.spans = {name: sensors[name].sequence.max_span_days for name in self.others}
-        self.bands = {name: len(sensors[name].bands) for name in self.others}
+        indexes = {
+            name: sequence_index(stack, encoders[name].sensor, context)
+            for name, stack in stacks.items()
+        }
+        self.index = indexes.pop(reference)
+        self.others = indexes
+        self.bands = {name: len(encoders[name].sensor.bands) for name in self.others}
         self.partners: dict[str, NDArray[np.int64]] = {}
-        for name, stack in self.others.items():
-            places = {cube.name: place for place, cube in enumerate(stack)}
+        for name, index in self.others.items():
+            places = {c.name: place for place, c in enumerate(index.stack) if len(c.days)}
             partners = [places.get(cube.name, -1) for cube in self.index.stack]
             self.partners[name] = np.array(partners, np.int64)
             for cube, partner in zip(self.index.stack, partners, strict=True):
-                if partner >= 0 and stack[partner].valid.shape[1:] != cube.valid.shape[1:]:
+                if partner >= 0 and index.stack[partner].valid.shape[1:] != cube.valid.shape[1:]:
                     raise UserError(
                         f"cube {cube.name}: {reference} and {name} have different grids; build "
                         "them on one grid"
                     )
 
-    def draw(self, rng: np.random.Generator, count: int | None, where: str) -> SampleIndex:
-        """Samples of the reference sensor, and which other sensors are left out of each."""
-        drawn = super().draw(rng, count, where)
+    def draw(
+        self, rng: np.random.Generator, count: int | None, where: str, *, augment: bool = False
+    ) -> SampleIndex:
+        """Samples of the reference sensor, their windows of the other sensors, and which of these
+        are left out of each."""
+        drawn = super().draw(rng, count, where, augment=augment)
+        others = {name: self._paired(name, drawn, rng if augment else None) for name in self.others}
+        drawn = replace(drawn, others=others)
         if not self.dropout:
             return drawn
         return replace(drawn, dropped=rng.random((len(drawn), len(self.others))) < self.dropout)
+
+    def _paired(
+        self, name: str, drawn: SampleIndex, rng: np.random.Generator | None
+    ) -> SampleIndex:
+        """Another sensor's windows around its frames that are closest in time to the samples'."""
+        index, side = self.others[name], self.context.patch_px // 2
+        partner, middle = self.partners[name][drawn.cube], drawn.centre
+        centre = np.zeros(len(drawn), np.int64)
+        for number in np.unique(drawn.cube[partner >= 0]):
+            own, other = self.index.stack[number], index.stack[self.partners[name][number]]
+            rows = np.flatnonzero(drawn.cube == number)
+            for frame in np.unique(middle[rows]):
+                these = rows[middle[rows] == frame]
+                pixels = other.valid[:, drawn.top[these] + side, drawn.left[these] + side]
+                centre[these], _ = closest_frames(other.days, int(own.days[frame]), pixels)
+        return index.around(partner, centre, drawn.top, drawn.left, rng)
 
     def __getitem__(self, drawn: SampleIndex) -> Batch:
         sensors = {self.reference: SensorBatch.of(self.index.cut(drawn))}
@@ -246,32 +276,17 @@ class FusionDataset(SampleDataset):
 
     def _partner(self, name: str, drawn: SampleIndex) -> SensorBatch:
         """Windows of another sensor; all invalid where it has no cube of the sample's name."""
-        stack, size, frames = self.others[name], self.context.patch_px, self.context.frames
-        middle, side = frames // 2, size // 2
-        partner = self.partners[name][drawn.cube]
-        rows = np.flatnonzero(partner >= 0)
-        window = np.zeros((len(rows), frames), np.int64)
-        shown = np.zeros((len(rows), frames), bool)
-        offset = np.zeros(len(drawn), np.float32)
-        for number, row in enumerate(rows):
-            cube = stack[partner[row]]
-            day = self.index.stack[drawn.cube[row]].days[drawn.frames[row, middle]]
-            pixel = cube.valid[:, drawn.top[row] + side, drawn.left[row] + side]
-            (centre,), _ = closest_frames(cube.days, int(day), pixel[:, None])
-            window[number], shown[number] = window_frames(
-                cube.days, int(centre), frames, self.spans[name]
-            )
-            offset[row] = cube.days[centre] - day
-        cut = cut_patches(
-            stack,
-            SampleIndex(partner[rows], window, shown, drawn.top[rows], drawn.left[rows]),
-            context=self.context,
-            bands=self.bands[name],
-        )
+        stack, size, frames = self.others[name].stack, self.context.patch_px, self.context.frames
+        middle, side, other = frames // 2, size // 2, drawn.others[name]
+        rows = np.flatnonzero(other.cube >= 0)
+        cut = cut_patches(stack, other.take(rows), context=self.context, bands=self.bands[name])
         values = np.zeros((len(drawn), *cut.values.shape[1:]), np.uint16)
         valid = np.zeros((len(drawn), *cut.valid.shape[1:]), bool)
-        days = np.zeros((len(drawn), frames), np.float32)
+        days, offset = np.zeros((len(drawn), frames), np.float32), np.zeros(len(drawn), np.float32)
         values[rows], valid[rows], days[rows] = cut.values, cut.valid, cut.days
+        for row in rows:
+            own = self.index.stack[drawn.cube[row]].days[drawn.centre[row]]
+            offset[row] = stack[other.cube[row]].days[other.centre[row]] - own
         present = valid[:, middle, side, side].copy()
         return SensorBatch.of(Samples(values, valid, days), offset, present)
 

@@ -61,9 +61,8 @@ def choose(
     is biased towards another kind of group. ``land_cover`` is the class of each cube.
     """
     count = len(drawn) if count is None else min(count, len(drawn))
-    centre = drawn.frames[:, drawn.frames.shape[1] // 2]
     cubes = [index.stack[number] for number in drawn.cube]
-    days = [cube.days[frame] for cube, frame in zip(cubes, centre, strict=True)]
+    days = [cube.days[frame] for cube, frame in zip(cubes, drawn.centre, strict=True)]
     classes = [land_cover[cube.name] for cube in cubes]
     seasons = season_of(np.array(days, np.int64))
     groups = {

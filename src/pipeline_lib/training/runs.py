@@ -56,10 +56,11 @@ class TrainingData:
         return self.datasets["training"].loader(drawn, self.block.batch_size, rank, world)
 
     def training_samples(self, epoch: int) -> SampleIndex:
-        """Samples that an epoch learns from."""
+        """Samples that an epoch learns from, with augmented windows."""
         rng = generator(self.seed, f"{self.name} training", epoch)
         most = self.block.max_samples
-        return self.datasets["training"].draw(rng, most, f"training of {self.name}")
+        dataset = self.datasets["training"]
+        return dataset.draw(rng, most, f"training of {self.name}", augment=True)
 
     def validation(self, rank: int = 0, world: int = 1) -> DataLoader[Batch]:
         """Batches that every epoch is validated on, or one rank's shards of them."""
