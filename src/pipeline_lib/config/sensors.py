@@ -14,10 +14,10 @@ Scale = Literal["linear", "square-root", "decibel"]
 class Sequence(Block):
     """How training samples are cut from a cube."""
 
-    frames: Count = Field(20, description="Frames per sequence, from which samples are drawn")
+    frames: Count = Field(20, description="Frames per sequence; one of them is the centre of each sample")
     stride_time: Count = Field(17, description="Stride between sequences, frames")
     stride_space: Count = Field(9, description="Stride between patches, pixels")
-    max_span_days: Positive = Field(195, description="Maximum time span of a sample, days")
+    max_span_days: Positive = Field(195, description="Maximum time span of a window, days; half of it to each side")
 
 
 class Encoder(Block):
