@@ -54,7 +54,7 @@ class Values(SampleDataset):
     def __init__(self, count=65, broken=None):
         self.count, self.broken = count, broken
 
-    def draw(self, rng, count, where):
+    def draw(self, rng, count, where, *, augment=False):
         zeros = np.zeros((self.count, 1), np.int64)
         rows = np.arange(self.count)
         return SampleIndex(rows, zeros, zeros.astype(bool), zeros[:, 0], zeros[:, 0])

@@ -159,7 +159,7 @@ class Config(Block):
                     yield f"{where}.{key}: two masks; name one, which all of its files take"
 
     def _sensors(self) -> Iterator[str]:
-        name, frames = self.fusion.reference, self.context.frames
+        name = self.fusion.reference
         if not self.sensors:
             yield "sensors: at least one sensor is needed"
         elif name not in self.sensors:
@@ -170,9 +170,7 @@ class Config(Block):
         for key in self.fusion.centre_weights.keys() - known:
             meant = suggestion(key, self.sensors)
             yield f"fusion.centre_weights: no sensor {key!r}; {meant}"
-        for key, sensor in self.sensors.items():
-            if (given := sensor.sequence.frames) < frames:
-                yield f"sensors.{key}.sequence.frames: {given} < {frames}, those of context.frames"
+        for key in self.sensors:
             if key in NOT_SENSORS or (self.gpp and key in RESERVED):
                 yield f"sensors.{key}: a reserved name; choose another one"
 

@@ -12,12 +12,14 @@ Scale = Literal["linear", "square-root", "decibel"]
 
 
 class Sequence(Block):
-    """How training samples are cut from a cube."""
+    """Which samples are drawn from a cube, and how far their windows reach."""
 
-    frames: Count = Field(20, description="Frames per sequence; one of them is the centre of each sample")
+    frames: Count = Field(20, description="Frames per sequence, one of which is a sample's centre")
     stride_time: Count = Field(17, description="Stride between sequences, frames")
     stride_space: Count = Field(9, description="Stride between patches, pixels")
-    max_span_days: Positive = Field(195, description="Maximum time span of a window, days; half of it to each side")
+    max_span_days: Positive = Field(
+        195, description="Maximum time span of a window, days; half of it on each side"
+    )
 
 
 class Encoder(Block):
