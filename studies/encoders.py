@@ -114,7 +114,7 @@ def work(job: Job, folder: Path) -> None:
         )
     for name, measure, more in (
         ("evaluation", evaluate_encoder, {}),
-        ("probes", probe_encoder, {"truth": truth_of(run, cubes)}),
+        ("probes", probe_encoder, {"truth": truth_of(run, cubes), "labels": {}}),
     ):
         if not (folder / f"{name}.json").exists():
             measure(
@@ -168,7 +168,7 @@ def errors_table(results: Results, split: str, group: tuple[str, ...] = ()) -> l
 
 
 def probes_table(results: Results, split: str) -> list[dict[str, str]]:
-    """Scores of the probes: of the spectrum and of PCA once, of each variant alone and beside."""
+    """Scores of the probes: of the baselines once, of each variant alone and beside the bands."""
     contents = next(iter(results.values()))
     targets = list(contents[0]["splits"].get(split, {}).get("targets", {}))
 
@@ -251,11 +251,11 @@ def draw(evaluations: Results, probes: Results, split: str, output: Path) -> Non
         lanes = len(probes) + 1
         for y, target in enumerate(targets):
             first = next(iter(probes.values()))
-            alone = scores_of(first[:1], split, target, "spectrum")
+            alone = scores_of(first[:1], split, target, "bands")
             axes.vlines(alone, y - 0.42, y + 0.42, color=INK, lw=1.6)
             for lane, (variant, contents) in enumerate(probes.items(), start=1):
                 place = y - 0.5 + lane / lanes
-                for features, filled in (("embedding", True), ("spectrum+embedding", False)):
+                for features, filled in (("embedding", True), ("bands+embedding", False)):
                     values = scores_of(contents, split, target, features)
                     axes.plot(
                         values,
@@ -272,7 +272,7 @@ def draw(evaluations: Results, probes: Results, split: str, output: Path) -> Non
         axes.set_title("c", loc="left", fontweight="bold")
         axes.grid(axis="x")
         handles = [
-            axes.plot([], [], "|", color=INK, ms=11, mew=1.6, label="centre spectrum alone")[0],
+            axes.plot([], [], "|", color=INK, ms=11, mew=1.6, label="bands alone")[0],
             axes.plot([], [], "o", color=MUTED, ms=4.5, label="embedding")[0],
             axes.plot([], [], "D", color=MUTED, ms=4.5, mfc="none", label="both together")[0],
             *(

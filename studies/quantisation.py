@@ -94,6 +94,7 @@ def probes(run: Path, seed: int) -> list[dict[str, Any]]:
         cubes={name: sorted((run / "cubes" / name).glob("*.zarr.zip")) for name in sensors},
         split_table=split_table,
         truth={cube: path for cube, path in truths.items() if path.exists()},
+        labels={},
         seed=seed,
         max_samples=SAMPLES,
     )
@@ -101,10 +102,10 @@ def probes(run: Path, seed: int) -> list[dict[str, Any]]:
     scores = {}
     for dtype in TYPES:
         coding = EMBEDDING_CODINGS[dtype]
-        changed = {
-            split: replace(stored, embedding=rounded(stored.embedding, coding))
-            for split, stored in samples.items()
-        }
+        changed = {}
+        for split, part in samples.items():
+            embedding = rounded(part.features["embedding"], coding)
+            changed[split] = replace(part, features={**part.features, "embedding": embedding})
         scores[dtype] = probe_scores(changed)["splits"]["test"]["targets"]
     rows = []
     for target, about in scores["float32"].items():

@@ -88,9 +88,13 @@ def write_split(path: Path, split: dict[str, str], land_cover: str = "grassland"
 
 
 def write_truth(path: Path, cover: np.ndarray, leaf_area: np.ndarray, times: list[str]) -> Path:
-    """Write the truth of a site as the simulated archive does; its path."""
+    """Write the truth of a site as the simulated archive does; its path.
+
+    Soil moisture is a tenth of the leaf area.
+    """
     area, classes = leaf_area.astype(np.float16), cover.astype(np.int8)
-    np.savez_compressed(path, time=times, leaf_area=area, cover=classes)
+    moisture = (leaf_area / 10).astype(np.float16)
+    np.savez_compressed(path, time=times, leaf_area=area, soil_moisture=moisture, cover=classes)
     return path
 
 

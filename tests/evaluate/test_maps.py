@@ -143,16 +143,16 @@ def sets_of(cube: CubeFeatures) -> dict[str, np.ndarray]:
 def test_features_are_standardised_and_absent_bands_have_the_mean() -> None:
     cube = made(np.random.default_rng(4))
     found = sets_of(cube)
-    assert list(found) == ["spectrum", "pca_2", "embedding"]
-    for name in ("spectrum", "embedding"):
+    assert list(found) == ["bands", "pca_2", "embedding"]
+    for name in ("bands", "embedding"):
         flat = found[name][cube.valid]
         np.testing.assert_allclose(flat.mean(axis=0), 0, atol=1e-5)
         np.testing.assert_allclose(flat[:, :2].std(axis=0), 1, rtol=1e-4)
-    assert (found["spectrum"][:, :3, :, -1][cube.valid[:, :3]] == 0).all()
+    assert (found["bands"][:, :3, :, -1][cube.valid[:, :3]] == 0).all()
     complete = np.isfinite(cube.bands).all(axis=-1)
     np.testing.assert_allclose(found["pca_2"][complete].std(axis=0), 1, rtol=1e-3)
     few = CubeFeatures(cube.times, cube.bands[..., :2], cube.embedding)
-    assert list(sets_of(few)) == ["spectrum", "embedding"]
+    assert list(sets_of(few)) == ["bands", "embedding"]
 
 
 SIZE = 24
@@ -218,7 +218,7 @@ def test_a_run_is_measured_by_split_and_set_of_features(world: Path, tmp_path: P
     assert list(found["splits"]) == ["validation", "test"]
     for part in found["splits"].values():
         sizes = {name: one["features"] for name, one in part["sets"].items()}
-        assert sizes == {"spectrum": 4, "pca_2": 2, "embedding": 2}
+        assert sizes == {"bands": 4, "pca_2": 2, "embedding": 2}
         assert part["cubes"] == part["mapped_cubes"] == 1
         counts = part["counts"]
         assert 0 < counts["boundary"] < 9 * 48
@@ -238,7 +238,7 @@ def test_features_are_standardised_by_training_pixels_alone(world: Path, tmp_pat
     other = assessed(world, tmp_path / "other.json", **given)
     for split in found["splits"]:
         one, three = (each["splits"][split]["sets"] for each in (found, other))
-        assert three["spectrum"] == one["spectrum"]
+        assert three["bands"] == one["bands"]
         assert three["embedding"]["noise"] == pytest.approx(3 * one["embedding"]["noise"])
         contrast = one["embedding"]["contrast"]
         assert three["embedding"]["contrast"] == pytest.approx(contrast, rel=1e-4)
@@ -265,7 +265,7 @@ def test_cubes_without_a_sensor_or_a_class_map_are_measured_all_the_same(
     lone = assessed(world, tmp_path / "maps.json", cubes=cubes)["splits"]
     assert lone["validation"] == whole["validation"]
     assert lone["test"]["sets"]["embedding"] == whole["test"]["sets"]["embedding"]
-    assert lone["test"]["sets"]["spectrum"]["noise"] < whole["test"]["sets"]["spectrum"]["noise"]
+    assert lone["test"]["sets"]["bands"]["noise"] < whole["test"]["sets"]["bands"]["noise"]
     known = inputs(world, mapped="c")["truth"]
     unmapped = assessed(world, tmp_path / "maps.json", truth=known)["splits"]
     assert unmapped["validation"] == whole["validation"]

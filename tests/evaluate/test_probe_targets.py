@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
 import pytest
-from made_cubes import CONTEXT, write_truth
+from made_cubes import CONTEXT, write_made_cube, write_truth
 
-from pipeline_lib.dataset import CubeArrays, Normalisation, SampleIndex
+from pipeline_lib.config import SENTINEL_1, SENTINEL_2, Sensor
+from pipeline_lib.cubes import THICK_CLOUD
 from pipeline_lib.errors import UserError
+from pipeline_lib.evaluate.probe_features import Pixels
 from pipeline_lib.evaluate.probe_targets import (
+    FieldLabels,
     Targets,
     Truth,
     context_targets,
@@ -19,8 +23,44 @@ from pipeline_lib.evaluate.probe_targets import (
     next_valid,
 )
 
-BANDS = ("B03", "B04", "B08")
-UNIT = Normalisation(BANDS, np.zeros(3, np.float32), np.ones(3, np.float32))
+DAYS = np.array([0, 5, 10, 15, 20, 60])
+OPTICAL = SENTINEL_2.model_copy(update={"bands": ("B03", "B04", "B08"), "rgb": None})
+
+
+@dataclass
+class Made:
+    """A cube of six dates from day 18000 on, written when targets are asked for."""
+
+    folder: Path
+    values: np.ndarray
+    mask: np.ndarray
+
+    def targets(
+        self,
+        frame: int,
+        y: int,
+        x: int,
+        truth: Mapping[str, Truth] | None = None,
+        labels: Mapping[str, FieldLabels] | None = None,
+        sensor: Sensor = OPTICAL,
+    ) -> Targets:
+        """Targets of one sample."""
+        path = self.folder / "a.zarr.zip"
+        path.unlink(missing_ok=True)
+        bands = self.values[:, : len(sensor.bands)]
+        write_made_cube(path, bands, self.mask, sensor, start="2019-04-14", days=DAYS)
+        pixels = Pixels(
+            np.array(["a"]), 18000 + DAYS[[frame]], *(np.array([place]) for place in (y, x))
+        )
+        return context_targets(
+            [path],
+            pixels,
+            bands=sensor.bands,
+            patch_px=CONTEXT.patch_px,
+            land_cover={"a": "crops"},
+            truth=truth or {},
+            labels=labels or {},
+        )
 
 
 def test_the_neighbourhood_excludes_the_target_pixel_and_invalid_ones() -> None:
@@ -51,94 +91,86 @@ def test_the_next_date_is_the_first_valid_one_within_thirty_days() -> None:
     assert next_valid(np.array([True, True]), np.array([0, 30]), 0) == 1
 
 
-def one_cube() -> CubeArrays:
+@pytest.fixture
+def cube(tmp_path: Path) -> Made:
     rng = np.random.default_rng(5)
-    values = rng.integers(6554, 60000, (6, 3, 9, 9)).astype(np.uint16)
-    valid = np.ones((6, 9, 9), bool)
-    return CubeArrays("a", values, valid, 18000 + np.array([0, 5, 10, 15, 20, 60]))
-
-
-def draw(frame: int, top: int, left: int) -> SampleIndex:
-    """One sample whose middle frame is `frame`."""
-    frames = np.array([[frame - 1, frame, frame + 1]])
-    return SampleIndex(
-        np.zeros(1, int), frames, np.ones((1, 3), bool), np.array([top]), np.array([left])
+    return Made(
+        tmp_path, rng.uniform(0.1, 0.9, (6, 3, 9, 9)).round(4), np.zeros((6, 9, 9), np.uint8)
     )
 
 
-def targets_of(
-    cube: CubeArrays,
-    drawn: SampleIndex,
-    truth: dict[str, Truth] | None = None,
-    normalisation: Normalisation = UNIT,
-) -> Targets:
-    return context_targets(
-        [cube],
-        drawn,
-        context=CONTEXT,
-        normalisation=normalisation,
-        land_cover={"a": "crops"},
-        truth=truth or {},
-    )
-
-
-def test_changes_are_taken_at_the_pixel_and_its_next_clear_date() -> None:
-    cube = one_cube()
-    cube.valid[2, 3 + 1, 3 + 2] = False
-    found = targets_of(cube, draw(1, 1, 2))
-    now, then = (cube.values[frame, :, 4, 5] / 65535 for frame in (1, 3))
+def test_changes_are_taken_at_the_pixel_and_its_next_clear_date(cube: Made) -> None:
+    cube.mask[2, 4, 5] = THICK_CLOUD
+    found = cube.targets(1, 4, 5)
+    now, then = (cube.values[frame, :, 4, 5] for frame in (1, 3))
     np.testing.assert_allclose(found["next_change"], [then - now], atol=1e-6)
     index = [(value[2] - value[1]) / (value[2] + value[1]) for value in (now, then)]
     np.testing.assert_allclose(found["ndvi_change"], [[index[1] - index[0]]], atol=1e-6)
     assert list(found["land_cover"]) == ["crops"]
     assert "leaf_area" not in found
-    last = targets_of(cube, draw(4, 1, 2))
+    last = cube.targets(4, 4, 5)
     assert np.isnan(last["next_change"]).all() and np.isfinite(last["neighbourhood_mean"]).all()
 
 
-def test_a_change_of_ndvi_is_computed_from_reflectance_not_from_scaled_bands() -> None:
-    cube, drawn = one_cube(), draw(1, 0, 0)
-    lower, upper = np.array([0.1, 0.02, 0.1], np.float32), np.array([0.3, 0.2, 0.9], np.float32)
-    scaling = Normalisation(BANDS, lower, upper, "square-root")
-    found = targets_of(cube, drawn, normalisation=scaling)
-    spectra = (lower + cube.values[1:3, :, 3, 3] / 65535 * (upper - lower)) ** 2
-    red, near = spectra[:, 1], spectra[:, 2]
-    index = (near - red) / (near + red)
-    np.testing.assert_allclose(found["ndvi_change"], [[index[1] - index[0]]], atol=1e-6)
+def test_backscatter_is_in_decibel(cube: Made) -> None:
+    found = cube.targets(1, 4, 5, sensor=SENTINEL_1)
+    power = cube.values[1:3, :2, 4, 5]
+    np.testing.assert_allclose(
+        found["next_change"], [10 * np.log10(power[1] / power[0])], rtol=1e-4
+    )
+    assert "ndvi_change" not in found
 
 
-def truth_of(cube: CubeArrays, days: list[int]) -> Truth:
-    """Leaf area 10 * (number of the date) + y + x / 100; as many classes as pixels."""
-    y, x = np.indices(cube.valid.shape[1:])
+def truth_of(cube: Made, days: list[int]) -> Truth:
+    """Leaf area 10 * (number of the date) + y + x / 100, soil moisture a tenth of it; as many
+    classes as pixels."""
+    y, x = np.indices(cube.mask.shape[1:])
     area = 10 * np.arange(len(days))[:, None, None] + y + x / 100
-    return Truth(18000 + np.array(days), area.astype(np.float32), 100 * y + x)
+    states = np.stack([area, area / 10], axis=1).astype(np.float32)
+    return Truth(18000 + np.array(days), states, 100 * y + x)
 
 
-def test_the_truth_is_read_at_the_pixel_and_the_date() -> None:
-    cube = one_cube()
-    cube.valid[2] = False
+def test_the_truth_is_read_at_the_pixel_and_the_date(cube: Made) -> None:
+    cube.mask[2] = THICK_CLOUD
     # More dates than the cube has, as where a scene was too cloudy to keep.
     truth = {"a": truth_of(cube, [0, 3, 5, 8, 10, 15, 20, 60])}
-    found = targets_of(cube, draw(1, 1, 2), truth)
+    found = cube.targets(1, 4, 5, truth)
     np.testing.assert_allclose(found["leaf_area"], [[20 + 4.05]], rtol=1e-6)
+    np.testing.assert_allclose(found["soil_moisture"], [[2 + 0.405]], rtol=1e-6)
     np.testing.assert_allclose(found["leaf_area_change"], [[30.0]], rtol=1e-5)
     assert list(found["land_cover"]) == ["405"]
 
 
-def test_leaf_area_is_interpolated_between_close_dates_of_the_truth() -> None:
-    truth = truth_of(one_cube(), [0, 4, 8, 40])
-    assert truth.leaf_area_at(18002, 0, 0) == pytest.approx(5.0)
-    assert truth.leaf_area_at(18005, 1, 2) == pytest.approx(12.5 + 1.02)
-    assert np.isnan(truth.leaf_area_at(18020, 0, 0)), "32 days between its neighbours"
-    assert truth.leaf_area_at(18040, 0, 0) == pytest.approx(30.0)
-    assert np.isnan(truth.leaf_area_at(18041, 0, 0)) and np.isnan(truth.leaf_area_at(17999, 0, 0))
+def test_states_are_interpolated_between_close_dates_of_the_truth(cube: Made) -> None:
+    truth = truth_of(cube, [0, 4, 8, 40])
+    area = [truth.at(18000 + day, 1, 2)[0] for day in (4, 5, 20, 40, 41, -1)]
+    np.testing.assert_allclose(area[:2], [10 + 1.02, 12.5 + 1.02], rtol=1e-6)
+    assert np.isnan(area[2]), "32 days between its neighbours"
+    assert area[3] == pytest.approx(30 + 1.02) and np.isnan(area[4:]).all()
+    moisture = [truth.at(18000 + day, 1, 2)[1] for day in (4, 5, 6, 7)]
+    np.testing.assert_allclose(moisture, [1.102, 1.352, np.nan, 1.852], rtol=1e-6)
 
 
-def test_truth_of_another_grid_is_an_error() -> None:
-    cube = one_cube()
+def test_labels_are_read_at_the_pixel(cube: Made, tmp_path: Path) -> None:
+    labels = np.zeros((9, 9), np.uint8)
+    labels[4, 5] = 2
+    np.savez(tmp_path / "a.npz", labels=labels, names=["wheat", "maize"])
+    fields = FieldLabels.read(tmp_path / "a.npz")
+    assert list(cube.targets(1, 4, 5, labels={"a": fields})["label"]) == ["maize"]
+    assert list(cube.targets(1, 4, 4, labels={"a": fields})["label"]) == [""]
+    assert "label" not in cube.targets(1, 4, 5)
+    np.savez(tmp_path / "b.npz", labels=labels, names=["wheat"])
+    for name, reason in (("b", "beyond its 1 names"), ("none", "not the labels")):
+        with pytest.raises(UserError, match=rf"{name}\.npz: .*{reason}"):
+            FieldLabels.read(tmp_path / f"{name}.npz")
+
+
+def test_truth_and_labels_of_another_grid_are_an_error(cube: Made) -> None:
     truth = truth_of(cube, [0, 5])
     with pytest.raises(UserError, match=r"cube a: .* another grid"):
-        targets_of(cube, draw(1, 0, 0), {"a": replace(truth, cover=truth.cover[:-1])})
+        cube.targets(1, 4, 4, {"a": replace(truth, cover=truth.cover[:-1])})
+    with pytest.raises(UserError, match=r"cube a: .* another grid"):
+        cube.targets(1, 4, 4, labels={"a": FieldLabels(np.zeros((9, 8), np.int64), ())})
 
 
 def test_the_truth_of_a_site_is_read_from_its_file(tmp_path: Path) -> None:
@@ -147,7 +179,7 @@ def test_the_truth_of_a_site_is_read_from_its_file(tmp_path: Path) -> None:
     times = ["2019-01-09T10:10:31.024000+00:00", "2019-01-19T10:10:31.024000+00:00"]
     truth = Truth.read(write_truth(path, np.eye(2), area, times))
     assert truth.days[0] == np.datetime64("2019-01-09").astype(int)
-    assert truth.leaf_area_at(int(truth.days[1]), 1, 0) == 6.0
+    np.testing.assert_allclose(truth.at(int(truth.days[1]), 1, 0), [6.0, 0.6], rtol=1e-3)
     path.write_bytes(path.read_bytes()[:-30])
     with pytest.raises(UserError, match=r"site\.npz: not the truth"):
         Truth.read(path)

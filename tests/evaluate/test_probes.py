@@ -23,12 +23,12 @@ from made_cubes import (
 from torch import Tensor, nn
 from untrained import save_all_untrained, scaled_by
 
-from pipeline_lib.config import Sequence
+from pipeline_lib.config import SENTINEL_1, Sequence
 from pipeline_lib.cubes import CLEAR, THICK_CLOUD
 from pipeline_lib.dataset import Normalisation
 from pipeline_lib.errors import UserError
 from pipeline_lib.evaluate import probes
-from pipeline_lib.evaluate.probe_scores import NEAREST_TARGETS, Origin
+from pipeline_lib.evaluate.probe_features import Pixels, bands_at, feature_sets
 from pipeline_lib.evaluate.probes import (
     FITTED_ON,
     ROUNDS,
@@ -50,8 +50,10 @@ NEAR = Sequence(frames=6, stride_time=4, stride_space=7, max_span_days=12)
 """Windows hold the frames next to the centre."""
 SENSOR = small_sensors(NEAR)["optical"]
 FACTS = SiteFacts(
+    dict.fromkeys("abcd", "training"),
     {name: name for name in "abcd"},
     {"a": "crops", "b": "forest", "c": "crops", "d": "forest"},
+    {},
     {},
 )
 
@@ -129,13 +131,13 @@ def test_what_the_target_pixel_cannot_know_is_found_in_the_embedding_alone(
     targets = found["splits"]["test"]["targets"]
     for name in ("neighbourhood_mean", "neighbourhood_std"):
         scores = targets[name]["scores"]
-        assert scores["embedding"] > 0.99 and scores["spectrum+embedding"] > 0.99
-        assert abs(scores["spectrum"]) < 0.15
+        assert scores["embedding"] > 0.99 and scores["bands+embedding"] > 0.99
+        assert abs(scores["bands"]) < 0.15
     # What follows is drawn anew: the change is predicted by half, from what is now.
     change = targets["next_change"]["scores"]
-    assert change["spectrum"] == pytest.approx(0.5, abs=0.1) and change["embedding"] < 0.1
+    assert change["bands"] == pytest.approx(0.5, abs=0.1) and change["embedding"] < 0.1
     frames = run(Frames(), scattered)["splits"]["test"]["targets"]["next_change"]["scores"]
-    assert frames["embedding"] > frames["spectrum"] + 0.05
+    assert frames["embedding"] > frames["bands"] + 0.05
 
 
 def test_samples_have_distinct_target_pixels_and_their_own_features(
@@ -150,14 +152,14 @@ def test_samples_have_distinct_target_pixels_and_their_own_features(
     many = samples(400)
     sequences = 2 * 9 * 3
     assert sequences < len(many) <= ROUNDS * sequences
-    assert len(np.unique(many.spectrum, axis=0)) == len(many)
+    assert len(np.unique(many.features["bands"], axis=0)) == len(many)
     parts = [many.targets[f"neighbourhood_{what}"] for what in ("mean", "std")]
-    np.testing.assert_allclose(many.embedding, np.concatenate(parts, axis=1), atol=1e-4)
+    np.testing.assert_allclose(many.features["embedding"], np.concatenate(parts, axis=1), atol=1e-4)
     assert list(many.origin.site) == list(many.origin.cube) and set(many.origin.cube) == {"a", "b"}
     assert len(np.unique(many.origin.position, axis=0)) > len(many) / 2
     assert len(samples(30)) == 30
-    assert np.array_equal(samples(400).spectrum, many.spectrum)
-    assert not np.array_equal(samples(30, seed=2).spectrum, samples(30).spectrum)
+    assert np.array_equal(samples(400).features["bands"], many.features["bands"])
+    assert not np.array_equal(samples(30, seed=2).features["bands"], samples(30).features["bands"])
 
 
 def test_scores_of_a_split_depend_on_it_and_the_training_cubes_alone(
@@ -179,25 +181,47 @@ def test_scores_of_a_split_depend_on_it_and_the_training_cubes_alone(
 def test_absent_values_have_the_mean_of_the_fit_and_components_are_of_complete_samples() -> None:
     rng = np.random.default_rng(0)
 
-    def samples(count: int, absent: int, shift: float) -> Probed:
-        spectrum = rng.standard_normal((count, 3)) * [3, 2, 1] + shift
-        spectrum[:absent, 2] = np.nan
-        names = np.full(count, "a")
-        origin = Origin(names, names, np.arange(count)[:, None])
-        return Probed(spectrum, np.zeros((count, 2)), {}, origin, spectrum.copy())
+    def samples(count: int, absent: int, shift: float) -> dict[str, np.ndarray]:
+        bands = rng.standard_normal((count, 3)) * [3, 2, 1] + shift
+        bands[:absent, 2] = np.nan
+        return {"bands": bands, "latents": bands.copy(), "embedding": np.zeros((count, 2))}
 
     fit, held_out = samples(100, 60, 1.0), samples(50, 10, 5.0)
-    found = probes._features(fit, held_out)
-    mean = fit.spectrum[60:, 2].mean()
-    for name in ("spectrum", "latents"):
-        np.testing.assert_allclose(found[name][:10, 2], mean)
-        np.testing.assert_array_equal(found[name][10:], held_out.spectrum[10:])
-    complete = fit.spectrum[60:]
-    axes = np.linalg.svd(complete - complete.mean(axis=0), full_matrices=False)[2][:2]
-    expected = (found["spectrum"] - complete.mean(axis=0)) @ axes.T
+    found = feature_sets(fit, held_out)
+    assert list(found) == ["bands", "pca_2", "latents", "embedding", "bands+embedding"]
+    complete = fit["bands"][60:]
+    mean, spread = complete.mean(axis=0), complete.std(axis=0)
+    for name in ("bands", "latents"):
+        np.testing.assert_allclose(found[name][:10, 2], mean[2])
+        np.testing.assert_array_equal(found[name][10:], held_out["bands"][10:])
+    axes = np.linalg.svd((complete - mean) / spread, full_matrices=False)[2][:2]
+    expected = (found["bands"] - mean) / spread @ axes.T
     np.testing.assert_allclose(np.abs(found["pca_2"]), np.abs(expected))
-    few = replace(fit, spectrum=np.where(np.arange(100)[:, None] < 98, np.nan, fit.spectrum))
-    assert "pca_2" not in probes._features(few, held_out), "two samples, of which two components"
+    few = fit | {"bands": np.where(np.arange(100)[:, None] < 98, np.nan, fit["bands"])}
+    assert "pca_2" not in feature_sets(few, held_out), "two samples, of which two components"
+
+
+def test_averages_of_backscatter_are_of_valid_pixels_in_decibel(tmp_path: Path) -> None:
+    rng = np.random.default_rng(0)
+    power = rng.uniform(0.01, 0.5, (2, 2, 9, 9)).astype(np.float32)
+    mask = np.zeros((2, 9, 9), np.uint8)
+    mask[0, 3, 3:5] = mask[1, 4, 4] = THICK_CLOUD
+    path = write_made_cube(tmp_path / "a.zarr.zip", power, mask, SENTINEL_1, days=10)
+    start = int(np.datetime64("2021-01-01").astype(int))
+    # In the last sample the frame of its own date is not valid at the pixel.
+    place = np.array([[4, 4], [0, 1], [4, 4], [0, 0]]).T
+    pixels = Pixels(np.array(["a", "a", "a", "b"]), start + np.array([0, 10, 9, 0]), *place)
+    found = bands_at([path], pixels, (1, 5), 2)
+    decibel = np.where(mask[:, None] == CLEAR, 10 * np.log10(power), np.nan)
+    for size, means in zip((0, 2), found, strict=True):
+        around = np.s_[..., 4 - size : 5 + size, 4 - size : 5 + size]
+        for row in (0, 2):
+            np.testing.assert_allclose(
+                means[row], np.nanmean(decibel[0][around], axis=(1, 2)), rtol=1e-3
+            )
+        corner = decibel[1, :, : 1 + size, max(0, 1 - size) : 2 + size]
+        np.testing.assert_allclose(means[1], np.nanmean(corner, axis=(1, 2)), rtol=1e-3)
+        assert np.isnan(means[3]).all(), "no cube"
 
 
 SENSORS = small_sensors(Sequence(frames=6, stride_time=4, stride_space=2))
@@ -249,6 +273,7 @@ def world(tmp_path_factory: pytest.TempPathFactory) -> SimpleNamespace:
         "encoders": {name: root / name for name in SENSORS},
         "cubes": cubes,
         "truth": {},
+        "labels": {},
     }
     samples, skipped = fused_splits(**settings, **fusion)
     assert skipped == {}
@@ -270,33 +295,40 @@ def test_truth_adds_targets_and_without_it_there_are_none(
     def found(name: str, truth: dict[str, Path]) -> dict[str, Any]:
         output = tmp_path / f"{name}.json"
         model, cubes = world.root / name, world.cubes[name]
-        probe_encoder(model=model, cubes=cubes, truth=truth, output=output, **world.settings)
+        inputs = {"truth": truth, "labels": {}, "output": output}
+        probe_encoder(model=model, cubes=cubes, **inputs, **world.settings)
         return json.loads(output.read_text())
 
     optical = found("optical", world.truth)
     assert drawn == ["ab", "c", "d"], "held-out samples come from held-out cubes"
     assert optical["features"] == {
-        "spectrum": 3,
+        "bands": 3,
         "pca_2": 2,
         "embedding": 2,
-        "spectrum+embedding": 5,
+        "bands+embedding": 5,
     }
     assert list(optical["splits"]) == ["validation", "test"] and optical["skipped"] == {}
     targets = optical["splits"]["test"]["targets"]
     assert {"ndvi_change", "leaf_area", "leaf_area_change"} <= set(targets)
     assert all(one["reason"] is None for one in targets.values())
-    assert {name for name, one in targets.items() if "nearest" in one} == set(NEAREST_TARGETS)
+    second = {name for name, one in targets.items() if {"nearest", "boosting"} & one.keys()}
+    assert second == {"leaf_area", "soil_moisture", "land_cover"}
     # The truth is drawn at random: nothing predicts it.
     assert targets["land_cover"]["classes"] == 3
-    for kind in ("scores", "nearest"):
+    for kind in ("scores", "boosting"):
         assert targets["leaf_area"][kind]["embedding"] < 0.1
-        assert 0.2 < targets["land_cover"][kind]["spectrum"] < 0.5
+    for kind in ("scores", "nearest"):
+        assert 0.2 < targets["land_cover"][kind]["bands"] < 0.5
+    sites = optical["leave_one_site_out"]
+    assert set(sites) == second and sites["leaf_area"]["sites"] == len(SITES)
+    assert sites["leaf_area"]["boosting"].keys() == optical["features"].keys()
+    assert sites["leaf_area"]["scores"]["embedding"] < 0.1
     radar = found("radar", {})
     assert radar["skipped"] == {"test": "it has no cube"}
     targets = radar["splits"]["validation"]["targets"]
     assert set(targets) == {"neighbourhood_mean", "neighbourhood_std", "next_change", "land_cover"}
-    assert targets["land_cover"]["scores"]["spectrum"] is None
-    assert targets["land_cover"]["nearest"]["spectrum"] is None
+    assert targets["land_cover"]["scores"]["bands"] is None
+    assert targets["land_cover"]["nearest"]["bands"] is None
     assert "one class" in targets["land_cover"]["reason"]
 
 
@@ -306,11 +338,13 @@ def test_fused_embeddings_stand_beside_spectra_and_latents_of_all_sensors(
     probe_fusion(**world.fusion, output=tmp_path / "probes.json")
     found = json.loads((tmp_path / "probes.json").read_text())
     assert found["model"] == "fusion" and found["skipped"] == {}
-    sizes = {"spectrum": 5, "pca_4": 4, "latents": 3, "reference_only": 4, "embedding": 4}
-    assert found["features"] == sizes | {"spectrum+embedding": 9}
+    sizes = {"bands": 5, "bands_averaged": 5, "pca_4": 4, "pca_4_averaged": 4}
+    sizes |= {"latents_optical": 2, "latents_radar": 1, "latents": 3}
+    sizes |= {"reference_only": 4, "embedding": 4, "embedding_mixed": 4}
+    assert found["features"] == sizes | {"bands+embedding": 9}
     scores = found["splits"]["test"]["targets"]["neighbourhood_mean"]["scores"]
     assert set(scores) == set(found["features"])
-    assert scores["spectrum"] > 0.5 > scores["embedding"]
+    assert scores["bands"] > 0.5 > scores["embedding"]
     assert probe_scores(world.samples)["splits"] == found["splits"]
 
 
@@ -318,17 +352,43 @@ def test_the_targets_are_those_of_the_reference_and_absent_sensors_are_known(
     world: SimpleNamespace,
 ) -> None:
     fit = world.samples[FITTED_ON]
+    bands, latents, embedding, without, mixed = (
+        fit.features[name]
+        for name in ("bands", "latents", "embedding", "reference_only", "embedding_mixed")
+    )
     lone = fit.origin.cube == "b"
     assert lone.any() and not lone.all()
-    assert np.isnan(fit.spectrum[lone, 3:]).all() and np.isfinite(fit.spectrum[:, :3]).all()
-    assert np.isnan(fit.latents[lone, 2:]).all() and np.isfinite(fit.latents[:, :2]).all()
-    assert np.isfinite(fit.embedding).all()
+    assert np.isnan(bands[lone, 3:]).all() and np.isfinite(bands[:, :3]).all()
+    assert np.isnan(latents[lone, 2:]).all() and np.isfinite(latents[:, :2]).all()
+    assert np.isfinite(embedding).all()
     # Where there is no radar, it makes no difference to mask it.
-    there = np.isfinite(fit.latents).all(axis=1)
-    np.testing.assert_allclose(fit.reference_only[~there], fit.embedding[~there], atol=1e-6)
-    assert (np.abs(fit.reference_only - fit.embedding)[there].max(axis=1) > 1e-4).all()
+    there = np.isfinite(latents).all(axis=1)
+    np.testing.assert_allclose(without[~there], embedding[~there], atol=1e-6)
+    assert (np.abs(without - embedding)[there].max(axis=1) > 1e-4).all()
     assert there.any() and not (there & lone).any()
+    masked = (mixed == without).all(axis=1)
+    np.testing.assert_array_equal(mixed[~masked], embedding[~masked])
+    assert 0.3 < masked[there].mean() < 0.7
     assert fit.targets["neighbourhood_mean"].shape == (len(fit), 3)
+
+
+def test_cubes_of_no_split_are_further_sites_to_leave_out(
+    world: SimpleNamespace, tmp_path: Path
+) -> None:
+    """A tower, whose truth is known, and a cube of which nothing is."""
+    cubes = [*world.cubes["optical"]]
+    for number, name in enumerate(("tower", "unknown")):
+        made = smooth(10 + number, 3)
+        cubes.append(write_made_cube(tmp_path / f"{name}.zarr.zip", *made, SENSORS["optical"]))
+    truth = world.truth | {"tower": world.truth["a"]}
+    inputs = {"model": world.root / "optical", "labels": {}, **world.settings}
+    found = []
+    for paths, known in ((cubes, truth), (world.cubes["optical"], world.truth)):
+        output = tmp_path / f"{len(found)}.json"
+        probe_encoder(cubes=paths, truth=known, output=output, **inputs)
+        found.append(json.loads(output.read_text()))
+    assert [one["leave_one_site_out"]["leaf_area"]["sites"] for one in found] == [5, 4]
+    assert found[0]["splits"] == found[1]["splits"]
 
 
 def test_embeddings_may_be_altered_before_they_are_scored(world: SimpleNamespace) -> None:
@@ -336,17 +396,20 @@ def test_embeddings_may_be_altered_before_they_are_scored(world: SimpleNamespace
 
     def scores(change: Callable[[np.ndarray], np.ndarray]) -> dict[str, float]:
         altered = {
-            split: replace(part, embedding=change(part.spectrum[:, :3]))
+            split: replace(
+                part,
+                features={**part.features, "embedding": change(part.features["bands"][:, :3])},
+            )
             for split, part in world.samples.items()
         }
         return probe_scores(altered)["splits"]["test"]["targets"]["neighbourhood_mean"]["scores"]
 
     rng = np.random.default_rng(0)
     plain = scores(lambda embedding: embedding)
-    step = 4 * world.samples[FITTED_ON].spectrum[:, :3].std(axis=0) / 127
+    step = 4 * world.samples[FITTED_ON].features["bands"][:, :3].std(axis=0) / 127
     rounded = scores(lambda embedding: np.round(embedding / step) * step)
     shuffled = scores(lambda embedding: rng.permutation(embedding))
-    assert rounded["spectrum"] == plain["spectrum"] == shuffled["spectrum"]
+    assert rounded["bands"] == plain["bands"] == shuffled["bands"]
     assert rounded["embedding"] == pytest.approx(plain["embedding"], abs=0.05)
     assert rounded["embedding"] != plain["embedding"]
     assert shuffled["embedding"] < 0.05 < plain["embedding"]

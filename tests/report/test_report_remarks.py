@@ -25,16 +25,19 @@ def fusion(model: float, alone: float) -> dict[str, Any]:
     return {"splits": {"test": part}}
 
 
-def probes(spectrum: float, embedding: float, metric: str = "r2") -> dict[str, Any]:
+def probes(
+    bands: float, embedding: float, metric: str = "r2", sites: dict[str, float] | None = None
+) -> dict[str, Any]:
     target = {
         "metric": metric,
         "reason": None,
         "classes": 4,
-        "scores": {"spectrum": spectrum, "embedding": embedding},
+        "scores": {"bands": bands, "embedding": embedding},
         "samples": 60,
         "fit_samples": 99,
     }
-    return {"splits": {"test": {"targets": {"land_cover": target}}}}
+    left_out = {"land_cover": target | {"scores": sites}} if sites else {}
+    return {"splits": {"test": {"targets": {"land_cover": target}}}, "leave_one_site_out": left_out}
 
 
 GOOD = encoder(errors(0.01), nearest_date=errors(0.02), adjacent_pixel=errors(None))
@@ -60,6 +63,17 @@ def test_a_fusion_worse_than_its_encoder_and_an_embedding_poorer_than_the_bands_
     )
 
 
+@pytest.mark.parametrize("averaged", ["bands_averaged", "mean_9"])
+def test_sites_left_out_count_where_there_are_some_and_averages_are_the_bar(averaged: str) -> None:
+    sites = {"bands": 0.3, averaged: 0.8, "embedding": 0.7}
+    (sentence,) = remarks({}, {}, {"radar": probes(0.9, 0.1, sites=sites)})
+    assert sentence == (
+        "At sites left out, the embedding of radar tells less than the bands about land cover "
+        "(R² 0.70, bands 0.80)."
+    )
+    assert remarks({}, {}, {"radar": probes(0.9, 0.1, sites=sites | {averaged: 0.2})}) == []
+
+
 def test_a_training_says_what_went_wrong() -> None:
     own = GOOD | {"remarks": ["the warm-up never ends"]}
     assert remarks({"radar": own}, {}, {}) == ["Training of radar: the warm-up never ends."]
@@ -73,7 +87,7 @@ def test_a_training_says_what_went_wrong() -> None:
         (encoder(errors(0.0102), nearest_date=errors(0.01)), {}, probes(0.78, 0.75)),
         (GOOD, {}, probes(-0.2, -0.5)),
         (GOOD, {}, probes(0.25, 0.2, "balanced_accuracy")),
-        ({"splits": {}}, {"splits": {}}, {"splits": {}}),
+        ({"splits": {}}, {"splits": {}}, {"splits": {}, "leave_one_site_out": {}}),
     ],
 )
 def test_where_nothing_is_wrong_nothing_stands_there(own: Any, joined: Any, probed: Any) -> None:

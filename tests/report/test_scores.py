@@ -16,13 +16,15 @@ from pipeline_lib.report.probes import plot_probes, probe_tables, shown_split
 
 def test_tables_show_the_test_split_else_validation() -> None:
     content = probes("test", unseen=2)
-    test, validation, skipped = probe_tables("made", content)
+    sites, test, validation, skipped = probe_tables("made", content)
     assert shown_split(content) == "test" and not test.folded and validation.folded
-    assert test.columns[2:4] == ("spectrum (3)", "2 principal components (2)")
+    assert test.columns[2:4] == ("bands (3)", "2 principal components (2)")
     assert test.rows[0] == (
         "leaf area: change to the next date", "R²", "0.250", "0.500", "-2.000", "0.750",
         "0.000", 60, 1234,
     )  # fmt: skip
+    assert [row[0] for row in sites.rows] == ["leaf area, linear", "leaf area, boosting"]
+    assert sites.rows[1][2:] == ("0.250", "0.500", "-2.000", "0.750", "0.000", 80)
     assert [row[0] for row in test.rows[1:]] == ["land cover, linear", "land cover, k nearest"]
     assert test.rows[1][-3] == "0.333", "chance among three classes"
     assert validation.rows == ()
@@ -31,7 +33,7 @@ def test_tables_show_the_test_split_else_validation() -> None:
         ("test", "land cover", "2 classes that the fit has not seen"),
     )
     content = probes("validation", reason="the target has one class only")
-    test, validation, skipped = probe_tables("made", content)
+    sites, test, validation, skipped = probe_tables("made", content)
     assert shown_split(content) == "validation" and not validation.folded
     assert test.rows == () and len(validation.rows) == 1
     assert ("validation", "land cover", "the target has one class only") in skipped.rows
@@ -50,7 +52,7 @@ def test_tables_of_maps_hold_numbers_and_counts() -> None:
     assert measured.columns[2:] == (
         "noise in time", "step to the next pixel", "step within a field", "contrast at boundaries",
     )  # fmt: skip
-    assert measured.rows[0] == ("test", "spectrum (3)", 0.5, 0.25, 2.0, 2.0)
+    assert measured.rows[0] == ("test", "bands (3)", 0.5, 0.25, 2.0, 2.0)
     assert counted.rows == (("test", 2, 1, 4, 5, 3, 2),)
     assert skipped.rows == (("validation", "none of its cubes is embedded"),)
 

@@ -209,6 +209,6 @@ def test_encoders_are_compared_on_the_cubes_of_a_run(finished: Path) -> None:
     compared = {row["what"] for row in tables["reconstruction, test"]}
     assert {*variants, "nearest_date", "adjacent_pixel", "pca_2", "pca_9"} <= compared
     probed = {(row["what"], row["from"]) for row in tables["probes, test"]}
-    assert {("no network", "spectrum"), ("dense", "embedding")} <= probed
+    assert {("no network", "bands"), ("dense", "embedding")} <= probed
     trained = finished / "results" / "tiny" / "variants"
     assert len(list(trained.rglob("model.safetensors"))) == len(variants)

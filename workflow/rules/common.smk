@@ -377,7 +377,13 @@ def geotiffs(wildcards):
 
 def truth_of_cubes():
     """What the simulated archive knows of the cubes' sites. Nothing is learnt from it."""
-    return {cube: out(f"truth/{site_of(cube)}.npz") for cube in SITE_CUBES if C.demo}
+    cubes = [*SITE_CUBES, *TOWERS] if C.demo else []
+    return {cube: out(f"truth/{site_of(cube)}.npz") for cube in cubes}
+
+
+def probed_cubes(sensor):
+    """The cubes that may be learnt from, and those whose truth is known."""
+    return [c for c in cubes_of(sensor) if c not in TOWERS or c in truth_of_cubes()]
 
 
 def labels_of_cubes():

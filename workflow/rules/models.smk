@@ -93,7 +93,7 @@ rule evaluate_encoder:
 
 rule probe_encoder:
     input:
-        cubes=lambda w: [cube_file(w.sensor, cube) for cube in learning_cubes(w.sensor)],
+        cubes=lambda w: [cube_file(w.sensor, cube) for cube in probed_cubes(w.sensor)],
         split=rules.split_sites.output[0],
         model=lambda w: model_files(w.sensor),
         truth=sorted(set(truth_of_cubes().values())),
@@ -108,18 +108,19 @@ rule probe_encoder:
         runtime=60,
     params:
         truth=truth_of_cubes(),
+        labels={},
         samples=C.evaluation_samples,
         seed=C.seed,
         code=code_of("probe_encoder"),
     message:
-        "Probing what the {wildcards.sensor} embeddings know of their context"
+        "Probing what the {wildcards.sensor} embeddings hold"
     script:
         f"{SCRIPTS}/probe_encoder.py"
 
 
 rule probe_fusion:
     input:
-        cubes=[cube_file(s, cube) for s in C.sensors for cube in learning_cubes(s)],
+        cubes=[cube_file(s, cube) for s in C.sensors for cube in probed_cubes(s)],
         split=rules.split_sites.output[0],
         encoders=[file for sensor in C.sensors for file in model_files(sensor)],
         fusion=fusion_files(),
@@ -134,14 +135,15 @@ rule probe_fusion:
         mem_mb=retry_memory(fusion_memory),
         runtime=60,
     params:
-        cubes=rules.train_fusion.params.cubes,
+        cubes={s: [cube_file(s, cube) for cube in probed_cubes(s)] for s in C.sensors},
         encoders=rules.train_fusion.params.encoders,
         truth=truth_of_cubes(),
+        labels={},
         samples=C.evaluation_samples,
         seed=C.seed,
         code=code_of("probe_fusion"),
     message:
-        "Probing what the fused embeddings know of their context"
+        "Probing what the fused embeddings hold"
     script:
         f"{SCRIPTS}/probe_fusion.py"
 

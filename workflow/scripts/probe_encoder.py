@@ -1,4 +1,4 @@
-"""Probe what one sensor's embeddings tell beyond the centre's spectrum."""
+"""Probe what one sensor's embeddings hold beside its bands."""
 
 from pathlib import Path
 
@@ -11,6 +11,7 @@ with job(snakemake):
         cubes=[Path(path) for path in snakemake.input.cubes],
         split_table=Path(snakemake.input.split),
         truth=paths_of(snakemake.params.truth),
+        labels=paths_of(snakemake.params.labels),
         seed=snakemake.params.seed,
         max_samples=snakemake.params.samples,
         output=Path(snakemake.output[0]),

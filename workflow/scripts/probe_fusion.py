@@ -1,4 +1,4 @@
-"""Probe what the fused embeddings tell beyond the centres' spectra."""
+"""Probe what the fused embeddings hold beside the bands."""
 
 from pathlib import Path
 
@@ -13,6 +13,7 @@ with job(snakemake):
         cubes={name: [Path(path) for path in paths] for name, paths in params.cubes.items()},
         split_table=Path(snakemake.input.split),
         truth=paths_of(params.truth),
+        labels=paths_of(params.labels),
         seed=params.seed,
         max_samples=params.samples,
         output=Path(snakemake.output[0]),

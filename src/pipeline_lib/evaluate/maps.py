@@ -110,7 +110,7 @@ class FeatureSets:
         """Sets of features ``(time, y, x, feature)``, named as of probes; absent bands have the
         mean."""
         bands = np.nan_to_num(_transformed(self.bands, cube.bands), copy=False)
-        yield "spectrum", bands
+        yield "bands", bands
         if self.components is not None:
             yield f"pca_{self.components.n_components}", _transformed(self.components, bands)
         yield "embedding", _transformed(self.embedding, cube.embedding)

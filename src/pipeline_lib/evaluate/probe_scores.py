@@ -9,28 +9,31 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 from sklearn.base import BaseEstimator, clone
+from sklearn.ensemble import HistGradientBoostingRegressor
 from sklearn.linear_model import LogisticRegression, Ridge
 from sklearn.metrics import log_loss, r2_score, recall_score
 from sklearn.model_selection import GroupKFold, cross_val_predict
-from sklearn.neighbors import KNeighborsClassifier, KNeighborsRegressor
+from sklearn.neighbors import KNeighborsClassifier
 from sklearn.pipeline import Pipeline, make_pipeline
 from sklearn.preprocessing import StandardScaler
 from sklearn.utils.class_weight import compute_sample_weight
 
-from pipeline_lib.evaluate.probe_targets import Array, Labels
+from pipeline_lib.evaluate.probe_features import Array
+from pipeline_lib.evaluate.probe_targets import Labels
 
 MIN_SAMPLES = 50
 """Minimum number of samples, of a fit and of a scoring, for a score to be given."""
 MAX_GROUPS = 10
 """Maximum number of cross-validation folds; more sites are pooled into as many."""
 RIDGE_PENALTIES = np.logspace(4, -6, 21)
-CLASS_PENALTIES = np.logspace(2, -4, 7)
+CLASS_PENALTIES = np.logspace(2, -4, 4)
 """Penalties beside the mean loss, so that they mean the same for fits of any size. The strongest
 comes first: it predicts the mean, or all classes alike. Among equal errors the first is chosen."""
 NEIGHBOURS = (45, 15, 5)
-"""Numbers of neighbours to choose from; the most come first, since their mean is the smoothest."""
-NEAREST_TARGETS = ("leaf_area", "land_cover")
-"""Targets that are also probed by nearest neighbours: a state of the ground need not be linear."""
+"""Numbers of neighbours to choose from; the most come first, since their vote is the smoothest."""
+GROUND_TARGETS = ("leaf_area", "soil_moisture", "land_cover", "label")
+"""Targets that a second probe predicts, and that sites left out are scored on: the state of the
+ground need not be linear in the features."""
 
 Rows = NDArray[np.int64]
 Folds = list[tuple[Rows, Rows]]
@@ -45,7 +48,7 @@ class Origin:
     cube: Labels
     position: Rows
 
-    def take(self, kept: NDArray[np.bool_]) -> Origin:
+    def take(self, kept: NDArray[np.bool_] | Rows) -> Origin:
         """The origin of some of the samples."""
         return Origin(self.site[kept], self.cube[kept], self.position[kept])
 
@@ -62,6 +65,18 @@ class Origin:
         groups = next(level for level in levels if len(np.unique(level)) > 1)
         splitter = GroupKFold(min(MAX_GROUPS, len(np.unique(groups))))
         return list(splitter.split(groups, groups=groups))
+
+
+Fit = Callable[[Array, NDArray[Any], Folds], BaseEstimator]
+
+BOOSTING = HistGradientBoostingRegressor(
+    max_iter=60,
+    learning_rate=0.15,
+    max_leaf_nodes=8,
+    max_bins=63,
+    early_stopping=False,
+    random_state=0,
+)
 
 
 class MeanLossRidge(Ridge):  # type: ignore[misc]
@@ -105,12 +120,9 @@ def fit_ridge(x: Array, y: NDArray[Any], folds: Folds) -> Pipeline:
     return _standardised(MeanLossRidge(chosen)).fit(x, y)
 
 
-def fit_neighbours(x: Array, y: NDArray[Any], folds: Folds) -> Pipeline:
-    """Mean of the nearest samples in standardised features (Cover and Hart 1967), their number
-    chosen by the squared error on the folds."""
-    candidates = [_standardised(KNeighborsRegressor(count)) for count in _counts(folds)]
-    errors = [_squared_errors(one, x, y, folds).sum() for one in candidates]
-    return candidates[int(np.argmin(errors))].fit(x, y)
+def fit_boosting(x: Array, y: NDArray[Any], folds: Folds) -> BaseEstimator:
+    """Gradient boosting (Friedman 2001) of one column, the same for every set of features."""
+    return clone(BOOSTING).fit(x, y.ravel())
 
 
 def fit_logistic(x: Array, y: NDArray[Any], folds: Folds) -> Pipeline:
@@ -193,7 +205,7 @@ def target_scores(
     origin: Origin,
     held_out: Mapping[str, tuple[Mapping[str, Array], NDArray[Any]]],
     *,
-    nearest: bool = False,
+    second: bool = False,
 ) -> dict[str, dict[str, Any]]:
     """Scores of probes of one target by split and set of features; each probe is fitted once.
 
@@ -209,8 +221,9 @@ def target_scores(
         origin of the fit's samples.
     held_out
         Split -> features by set, and targets.
-    nearest
-        Whether nearest neighbours are scored beside the linear model.
+    second
+        Whether a second model is scored beside the linear one: of one number gradient boosting, of
+        classes nearest neighbours.
 
     Returns
     -------
@@ -242,9 +255,9 @@ def target_scores(
         found[split], scored[split] = about, rows
     splits = [split for split, about in found.items() if about["reason"] is None]
     folds = origin.take(known).folds() if splits else []
-    fits = {"scores": fit_logistic if classes else fit_ridge}
-    if nearest:
-        fits["nearest"] = fit_voters if classes else fit_neighbours
+    fits: dict[str, Fit] = {"scores": fit_logistic if classes else fit_ridge}
+    if second:
+        fits |= {"nearest": fit_voters} if classes else {"boosting": fit_boosting}
     for kind, fitted in fits.items():
         for about in found.values():
             about[kind] = dict.fromkeys(fit_features)
@@ -255,6 +268,63 @@ def target_scores(
                 guess = model.predict(values[scored[split]]).reshape(truth.shape)
                 found[split][kind][name] = _agreement(truth, guess)
     return found
+
+
+def left_out_scores(
+    parts: Sequence[tuple[Rows, Rows, Mapping[str, Array], Mapping[str, Array]]],
+    target: NDArray[np.generic],
+    site: Labels,
+) -> dict[str, Any]:
+    """Scores of a target whose samples are predicted by models that have seen no sample of their
+    site, by probe and set of features.
+
+    ``parts`` are rows to fit on, rows to predict, and the features of both; together they predict
+    every row. Probes have scikit-learn's own settings, the same for every set: ridge or logistic
+    regression, and gradient boosting or 15 nearest neighbours. Scores are those of `target_scores`,
+    every site weighing the same in R2. Classes that a fit has not seen are skipped.
+    """
+    classes, known = target.dtype.kind == "U", _with_target(target)
+    about: dict[str, Any] = {"metric": "balanced_accuracy" if classes else "r2", "reason": None}
+    models: dict[str, BaseEstimator] = {"scores": _standardised(Ridge()), "boosting": BOOSTING}
+    if classes:
+        logistic = LogisticRegression(class_weight="balanced", max_iter=2000)
+        nearest = _standardised(BalancedNeighbours(NEIGHBOURS[1]))
+        models = {"scores": _standardised(logistic), "nearest": nearest}
+    sets = list(parts[0][3])
+    guesses = {(kind, name): target.ravel().copy() for kind in models for name in sets}
+    scored = np.zeros(len(target), bool)
+    for rows, held_out, fit_features, features in parts:
+        kept, wanted = known[rows], known[held_out]
+        truth = target[rows][kept].ravel()
+        if classes:
+            wanted = wanted & np.isin(target[held_out], truth)
+        if kept.sum() < MIN_SAMPLES or not wanted.any() or (truth == truth[0]).all():
+            continue
+        scored[held_out[wanted]] = True
+        for (kind, name), guess in guesses.items():
+            model = clone(models[kind]).fit(fit_features[name][kept], truth)
+            guess[held_out[wanted]] = model.predict(features[name][wanted])
+    truth = target.ravel()[scored]
+    about |= {"samples": int(scored.sum()), "sites": len(np.unique(site[scored]))}
+    if classes:
+        about["classes"] = len(np.unique(truth))
+    if len(truth) < MIN_SAMPLES:
+        about["reason"] = f"{len(truth)} samples, fewer than {MIN_SAMPLES}"
+    elif about["sites"] < 2:
+        about["reason"] = "one site only has the target"
+    elif (truth == truth[0]).all():
+        about["reason"] = "the target does not vary"
+    _, place, count = np.unique(site[scored], return_inverse=True, return_counts=True)
+    for kind in models:
+        about[kind] = dict.fromkeys(sets)
+        for name in sets if about["reason"] is None else ():
+            guess = guesses[kind, name][scored]
+            about[kind][name] = (
+                _agreement(truth, guess)
+                if classes
+                else float(r2_score(truth, guess, sample_weight=1 / count[place]))
+            )
+    return about
 
 
 def _with_target(target: NDArray[Any]) -> NDArray[np.bool_]:

@@ -1,14 +1,14 @@
-"""Probes: what an embedding holds that the spectrum of the target pixel alone does not.
+"""Probes: what an embedding holds, beside the bands that it was made from and averages of them.
 
 They are fitted on the training split and scored on the others, so no cube is in both; their
 penalty is chosen by cross-validation over training sites. A probe is linear, so that what it finds
-is explicit in the features (Alain and Bengio 2017, arXiv:1610.01644). A few targets are also
-predicted by nearest neighbours, which find what lies close together without lying on a line.
+is explicit in the features (Alain and Bengio 2017, arXiv:1610.01644). The state of the ground is
+also predicted by a second probe that need not be, and at sites left out of the fit, one by one.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -16,64 +16,121 @@ from typing import Any
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from sklearn.decomposition import PCA
-from sklearn.impute import SimpleImputer
+from sklearn.model_selection import GroupKFold
 from torch import Tensor
 
-from pipeline_lib.dataset import SampleIndex, cube_name, cubes_of, read_split_table
+from pipeline_lib.dataset import SampleIndex, cube_name, read_split_table
 from pipeline_lib.errors import UserError
-from pipeline_lib.evaluate.probe_scores import NEAREST_TARGETS, Origin, target_scores
-from pipeline_lib.evaluate.probe_targets import Array, Targets, Truth, context_targets
+from pipeline_lib.evaluate.probe_features import (
+    AVERAGED,
+    RADAR_WINDOW,
+    WINDOWS,
+    Array,
+    Pixels,
+    bands_at,
+    feature_sets,
+)
+from pipeline_lib.evaluate.probe_scores import (
+    GROUND_TARGETS,
+    MAX_GROUPS,
+    Origin,
+    left_out_scores,
+    target_scores,
+)
+from pipeline_lib.evaluate.probe_targets import FieldLabels, Targets, Truth, context_targets
 from pipeline_lib.evaluate.reconstruction import fusion_dataset
 from pipeline_lib.files import write_json
 from pipeline_lib.models import TrainedEncoder, TrainedFusion, load_encoder, load_fusion
 from pipeline_lib.seeds import generator
-from pipeline_lib.training.data import Batch, FusionDataset, SensorDataset, centre_of
+from pipeline_lib.training.data import Batch, FusionDataset, SensorDataset
 from pipeline_lib.training.tasks import FusionTask
 
 FITTED_ON = "training"
 SCORED_ON = ("validation", "test")
+OTHER = "other"
+"""Cubes of no split, such as those around towers, whose truth or labels are known: no model learns
+from them, and they are sites to leave out like the others."""
+PARTS = (FITTED_ON, *SCORED_ON, OTHER)
 ROUNDS = 8
 """Maximum number of samples of one sequence, on different dates: small runs have few sequences."""
 
 
 @dataclass(frozen=True)
 class Probed:
-    """Samples that probes are fitted on or scored on; all features are ``(sample, feature)``.
+    """Samples that probes are fitted on or scored on.
 
-    The spectrum is the scaled bands of the target pixel in the centre frame. Spectra and latents
-    are of all sensors side by side, NaN where one is absent; there are no latents where the
-    embedding is one. ``reference_only`` are embeddings from the reference sensor alone, none where
-    there are no others.
+    ``features``, set -> ``(sample, feature)``, NaN where a sensor is absent: ``bands`` of the
+    target pixel, of all sensors side by side, backscatter in decibel; of backscatter alone
+    ``mean_<side>``, its moving averages in decibel over the valid pixels of a square, and beside
+    other sensors ``bands_averaged``, the bands with backscatter averaged over `RADAR_WINDOW`
+    pixels; ``embedding``. Of a fusion also ``latents_<sensor>`` and ``latents``, those of all
+    sensors, and where it has other sensors than the reference ``reference_only``, embeddings
+    without these, and ``embedding_mixed``, where a random half of the samples lacks them.
     """
 
-    spectrum: Array
-    embedding: Array
+    features: Mapping[str, Array]
     targets: Targets
     origin: Origin
-    latents: Array | None = None
-    reference_only: Array | None = None
 
     def __len__(self) -> int:
-        return len(self.spectrum)
+        return len(self.origin.site)
+
+    def take(self, rows: NDArray[np.int64]) -> Probed:
+        """Some of the samples."""
+        return Probed(
+            {name: values[rows] for name, values in self.features.items()},
+            {name: values[rows] for name, values in self.targets.items()},
+            self.origin.take(rows),
+        )
+
+    @classmethod
+    def joined(cls, parts: Sequence[Probed]) -> Probed:
+        """The samples of several, with the sets of features and targets that all of them have."""
+
+        def together(each: Sequence[Mapping[str, NDArray[Any]]]) -> dict[str, NDArray[Any]]:
+            names = [name for name in each[0] if all(name in one for one in each)]
+            return {name: np.concatenate([one[name] for one in each]) for name in names}
+
+        origin = together([vars(part.origin) for part in parts])
+        return cls(
+            together([part.features for part in parts]),
+            together([part.targets for part in parts]),
+            Origin(**origin),
+        )
 
 
 @dataclass(frozen=True)
 class SiteFacts:
-    """What is known of cubes by their name: site, land cover, and the truth of a simulation."""
+    """What is known of cubes by their name: site, land cover, the truth of a simulation, and
+    labels of fields."""
 
+    split: Mapping[str, str]
     site: Mapping[str, str]
     land_cover: Mapping[str, str]
     truth: Mapping[str, Truth]
+    labels: Mapping[str, FieldLabels]
 
     @classmethod
-    def read(cls, split_table: Path, truth: Mapping[str, Path]) -> SiteFacts:
-        """Read the split table, and the truth of each cube that has one."""
+    def read(
+        cls, split_table: Path, truth: Mapping[str, Path], labels: Mapping[str, Path]
+    ) -> SiteFacts:
+        """Read the split table, and the truth and the labels of each cube that has some."""
         rows = read_split_table(split_table)
-        site, land_cover = (
-            {row["cube"]: row[key] for row in rows} for key in ("site", "land_cover")
+        split, site, land_cover = (
+            {row["cube"]: row[key] for row in rows} for key in ("split", "site", "land_cover")
         )
-        return cls(site, land_cover, {cube: Truth.read(path) for cube, path in truth.items()})
+        known = {cube: Truth.read(path) for cube, path in truth.items()}
+        mapped = {cube: FieldLabels.read(path) for cube, path in labels.items()}
+        return cls(split, site, land_cover, known, mapped)
+
+    def by_split(self, cubes: Iterable[Path]) -> dict[str, list[Path]]:
+        """Files by `PARTS`, sorted by name."""
+        found: dict[str, list[Path]] = {part: [] for part in PARTS}
+        for path in sorted(cubes, key=cube_name):
+            name = cube_name(path)
+            known = OTHER if name in self.truth or name in self.labels else ""
+            found.get(self.split.get(name, known), []).append(path)
+        return found
 
 
 def probed_samples(
@@ -84,19 +141,24 @@ def probed_samples(
     rng: np.random.Generator,
     max_samples: int,
 ) -> Probed:
-    """Spectra, latents and targets of random samples of a sensor's cubes, no target pixel and
-    date twice, at most `ROUNDS` of a sequence.
+    """Features and targets of random samples of a sensor's cubes, no target pixel and date twice,
+    at most `ROUNDS` of a sequence.
 
     Raises UserError if no sample can be drawn.
     """
 
     def features(batch: Batch) -> dict[str, Array]:
-        own = batch.sensors[trained.name]
-        latents = trained.autoencoder.encoder(*own.patches)
-        return {"spectrum": _numpy(centre_of(own.values)), "embedding": _numpy(latents)}
+        return {
+            "embedding": _numpy(trained.autoencoder.encoder(*batch.sensors[trained.name].patches))
+        }
 
     dataset = SensorDataset.of(trained, cubes)
-    return _samples(dataset, features, trained, facts, rng, max_samples)
+    found, pixels, origin = _samples(dataset, features, trained, facts, rng, max_samples)
+    radar = trained.sensor.quantity == "backscatter"
+    means = bands_at(cubes, pixels, (1, *WINDOWS) if radar else (1,), len(trained.sensor.bands))
+    averages = dict(zip((f"mean_{side}" for side in WINDOWS), means[1:], strict=radar))
+    targets = _targets(trained, cubes, pixels, facts)
+    return Probed({"bands": means[0], **averages, **found}, targets, origin)
 
 
 def fused_samples(
@@ -117,32 +179,47 @@ def fused_samples(
     task = FusionTask(trained.fusion, trained.block, encoders).eval()
 
     def features(batch: Batch) -> dict[str, Array]:
-        centres = {name: centre_of(batch.sensors[name].values) for name in task.names}
-        found = {
-            "spectrum": _side_by_side(centres, batch),
-            "latents": _side_by_side(task.latents(batch), batch),
-            "embedding": _numpy(task.embedding(batch)),
+        latents, own = task.latents(batch), batch.sensors
+        days = {name: own[name].offset for name in task.names}
+        present = {name: own[name].present for name in task.names}
+        known = {
+            f"latents_{name}": _numpy(torch.where(present[name][:, None], values, torch.nan))
+            for name, values in latents.items()
         }
+        found = known | {"latents": np.concatenate([*known.values()], axis=1)}
         if dataset.others:
-            masked = batch.without_any(dataset.others)
-            found["reference_only"] = _numpy(task.embedding(masked))
-        return found
+            masked = present | {name: torch.zeros_like(present[name]) for name in dataset.others}
+            found["reference_only"] = _numpy(trained.fusion.fuse(latents, days, masked))
+        return found | {"embedding": _numpy(trained.fusion.fuse(latents, days, present))}
 
     reference = encoders[trained.block.reference]
-    return _samples(dataset, features, reference, facts, rng, max_samples)
+    found, pixels, origin = _samples(dataset, features, reference, facts, rng, max_samples)
+    sides = {
+        name: RADAR_WINDOW if encoders[name].sensor.quantity == "backscatter" else 1
+        for name in task.names
+    }
+    single, averaged = (
+        np.concatenate(each, axis=1)
+        for each in zip(
+            *(
+                bands_at(cubes[name], pixels, (1, side), len(encoders[name].sensor.bands))
+                for name, side in sides.items()
+            ),
+            strict=True,
+        )
+    )
+    sets = {"bands": single}
+    if RADAR_WINDOW in sides.values():
+        sets[f"bands{AVERAGED}"] = averaged
+    if "reference_only" in found:
+        masked = rng.random((len(pixels), 1)) < 0.5
+        found["embedding_mixed"] = np.where(masked, found["reference_only"], found["embedding"])
+    targets = _targets(reference, cubes[reference.name], pixels, facts)
+    return Probed(sets | found, targets, origin)
 
 
 def _numpy(features: Tensor) -> Array:
     return np.asarray(features.double())
-
-
-def _side_by_side(features: Mapping[str, Tensor], batch: Batch) -> Array:
-    """Features of all sensors, NaN where a sensor is absent."""
-    parts = [
-        torch.where(batch.sensors[name].present[:, None], values, torch.nan)
-        for name, values in features.items()
-    ]
-    return _numpy(torch.cat(parts, dim=1))
 
 
 def _samples(
@@ -152,26 +229,32 @@ def _samples(
     facts: SiteFacts,
     rng: np.random.Generator,
     max_samples: int,
-) -> Probed:
-    """Features, targets and origin of random samples of the (reference) sensor's encoder."""
+) -> tuple[dict[str, Array], Pixels, Origin]:
+    """What a model makes of random samples of the (reference) sensor's encoder, their target
+    pixels, and their origin."""
     drawn, places = _distinct(dataset, trained, rng, max_samples)
     with torch.inference_mode():
         batches = [features(batch) for batch in dataset.loader(drawn)]
-    stack = dataset.index.stack
-    cube = np.array([stack[number].name for number in drawn.cube])
-    targets = context_targets(
-        stack,
-        drawn,
-        context=trained.context,
-        normalisation=trained.normalisation,
+    found = {name: np.concatenate([one[name] for one in batches]) for name in batches[0]}
+    stack, half = dataset.index.stack, trained.context.patch_px // 2
+    names = np.array([stack[number].name for number in drawn.cube])
+    day = np.array([stack[number].days[frame] for number, frame in places[:, [0, 3]]])
+    site = np.array([facts.site.get(name, name) for name in names])
+    origin = Origin(site, names, places[:, 1:])
+    return found, Pixels(names, day, drawn.top + half, drawn.left + half), origin
+
+
+def _targets(
+    trained: TrainedEncoder, cubes: Sequence[Path], pixels: Pixels, facts: SiteFacts
+) -> Targets:
+    return context_targets(
+        cubes,
+        pixels,
+        bands=trained.sensor.bands,
+        patch_px=trained.context.patch_px,
         land_cover=facts.land_cover,
         truth=facts.truth,
-    )
-    site = np.array([facts.site[name] for name in cube])
-    return Probed(
-        **{name: np.concatenate([one[name] for one in batches]) for name in batches[0]},
-        targets=targets,
-        origin=Origin(site, cube, places[:, 1:]),
+        labels=facts.labels,
     )
 
 
@@ -198,7 +281,7 @@ def _distinct(
 def split_samples(
     samples: Callable[[str], Probed], cubes: Mapping[str, Sequence[Path]]
 ) -> tuple[dict[str, Probed], dict[str, str]]:
-    """Samples of each split, and why a split has none.
+    """Samples of each split and of `OTHER`, and why a split has none.
 
     ``cubes`` are those of the (reference) sensor by split. Raises UserError if the training split
     has no sample, ValueError if a cube is both fitted and scored on.
@@ -209,9 +292,10 @@ def split_samples(
         raise ValueError(f"both fitted and scored on: {', '.join(sorted(both))}")
     found = {FITTED_ON: samples(FITTED_ON)}
     skipped: dict[str, str] = {}
-    for split in SCORED_ON:
+    for split in (*SCORED_ON, OTHER):
         if not cubes.get(split):
-            skipped[split] = "it has no cube"
+            if split in SCORED_ON:
+                skipped[split] = "it has no cube"
             continue
         try:
             found[split] = samples(split)
@@ -221,29 +305,26 @@ def split_samples(
 
 
 def probe_scores(samples: Mapping[str, Probed]) -> dict[str, Any]:
-    """Scores of probes of embeddings, beside those of the spectrum.
+    """Scores of probes of embeddings, beside those of bands.
 
-    ``samples`` are of `FITTED_ON` and of any of `SCORED_ON`. What a change of the embeddings costs,
-    their rounding for example, is the difference between the scores of the samples and of copies
-    with changed embeddings (`dataclasses.replace`).
+    ``samples`` are of `FITTED_ON` and of any of `SCORED_ON` and `OTHER`. What a change of the
+    embeddings costs, their rounding for example, is the difference between the scores of the
+    samples and of copies with changed embeddings (`dataclasses.replace`).
 
     Returns
     -------
     dict
-        ``fit_samples``; ``features``, set -> how many; ``splits`` -> split -> ``samples`` and
-        ``targets`` -> target -> ``metric``, ``scores`` by set of features (none where there is a
-        ``reason``), ``samples`` and ``fit_samples`` that have the target, for classes also
-        ``classes`` and ``unseen_classes``, for `NEAREST_TARGETS` also ``nearest``, the scores of
-        the nearest neighbours by set of features. The sets: ``spectrum``, the scaled bands of the
-        target pixel; ``pca_<n>``, as many of their principal components as the embedding has
-        dimensions, fitted on the samples of the fit that have all sensors, where these are more
-        and the bands are too; ``latents`` and ``reference_only``, if known; ``embedding``;
-        ``spectrum+embedding``. What is absent has the mean of the fit.
+        ``fit_samples``; ``features``, set -> how many, the sets of `Probed` and `feature_sets`;
+        ``splits`` -> split -> ``samples`` and ``targets`` -> target -> ``metric``, ``scores`` of
+        the linear probe by set of features (none where there is a ``reason``), ``samples`` and
+        ``fit_samples`` that have the target, for classes also ``classes`` and ``unseen_classes``,
+        for `GROUND_TARGETS` also ``boosting`` or ``nearest``, the scores of the second probe;
+        ``leave_one_site_out``, target -> `left_out_scores`, where there are several sites.
     """
     fit = samples[FITTED_ON]
     held_out = {split: samples[split] for split in SCORED_ON if split in samples}
-    fit_features = _features(fit, fit)
-    features = {split: _features(fit, one) for split, one in held_out.items()}
+    fit_features = feature_sets(fit.features, fit.features)
+    features = {split: feature_sets(fit.features, one.features) for split, one in held_out.items()}
     scores = {
         name: target_scores(
             fit_features,
@@ -254,7 +335,7 @@ def probe_scores(samples: Mapping[str, Probed]) -> dict[str, Any]:
                 for split, one in held_out.items()
                 if name in one.targets
             },
-            nearest=name in NEAREST_TARGETS,
+            second=name in GROUND_TARGETS,
         )
         for name, values in fit.targets.items()
     }
@@ -268,29 +349,29 @@ def probe_scores(samples: Mapping[str, Probed]) -> dict[str, Any]:
             }
             for split, one in held_out.items()
         },
+        "leave_one_site_out": leave_one_site_out(Probed.joined(list(samples.values()))),
     }
 
 
-def _features(fit: Probed, held_out: Probed) -> dict[str, Array]:
-    """Sets of features of some samples; imputation and components are fitted on the first."""
-    count = fit.embedding.shape[1]
-    spectrum = _imputed(fit.spectrum, held_out.spectrum)
-    sets = {"spectrum": spectrum}
-    complete = fit.spectrum[np.isfinite(fit.spectrum).all(axis=1)]
-    if count < min(complete.shape):
-        sets[f"pca_{count}"] = PCA(count).fit(complete).transform(spectrum)
-    if fit.latents is not None and held_out.latents is not None:
-        sets["latents"] = _imputed(fit.latents, held_out.latents)
-    if held_out.reference_only is not None:
-        sets["reference_only"] = held_out.reference_only
-    sets["embedding"] = held_out.embedding
-    sets["spectrum+embedding"] = np.concatenate([spectrum, held_out.embedding], axis=1)
-    return sets
+def leave_one_site_out(samples: Probed) -> dict[str, Any]:
+    """`left_out_scores` of each of `GROUND_TARGETS`, of all samples; none where all are of a site.
 
-
-def _imputed(fit: Array, values: Array) -> Array:
-    """Values with the fit's mean, or 0 where it has none, in place of NaN."""
-    return SimpleImputer(keep_empty_features=True).fit(fit).transform(values)
+    Samples of a site are predicted by probes of the other sites; of more than `MAX_GROUPS` sites
+    several are left out at once.
+    """
+    site = samples.origin.site
+    sites = len(np.unique(site))
+    if sites < 2:
+        return {}
+    parts = []
+    for rows, held_out in GroupKFold(min(MAX_GROUPS, sites)).split(site, groups=site):
+        fit, rest = (samples.take(part).features for part in (rows, held_out))
+        parts.append((rows, held_out, feature_sets(fit, fit), feature_sets(fit, rest)))
+    return {
+        name: left_out_scores(parts, values, site)
+        for name, values in samples.targets.items()
+        if name in GROUND_TARGETS
+    }
 
 
 def probe_encoder(
@@ -299,19 +380,21 @@ def probe_encoder(
     cubes: Sequence[Path],
     split_table: Path,
     truth: Mapping[str, Path],
+    labels: Mapping[str, Path],
     seed: int,
     max_samples: int,
     output: Path,
 ) -> None:
     """Probe a trained encoder's latents and write the scores.
 
-    ``cubes`` are those of its sensor, of every split; ``truth`` is cube -> file of its site's
-    truth, as a simulated archive has it; ``max_samples`` is of each split. The JSON file holds the
+    ``cubes`` are those of its sensor, of every split and of `OTHER`; ``truth`` is cube -> file of
+    its site's truth, as a simulated archive has it, and ``labels`` cube -> file of its
+    `FieldLabels`; ``max_samples`` is of each split. The JSON file holds the
     ``model``, its ``digest``, what `probe_scores` returns, and ``skipped``: splits without samples,
     and why. Raises UserError if the training split has no sample, or a truth does not fit its cube.
     """
-    trained, facts = load_encoder(model), SiteFacts.read(split_table, truth)
-    own = {split: cubes_of(list(cubes), split_table, split) for split in (FITTED_ON, *SCORED_ON)}
+    trained, facts = load_encoder(model), SiteFacts.read(split_table, truth, labels)
+    own = facts.by_split(cubes)
 
     def samples(split: str) -> Probed:
         rng = generator(seed, "probes", split)
@@ -336,6 +419,7 @@ def fused_splits(
     cubes: Mapping[str, Sequence[Path]],
     split_table: Path,
     truth: Mapping[str, Path],
+    labels: Mapping[str, Path],
     seed: int,
     max_samples: int,
 ) -> tuple[dict[str, Probed], dict[str, str]]:
@@ -347,11 +431,9 @@ def fused_splits(
     """
     joined = load_fusion(fusion)
     trained = {name: load_encoder(folder) for name, folder in encoders.items()}
-    facts = SiteFacts.read(split_table, truth)
-    own = {
-        split: {name: cubes_of(list(cubes[name]), split_table, split) for name in joined.encoders}
-        for split in (FITTED_ON, *SCORED_ON)
-    }
+    facts = SiteFacts.read(split_table, truth, labels)
+    split = {name: facts.by_split(cubes[name]) for name in joined.encoders}
+    own = {part: {name: split[name][part] for name in split} for part in PARTS}
 
     def samples(split: str) -> Probed:
         rng = generator(seed, "probes", split)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -17,24 +17,30 @@ from pipeline_lib.report.tables import Table
 TARGETS = {
     "neighbourhood_mean": "neighbourhood: mean",
     "neighbourhood_std": "neighbourhood: standard deviation",
-    "next_change": "spectrum: change to the next date",
+    "next_change": "bands: change to the next date",
     "ndvi_change": "NDVI: change to the next date",
     "leaf_area": "leaf area",
+    "soil_moisture": "soil moisture",
     "leaf_area_change": "leaf area: change to the next date",
     "land_cover": "land cover",
+    "label": "field label",
 }
 METRICS = {"r2": "R²", "balanced_accuracy": "balanced accuracy"}
 SETS = {
-    "spectrum": ("spectrum", COLOURS[0]),
+    "bands": ("bands", COLOURS[0]),
+    "bands_averaged": ("bands, radar averaged", COLOURS[5]),
     "latents": ("latents of all sensors", COLOURS[3]),
     "reference_only": ("embedding without other sensors", COLOURS[6]),
+    "embedding_mixed": ("embedding, half without other sensors", COLOURS[4]),
     "embedding": ("embedding", COLOURS[1]),
-    "spectrum+embedding": ("spectrum and embedding", COLOURS[2]),
+    "bands+embedding": ("bands and embedding", MUTED),
 }
-"""Set of features -> words for it, and its colour in every figure."""
+"""Set of features -> words for it, and its colour in every figure; `set_style` has the others."""
+DRAWN = ("bands", "bands_averaged", "mean_5", "mean_15", "latents", "reference_only", "embedding")
+"""Sets of the figure, besides principal components; the tables have all."""
 SHOWN = ("test", "validation")
 """Splits in the order of preference: where one has no score at all, the next one is shown."""
-PROBES = {"scores": "linear", "nearest": "k nearest"}
+PROBES = {"scores": "linear", "boosting": "boosting", "nearest": "k nearest"}
 """Scores of a target -> by which probe, where there is more than one."""
 CHANCE = "chance"
 LEGEND_COLUMNS = 5
@@ -50,26 +56,31 @@ class Scored(NamedTuple):
     scores: Mapping[str, float]
     chance: float
     samples: int
-    fit_samples: int
+    fit_samples: int | None
 
 
 def scored_probes(evaluation: Mapping[str, Any], split: str) -> list[Scored]:
     """The probes of a split that have scores."""
-    targets = evaluation["splits"].get(split, {}).get("targets", {})
-    return [
-        Scored(
-            f"{TARGETS[name]}, {probe}" if "nearest" in one else TARGETS[name],
-            one["metric"],
-            one[kind],
-            0.0 if one["metric"] == "r2" else 1 / one["classes"],
-            one["samples"],
-            one["fit_samples"],
-        )
-        for name, one in targets.items()
-        if one["reason"] is None
-        for kind, probe in PROBES.items()
-        if kind in one
-    ]
+    return list(_scored(evaluation["splits"].get(split, {}).get("targets", {})))
+
+
+def site_probes(evaluation: Mapping[str, Any]) -> list[Scored]:
+    """The probes that are scored at sites left out."""
+    return list(_scored(evaluation["leave_one_site_out"]))
+
+
+def _scored(targets: Mapping[str, Any]) -> Iterator[Scored]:
+    for name, one in targets.items():
+        kinds = [kind for kind in PROBES if kind in one]
+        for kind in kinds if one["reason"] is None else ():
+            yield Scored(
+                TARGETS[name] + f", {PROBES[kind]}" * (len(kinds) > 1),
+                one["metric"],
+                one[kind],
+                0.0 if one["metric"] == "r2" else 1 / one["classes"],
+                one["samples"],
+                one.get("fit_samples"),
+            )
 
 
 def shown_split(evaluation: Mapping[str, Any]) -> str | None:
@@ -79,12 +90,19 @@ def shown_split(evaluation: Mapping[str, Any]) -> str | None:
 
 def set_style(features: str) -> tuple[str, str]:
     """Words for a set of features, and its colour."""
-    count = features.removeprefix("pca_")
-    return SETS.get(features, (f"{count} principal components", COLOURS[5]))
+    if features in SETS:
+        return SETS[features]
+    kind, _, rest = features.partition("_")
+    if kind == "mean":
+        return f"average of {rest} x {rest} px", COLOURS[5 if rest == "5" else 6]
+    if kind == "latents":
+        return f"latents of {rest}", COLOURS[3]
+    count, _, averaged = rest.partition("_")
+    return f"{count} principal components" + ", radar averaged" * bool(averaged), COLOURS[2]
 
 
 def probe_tables(name: str, evaluation: Mapping[str, Any]) -> tuple[Table, ...]:
-    """Scores by target and set of features, one table per split, and what is skipped.
+    """Scores by target and set of features, at sites left out and by split, and what is skipped.
 
     ``evaluation`` is ``evaluation/probes-<name>.json``.
     """
@@ -96,24 +114,28 @@ def probe_tables(name: str, evaluation: Mapping[str, Any]) -> tuple[Table, ...]:
             unseen = one.get("unseen_classes")
             reasons = (one["reason"], unseen and f"{unseen} classes that the fit has not seen")
             skipped += [(split, TARGETS[target], why) for why in reasons if why]
-        rows = (
-            {
-                "target": one.label,
-                "score": METRICS[one.metric],
-                **{
-                    f"{set_style(features)[0]} ({size})": f"{one.scores[features]:.3f}"
-                    for features, size in sets.items()
-                },
-                CHANCE: f"{one.chance:.3f}",
-                "samples": one.samples,
-                "samples of the fit": one.fit_samples,
-            }
-            for one in scored_probes(evaluation, split)
-        )
+        rows = (_row(one, sets) for one in scored_probes(evaluation, split))
         caption = f"Probes of {name}, {split} samples: score of each set of features."
         tables.append(Table.of(caption, rows, words=2, folded=split != first))
+    sites = Table.of(
+        f"Probes of {name}, leave-one-site-out: every site is predicted by models fitted on the "
+        "others.",
+        (_row(one, sets) for one in site_probes(evaluation)),
+        words=2,
+    )
     caption, heads = f"What the probes of {name} skip.", ("split", "target", "why")
-    return (*tables, Table(caption, heads, tuple(skipped), words=3, folded=True))
+    return sites, *tables, Table(caption, heads, tuple(skipped), words=3, folded=True)
+
+
+def _row(one: Scored, sets: Mapping[str, int]) -> dict[str, Any]:
+    scores = {
+        f"{set_style(features)[0]} ({size})": f"{one.scores[features]:.3f}"
+        for features, size in sets.items()
+        if features in one.scores
+    }
+    about: dict[str, Any] = {"target": one.label, "score": METRICS[one.metric], **scores}
+    about |= {CHANCE: f"{one.chance:.3f}", "samples": one.samples}
+    return about | ({"samples of the fit": one.fit_samples} if one.fit_samples else {})
 
 
 def plot_probes(*, evaluation: Path, output: Path) -> None:
@@ -124,7 +146,7 @@ def plot_probes(*, evaluation: Path, output: Path) -> None:
     """
     content = read_json(evaluation)
     split = shown_split(content)
-    with drawing(output, width=11, height=3.8) as figure:
+    with drawing(output, width=12, height=4) as figure:
         if split is None:
             say(figure, "No probe has enough samples for a score.")
             return
@@ -170,13 +192,19 @@ def draw_bars(axes: Axes, groups: Sequence[Mapping[str, float | None]], lowest: 
 
 
 def _draw(axes: Axes, probes: Sequence[Scored], label: str) -> None:
-    draw_bars(axes, [one.scores for one in probes], LOWEST)
+    shown = [
+        name
+        for name in probes[0].scores
+        if name in DRAWN or (name.startswith("pca_") and f"{name}_averaged" not in probes[0].scores)
+    ]
+    groups = [{name: one.scores[name] for name in shown} for one in probes]
+    draw_bars(axes, groups, LOWEST)
     places = np.arange(len(probes))
     chance = [one.chance for one in probes]
     axes.hlines(chance, places - 0.45, places + 0.45, color=MUTED, linestyle=":", label=CHANCE)
     ticks = [one.label.replace(": ", ":\n").replace(", ", ",\n") for one in probes]
     axes.set_xticks(places, [tick.replace(" to the next", "\nto the next") for tick in ticks])
-    low = min(score for one in probes for score in one.scores.values())
+    low = min(score for one in groups for score in one.values())
     axes.set_ylim(min(0.0, max(LOWEST, low - 0.05)), 1)
     axes.set_xlim(-0.6, len(probes) - 0.4)
     axes.set_ylabel(label)

@@ -9,7 +9,7 @@ from collections import defaultdict
 from collections.abc import Iterator, Mapping
 from typing import Any
 
-from pipeline_lib.report.probes import METRICS, scored_probes, shown_split
+from pipeline_lib.report.probes import METRICS, scored_probes, shown_split, site_probes
 from pipeline_lib.report.tables import method_label, number
 
 _SPLITS = ("test", "validation")
@@ -69,21 +69,28 @@ def _worse(name: str, split: str, part: Evaluation) -> Iterator[str]:
 
 
 def _poorer(name: str, evaluation: Evaluation) -> Iterator[str]:
-    """A sentence if probes find less in an embedding than in the bands that it was made from.
+    """A sentence if probes find less in an embedding than in the bands that it was made from, at
+    sites left out, and of other targets on held-out samples.
 
-    Of each target the better probe of each set counts, linear or by nearest samples; targets that
-    the bands do not tell either do not.
+    Radar bands are averaged, over the square that suits them best. Of each target the better probe
+    of each set counts; targets that the bands do not tell either do not.
     """
-    split = shown_split(evaluation)
-    probed = defaultdict(list)
-    for one in scored_probes(evaluation, split) if split else ():
-        probed[one.label.partition(", ")[0]].append(one)
-    lower = []
-    for target, own in probed.items():
-        found, bands = (max(one.scores[k] for one in own) for k in ("embedding", "spectrum"))
-        if bands > own[0].chance and bands - found >= LEAST_WORSE:
-            metric = METRICS[own[0].metric]
-            lower.append(f"{target} ({metric} {found:.2f}, bands {bands:.2f})")
-    if lower:
-        what = "fused embedding" if name == "fusion" else f"embedding of {name}"
-        yield f"On {split} samples, the {what} tells less than the bands about {'; '.join(lower)}."
+    split, sites = shown_split(evaluation), site_probes(evaluation)
+    known = {one.label for one in sites}
+    others = scored_probes(evaluation, split) if split else []
+    others = [one for one in others if one.label not in known]
+    for where, probes in (("At sites left out", sites), (f"On {split} samples", others)):
+        probed = defaultdict(list)
+        for one in probes:
+            probed[one.label.partition(", ")[0]].append(one)
+        lower = []
+        for target, own in probed.items():
+            averaged = [k for k in own[0].scores if k == "bands_averaged" or k.startswith("mean_")]
+            found = max(one.scores["embedding"] for one in own)
+            bands = max(one.scores[k] for one in own for k in averaged or ["bands"])
+            if bands > own[0].chance and bands - found >= LEAST_WORSE:
+                metric = METRICS[own[0].metric]
+                lower.append(f"{target} ({metric} {found:.2f}, bands {bands:.2f})")
+        if lower:
+            what = "fused embedding" if name == "fusion" else f"embedding of {name}"
+            yield f"{where}, the {what} tells less than the bands about {'; '.join(lower)}."
