@@ -35,3 +35,4 @@ from pipeline_lib.config.sensors import (
 )
 from pipeline_lib.config.sites import LandCover, Periods, Sites, Stratum
 from pipeline_lib.config.trained import are_trained, trained_blocks
+from pipeline_lib.config.weights import models_folder

@@ -24,6 +24,7 @@ from pipeline_lib.config.messages import mistakes_in, refuse, suggestion
 from pipeline_lib.config.sensors import SENTINEL_1, SENTINEL_2, Sensor
 from pipeline_lib.config.sites import Sites
 from pipeline_lib.config.trained import are_trained, trained_blocks
+from pipeline_lib.config.weights import is_folder, models_folder
 from pipeline_lib.errors import UserError
 
 RESERVED = {"embedding", "bands", "yearly", "season", "weather"}
@@ -47,8 +48,9 @@ class Config(Block):
     seed: int = Field(42, ge=0, lt=2**32, description="Seed of all random draws")
     models: Path | None = Field(
         None,
-        description="Folder of trained models, with their sensors, context and fusion; only "
-        "`areas` and `own_cubes` are embedded. null: models are trained",
+        description="Trained models, with their sensors, context and fusion: a folder, `starter`, "
+        "or an address with its digest (`https://...#sha256=...`); only `areas` and `own_cubes` "
+        "are embedded. null: models are trained",
     )
     areas: dict[Name, Area] = Field({}, description="Areas to embed with trained models, by name")
     catalog: Catalog = Field(Catalog(), description="Catalog")
@@ -199,6 +201,10 @@ def parse(content: Mapping[str, Any], base: Path = Path()) -> Config:
     content = with_defaults(content)
     mistakes: list[str] = []
     if isinstance(content["models"], str):
+        try:
+            content["models"] = str(models_folder(content["models"]))
+        except UserError as error:
+            raise UserError(f"models: {error}") from error
         blocks, mistakes = _blocks_of_models(content, base)
         content |= blocks | UNUSED
     return _checked(content, mistakes, base)
@@ -210,7 +216,7 @@ def parse_before_models(content: Mapping[str, Any], base: Path = Path()) -> Conf
     The sensors, context and fusion of missing models are then those of the config.
     """
     folder = content.get("models")
-    if isinstance(folder, str) and not are_trained(base / folder):
+    if isinstance(folder, str) and is_folder(folder) and not are_trained(base / folder):
         return _checked(with_defaults(content) | UNUSED, [], base)
     return parse(content, base)
 

@@ -55,22 +55,21 @@ def embed_xarray(
     are merged by the mean of their values, and have the time of the first. Dates with a clear
     fraction below the sensor's ``min_clear``, or with implausible values, are left out. Any sensor
     but the reference one, whose dates and coordinates the embeddings have, may be missing.
-    ``models`` is the folder of that name of a run, and ``resolution_m`` the pixel size that they
-    were trained with (``cube.resolution_m``). The result has the layers of `read_embedding`.
+    ``models`` is the folder of that name of a run, ``starter`` for the weights in the package, or
+    an address with its digest (`config.models_folder`), and ``resolution_m`` the pixel size that
+    they were trained with (``cube.resolution_m``). The result has the layers of `read_embedding`.
 
     Arrays are read twice, tile by tile, so that those opened lazily need not fit in memory; the
     embeddings must: 40 bytes per pixel and date for seven dimensions and two sensors. The workflow
     writes larger ones to a store (``models`` and ``own_cubes`` of the config).
 
-    Raises UserError if the folder holds no models, or if an array is not as described above.
+    Raises UserError if there are no models, or if an array is not as described above.
     """
     # Torch is loaded here, so that those who only read embeddings do without it.
     from pipeline_lib.embed.dense import embed_arrays
-    from pipeline_lib.models import load_encoder, load_fusion
+    from pipeline_lib.models import load_models
 
-    fusion = load_fusion(Path(models) / "fusion")
-    encoders = {sensor: load_encoder(Path(models) / sensor) for sensor in fusion.encoders}
-    fusion.check_encoders(encoders)
+    fusion, encoders = load_models(models)
     reference = fusion.block.reference
     if unknown := sorted(set(cubes) - set(encoders)):
         raise UserError(f"{unknown[0]}: no sensor of {models}; those are {', '.join(encoders)}")

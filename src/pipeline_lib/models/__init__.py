@@ -5,6 +5,7 @@ from pipeline_lib.models.artefact import (
     TrainedFusion,
     load_encoder,
     load_fusion,
+    load_models,
     save_encoder,
     save_fusion,
 )

@@ -20,7 +20,7 @@ from pydantic import BaseModel, Field, ValidationError, model_validator
 from torch import Tensor, nn
 
 from pipeline_lib import __version__
-from pipeline_lib.config import Context, Loss, Sensor
+from pipeline_lib.config import Context, Loss, Sensor, models_folder
 from pipeline_lib.config import Fusion as FusionBlock
 from pipeline_lib.config.base import Block, Count
 from pipeline_lib.dataset import Normalisation
@@ -214,13 +214,17 @@ def _save(folder: str | Path, model: nn.Module, own: dict[str, Any], results: Re
 
 def _card(description: Mapping[str, Any], parameters: int) -> str:
     """Markdown card of a model."""
+    loss_terms = {name: field.description for name, field in Loss.model_fields.items()}
+    return render(description["kind"], **description, parameters=parameters, loss_terms=loss_terms)
+
+
+def render(template: str, **content: Any) -> str:
+    """Markdown of a template of this package."""
     # Markdown for a reader of files, not a page for a browser: nothing is to be escaped.
     environment = Environment(
         loader=PackageLoader("pipeline_lib.models"), undefined=StrictUndefined, autoescape=False
     )
-    loss_terms = {name: field.description for name, field in Loss.model_fields.items()}
-    template = environment.get_template(f"{description['kind']}.md.j2")
-    return template.render(**description, parameters=parameters, loss_terms=loss_terms)
+    return environment.get_template(f"{template}.md.j2").render(**content)
 
 
 def _digest(weights: bytes, description: Mapping[str, Any]) -> str:
@@ -349,3 +353,15 @@ def load_fusion(folder: str | Path) -> TrainedFusion:
     )
     about = (digest, description.metrics, description.training.remarks)
     return TrainedFusion(block, fusion, description.encoders, *about)
+
+
+def load_models(where: str | Path) -> tuple[TrainedFusion, dict[str, TrainedEncoder]]:
+    """The fusion and the encoders of a run, or of a place that `config.models_folder` knows.
+
+    Raises UserError if they are missing, damaged or do not belong together.
+    """
+    folder = models_folder(where)
+    fusion = load_fusion(folder / "fusion")
+    encoders = {sensor: load_encoder(folder / sensor) for sensor in fusion.encoders}
+    fusion.check_encoders(encoders)
+    return fusion, encoders
