@@ -8,15 +8,20 @@ from types import SimpleNamespace
 
 import numpy as np
 import pytest
+import torch
 import xarray as xr
 from products import contents
 
 from pipeline_lib import models
 from pipeline_lib.cubes import CLEAR, read_cube, write_cube
+from pipeline_lib.dataset import SampleIndex
 from pipeline_lib.embed import read_embedding
 from pipeline_lib.embed.store import TileStore
 from pipeline_lib.errors import UserError
-from pipeline_lib.models import load_encoder
+from pipeline_lib.evaluate.reconstruction import fusion_dataset
+from pipeline_lib.models import load_encoder, load_fusion
+from pipeline_lib.seeds import generator
+from pipeline_lib.training.tasks import FusionTask
 
 
 def test_the_product_holds_what_it_promises(field: SimpleNamespace, product: Path) -> None:
@@ -35,6 +40,35 @@ def test_the_product_holds_what_it_promises(field: SimpleNamespace, product: Pat
     assert manifest["embeddings"] == counts.values.tolist()
     assert manifest["model_digest"] == data.attrs["model_digest"]
     assert json.loads(data.attrs["source_items"])[0] == ["scene-0-0"]
+
+
+def test_what_is_evaluated_is_what_is_exported(
+    field: SimpleNamespace, product: Path, tmp_path: Path
+) -> None:
+    """Embeddings of samples are those of the same pixel and date, but for the type's digits."""
+    encoders = {name: load_encoder(field.models[name]) for name in field.cubes}
+    fusion = load_fusion(field.models["fusion"])
+    cubes = {name: tmp_path / name / "field.zarr.zip" for name in encoders}
+    for name, path in cubes.items():
+        path.parent.mkdir()
+        path.symlink_to(field.cubes[name])
+    dataset = fusion_dataset(fusion, encoders, {name: [path] for name, path in cubes.items()})
+    rng = generator(1, "evaluation")
+    drawn = SampleIndex.joined([dataset.draw(rng, None, "test") for _ in range(40)])
+    task = FusionTask(fusion.fusion, fusion.block, encoders).eval()
+    with torch.inference_mode():
+        parts = [task.embedding(batch) for batch in dataset.loader(drawn, 64)]
+    found = torch.cat(parts).numpy()
+    half = encoders["optical"].context.patch_px // 2
+    exported = read_embedding(product)["embedding"].values
+    expected = exported[drawn.centre, :, drawn.top + half, drawn.left + half]
+    other = drawn.others["radar"]
+    assert (~drawn.present).any() and (~other.present).any()
+    # The first and the last frame of the record are centres too.
+    assert drawn.centre.min() == 0 and drawn.centre.max() == len(exported) - 1
+    # Half a step of the type; one of int8 is a sixteenth here.
+    tolerance = {"float32": 1e-5, "float16": 3e-4, "int8": 1 / 31}[product.name]
+    np.testing.assert_allclose(found, expected, rtol=0, atol=tolerance)
 
 
 def test_other_tools_read_place_and_time(field: SimpleNamespace, product: Path) -> None:

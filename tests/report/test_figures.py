@@ -10,7 +10,7 @@ import pandas as pd
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from made_cubes import write_made_cube
+from made_cubes import write_made_cube, write_split
 from numpy.typing import NDArray
 
 from pipeline_lib.config import SENTINEL_1, SENTINEL_2
@@ -26,6 +26,7 @@ from pipeline_lib.report.optical import (
 )
 from pipeline_lib.report.radar import decibel, fullest_run, orbit_states, plot_radar_strip
 from pipeline_lib.report.site_map import plot_sites, site_classes
+from pipeline_lib.report.windows import cumulative, plot_windows
 
 RGB = ("B04", "B03", "B02")
 OPTICAL = SENTINEL_2.model_copy(update={"bands": (*RGB, "B08")})
@@ -249,3 +250,28 @@ def test_real_reflectance_has_the_colours_of_fields(shared_data: Path, tmp_path:
     assert 0.15 < limit < 0.35
     colours = true_colour(values[chosen], limit)[mask[chosen] == CLEAR]
     assert 0.2 < np.median(colours) < 0.8
+
+
+def test_spans_of_windows_count_by_the_clear_pixels_of_their_centres() -> None:
+    spans, share = cumulative(np.array([90, 30, 90, 60]), np.array([1, 2, 3, 4]))
+    assert spans.tolist() == [0, 30, 60, 90, 90]
+    np.testing.assert_allclose(share, [0, 0.2, 0.6, 0.7, 1.0])
+
+
+def test_windows_of_sensors_are_drawn_also_without_held_out_cubes(tmp_path: Path) -> None:
+    cubes = {
+        "sentinel-2": {"a": optical_cube(tmp_path / "sentinel-2" / "a.zarr.zip")},
+        "sentinel-1": {
+            "b": radar_cube(tmp_path / "sentinel-1" / "b.zarr.zip", frames=9, known=True)
+        },
+    }
+    table = write_split(tmp_path / "split.csv", {"a": "training", "b": "test"}, "crops")
+    windows = {name: {"span_days": 195, "rolling_mean": 3} for name in cubes}
+    settings = {"split_table": table, "windows": windows, "frames": 11, "seed": 1}
+    pictures = []
+    for name, embedded in (("whole", ["a", "b"]), ("again", ["a", "b"]), ("part", [])):
+        output = tmp_path / f"{name}.png"
+        plot_windows(cubes=cubes, embedded=embedded, output=output, **settings)
+        pictures.append(picture(output))
+    assert np.array_equal(pictures[0], pictures[1])
+    assert not np.array_equal(pictures[0], pictures[2])

@@ -69,6 +69,40 @@ def model_figures():
     return found
 
 
+def window_figures():
+    """Of all cubes that are learned from or embedded."""
+    split, shown = rules.split_sites.output[0], set(embedded_cubes())
+    cubes = {
+        sensor: {
+            cube: cube_file(sensor, cube)
+            for cube in cubes_of(sensor)
+            if cube in shown.union(learning_cubes(sensor))
+        }
+        for sensor in C.sensors
+    }
+    options = {
+        "embedded": sorted(shown),
+        "windows": {
+            name: {
+                "span_days": sensor.sequence.max_span_days,
+                "rolling_mean": sensor.rolling_mean,
+            }
+            for name, sensor in C.sensors.items()
+        },
+        "frames": C.context.frames,
+        "seed": C.seed,
+    }
+    return {
+        "windows": Figure(
+            "Cubes",
+            "pipeline_lib.report.windows.plot_windows",
+            {"cubes": cubes, "split_table": split},
+            options,
+            inputs=[split, *(path for own in cubes.values() for path in own.values())],
+        )
+    }
+
+
 def embedding_figures():
     files = {
         "embeddings": manifests_of(embedded_cubes()),

@@ -31,6 +31,7 @@ rule assess_maps:
 FIGURES = (
     site_figures()
     | cube_figures()
+    | window_figures()
     | model_figures()
     | embedding_figures()
     | gpp_figures()
