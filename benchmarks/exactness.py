@@ -92,7 +92,7 @@ class Opened(torch.nn.Module):
 
     def split(self, embedding: torch.Tensor) -> dict[str, torch.Tensor]:
         """As the fusion does."""
-        return self.fusion.split(embedding[:, -self.fusion.bottleneck.out_features :])
+        return self.fusion.split(embedding[:, -self.fusion.leave.in_features :])
 
 
 @dataclass(frozen=True)

@@ -1,4 +1,4 @@
-"""Training of the Sentinel-2 autoencoder and of the fusion: samples per second and per GFLOP/s.
+"""Training of the Sentinel-2 autoencoder: samples per second and per GFLOP/s.
 
 One thread, default widths, the paper's sample (11 frames of 15 x 15 pixels, ten bands), random
 cubes of the paper's size of which a fifth is cloudy. The peak is the fastest of several products of
@@ -17,11 +17,11 @@ import numpy as np
 import torch
 from measure import measured, one_thread, show
 
-from pipeline_lib.config import SENTINEL_2, Config, Context, Training
+from pipeline_lib.config import SENTINEL_2, Context, Training
 from pipeline_lib.dataset import CubeArrays, Normalisation, SequenceIndex
-from pipeline_lib.models import Autoencoder, Fusion, TrainedEncoder
-from pipeline_lib.training.data import Batch, SensorBatch, SensorDataset
-from pipeline_lib.training.tasks import EncoderTask, FusionTask
+from pipeline_lib.models import Autoencoder
+from pipeline_lib.training.data import Batch, SensorDataset
+from pipeline_lib.training.tasks import EncoderTask
 
 CUBES, FRAMES, SIDE = 4, 60, 90
 MATRIX = 2048
@@ -104,33 +104,6 @@ def train(kind: str, batch_size: int, repeats: int) -> dict[str, float]:
     }
 
 
-def train_fusion(batch_size: int, repeats: int) -> float:
-    """Samples per second of a training step of the fusion on random samples of both sensors."""
-    torch.set_num_threads(1)
-    config, context = Config(), Context()
-    encoders = {}
-    for name, sensor in config.sensors.items():
-        bands = len(sensor.bands)
-        scaling = Normalisation(sensor.bands, np.zeros(bands), np.ones(bands))
-        model = Autoencoder(sensor, context)
-        encoders[name] = TrainedEncoder(name, sensor, context, model, scaling, "", {})
-    latents = {name: sensor.latent_dim for name, sensor in config.sensors.items()}
-    task = FusionTask(Fusion(latents, config.fusion), config.fusion, encoders)
-    frames, side = context.frames, context.patch_px
-    sensors = {
-        name: SensorBatch(
-            values=torch.rand(batch_size, frames, len(sensor.bands), side, side),
-            valid=torch.ones(batch_size, frames, side, side, dtype=torch.bool),
-            days=torch.arange(frames).float().expand(batch_size, -1),
-            offset=torch.zeros(batch_size),
-            present=torch.ones(batch_size, dtype=torch.bool),
-        )
-        for name, sensor in config.sensors.items()
-    }
-    batch = Batch(sensors)
-    return batch_size / median_seconds(lambda: task(batch)["loss"].mean().backward(), repeats)
-
-
 def main() -> None:
     """Command line."""
     parser = argparse.ArgumentParser(description=__doc__)
@@ -143,7 +116,6 @@ def main() -> None:
         kind: measured(train, kind, arguments.batch, arguments.repeats)
         for kind in ("dense", "patch")
     }
-    fusion = measured(train_fusion, arguments.batch, arguments.repeats).result
     dense, patch = costs["dense"].result, costs["patch"].result
     peak = max(dense.pop("peak_gflops"), patch.pop("peak_gflops"))
     show(
@@ -152,7 +124,6 @@ def main() -> None:
             "peak_gflops": peak,
             "samples_per_peak_gflop": dense["samples_per_s"] / peak,
             "patch_samples_per_s": patch["samples_per_s"],
-            "fusion_samples_per_s": fusion,
             "loader_share": dense["loader_share"],
             "threads": 1,
             "batch": arguments.batch,

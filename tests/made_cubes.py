@@ -99,7 +99,7 @@ def write_truth(path: Path, cover: np.ndarray, leaf_area: np.ndarray, times: lis
 
 
 CONTEXT = Context(patch_px=7, frames=3)
-FUSION = Fusion(reference="optical", embedding_dim=4, width=16, layers=1, heads=2)
+FUSION = Fusion(reference="optical", embedding_dim=4)
 
 
 def small_sensors(sequence: Sequence) -> dict[str, Sensor]:

@@ -84,14 +84,8 @@ def own(files: dict[str, object], cube: str = "a") -> dict[str, Any]:
         ({"context": {"patch_px": 14}}, ["context.patch_px: must be odd .*"]),
         ({"context": {"patch_px": 91}}, ["cube.size_px: 90 < 91, those of context.patch_px"]),
         (
-            {
-                "training": {"max_samples": 300, "max_epochs": 3},
-                "fusion": {"training": {"max_samples": 256, "max_epochs": 499}},
-            },
-            [
-                "training.warmup_steps: 500, .* have at most 6 steps: the warm-up never ends.*",
-                "fusion.training.warmup_steps: 500, .* at most 499 steps: .*",
-            ],
+            {"training": {"max_samples": 300, "max_epochs": 3}},
+            ["training.warmup_steps: 500, .* have at most 6 steps: the warm-up never ends.*"],
         ),
         ({"fusion": {"reference": "sentinel-1"}}, ["sensors.sentinel-1.rgb: .*"]),
         ({"sensors": {"sentinel-2": {"encoder": {"components": 9}}}}, [".*fewer than the bands.*"]),
@@ -149,7 +143,7 @@ def own(files: dict[str, object], cube: str = "a") -> dict[str, Any]:
             {"sensors": {"gpp": RADAR, "weather": RADAR}},
             ["sensors.gpp: a reserved name.*", "sensors.weather: a reserved name.*"],
         ),
-        ({"fusion": {"centre_weights": {"sentinel2": 2}}}, [".*weights: no .*`sentinel-2`?"]),
+        ({"fusion": {"weights": {"sentinel2": 2}}}, [".*weights: no .*`sentinel-2`?"]),
         ({"seed": 2**32}, ["seed: should be less than 4294967296 .*"]),
         (
             {"training": {"plateau_factor": 1}},
@@ -313,7 +307,7 @@ def test_the_third_sensor_leaves_the_others_unchanged(names: list[str]) -> None:
     before, config = parse(demo), parse(merged(merged(demo, LANDSAT), changes))
     assert set(config.sensors) == {"sentinel-1", "sentinel-2", "landsat"}
     assert all(config.sensors[name] == sensor for name, sensor in before.sensors.items())
-    assert config.fusion.centre_weights == before.fusion.centre_weights | {"landsat": 1.75}
+    assert config.fusion.weights == before.fusion.weights
     assert config.sensors["landsat"].encoder.width == before.sensors["sentinel-2"].encoder.width
     assert set(Config().sensors) == {"sentinel-1", "sentinel-2"}
 
@@ -327,3 +321,9 @@ def test_one_file_of_a_sensor_is_a_list_of_one() -> None:
 def test_one_word_sets_all_devices() -> None:
     assert set(parse({"devices": "cpu"}).devices.model_dump().values()) == {"cpu"}
     assert Config().devices.clouds == "cpu" and Config().devices.training == "gpu"
+
+
+def test_keys_of_the_trained_fusion_are_accepted_and_have_no_effect(caplog) -> None:
+    old = {"width": 32, "layers": 1, "training": {"learning_rate": 0.1}, "embedding_dim": 5}
+    assert parse({"fusion": old}) == parse({"fusion": {"embedding_dim": 5}})
+    assert "fusion: layers, training, width: no effect any more" in caplog.text

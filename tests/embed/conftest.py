@@ -37,7 +37,7 @@ SENSORS = {
     "optical": SENTINEL_2.model_copy(update=SMALL | OPTICAL),
     "radar": SENTINEL_1.model_copy(update=SMALL | RADAR),
 }
-BLOCK = Fusion(reference="optical", embedding_dim=4, width=16, layers=1, heads=2)
+BLOCK = Fusion(reference="optical", embedding_dim=4)
 SIZE = (21, 26)
 DATES = {"optical": 9, "radar": 12}
 SPANS = ((0, 0.1), (0.3, 0.6))

@@ -171,7 +171,7 @@ def test_the_groups_of_a_fusion_leave_out_sensors_that_are_absent(world: SimpleN
     dataset = FusionDataset(trained, cubes, "optical")
     drawn = dataset.draw(generator(5, "evaluation"), None, "test")
     land_cover = {"b": "with radar", "c": "without"}
-    task = FusionTask(joined.fusion, joined.block, trained)
+    task = FusionTask(joined.fusion, trained)
     classes = group_metrics(task, dataset, drawn, land_cover)["land_cover"]
     assert classes["with radar"]["radar.sam"] > 0
     assert "radar.sam" not in classes["without"] and classes["without"]["radar.samples"] == 0

@@ -157,7 +157,7 @@ def test_weights_of_another_model_and_a_later_version_are_named(tmp_path):
 
 
 def save_joint(folder):
-    block, latents = Block(width=16, heads=2, layers=1), {"sentinel-1": 2, "sentinel-2": 9}
+    block, latents = Block(), {"sentinel-1": 2, "sentinel-2": 9}
     model, encoders = Fusion(latents, block), {"sentinel-1": "x", "sentinel-2": "y"}
     results = {"metrics": {}, "training": TRAINING, "curves": [{"epoch": 0}]}
     digest = save_fusion(
@@ -170,7 +170,7 @@ def test_fusion_is_not_taken_for_an_encoder(tmp_path):
     digest, block, model = save_joint(tmp_path / "fusion")
     trained = load_fusion(tmp_path / "fusion")
     assert trained.digest == digest and trained.block == block
-    assert torch.equal(trained.fusion.identity, model.identity)
+    assert torch.equal(trained.fusion.into, model.into)
     with pytest.raises(UserError, match="holds no encoder"):
         load_encoder(tmp_path / "fusion")
     save(tmp_path / "encoder")
@@ -233,7 +233,7 @@ SCALING = {"bands": ["vv", "vh"], "lower": [0, 0], "upper": [1, 1]}
         ("fusion", {"latents": {}, "encoders": {}}),
         ("fusion", {"encoders": {"sentinel-1": "x"}}),
         ("fusion", {"latents": {"sentinel-1": 2, "sentinel-2": 8}}),
-        ("fusion", {"fusion": Block(width=16, heads=2, layers=1, reference="x").model_dump()}),
+        ("fusion", {"fusion": Block(reference="x").model_dump()}),
     ],
 )
 def test_signed_descriptions_that_cannot_be_true_are_rejected(saved, tmp_path, kind, change):

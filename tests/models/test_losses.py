@@ -30,14 +30,13 @@ def patches(batch=2, frames=3, bands=4, size=15, share=0.7, seed=0):
 def test_context_weights_follow_the_exponential_of_both_distances():
     """``exp(-lambda d)``, pixel by pixel, in plain Python."""
     loss = Loss(time_factor=0.5, first_ring_factor=0.2, ring_factor=0.3)
-    weights = context_weights(Context(patch_px=7, frames=5), loss, centre_factor=1.5)
+    weights = context_weights(Context(patch_px=7, frames=5), loss)
     for t in range(5):
         for y in range(7):
             for x in range(7):
                 ring = max(abs(y - 3), abs(x - 3))
                 space = 1.0 if ring == 0 else 0.2 * math.exp(math.log(0.3) * (ring - 1))
                 expected = math.exp(math.log(0.5) * abs(t - 2)) * space
-                expected *= 1.5 if (t, y, x) == (2, 3, 3) else 1
                 assert weights[t, y, x].item() == pytest.approx(expected, rel=1e-6)
 
 

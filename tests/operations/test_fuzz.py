@@ -378,7 +378,7 @@ def model(archive: Path) -> Reader:
             "radar": SENTINEL_1.model_copy(update=small),
         },
         config.Context(patch_px=7, frames=3),
-        config.Fusion(reference="optical", embedding_dim=4, width=16, layers=1, heads=2),
+        config.Fusion(reference="optical", embedding_dim=4),
         scaled_by(0.0, 1.0),
     )
     names = ("model.json", "model.safetensors")

@@ -45,7 +45,7 @@ CONTEXT = Context(patch_px=9, frames=5)
 TRAINING = Training(
     learning_rate=3e-3, batch_size=16, max_epochs=3, max_samples=96, warmup_steps=3, threads=1
 )
-FUSION = Fusion(embedding_dim=4, width=16, layers=1, heads=2, training=TRAINING)
+FUSION = Fusion(embedding_dim=4)
 
 
 def write_synthetic_cube(path, sensor, *, number, spacing, size=17, count=14):

@@ -274,16 +274,3 @@ def test_killed_and_resumed_with_any_number_of_processes(world, uneven, alone, t
     world.train("optical", tmp_path / "model", tmp_path / "state", training=both)
     assert_differs_by_rounding(tmp_path / "model", alone)
     assert not (tmp_path / "state").exists()
-
-
-@pytest.mark.slow
-def test_fusion_in_two_processes(world, tmp_path):
-    """After one step: the losses of the validation are the same."""
-    for devices in (1, 2):
-        changes = {"max_epochs": 1, "max_samples": 15, "warmup_steps": 0, "devices": devices}
-        block = world.fusion.model_copy(
-            update={"training": world.training.model_copy(update=changes)}
-        )
-        world.fuse(tmp_path / str(devices), tmp_path / "state", block=block)
-    for one, two in zip(rows_of(tmp_path / "1"), rows_of(tmp_path / "2"), strict=True):
-        assert float(two["loss"]) == pytest.approx(float(one["loss"]), rel=1e-4)

@@ -13,7 +13,7 @@ from pipeline_lib.training.runs import TrainingData
 FINE = np.random.default_rng(0).standard_normal((50, 3))
 
 
-def said(values, latents=FINE, name="optical", steps=10, start=5, **block):
+def said(values, latents=FINE, steps=10, start=5, **block):
     """Remarks on a training whose validation loss took these values after that of the start."""
     block = Training(**{"warmup_steps": 5, "plateau_patience": 2, "stop_patience": 4} | block)
     rows = [
@@ -21,7 +21,7 @@ def said(values, latents=FINE, name="optical", steps=10, start=5, **block):
         for epoch, value in enumerate([start, *values])
         for split, loss in (("train", 0.0), ("validation", value))
     ]
-    return shortcomings(TrainingData(name, 1, block, {}), "loss", rows, latents)
+    return shortcomings(TrainingData("optical", 1, block, {}), "loss", rows, latents)
 
 
 CONVERGED = [0.5, 0.3, 0.2, 0.199, 0.2, 0.199, 0.201, 0.2]
@@ -35,7 +35,6 @@ COLLAPSED = FINE * [1, 0, 1e-5]
         (None, CONVERGED, {}),
         (None, [*CONVERGED, 0.1985], {"max_epochs": 9}),
         ("warm-up never ends: it has 80 steps", CONVERGED, {"warmup_steps": 80}),
-        ("lower fusion.training.warmup_steps", CONVERGED, {"warmup_steps": 500, "name": "fusion"}),
         ("training.max_epochs (4) while", FALLING, FOUR),
         ("loss still fell, from 3 to 1 in", FALLING, FOUR),
         ("training.max_minutes (30) while", FALLING, {"max_minutes": 30}),

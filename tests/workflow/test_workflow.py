@@ -63,12 +63,12 @@ def test_nothing_is_done_twice(finished: Path) -> None:
             ACQUIRED | TRAINED | {"embed_cube", "gpp_targets", "gpp_series"},
         ),
         (
-            {"fusion": {"training": {"learning_rate": 0.002}}},
+            {"fusion": {"embedding_dim": 6}},
             {"train_fusion", "evaluate_fusion", "embed_cube", "gpp_series", "report"},
             ACQUIRED | {"train_encoder", "evaluate_encoder", "gpp_targets"},
         ),
     ],
-    ids=["window of GPP", "learning rate of the fusion"],
+    ids=["window of GPP", "dimensions of the embedding"],
 )
 def test_a_change_reruns_what_depends_on_it(
     finished: Path, change: dict[str, Any], rerun: set[str], kept: set[str]

@@ -131,7 +131,7 @@ def encoder_memory(sensor):
 
 def fusion_memory(wildcards=None):
     """Memory of a job that holds all cubes, MB."""
-    return learning_mb(C, C.sensors, C.fusion.training.batch_size)
+    return learning_mb(C, C.sensors, C.training.batch_size)
 
 
 def retry_memory(mb):
@@ -406,11 +406,11 @@ def largest_jobs():
     }
     if not C.models:
         encoder, fusion = max(map(encoder_memory, C.sensors)), fusion_memory()
-        for block, model, memory in (
-            (C.training, "encoder", encoder),
-            (C.fusion.training, "fusion", fusion),
+        for model, memory, processes in (
+            ("encoder", encoder, C.training.devices),
+            ("fusion", fusion, 1),
         ):
-            jobs[f"train_{model}"] = memory, block.threads * block.devices
+            jobs[f"train_{model}"] = memory, C.training.threads * processes
             jobs[f"evaluate_{model}"] = jobs[f"probe_{model}"] = memory, 1
     return jobs
 

@@ -1,4 +1,4 @@
-"""Train the fusion of the frozen encoders."""
+"""Fit the fusion of the frozen encoders."""
 
 from pathlib import Path
 
@@ -7,19 +7,17 @@ from pipeline_lib.files import digest_of
 from pipeline_lib.scripting import job
 from pipeline_lib.training import train_fusion
 
-# The further processes of a training import this file.
-if __name__ == "__main__":
-    with job(snakemake, "training"):
-        params = snakemake.params
-        training = snakemake.config["fusion"]["training"] | params.fusion["training"]
-        train_fusion(
-            fusion=Fusion.model_validate(params.fusion | {"training": training}),
-            context=Context.model_validate(params.context),
-            seed=params.seed,
-            cubes={name: [Path(path) for path in paths] for name, paths in params.cubes.items()},
-            split_table=Path(snakemake.input.split),
-            encoders={name: Path(folder) for name, folder in params.encoders.items()},
-            state=Path(params.state),
-            output=Path(snakemake.output[0]).parent,
-            config_digest=digest_of([params.fusion, params.context, params.seed]),
-        )
+with job(snakemake, "training"):
+    params = snakemake.params
+    train_fusion(
+        fusion=Fusion.model_validate(params.fusion),
+        context=Context.model_validate(params.context),
+        seed=params.seed,
+        cubes={name: [Path(path) for path in paths] for name, paths in params.cubes.items()},
+        split_table=Path(snakemake.input.split),
+        encoders={name: Path(folder) for name, folder in params.encoders.items()},
+        state=Path(params.state),
+        output=Path(snakemake.output[0]).parent,
+        config_digest=digest_of([params.fusion, params.context, params.seed]),
+        threads=params.threads,
+    )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from typing import Any, Literal, Self
 
 from pydantic import Field, model_validator
@@ -69,6 +70,13 @@ class Training(Block):
         return -(-self.max_samples // self.batch_size) * self.max_epochs
 
 
+RETIRED_FUSION = {
+    *("width", "layers", "heads", "sensor_dropout", "training"),
+    *("centre_weights", "neighbourhood_weight", "joint_weight"),
+}
+"""Keys that the fusion had while it was trained."""
+
+
 class Fusion(Block):
     """The model that fuses the sensors' latents."""
 
@@ -76,35 +84,29 @@ class Fusion(Block):
         "sentinel-2", description="Reference sensor, whose cloud-free dates the embeddings have"
     )
     embedding_dim: Count = Field(7, description="Embedding dimension")
-    width: int = Field(64, ge=8, description="Channels of the fusion transformer")
-    layers: Count = Field(2, description="Layers of the fusion transformer")
-    heads: Count = Field(4, description="Attention heads")
-    centre_weights: dict[str, Positive] = Field(
-        {"sentinel-1": 1.5, "sentinel-2": 1.75},
-        description="Factor of the target pixel's weight in the loss of each sensor; default 1",
+    weights: dict[str, Positive] = Field(
+        {"sentinel-1": 0.7},
+        description="Weight of the latents of each sensor besides the reference, whose spectral "
+        "components have 1; default 0.7",
     )
-    neighbourhood_weight: NonNegative = Field(
-        6.0, description="Factor of the neighbourhood's weight in the loss of each sensor"
-    )
-    joint_weight: NonNegative = Field(0.1, description="Weight of the joint SSIM + SAM term")
-    sensor_dropout: Fraction = Field(
-        0.15, description="Fraction of samples in which a sensor besides the reference is dropped"
-    )
-    training: Training = Field(Training(), description="Optimisation")
 
-    @model_validator(mode="after")
-    def _consistent(self) -> Self:
-        if self.width % self.heads:
-            raise ValueError("width must be a multiple of heads")
-        if self.width < self.embedding_dim:
-            raise ValueError("width must not be less than embedding_dim")
-        return self
+    @model_validator(mode="before")
+    @classmethod
+    def _retired(cls, given: Any) -> Any:
+        """Drop the keys of the fusion that was trained, up to version 0.1."""
+        if not isinstance(given, dict) or not (old := sorted(RETIRED_FUSION & given.keys())):
+            return given
+        logging.getLogger("pipeline_lib.config").warning(
+            "fusion: %s: no effect any more, since the fusion is fitted in closed form",
+            ", ".join(old),
+        )
+        return {key: value for key, value in given.items() if key not in old}
 
 
 class Devices(Block):
     """Where jobs compute; ``gpu``: on a GPU if there is one. One word sets all stages."""
 
-    training: Literal["gpu", "cpu"] = Field("gpu", description="Encoders and fusion")
+    training: Literal["gpu", "cpu"] = Field("gpu", description="Training of encoders")
     embed: Literal["gpu", "cpu"] = Field("gpu", description="Export of embeddings")
     clouds: Literal["gpu", "cpu"] = Field("cpu", description="Cloud model, while cubes are built")
 

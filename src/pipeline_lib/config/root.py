@@ -101,12 +101,12 @@ class Config(Block):
                 )
         if self.sites and (size := self.cube.size_px) < (needed := self.context.patch_px):
             yield f"cube.size_px: {size} < {needed}, those of context.patch_px"
-        for key, block in (("training", self.training), ("fusion.training", self.fusion.training)):
-            if (steps := block.known_steps) and block.warmup_steps > steps:
-                yield (
-                    f"{key}.warmup_steps: {block.warmup_steps}, and all epochs together have at "
-                    f"most {steps} steps: the warm-up never ends; lower it"
-                )
+        warmup = self.training.warmup_steps
+        if (steps := self.training.known_steps) and warmup > steps:
+            yield (
+                f"training.warmup_steps: {warmup}, and all epochs together have at most {steps} "
+                "steps: the warm-up never ends; lower it"
+            )
         if self.areas:
             yield "areas: are embedded with trained models; set their folder: `models`"
 
@@ -168,10 +168,10 @@ class Config(Block):
             yield f"fusion.reference: no sensor {name!r}; {suggestion(name, self.sensors)}"
         elif self.models is None and self.sensors[name].rgb is None:
             yield f"sensors.{name}.rgb: needed for the maps of the reference sensor"
-        known = {*self.sensors, *Fusion().centre_weights}
-        for key in self.fusion.centre_weights.keys() - known:
+        known = {*self.sensors, *Fusion().weights}
+        for key in self.fusion.weights.keys() - known:
             meant = suggestion(key, self.sensors)
-            yield f"fusion.centre_weights: no sensor {key!r}; {meant}"
+            yield f"fusion.weights: no sensor {key!r}; {meant}"
         for key in self.sensors:
             if key in NOT_SENSORS or (self.gpp and key in RESERVED):
                 yield f"sensors.{key}: a reserved name; choose another one"

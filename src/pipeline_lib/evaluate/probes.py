@@ -176,7 +176,7 @@ def fused_samples(
     """
     trained.check_encoders(encoders)
     dataset = fusion_dataset(trained, encoders, cubes)
-    task = FusionTask(trained.fusion, trained.block, encoders).eval()
+    task = FusionTask(trained.fusion, encoders).eval()
 
     def features(batch: Batch) -> dict[str, Array]:
         latents, own = task.latents(batch), batch.sensors

@@ -235,7 +235,7 @@ def fusion_evaluation(
     dataset = fusion_dataset(trained, own, cubes)
     chosen = _chosen(dataset, "the fusion", land_cover, seed, max_samples)
     tasks = {name: _task(encoder) for name, encoder in own.items()}
-    model = FusionTask(trained.fusion, trained.block, own).eval()
+    model = FusionTask(trained.fusion, own).eval()
     methods: dict[str, Method] = {"model": model, "encoder_alone": lambda b: _alone(tasks, b)}
     count = trained.block.embedding_dim
     if count < spectra.shape[1] and count <= len(spectra):

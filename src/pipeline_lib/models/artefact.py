@@ -346,7 +346,7 @@ def load_fusion(folder: str | Path) -> TrainedFusion:
     block, latents = description.fusion, description.latents
     fusion = _filled(
         lambda: Fusion(latents, block),
-        layers=block.layers,
+        layers=1,
         sizes=[*latents.values(), *_integers(block)],
         weights=weights,
         folder=folder,

@@ -19,22 +19,20 @@ LEAST_NEIGHBOURS = 20
 """Valid pixels around the target pixel below which their mean and spread say little."""
 
 
-def context_weights(context: Context, loss: Loss, centre_factor: float = 1.0) -> Tensor:
+def context_weights(context: Context, loss: Loss) -> Tensor:
     """Weights ``(frame, y, x)`` of a sample's pixels: ``w = exp(-lambda d)``.
 
     d is the distance from the target pixel. The exponentials are written as factors:
     ``time_factor = exp(-lambda_t)`` per frame, and per ring of pixels (Chebyshev distance)
-    ``ring_factor = exp(-lambda_s)``, with a factor of its own for the first ring. The target
-    pixel has ``centre_factor``. The weights are not normalised, since only valid pixels count.
+    ``ring_factor = exp(-lambda_s)``, with a factor of its own for the first ring. The weights
+    are not normalised, since only valid pixels count.
     """
-    half, middle = context.frames // 2, context.patch_px // 2
-    apart = torch.arange(context.frames) - half
-    offset = (torch.arange(context.patch_px) - middle).abs()
+    apart = torch.arange(context.frames) - context.frames // 2
+    offset = (torch.arange(context.patch_px) - context.patch_px // 2).abs()
     ring = torch.maximum(offset[:, None], offset[None])
     further = torch.pow(torch.tensor(loss.ring_factor), (ring - 1).clamp(min=0))
     space = torch.where(ring == 0, 1.0, loss.first_ring_factor * further)
     weights = torch.pow(torch.tensor(loss.time_factor), apart.abs())[:, None, None] * space
-    weights[half, middle, middle] *= centre_factor
     return weights.float()
 
 

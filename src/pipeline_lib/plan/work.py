@@ -15,6 +15,9 @@ from pipeline_lib.plan.cubes import Cubes, cubes_of, has_towers, samples_of, yea
 from pipeline_lib.plan.rates import RATES, Rates
 from pipeline_lib.plan.summary import Job, Machine, as_markdown, summarise
 
+FITTED, MEASURED = 4096, 2048
+"""`SAMPLES` and `CARD_SAMPLES` of the fusion: whoever imports these imports torch."""
+
 
 @dataclass(frozen=True)
 class Work:
@@ -132,8 +135,9 @@ def _models(config: Config, cubes: list[Cubes], rates: Rates) -> Iterator[Work]:
     samples = sum(trained(name, config.training) for name in config.sensors)
     seconds = samples * rates("train.encoder")
     yield _work(rates, "train_encoder", "models", count, seconds, gpu=on_gpu)
-    fused = trained(config.fusion.reference, config.fusion.training)
-    yield _work(rates, "train_fusion", "models", 1, fused * rates("train.fusion"), gpu=on_gpu)
+    fitted = config.split.training * _samples(config, cubes, config.fusion.reference)
+    seconds = (min(FITTED, fitted) + MEASURED) * rates("evaluate")
+    yield _work(rates, "train_fusion", "models", 1, seconds)
 
 
 def _evaluation(config: Config, cubes: list[Cubes], rates: Rates) -> Iterator[Work]:

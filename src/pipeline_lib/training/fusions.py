@@ -1,39 +1,35 @@
-"""Training of the fusion between frozen encoders and decoders."""
+"""The fusion between frozen encoders and decoders: fitted in closed form."""
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from dataclasses import replace
-from functools import partial
 from pathlib import Path
-from typing import Any
 
 import torch
+from torch import Tensor
 
 from pipeline_lib.config import Context
 from pipeline_lib.config import Fusion as FusionBlock
 from pipeline_lib.dataset import cubes_of
 from pipeline_lib.errors import UserError
-from pipeline_lib.files import digest_of
-from pipeline_lib.models import Fusion, load_encoder, save_fusion
+from pipeline_lib.files import digest_of, remove_folder
+from pipeline_lib.models import Fusion, TrainedEncoder, load_encoder, save_fusion
 from pipeline_lib.seeds import generator
-from pipeline_lib.training.data import FusionDataset, data_digest
-from pipeline_lib.training.initialisation import Inputs, initialise
-from pipeline_lib.training.runs import (
-    CUBES,
-    FUSION,
-    TrainingData,
-    initial_weights,
-    splits_of,
-    threads,
-    train_and_save,
-)
+from pipeline_lib.training import runs
+from pipeline_lib.training.data import Batch, FusionDataset, data_digest
+from pipeline_lib.training.groups import CARD_SAMPLES, group_metrics, land_cover_of
+from pipeline_lib.training.initialisation import joint_moments
 from pipeline_lib.training.tasks import FusionTask
 
 SAMPLES = 4096
-"""Training samples, at most, that the fusion is initialised and the embedding scaled on."""
-LEAST_DEVIATION = 1e-6
-"""Standard deviation below which a dimension of the embedding is constant but for rounding."""
+"""Training samples, at most, that the fusion is fitted on: beyond it, it hardly changes."""
+LEAST_VARIANCE = 1e-12
+"""Variance of a latent below which it is constant but for rounding."""
+LEARNED_WEIGHT = 0.5
+"""Weight of what the reference sensor's latents hold of its context, beside the components of its
+spectrum."""
+FURTHER_WEIGHT = 0.7
+"""Weight of the latents of another sensor for which the config gives none."""
 
 
 def train_fusion(
@@ -47,15 +43,22 @@ def train_fusion(
     state: Path,
     output: Path,
     config_digest: str,
+    threads: int = 1,
 ) -> None:
-    """Train the fusion of all sensors and write it to the folder ``output``.
+    """Fit the fusion of all sensors and write it to the folder ``output``.
 
     Samples are those of the reference sensor; each other sensor joins with the window around
     its frame closest in time, in the cube of the same name. A sensor without such a cube, or
     without a valid target pixel in that frame, is absent from the sample.
 
+    The embedding keeps what the latents of all sensors hold, each dimension scaled to unit variance
+    and weighted by `latent_weights`: their principal components (`Fusion.initialise`), from the
+    joint moments of training samples. Nothing is learned in epochs; epoch 0 of ``curves.csv``
+    has the metrics of validation samples.
+
     ``cubes`` and ``encoders`` give the files of each sensor's cubes, of every split, and the
-    folder of its trained encoder, which is only read; the rest is as in `train_encoder`.
+    folder of its trained encoder, which is only read; ``threads`` are torch's; the rest is as in
+    `train_encoder`.
 
     Raises UserError if an encoder was trained with another context, or as `train_encoder`.
     """
@@ -64,68 +67,81 @@ def train_fusion(
     for name, encoder in trained.items():
         if encoder.context != context:
             raise UserError(f"{encoders[name]}: was trained with another context; train it again")
-    chosen = splits_of(list(cubes[fusion.reference]), split_table)
+    chosen = runs.splits_of(list(cubes[fusion.reference]), split_table)
     used = {
         split: {name: cubes_of(list(cubes[name]), split_table, split) for name in trained}
         for split in chosen
     }
-    dropout = {"training": fusion.sensor_dropout, "validation": 0.0}
     datasets = {
-        split: FusionDataset(
-            trained, paths, fusion.reference, state / CUBES / split, dropout[split]
-        )
+        split: FusionDataset(trained, paths, fusion.reference, state / runs.CUBES / split)
         for split, paths in used.items()
     }
-    data = [data_digest(used[split][name]) for name in trained for split in chosen]
+    drawn = {
+        split: dataset.draw(generator(seed, runs.FUSION, split), count, f"{split} of {runs.FUSION}")
+        for (split, dataset), count in zip(datasets.items(), (SAMPLES, CARD_SAMPLES), strict=True)
+    }
     latents = {name: encoder.sensor.latent_dim for name, encoder in trained.items()}
+    task = FusionTask(Fusion(latents, fusion), trained).eval()
+    with runs.threads(threads), torch.inference_mode():
+        fit(task, datasets["training"].loader(drawn["training"]), latent_weights(fusion, trained))
+        metrics, groups = group_metrics(
+            task, datasets["validation"], drawn["validation"], land_cover_of(split_table)
+        )
     digests = {name: encoder.digest for name, encoder in trained.items()}
-    with initial_weights(seed, FUSION):
-        task = FusionTask(Fusion(latents, fusion), fusion, trained)
-    drawn = datasets["training"].draw(generator(seed, FUSION), SAMPLES, f"training of {FUSION}")
-    with threads(fusion.training.threads):
-        inputs = initialise(task, datasets["training"].loader(replace(drawn, dropped=None)))
-    train_and_save(
-        task,
-        TrainingData(FUSION, seed, fusion.training, datasets),
-        chosen=chosen,
-        split_table=split_table,
-        identity={
-            "fusion": fusion.model_dump(mode="json", exclude={"training"}),
-            "encoders": digests,
+    data = [data_digest(used[split][name]) for name in trained for split in chosen]
+    save_fusion(
+        output,
+        block=fusion,
+        fusion=task.model,
+        latents=latents,
+        encoders=digests,
+        metrics={"validation": metrics},
+        groups=groups,
+        training={
+            "cubes": {split: len(paths) for split, paths in chosen.items()},
+            "data_digest": digest_of({"cubes": data, "split": data_digest([], split_table)}),
+            "config_digest": config_digest,
+            "seed": seed,
+            "epochs": 0,
+            "best_epoch": 0,
+            "samples": len(drawn["training"]),
         },
-        data_digest=digest_of({"cubes": data, "split": data_digest([], split_table)}),
-        config_digest=config_digest,
-        state=state,
-        save=partial(
-            _scale_and_save,
-            output,
-            task=task,
-            inputs=inputs,
-            block=fusion,
-            latents=latents,
-            encoders=digests,
-        ),
+        curves=[{"epoch": 0, "step": 0, "split": "validation"} | metrics],
     )
+    remove_folder(state)
 
 
-def _scale_and_save(
-    output: Path, *, task: FusionTask, inputs: Iterable[Inputs], **about: Any
-) -> None:
-    """Scale the dimensions of the embedding by some samples, and save.
+def fit(task: FusionTask, batches: Iterable[Batch], weights: Mapping[str, Tensor]) -> None:
+    """Set the maps of a fusion from training samples, and the weights of `latent_weights`."""
+    values, shown = [], []
+    for batch in batches:
+        latents = task.latents(batch)
+        values.append(torch.cat([latents[name] for name in task.names], dim=1))
+        present = [batch.sensors[name].present for name in task.names]
+        sizes = torch.tensor(task.model.sizes)
+        shown.append(torch.stack(present, dim=1).repeat_interleave(sizes, dim=1))
+    known = torch.cat(shown)
+    mean, covariance = joint_moments(torch.cat(values), known)
+    weight = torch.cat([weights[name] for name in task.names]) * known.any(dim=0)
+    variance = covariance.diagonal()
+    # A latent that never varies has nothing to keep.
+    cost = torch.where(variance > LEAST_VARIANCE, weight.square() / variance, 0.0)
+    task.model.initialise(mean, covariance, cost.diag())
 
-    Their means become 0, and their variances 1: that of all samples or of those that have all
-    sensors, whichever is larger. A dimension that follows a rare sensor hardly varies where that
-    is absent.
+
+def latent_weights(
+    fusion: FusionBlock, encoders: Mapping[str, TrainedEncoder]
+) -> dict[str, Tensor]:
+    """Sensor -> weights ``(latent,)`` of its latents, of unit variance, in an embedding.
+
+    1 for the components of the reference sensor's spectrum, `LEARNED_WEIGHT` for its other
+    dimensions, and 1 for all of them where there are no components.
     """
-    parts, complete = [], []
-    with threads(task.block.training.threads), torch.inference_mode():
-        for latents, days, present in inputs:
-            parts.append(task.model.fuse(latents, days, present).double())
-            complete.append(torch.stack(list(present.values())).all(dim=0))
-    embedding, rows = torch.cat(parts), torch.cat(complete)
-    deviation = embedding.std(dim=0, correction=0)
-    if rows.any():
-        deviation = torch.maximum(deviation, embedding[rows].std(dim=0, correction=0))
-    deviation = torch.where(deviation > LEAST_DEVIATION, deviation, 1.0)
-    task.model.scale(embedding.mean(dim=0), deviation)
-    save_fusion(output, fusion=task.model, **about)
+    weights = {}
+    for name, encoder in encoders.items():
+        size, components = encoder.sensor.latent_dim, encoder.sensor.encoder.components
+        every = 1.0 if name == fusion.reference else fusion.weights.get(name, FURTHER_WEIGHT)
+        weights[name] = torch.full((size,), every, dtype=torch.float64)
+        if name == fusion.reference and components:
+            weights[name][components:] = LEARNED_WEIGHT
+    return weights

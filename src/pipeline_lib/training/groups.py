@@ -113,8 +113,8 @@ def means(errors: Errors, rows: Rows) -> dict[str, float]:
 
 def group_metrics(
     task: Task, dataset: SampleDataset, drawn: SampleIndex, land_cover: Mapping[str, str]
-) -> Groups:
-    """Metrics of a model by land-cover class and by season, for its card.
+) -> tuple[dict[str, float], Groups]:
+    """Metrics of a model, and those by land-cover class and by season, for its card.
 
     The first `CARD_SAMPLES` of the drawn samples, which are in random order, are measured on the
     CPU. A metric that applies to no sample of a group is left out. ``land_cover`` is the class of
@@ -123,13 +123,15 @@ def group_metrics(
     chosen = choose(drawn.take(slice(CARD_SAMPLES)), dataset.index, land_cover, None)
     # Not the call of the module, which may be compiled for another device.
     errors = measure(dataset.loader(chosen.drawn), {"model": task.eval().forward})["model"]
-    return {
-        kind: {
-            name: {key: value for key, value in means(errors, rows).items() if math.isfinite(value)}
-            for name, rows in group.items()
-        }
+
+    def finite(rows: Rows) -> dict[str, float]:
+        return {key: value for key, value in means(errors, rows).items() if math.isfinite(value)}
+
+    groups = {
+        kind: {name: finite(rows) for name, rows in group.items()}
         for kind, group in chosen.groups.items()
     }
+    return finite(chosen.whole), groups
 
 
 @torch.inference_mode()

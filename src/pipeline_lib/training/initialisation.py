@@ -1,87 +1,54 @@
-"""Initialisation of a fusion: the best linear map of the latents to an embedding and back."""
+"""Joint mean and covariance of the latents of several sensors, some of which may be absent."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable
-
+import numpy as np
 import torch
 from torch import Tensor
 
-from pipeline_lib.models.losses import neighbourhood
-from pipeline_lib.training.data import Batch, centre_of
-from pipeline_lib.training.tasks import FusionTask
+from pipeline_lib.models.fusion import conditional_mean
 
-Inputs = tuple[dict[str, Tensor], dict[str, Tensor], dict[str, Tensor]]
-"""What `Fusion.fuse` takes of a batch: latents, days and presence by sensor."""
-
-LEAST_ERROR = 1e-3
-"""Error, on bands scaled to 0..1, below which none counts as more precise."""
-LEAST_SHARE = 0.05
-"""Share of the samples below which a sensor that is rarer weighs no more."""
+ROUNDS, CONVERGED = 2000, 1e-7
+"""Steps of expectation and maximisation, at most, and the change of a correlation that ends them
+before."""
 
 
-@torch.inference_mode()
-def initialise(task: FusionTask, batches: Iterable[Batch]) -> list[Inputs]:
-    """Set a fusion to the linear map that best keeps what its decoders make of the latents.
+def joint_moments(values: Tensor, shown: Tensor) -> tuple[Tensor, Tensor]:
+    """Mean ``(D,)`` and covariance ``(D, D)`` of vectors ``(N, D)`` of which parts are missing.
 
-    What they make is linearised: the target pixel's spectrum, and mean and spread of its
-    neighbourhood where the loss has them, as linear functions of the latent, fitted on the
-    samples. The square of a change costs the weight that the loss gives to its absolute value,
-    over the error that the decoder makes with the true latent: least squares so weighted replace
-    least absolute values (Beaton and Tukey 1974).
-
-    How often each sensor is present becomes the task's ``shares``. Returns the inputs of the
-    fusion for each batch of training samples, so that the frozen encoders need not run again.
+    Those of the normal distribution under which what is ``shown`` ``(N, D)`` is most likely, by
+    expectation and maximisation (Dempster, Laird and Rubin 1977): a sensor that only a part of the
+    samples has gets the mean and the spread that it would have on all of them, as far as the others
+    tell. As many uncorrelated samples as there are dimensions are added, so that few samples that
+    have a sensor do not make a certainty of a chance correlation. A dimension that is never shown
+    has mean 0 and is correlated with nothing.
     """
-    parts = [_read(task, batch) for batch in batches]
-    latents, present, costs = {}, {}, {}
-    for number, (name, own) in enumerate(task.encoders.items()):
-        read = {key: torch.cat([part[name][key] for part in parts]) for key in parts[0][name]}
-        latents[name], present[name] = read["latent"], read["present"]
-        task.shares[number] = present[name].float().mean().clamp(min=LEAST_SHARE)
-        loss = own.sensor.loss
-        centre = loss.centre + loss.mae * float(own.weights.max() / own.weights.sum())
-        cost = _cost(read, "centre", "present", centre)
-        cost += _cost(read, "around", "surrounded", loss.neighbourhood)
-        costs[name] = cost / task.shares[number]
-    task.model.initialise(latents, present, costs)
-    return [
-        (
-            {name: read["latent"] for name, read in part.items()},
-            {name: read["offset"] for name, read in part.items()},
-            {name: read["present"] for name, read in part.items()},
-        )
-        for part in parts
-    ]
-
-
-def _read(task: FusionTask, batch: Batch) -> dict[str, dict[str, Tensor]]:
-    """Latents of a batch, what the decoders make of them, and how far that is from the truth."""
-    read = {}
-    for name, latent in task.latents(batch).items():
-        own, decoder = batch.sensors[name], task.encoders[name].model.decoder
-        centre, around = decoder.centre(latent), decoder.neighbourhood(latent)
-        moments, enough = neighbourhood(own.values, own.valid)
-        read[name] = {
-            "latent": latent,
-            "offset": own.offset,
-            "present": own.present,
-            "centre": centre,
-            "centre_error": (centre - centre_of(own.values)).abs().mean(dim=1),
-            "surrounded": own.present & enough,
-            "around": around.flatten(1),
-            "around_error": (around - moments).abs().mean(dim=(1, 2)),
-        }
-    return read
-
-
-def _cost(read: dict[str, Tensor], what: str, where: str, weight: float) -> Tensor:
-    """The matrix C of one term for one sensor (see `models.reduced_rank`)."""
-    here = read[where]
-    latent, made = read["latent"][here].double(), read[what][here].double()
-    if weight == 0 or len(latent) == 0:
-        return torch.zeros(latent.shape[1], latent.shape[1], dtype=torch.float64)
-    latent, made = latent - latent.mean(dim=0), made - made.mean(dim=0)
-    slopes = torch.linalg.pinv(latent) @ made
-    error = read[f"{what}_error"][here].double().mean().clamp(min=LEAST_ERROR)
-    return weight / error * (slopes @ slopes.T) / made.shape[1]
+    values, count = torch.where(shown, values, 0.0).double(), shown.sum(dim=0).clamp(min=1)
+    level = values.sum(dim=0) / count
+    scale = (torch.where(shown, values - level, 0.0).square().sum(dim=0) / count).sqrt()
+    scale = torch.where(scale > 0, scale, 1.0)
+    scaled = torch.where(shown, (values - level) / scale, 0.0)
+    patterns, members = np.unique(shown.numpy(), axis=0, return_inverse=True)
+    groups = []
+    for number, pattern in enumerate(torch.from_numpy(patterns)):
+        own = scaled[torch.from_numpy(members == number)]
+        centred = own - own.mean(dim=0)
+        groups.append((pattern, len(own), own.mean(dim=0), centred.T @ centred / len(own)))
+    total, width = values.shape
+    mean, covariance = torch.zeros_like(level), torch.eye(width, dtype=torch.float64)
+    for _ in range(ROUNDS):
+        expected = []
+        for pattern, size, own_mean, own_covariance in groups:
+            fill = conditional_mean(covariance, pattern)
+            filled_mean = mean + fill @ (own_mean - mean)
+            unexplained = covariance - fill @ covariance @ fill.T
+            expected.append((size, filled_mean, fill @ own_covariance @ fill.T + unexplained))
+        mean = sum((size * own for size, own, _ in expected), torch.zeros_like(mean)) / total
+        spread = width * torch.eye(width, dtype=torch.float64)
+        for size, own_mean, own_covariance in expected:
+            apart = own_mean - mean
+            spread += size * (own_covariance + torch.outer(apart, apart))
+        before, covariance = covariance, spread / (total + width)
+        if (covariance - before).abs().max() < CONVERGED:
+            break
+    return level + scale * mean, covariance * torch.outer(scale, scale)

@@ -273,7 +273,7 @@ class _Module(lightning.LightningModule):
             raise UserError(
                 f"the loss of the {split} of {self.data.name} is not finite in epoch "
                 f"{self._epoch}, batch {batch}, sample {rank + world * int(broken[0])}; "
-                f"lower {self.data.key}.learning_rate ({self.block.learning_rate:g})"
+                f"lower training.learning_rate ({self.block.learning_rate:g})"
             )
 
     def on_validation_epoch_end(self) -> None:

@@ -53,7 +53,7 @@ def shortcomings(
     ``curves`` are the rows of ``curves.csv``, from epoch 0 on, the start; ``latents``
     ``(sample, dimension)`` those of validation samples.
     """
-    block, key = data.block, data.key
+    block = data.block
     rows = [row for row in curves if row["split"] == "validation"]
     values = [row[criterion] for row in rows]
     steps, epochs, best = rows[-1]["step"], len(rows) - 1, int(np.argmin(values))
@@ -64,7 +64,7 @@ def shortcomings(
     found = []
     if block.warmup_steps >= max(2, steps):
         found.append(_endless(data, steps))
-    lower = f"lower {key}.learning_rate ({block.learning_rate:g})"
+    lower = f"lower training.learning_rate ({block.learning_rate:g})"
     if best == 0:
         found.append(
             f"the validation's {what} was in none of {epochs} epochs as low as at the start, "
@@ -78,8 +78,9 @@ def shortcomings(
     elif not stopped and (epochs == 1 or values[best] < (1 - IMPROVEMENT) * before):
         limit = "max_epochs" if epochs == block.max_epochs else "max_minutes"
         found.append(
-            f"it ended at {key}.{limit} ({getattr(block, limit):g}) while the validation's {what} "
-            f"still fell, from {before:.3g} to {values[best]:.3g} in the last epochs; raise it"
+            f"it ended at training.{limit} ({getattr(block, limit):g}) while the validation's "
+            f"{what} still fell, from {before:.3g} to {values[best]:.3g} in the last epochs; raise "
+            "it"
         )
     spread = latents.std(axis=0)
     if len(dead := np.flatnonzero(spread <= LEAST_SPREAD * max(spread.max(), LEAST_SPREAD))):
@@ -93,5 +94,5 @@ def shortcomings(
 def _endless(data: TrainingData, steps: int) -> str:
     return (
         f"the warm-up never ends: it has {data.block.warmup_steps} steps, and the training "
-        f"{steps}; lower {data.key}.warmup_steps"
+        f"{steps}; lower training.warmup_steps"
     )

@@ -45,11 +45,6 @@ class TrainingData:
     block: Training
     datasets: Mapping[str, SampleDataset]
 
-    @property
-    def key(self) -> str:
-        """Key of the block in the config."""
-        return "fusion.training" if self.name == FUSION else "training"
-
     def training(self, epoch: int, rank: int = 0, world: int = 1) -> DataLoader[Batch]:
         """Batches of an epoch, drawn anew in each, or one rank's shards of them."""
         drawn = self.training_samples(epoch)
@@ -117,7 +112,7 @@ def train_and_save(
     )
     drawn, land_cover = data.validation_samples(), land_cover_of(split_table)
     with threads(data.block.threads):
-        groups = group_metrics(task, data.datasets["validation"], drawn, land_cover)
+        _, groups = group_metrics(task, data.datasets["validation"], drawn, land_cover)
         latents = embeddings(task, data.datasets["validation"], drawn)
     remarks = shortcomings(data, task.criterion, outcome.curves, latents)
     for remark in remarks:

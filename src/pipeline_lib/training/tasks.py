@@ -10,7 +10,6 @@ import torch
 from torch import Tensor, nn
 
 from pipeline_lib.config import Context, Sensor
-from pipeline_lib.config import Fusion as FusionBlock
 from pipeline_lib.dataset import Normalisation, from_scale
 from pipeline_lib.models import Autoencoder, Fusion, TrainedEncoder
 from pipeline_lib.models.losses import (
@@ -46,8 +45,7 @@ class EncoderTask(Task):
     """Reconstruction by one autoencoder.
 
     The best weights are those of the lowest error at the target pixel, as in the paper; where
-    components already fix most of that, those of the lowest loss. ``centre_factor``
-    multiplies the target pixel's weight in the weighted MAE.
+    components already fix most of that, those of the lowest loss.
     """
 
     model: Autoencoder
@@ -61,14 +59,13 @@ class EncoderTask(Task):
         sensor: Sensor,
         context: Context,
         normalisation: Normalisation,
-        centre_factor: float = 1.0,
     ) -> None:
         super().__init__()
         self.model = autoencoder
         self.sensor = sensor
         self.scale = normalisation.scale
         self.criterion = "loss" if sensor.encoder.components else CRITERION
-        weights = context_weights(context, sensor.loss, centre_factor)
+        weights = context_weights(context, sensor.loss)
         lower, upper = (torch.from_numpy(a) for a in (normalisation.lower, normalisation.upper))
         for name, values in (("weights", weights), ("lower", lower), ("extent", upper - lower)):
             self.register_buffer(name, values, persistent=False)
@@ -111,7 +108,7 @@ class EncoderTask(Task):
         without enough neighbourhood), ``sam`` (radians, in physical units at the target pixel) and
         ``ssim_loss`` carry gradients, and so does ``loss``, their sum as the config weighs them.
         ``centre_mae`` and ``context_mae`` (physical, the latter over all valid pixels alike) do
-        not. Further ``ssim_bands`` ``(B, C)`` and the ``prediction``.
+        not.
         """
         # In bf16 the local variances of SSIM would drown in rounding.
         with torch.autocast(prediction.device.type, enabled=False):
@@ -145,7 +142,7 @@ class EncoderTask(Task):
         }
         weighed = [weight * terms[name] for name, weight in weights.items() if weight > 0]
         loss = torch.stack(weighed).sum(dim=0)
-        return {"loss": loss, "ssim_bands": similarity, "prediction": prediction} | terms | errors
+        return {"loss": loss} | terms | errors
 
     def _physical(self, scaled: Tensor) -> Tensor:
         """Scaled spectra ``(..., band)`` in the sensor's own quantity."""
@@ -154,48 +151,23 @@ class EncoderTask(Task):
 
 
 class FusionTask(Task):
-    """Reconstruction of all sensors from one fused embedding; only the fusion learns.
-
-    The loss of a sample is the sum of: each present sensor's own loss, where the target pixel
-    weighs more by ``centre_weights`` and the neighbourhood by ``neighbourhood_weight``, over the
-    share of samples that have the sensor; and, times ``joint_weight``, ``1 - SSIM`` plus spectral
-    angle over the scaled bands of all present sensors together.
-
-    A sensor's own loss is the paper's weighted MAE and spectral angle, in the proportions that
-    its encoder was trained with. The neighbourhood weighs more because an embedding has fewer
-    dimensions than the latents have together: what contributes least to the loss is given up
-    first, and that would be the context. A sensor that few samples have would be given up next;
-    divided by its share it weighs as much as the others.
-
-    The best weights are those of the lowest loss: at the target pixel alone the initialisation
-    (`initialisation.initialise`), which gives the context up, can hardly be improved on.
-
-    The encoders are frozen. ``shares`` ``(sensor,)`` is the share of the samples that have each
-    sensor, 1 unless set.
-    """
+    """Reconstruction of all sensors from one fused embedding, by the decoders of the encoders."""
 
     model: Fusion
-    criterion = "loss"
-    shares: Tensor
 
-    def __init__(
-        self, fusion: Fusion, block: FusionBlock, encoders: Mapping[str, TrainedEncoder]
-    ) -> None:
+    def __init__(self, fusion: Fusion, encoders: Mapping[str, TrainedEncoder]) -> None:
         super().__init__()
         self.model = fusion
-        self.block = block
         self.names = fusion.sensors
         self.parts = nn.ModuleList(
             EncoderTask(
                 encoders[name].autoencoder,
-                _fused(name, encoders[name].sensor, block),
+                encoders[name].sensor,
                 encoders[name].context,
                 encoders[name].normalisation,
-                block.centre_weights.get(name, 1.0),
             )
             for name in self.names
         ).requires_grad_(False)
-        self.register_buffer("shares", torch.ones(len(self.names)), persistent=False)
 
     @property
     def encoders(self) -> dict[str, EncoderTask]:
@@ -220,39 +192,15 @@ class FusionTask(Task):
         )
 
     def forward(self, batch: Batch) -> dict[str, Tensor]:
-        """``loss``, the criterion and each sensor's metrics, each ``(B,)``, NaN where absent."""
-        embedding = self.embedding(batch)
-        back = self.model.split(embedding)
-        loss = torch.zeros(len(embedding), device=embedding.device)
-        criterion = torch.zeros_like(loss)
+        """Each sensor's metrics, each ``(B,)``, NaN where it is absent."""
+        back = self.model.split(self.embedding(batch))
         metrics: dict[str, Tensor] = {}
-        similarity, spectra, truths, shown = [], [], [], []
-        for number, (name, part) in enumerate(self.encoders.items()):
+        for name, part in self.encoders.items():
             own = batch.sensors[name]
-            here = own.present
             # An absent sensor has no valid pixel: its terms are computed on a whole patch of
-            # zeros, so that they and their gradients are finite, and then left out.
-            whole = own._replace(valid=own.valid | ~here[:, None, None, None])
+            # zeros, so that they are finite, and then left out.
+            whole = own._replace(valid=own.valid | ~own.present[:, None, None, None])
             terms = part.reconstruct(back[name], whole)
-            loss = loss + torch.where(here, terms["loss"] / self.shares[number], 0.0)
-            criterion = criterion + torch.where(here, terms[CRITERION], 0.0)
             for metric in METRICS:
-                metrics[f"{name}.{metric}"] = torch.where(here, terms[metric].detach(), torch.nan)
-            similarity.append(torch.where(here[:, None], terms["ssim_bands"], 0.0))
-            spectra.append(torch.where(here[:, None], centre_of(terms["prediction"]), 0.0))
-            truths.append(torch.where(here[:, None], centre_of(whole.values), 0.0))
-            shown.append(here[:, None].expand_as(terms["ssim_bands"]))
-        count = torch.cat(shown, dim=1).sum(dim=1)
-        joint = 1 - torch.cat(similarity, dim=1).sum(dim=1) / count
-        joint = joint + spectral_angle(torch.cat(spectra, dim=1), torch.cat(truths, dim=1))
-        loss = loss + self.block.joint_weight * joint
-        return {"loss": loss, CRITERION: criterion} | metrics
-
-
-def _fused(name: str, sensor: Sensor, block: FusionBlock) -> Sensor:
-    """A sensor whose loss weighs its terms as the fusion needs them."""
-    changes = {
-        "centre": sensor.loss.centre * block.centre_weights.get(name, 1.0),
-        "neighbourhood": sensor.loss.neighbourhood * block.neighbourhood_weight,
-    }
-    return sensor.model_copy(update={"loss": sensor.loss.model_copy(update=changes)})
+                metrics[f"{name}.{metric}"] = torch.where(own.present, terms[metric], torch.nan)
+        return metrics
