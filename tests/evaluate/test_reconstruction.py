@@ -156,7 +156,7 @@ def test_groups_of_a_card_are_those_of_the_evaluation(
     dataset = SensorDataset.of(trained, cube)
     drawn = dataset.draw(generator(5, "evaluation"), None, "test")
     land_cover = land_cover_of(world.root / "split.csv")
-    found = group_metrics(task, dataset, drawn, land_cover)
+    _, found = group_metrics(task, dataset, drawn, land_cover)
     part = encoder["splits"]["validation"]
     for kind in ("land_cover", "seasons"):
         assert list(found[kind]) == list(part[kind])
@@ -172,7 +172,7 @@ def test_the_groups_of_a_fusion_leave_out_sensors_that_are_absent(world: SimpleN
     drawn = dataset.draw(generator(5, "evaluation"), None, "test")
     land_cover = {"b": "with radar", "c": "without"}
     task = FusionTask(joined.fusion, trained)
-    classes = group_metrics(task, dataset, drawn, land_cover)["land_cover"]
+    classes = group_metrics(task, dataset, drawn, land_cover)[1]["land_cover"]
     assert classes["with radar"]["radar.sam"] > 0
     assert "radar.sam" not in classes["without"] and classes["without"]["radar.samples"] == 0
     assert classes["without"]["optical.sam"] > 0

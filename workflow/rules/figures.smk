@@ -56,7 +56,7 @@ def cube_figures():
 
 
 def model_figures():
-    curves = {model: out(f"models/{model}/curves.csv") for model in TRAINED}
+    curves = {model: out(f"models/{model}/curves.csv") for model in C.sensors}
     draw = "pipeline_lib.report.curves.plot_curves"
     found = {"curves": Figure("Models", draw, {"curves": curves})}
     noise = {sensor: out(f"dataset/{sensor}/noise.json") for sensor in C.sensors}
