@@ -56,7 +56,7 @@ def check_cube(result: dict[str, Any]) -> None:
 
 
 def check_training(result: dict[str, Any]) -> None:
-    assert result["samples_per_s"] > 0 and result["fusion_samples_per_s"] > 0
+    assert result["samples_per_s"] > 0
     assert 0 < result["loader_share"] < 1
 
 

@@ -13,6 +13,7 @@ from pipeline_lib.seeds import generator
 from pipeline_lib.training import fusions, train_fusion
 from pipeline_lib.training.data import Batch, FusionDataset, centre_of
 from pipeline_lib.training.fusions import fit, latent_weights
+from pipeline_lib.training.runs import TrainingData
 from pipeline_lib.training.tasks import FusionTask
 
 
