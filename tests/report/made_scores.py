@@ -26,6 +26,10 @@ def probes(split: str, *, unseen: int = 0, reason: str | None = None) -> dict[st
         "splits": {split: {"samples": 60, "targets": targets}},
         "skipped": {other: "it has no cube"},
         "leave_one_site_out": {"leaf_area": sites},
+        "sharpness": {
+            "pairs": 60,
+            "sets": {"mean_5": {"step_within_field": 0.25, "contrast": 2.0}},
+        },
     }
 
 

@@ -16,7 +16,7 @@ from pipeline_lib.report.probes import plot_probes, probe_tables, shown_split
 
 def test_tables_show_the_test_split_else_validation() -> None:
     content = probes("test", unseen=2)
-    sites, test, validation, skipped = probe_tables("made", content)
+    sites, test, validation, steps, skipped = probe_tables("made", content)
     assert shown_split(content) == "test" and not test.folded and validation.folded
     assert test.columns[2:4] == ("bands (3)", "2 principal components (2)")
     assert test.rows[0] == (
@@ -25,6 +25,7 @@ def test_tables_show_the_test_split_else_validation() -> None:
     )  # fmt: skip
     assert [row[0] for row in sites.rows] == ["leaf area, linear", "leaf area, boosting"]
     assert sites.rows[1][2:] == ("0.250", "0.500", "-2.000", "0.750", "0.000", 80)
+    assert steps.rows == (("average of 5 x 5 px", 0.25, 2.0),)
     assert [row[0] for row in test.rows[1:]] == ["land cover, linear", "land cover, k nearest"]
     assert test.rows[1][-3] == "0.333", "chance among three classes"
     assert validation.rows == ()
@@ -33,7 +34,7 @@ def test_tables_show_the_test_split_else_validation() -> None:
         ("test", "land cover", "2 classes that the fit has not seen"),
     )
     content = probes("validation", reason="the target has one class only")
-    sites, test, validation, skipped = probe_tables("made", content)
+    sites, test, validation, steps, skipped = probe_tables("made", content)
     assert shown_split(content) == "validation" and not validation.folded
     assert test.rows == () and len(validation.rows) == 1
     assert ("validation", "land cover", "the target has one class only") in skipped.rows

@@ -98,6 +98,7 @@ rule probe_encoder:
         split=rules.split_sites.output[0],
         model=lambda w: model_files(w.sensor),
         truth=sorted(set(truth_of_cubes().values())),
+        labels=list(labels_of_cubes().values()),
     output:
         out("evaluation/probes-{sensor}.json"),
     log:
@@ -109,7 +110,7 @@ rule probe_encoder:
         runtime=60,
     params:
         truth=truth_of_cubes(),
-        labels={},
+        labels=labels_of_cubes(),
         samples=C.evaluation_samples,
         seed=C.seed,
         code=code_of("probe_encoder"),
@@ -126,6 +127,7 @@ rule probe_fusion:
         encoders=[file for sensor in C.sensors for file in model_files(sensor)],
         fusion=fusion_files(),
         truth=sorted(set(truth_of_cubes().values())),
+        labels=list(labels_of_cubes().values()),
     output:
         out("evaluation/probes-fusion.json"),
     log:
@@ -139,7 +141,7 @@ rule probe_fusion:
         cubes={s: [cube_file(s, cube) for cube in probed_cubes(s)] for s in C.sensors},
         encoders=rules.train_fusion.params.encoders,
         truth=truth_of_cubes(),
-        labels={},
+        labels=labels_of_cubes(),
         samples=C.evaluation_samples,
         seed=C.seed,
         code=code_of("probe_fusion"),

@@ -165,9 +165,9 @@ def context_targets(
 
     ``neighbourhood_mean`` and ``neighbourhood_std`` (of the patch in the centre frame, without the
     target pixel), ``next_change`` (of the target pixel's bands, to its next valid date of the
-    record), ``ndvi_change`` (the same of NDVI, where the sensor has `NDVI`), and, where a cube has
-    truth, `STATES` and ``leaf_area_change`` to that date; classes: ``land_cover`` of the target
-    pixel by the truth, else of the cube, and ``label``, where a cube has labels. ``land_cover``,
+    record), ``ndvi_change`` (the same of NDVI, where the sensor has `NDVI`), and, where any cube
+    has truth, `STATES` and ``leaf_area_change`` to that date; classes: ``land_cover`` of the target
+    pixel by the truth, else of the cube, and ``label``, where any cube has labels. ``land_cover``,
     ``truth`` and ``labels`` are by the cube's name. Raises UserError if a truth or labels have
     another grid than their cube.
     """
@@ -176,12 +176,11 @@ def context_targets(
     optical = set(NDVI) <= set(bands)
     if optical:
         columns["ndvi_change"] = 1
-    own = set(pixels.cube)
-    if own & truth.keys():
+    if truth:
         columns |= dict.fromkeys((*STATES, "leaf_area_change"), 1)
     found: Targets = {name: np.full((len(pixels), size), np.nan) for name, size in columns.items()}
     found["land_cover"] = np.array([land_cover.get(cube, "") for cube in pixels.cube], object)
-    if own & labels.keys():
+    if labels:
         found["label"] = np.full(len(pixels), "", object)
     near, red = (bands.index(band) for band in NDVI) if optical else (0, 0)
     for cube, rows in measured(paths, pixels):

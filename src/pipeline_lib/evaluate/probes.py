@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -39,6 +40,7 @@ from pipeline_lib.evaluate.probe_scores import (
 )
 from pipeline_lib.evaluate.probe_targets import FieldLabels, Targets, Truth, context_targets
 from pipeline_lib.evaluate.reconstruction import fusion_dataset
+from pipeline_lib.evaluate.sharpness import sharpness
 from pipeline_lib.files import write_json
 from pipeline_lib.models import TrainedEncoder, TrainedFusion, load_encoder, load_fusion
 from pipeline_lib.seeds import generator
@@ -147,18 +149,54 @@ def probed_samples(
     Raises UserError if no sample can be drawn.
     """
 
-    def features(batch: Batch) -> dict[str, Array]:
-        return {
-            "embedding": _numpy(trained.autoencoder.encoder(*batch.sensors[trained.name].patches))
-        }
-
     dataset = SensorDataset.of(trained, cubes)
-    found, pixels, origin = _samples(dataset, features, trained, facts, rng, max_samples)
-    radar = trained.sensor.quantity == "backscatter"
-    means = bands_at(cubes, pixels, (1, *WINDOWS) if radar else (1,), len(trained.sensor.bands))
-    averages = dict(zip((f"mean_{side}" for side in WINDOWS), means[1:], strict=radar))
-    targets = _targets(trained, cubes, pixels, facts)
-    return Probed({"bands": means[0], **averages, **found}, targets, origin)
+    drawn, pixels, origin = _samples(dataset, trained, facts, rng, max_samples)
+    features = _features(trained, dataset, cubes, drawn, pixels)
+    return Probed(features, _targets(trained, cubes, pixels, facts), origin)
+
+
+def _features(
+    trained: TrainedEncoder,
+    dataset: SensorDataset,
+    cubes: Sequence[Path],
+    drawn: SampleIndex,
+    pixels: Pixels,
+) -> dict[str, Array]:
+    """Features of samples of one sensor, as `Probed` holds them."""
+
+    def embedding(batch: Batch) -> dict[str, Array]:
+        latents = trained.autoencoder.encoder(*batch.sensors[trained.name].patches)
+        return {"embedding": _numpy(latents)}
+
+    sides = (1, *WINDOWS) if trained.sensor.quantity == "backscatter" else (1,)
+    names = ["bands", *(f"mean_{side}" for side in sides[1:])]
+    means = bands_at(cubes, pixels, sides, len(trained.sensor.bands))
+    return {**dict(zip(names, means, strict=True)), **_computed(dataset, drawn, embedding)}
+
+
+def encoder_sharpness(
+    trained: TrainedEncoder,
+    cubes: Sequence[Path],
+    facts: SiteFacts,
+    fit: Probed,
+    *,
+    rng: np.random.Generator,
+    max_samples: int,
+) -> dict[str, Any] | None:
+    """`sharpness` of a sensor's features, beside its bands and their averages, in the cubes whose
+    fields are known: the truth of a simulation, or labels. None where there are too few."""
+    fields = {
+        name: truth.cover if (truth := facts.truth.get(name)) else facts.labels[name].labels - 1
+        for name in map(cube_name, cubes)
+        if name in facts.truth or name in facts.labels
+    }
+    known = [path for path in cubes if cube_name(path) in fields]
+    dataset = SensorDataset.of(trained, known)
+    if not len(dataset.index):
+        return None
+    drawn = dataset.draw(rng, max_samples, f"sharpness of {trained.name}")
+    features = partial(_features, trained, dataset, known)
+    return sharpness(dataset, drawn, fields, features, fit.features, rng)
 
 
 def fused_samples(
@@ -193,7 +231,8 @@ def fused_samples(
         return found | {"embedding": _numpy(trained.fusion.fuse(latents, days, present))}
 
     reference = encoders[trained.block.reference]
-    found, pixels, origin = _samples(dataset, features, reference, facts, rng, max_samples)
+    drawn, pixels, origin = _samples(dataset, reference, facts, rng, max_samples)
+    found = _computed(dataset, drawn, features)
     sides = {
         name: RADAR_WINDOW if encoders[name].sensor.quantity == "backscatter" else 1
         for name in task.names
@@ -224,24 +263,30 @@ def _numpy(features: Tensor) -> Array:
 
 def _samples(
     dataset: SensorDataset | FusionDataset,
-    features: Callable[[Batch], dict[str, Array]],
     trained: TrainedEncoder,
     facts: SiteFacts,
     rng: np.random.Generator,
     max_samples: int,
-) -> tuple[dict[str, Array], Pixels, Origin]:
-    """What a model makes of random samples of the (reference) sensor's encoder, their target
-    pixels, and their origin."""
+) -> tuple[SampleIndex, Pixels, Origin]:
+    """Random samples of the (reference) sensor's encoder, their target pixels and their origin."""
     drawn, places = _distinct(dataset, trained, rng, max_samples)
-    with torch.inference_mode():
-        batches = [features(batch) for batch in dataset.loader(drawn)]
-    found = {name: np.concatenate([one[name] for one in batches]) for name in batches[0]}
     stack, half = dataset.index.stack, trained.context.patch_px // 2
     names = np.array([stack[number].name for number in drawn.cube])
     day = np.array([stack[number].days[frame] for number, frame in places[:, [0, 3]]])
     site = np.array([facts.site.get(name, name) for name in names])
     origin = Origin(site, names, places[:, 1:])
-    return found, Pixels(names, day, drawn.top + half, drawn.left + half), origin
+    return drawn, Pixels(names, day, drawn.top + half, drawn.left + half), origin
+
+
+def _computed(
+    dataset: SensorDataset | FusionDataset,
+    drawn: SampleIndex,
+    features: Callable[[Batch], dict[str, Array]],
+) -> dict[str, Array]:
+    """Features of samples, computed batch by batch."""
+    with torch.inference_mode():
+        batches = [features(batch) for batch in dataset.loader(drawn)]
+    return {name: np.concatenate([one[name] for one in batches]) for name in batches[0]}
 
 
 def _targets(
@@ -389,9 +434,10 @@ def probe_encoder(
 
     ``cubes`` are those of its sensor, of every split and of `OTHER`; ``truth`` is cube -> file of
     its site's truth, as a simulated archive has it, and ``labels`` cube -> file of its
-    `FieldLabels`; ``max_samples`` is of each split. The JSON file holds the
-    ``model``, its ``digest``, what `probe_scores` returns, and ``skipped``: splits without samples,
-    and why. Raises UserError if the training split has no sample, or a truth does not fit its cube.
+    `FieldLabels`; ``max_samples`` is of each split. The JSON file holds the ``model``, its
+    ``digest``, ``sharpness`` in the held-out cubes (`encoder_sharpness`), what `probe_scores`
+    returns, and ``skipped``: splits without samples, and why. Raises UserError if the training
+    split has no sample, or a truth or labels do not fit their cube.
     """
     trained, facts = load_encoder(model), SiteFacts.read(split_table, truth, labels)
     own = facts.by_split(cubes)
@@ -401,12 +447,21 @@ def probe_encoder(
         return probed_samples(trained, own[split], facts, rng=rng, max_samples=max_samples)
 
     found, skipped = split_samples(samples, own)
-    content = {"model": trained.name, "digest": trained.digest}
+    sharp = encoder_sharpness(
+        trained,
+        [path for split in SCORED_ON for path in own[split]],
+        facts,
+        found[FITTED_ON],
+        rng=generator(seed, "probes", "sharpness"),
+        max_samples=max_samples // 2,
+    )
+    content = {"model": trained.name, "digest": trained.digest, "sharpness": sharp}
     write_json(output, {**content, **probe_scores(found), "skipped": skipped})
 
 
 def probe_fusion(*, output: Path, **inputs: Any) -> None:
-    """Probe the fused embeddings of `fused_splits` as `probe_encoder` does a sensor's latents."""
+    """Probe the fused embeddings of `fused_splits` as `probe_encoder` does a sensor's latents; how
+    sharp their maps are says `maps.assess_maps`."""
     samples, skipped = fused_splits(**inputs)
     content = {"model": "fusion", "digest": load_fusion(inputs["fusion"]).digest}
     write_json(output, {**content, **probe_scores(samples), "skipped": skipped})

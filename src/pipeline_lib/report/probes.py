@@ -102,7 +102,8 @@ def set_style(features: str) -> tuple[str, str]:
 
 
 def probe_tables(name: str, evaluation: Mapping[str, Any]) -> tuple[Table, ...]:
-    """Scores by target and set of features, at sites left out and by split, and what is skipped.
+    """Scores by target and set of features, at sites left out and by split, how sharp a sensor's
+    features are, and what is skipped.
 
     ``evaluation`` is ``evaluation/probes-<name>.json``.
     """
@@ -124,7 +125,18 @@ def probe_tables(name: str, evaluation: Mapping[str, Any]) -> tuple[Table, ...]:
         words=2,
     )
     caption, heads = f"What the probes of {name} skip.", ("split", "target", "why")
-    return sites, *tables, Table(caption, heads, tuple(skipped), words=3, folded=True)
+    sharp = evaluation.get("sharpness") or {"pairs": 0, "sets": {}}
+    steps = Table.of(
+        f"Neighbouring pixels of {name} in held-out cubes, {sharp['pairs']:,} pairs within a field "
+        "and as many at the edge of one: the step within a field in standard deviations of the "
+        "training samples, and how many times as large it is at edges.",
+        (
+            {"features": set_style(features)[0], "step within a field": one["step_within_field"]}
+            | {"contrast at edges": one["contrast"]}
+            for features, one in sharp["sets"].items()
+        ),
+    )
+    return sites, *tables, steps, Table(caption, heads, tuple(skipped), words=3, folded=True)
 
 
 def _row(one: Scored, sets: Mapping[str, int]) -> dict[str, Any]:
