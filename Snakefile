@@ -20,25 +20,34 @@ include: "workflow/rules/embed.smk"
 # A run that uses trained models draws no sites, trains nothing and compares nothing.
 if not C.models:
 
-    include: "workflow/rules/sites.smk"
-    include: "workflow/rules/dataset.smk"
-    include: "workflow/rules/models.smk"
+    # A comparison of tables of features with GPP needs no sites and no models.
+    if not TABLES_ALONE:
+
+        include: "workflow/rules/sites.smk"
+        include: "workflow/rules/dataset.smk"
+        include: "workflow/rules/models.smk"
+
+        rule models:
+            input:
+                fusion_files(),
+
     include: "workflow/rules/gpp.smk"
     include: "workflow/rules/figures.smk"
-    include: "workflow/rules/report.smk"
 
-    rule models:
-        input:
-            fusion_files(),
+    if not TABLES_ALONE:
+
+        include: "workflow/rules/report.smk"
 
 
-include: "workflow/rules/plan.smk"
+if not TABLES_ALONE:
+
+    include: "workflow/rules/plan.smk"
 
 
 rule all:
     default_target: True
     input:
-        [] if C.models else out("report.html"),
+        final_products(),
         out("gpp/sites.csv") if TOWERS else [],
         embeddings(),
         geotiffs,

@@ -118,8 +118,14 @@ FLUXNET = out("archive/fluxnet") if C.demo else (C.gpp and C.gpp.fluxnet)
 
 SITE_CUBES = C.sites.cubes() if C.sites else {}
 SITES = list(dict.fromkeys(SITE_CUBES.values()))
+# A run that only compares tables of features with GPP has no cubes and trains nothing.
+TABLES_ALONE = C.tables_alone
 # GPP is compared where tower files are known.
-TOWERS = {tower.name: tower for tower in C.gpp.towers} if C.gpp and FLUXNET else {}
+TOWERS = (
+    {tower.name: tower for tower in C.gpp.towers}
+    if C.gpp and (C.demo or C.gpp.measured)
+    else {}
+)
 OWN_CUBES = dict(C.own_cubes)
 AREAS = parts_of(C.areas)
 
@@ -160,12 +166,14 @@ wildcard_constraints:
     model=alternation(TRAINED),
     site=alternation([*SITES, *AREAS]),
     tower=alternation(TOWERS),
+    table=alternation(C.gpp.features if C.gpp else []),
 
 
 def cubes_of(sensor):
     """Every cube of a sensor."""
     own = [cube for cube, block in OWN_CUBES.items() if sensor in block.files]
-    return [*SITE_CUBES, *TOWERS, *AREAS, *own]
+    towers = [] if TABLES_ALONE else TOWERS
+    return [*SITE_CUBES, *towers, *AREAS, *own]
 
 
 def own_files(cube):
@@ -208,6 +216,13 @@ MODEL_FILES = ["model.safetensors", "model.json", "curves.csv", "README.md"]
 
 def fusion_files():
     return model_files("fusion")
+
+
+def final_products():
+    """What a run is made for, besides embeddings: a page, or figures of GPP alone."""
+    if TABLES_ALONE:
+        return [out(f"figures/{name}.png") for name in FIGURES]
+    return [] if C.models else [out("report.html")]
 
 
 def embeddings():
@@ -290,11 +305,18 @@ def flux_files():
     """The files that hold the fluxes of the towers."""
     if C.demo:
         return expand(f"{FLUXNET}/{TOWER_FILE}", tower=TOWERS)
-    files = [p for p in Path(FLUXNET).rglob("*") if p.is_file()]
+    table = [str(C.gpp.fluxes.table.file)] if C.gpp.fluxes.table else []
+    files = [p for p in Path(FLUXNET).rglob("*") if p.is_file()] if FLUXNET else []
     # The code of a site may stand in the name of the file or of a folder above it.
-    return sorted(
+    return table + sorted(
         str(p) for p in files if any(t in str(p.relative_to(FLUXNET)) for t in TOWERS)
     )
+
+
+def files_of_table(name):
+    """The files that hold a table of features."""
+    table = C.gpp.features[name]
+    return dict.fromkeys(str(table.file_of(tower)) for tower in TOWERS)
 
 
 def flux_towers():
@@ -404,7 +426,7 @@ def largest_jobs():
         "build_cube": (cube_memory(largest), 1),
         "embed_cube": (embedding_memory(threads), threads),
     }
-    if not C.models:
+    if not (C.models or TABLES_ALONE):
         encoder, fusion = max(map(encoder_memory, C.sensors)), fusion_memory()
         for model, memory, processes in (
             ("encoder", encoder, C.training.devices),

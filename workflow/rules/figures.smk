@@ -127,7 +127,7 @@ def embedding_figures():
         "maps": Figure(
             "Embeddings",
             "pipeline_lib.report.maps.plot_maps",
-            {"evaluation": rules.assess_maps.output[0]},
+            {"evaluation": out("evaluation/maps.json")},
         ),
     }
 
@@ -139,15 +139,16 @@ def gpp_figures():
     metrics, sites = out("gpp/metrics.json"), out("gpp/sites.csv")
     predictions, targets = out("gpp/predictions.csv"), per_tower("targets/{tower}.csv")
     found = {
-        "gpp": ("plot_days", [metrics, predictions, sites, *targets]),
-        "towers": (
-            "plot_series",
-            [sites, *per_tower("series/embedding/{tower}.csv"), *targets],
-        ),
         "methods": ("plot_methods", [metrics]),
         "points": ("plot_points", [metrics, predictions, *GPP_PREDICTIONS]),
     }
-    if C.gpp.windows.other_lengths_days:
+    if not TABLES_ALONE:
+        embeddings = per_tower("series/embedding/{tower}.csv")
+        found["towers"] = "plot_series", [sites, *embeddings, *targets]
+    # Windows of single days are neither lines nor of several lengths.
+    if C.gpp.windows.length_days > 1:
+        found["gpp"] = "plot_days", [metrics, predictions, sites, *targets]
+    if C.gpp.windows.length_days > 1 and C.gpp.windows.other_lengths_days:
         found["lengths"] = "plot_lengths", [metrics]
     return {
         name: Figure("GPP", f"pipeline_lib.gpp.figures.{draw}", folder, inputs=inputs)
@@ -195,3 +196,48 @@ def files_awaited(wildcards):
         for each in files
         for path in (each.values() if isinstance(each, dict) else [each])
     ]
+
+
+# A comparison of tables of features with GPP has no other figures.
+FIGURES = gpp_figures()
+if not TABLES_ALONE:
+    FIGURES = (
+        site_figures()
+        | cube_figures()
+        | window_figures()
+        | model_figures()
+        | embedding_figures()
+        | FIGURES
+    )
+
+
+wildcard_constraints:
+    figure=alternation(FIGURES),
+
+
+rule figure:
+    input:
+        files_awaited,
+    output:
+        report(
+            out("figures/{figure}.png"),
+            caption="../report/figure.rst",
+            category=lambda w: FIGURES[w.figure].stage,
+            labels={"figure": "{figure}"},
+        ),
+    log:
+        out("logs/figure/{figure}.log"),
+    benchmark:
+        out("benchmarks/figure/{figure}.tsv")
+    resources:
+        mem_mb=retry_memory(lambda w: FIGURES[w.figure].memory_mb),
+        runtime=30,
+    params:
+        draw=lambda w: FIGURES[w.figure].draw,
+        files=files_drawn,
+        options=lambda w: FIGURES[w.figure].options,
+        code=code_of("figure", lambda w: FIGURES[w.figure].draw),
+    message:
+        "Drawing the figure {wildcards.figure}"
+    script:
+        f"{SCRIPTS}/figure.py"

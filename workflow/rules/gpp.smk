@@ -1,8 +1,10 @@
 # How well GPP at flux towers is predicted from embeddings, and from baselines.
 
-from pipeline_lib.gpp.methods import TRANSFORMER, experiments, has_indices
+from pipeline_lib.gpp.days import sources_of
+from pipeline_lib.gpp.methods import TRANSFORMER, WEATHER, experiments, has_indices
 
-GPP_SOURCES = ["embedding", *C.sensors]
+GPP_SENSORS = {} if TABLES_ALONE else C.sensors
+GPP_FEATURES = C.gpp.features if C.gpp else {}
 OTHER_SENSORS = [sensor for sensor in C.sensors if sensor != REFERENCE]
 
 
@@ -12,7 +14,7 @@ if TOWERS:
         *per_tower("targets/{tower}.csv"),
         *(
             file
-            for source in GPP_SOURCES
+            for source in sources_of(GPP_SENSORS, GPP_FEATURES)
             for file in per_tower(f"series/{source}/{{tower}}.csv")
         ),
     ]
@@ -20,8 +22,11 @@ if TOWERS:
         out(f"gpp/{experiment.file}"): experiment.regressor
         for experiment in experiments(
             C.gpp.windows,
-            weather=bool(C.gpp.fluxes.weather),
-            indices=any(has_indices(sensor.bands) for sensor in C.sensors.values()),
+            weather=bool(C.gpp.fluxes.weather) or WEATHER in GPP_FEATURES,
+            indices=any(has_indices(sensor.bands) for sensor in GPP_SENSORS.values())
+            or any(table.red for table in GPP_FEATURES.values()),
+            cubes=bool(GPP_SENSORS),
+            tables=list(GPP_FEATURES),
         )
     }
     FOOTPRINTS = [str(t.footprint) for t in TOWERS.values() if t.footprint]
@@ -48,61 +53,87 @@ if TOWERS:
         script:
             f"{SCRIPTS}/gpp_targets.py"
 
-    rule gpp_series:
-        input:
-            [out(f"embeddings/{tower}/manifest.json") for tower in TOWERS],
-            [cube_file(s, tower) for s in OTHER_SENSORS for tower in TOWERS],
-            FOOTPRINTS,
-        output:
-            per_tower("series/embedding/{tower}.csv"),
-        log:
-            out("logs/gpp_series.log"),
-        benchmark:
-            out("benchmarks/gpp_series.tsv")
-        resources:
-            mem_mb=retry_memory(2000),
-            runtime=30,
-        params:
-            towers=[plain(tower) for tower in TOWERS.values()],
-            period=plain(C.gpp.period),
-            series=plain(C.gpp.series),
-            embeddings={tower: out(f"embeddings/{tower}") for tower in TOWERS},
-            reference=REFERENCE,
-            cubes={s: {t: cube_file(s, t) for t in TOWERS} for s in OTHER_SENSORS},
-            sensors={name: plain(sensor) for name, sensor in C.sensors.items()},
-            context=plain(C.context),
-            folder=subpath(output[0], parent=True),
-            code=code_of("gpp_series"),
-        message:
-            "Averaging the embeddings around the towers"
-        script:
-            f"{SCRIPTS}/gpp_series.py"
+    if not TABLES_ALONE:
 
-    rule gpp_bands:
+        rule gpp_series:
+            input:
+                [out(f"embeddings/{tower}/manifest.json") for tower in TOWERS],
+                [cube_file(s, tower) for s in OTHER_SENSORS for tower in TOWERS],
+                FOOTPRINTS,
+            output:
+                per_tower("series/embedding/{tower}.csv"),
+            log:
+                out("logs/gpp_series.log"),
+            benchmark:
+                out("benchmarks/gpp_series.tsv")
+            resources:
+                mem_mb=retry_memory(2000),
+                runtime=30,
+            params:
+                towers=[plain(tower) for tower in TOWERS.values()],
+                period=plain(C.gpp.period),
+                series=plain(C.gpp.series),
+                embeddings={tower: out(f"embeddings/{tower}") for tower in TOWERS},
+                reference=REFERENCE,
+                cubes={s: {t: cube_file(s, t) for t in TOWERS} for s in OTHER_SENSORS},
+                sensors={name: plain(sensor) for name, sensor in C.sensors.items()},
+                context=plain(C.context),
+                folder=subpath(output[0], parent=True),
+                code=code_of("gpp_series"),
+            message:
+                "Averaging the embeddings around the towers"
+            script:
+                f"{SCRIPTS}/gpp_series.py"
+
+        rule gpp_bands:
+            input:
+                [cube_file("{sensor}", tower) for tower in TOWERS],
+                FOOTPRINTS,
+            output:
+                per_tower("series/{sensor}/{tower}.csv"),
+            log:
+                out("logs/gpp_bands/{sensor}.log"),
+            benchmark:
+                out("benchmarks/gpp_bands/{sensor}.tsv")
+            resources:
+                mem_mb=retry_memory(2000),
+                runtime=30,
+            params:
+                towers=[plain(tower) for tower in TOWERS.values()],
+                period=plain(C.gpp.period),
+                series=plain(C.gpp.series),
+                cubes=lambda w: {tower: cube_file(w.sensor, tower) for tower in TOWERS},
+                rolling_mean=lambda w: C.sensors[w.sensor].rolling_mean,
+                folder=subpath(output[0], parent=True),
+                code=code_of("gpp_bands"),
+            message:
+                "Averaging the {wildcards.sensor} bands around the towers"
+            script:
+                f"{SCRIPTS}/gpp_bands.py"
+
+    rule gpp_features:
         input:
-            [cube_file("{sensor}", tower) for tower in TOWERS],
-            FOOTPRINTS,
+            lambda w: list(files_of_table(w.table)),
         output:
-            per_tower("series/{sensor}/{tower}.csv"),
+            per_tower("series/{table}/{tower}.csv"),
         log:
-            out("logs/gpp_bands/{sensor}.log"),
+            out("logs/gpp_features/{table}.log"),
         benchmark:
-            out("benchmarks/gpp_bands/{sensor}.tsv")
+            out("benchmarks/gpp_features/{table}.tsv")
         resources:
             mem_mb=retry_memory(2000),
             runtime=30,
         params:
-            towers=[plain(tower) for tower in TOWERS.values()],
+            table=lambda w: plain(GPP_FEATURES[w.table]),
+            towers=[place_of(tower) for tower in TOWERS.values()],
             period=plain(C.gpp.period),
             series=plain(C.gpp.series),
-            cubes=lambda w: {tower: cube_file(w.sensor, tower) for tower in TOWERS},
-            rolling_mean=lambda w: C.sensors[w.sensor].rolling_mean,
             folder=subpath(output[0], parent=True),
-            code=code_of("gpp_bands"),
+            code=code_of("gpp_features"),
         message:
-            "Averaging the {wildcards.sensor} bands around the towers"
+            "Reading the features {wildcards.table} at the towers"
         script:
-            f"{SCRIPTS}/gpp_bands.py"
+            f"{SCRIPTS}/gpp_features.py"
 
     rule gpp_transformer:
         input:
@@ -119,7 +150,8 @@ if TOWERS:
             runtime=24 * 60,
         params:
             folder=subpath(output[0], ancestor=2),
-            sensors=list(C.sensors),
+            sensors=list(GPP_SENSORS),
+            tables=list(GPP_FEATURES),
             windows=plain(C.gpp.windows),
             regressor=plain(C.gpp.regressor),
             seed=C.seed,
@@ -144,7 +176,8 @@ if TOWERS:
             runtime=60,
         params:
             folder=subpath(output[0], ancestor=2),
-            sensors=list(C.sensors),
+            sensors=list(GPP_SENSORS),
+            tables=list(GPP_FEATURES),
             windows=plain(C.gpp.windows),
             fits=C.gpp.regressor.seeds,
             seed=C.seed,
@@ -170,7 +203,8 @@ if TOWERS:
             runtime=10,
         params:
             folder=subpath(output[0], parent=True),
-            sensors=list(C.sensors),
+            sensors=list(GPP_SENSORS),
+            tables=list(GPP_FEATURES),
             windows=plain(C.gpp.windows),
             seed=C.seed,
             code=code_of("gpp_scores"),

@@ -28,48 +28,6 @@ rule assess_maps:
         f"{SCRIPTS}/assess_maps.py"
 
 
-FIGURES = (
-    site_figures()
-    | cube_figures()
-    | window_figures()
-    | model_figures()
-    | embedding_figures()
-    | gpp_figures()
-)
-
-
-wildcard_constraints:
-    figure=alternation(FIGURES),
-
-
-rule figure:
-    input:
-        files_awaited,
-    output:
-        report(
-            out("figures/{figure}.png"),
-            caption="../report/figure.rst",
-            category=lambda w: FIGURES[w.figure].stage,
-            labels={"figure": "{figure}"},
-        ),
-    log:
-        out("logs/figure/{figure}.log"),
-    benchmark:
-        out("benchmarks/figure/{figure}.tsv")
-    resources:
-        mem_mb=retry_memory(lambda w: FIGURES[w.figure].memory_mb),
-        runtime=30,
-    params:
-        draw=lambda w: FIGURES[w.figure].draw,
-        files=files_drawn,
-        options=lambda w: FIGURES[w.figure].options,
-        code=code_of("figure", lambda w: FIGURES[w.figure].draw),
-    message:
-        "Drawing the figure {wildcards.figure}"
-    script:
-        f"{SCRIPTS}/figure.py"
-
-
 # Snakemake's own report renders them too.
 CAPTIONS = Path(workflow.source_path("../report/figure.rst")).read_text()
 

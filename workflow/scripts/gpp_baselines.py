@@ -11,6 +11,7 @@ with job(snakemake):
     predict_baselines(
         folder=Path(params.folder),
         sensors=params.sensors,
+        tables=params.tables,
         windowing=Windowing.model_validate(params.windows),
         fits=params.fits,
         seed=params.seed,

@@ -8,9 +8,11 @@ from pipeline_lib.scripting import job
 
 with job(snakemake):
     params = snakemake.params
-    score_gpp(
+    scores = score_gpp(
         folder=Path(params.folder),
         sensors=params.sensors,
+        tables=params.tables,
         windowing=Windowing.model_validate(params.windows),
         seed=params.seed,
     )
+    print(scores)

@@ -11,6 +11,7 @@ with job(snakemake):
     predict_transformers(
         folder=Path(params.folder),
         sensors=params.sensors,
+        tables=params.tables,
         windowing=Windowing.model_validate(params.windows),
         regressor=Regressor.model_validate(params.regressor),
         seed=params.seed,

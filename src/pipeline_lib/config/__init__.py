@@ -13,7 +13,9 @@ from pipeline_lib.config.acquisition import (
 from pipeline_lib.config.areas import Area, parts_of
 from pipeline_lib.config.gpp import (
     DailySeries,
+    FeatureTable,
     Fluxes,
+    FluxTable,
     FluxTowers,
     Gpp,
     Regressor,

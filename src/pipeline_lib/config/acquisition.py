@@ -175,8 +175,10 @@ class Tower(Block):
     """A flux tower: a site where embeddings are compared with measured GPP."""
 
     name: str = Field(pattern=r"^[A-Z]{2}-[A-Za-z0-9]{3}$", description="FLUXNET site code")
-    lon: Longitude = Field(description="Longitude, degrees")
-    lat: Latitude = Field(description="Latitude, degrees")
+    lon: Longitude | None = Field(
+        None, description="Longitude, degrees; null: unknown, where only tables are compared"
+    )
+    lat: Latitude | None = Field(None, description="Latitude, degrees; null as the longitude")
     vegetation: Name = Field(description="Vegetation type (IGBP)")
     footprint: ExistingPath | None = Field(
         None, description="GeoTIFF of pixel weights; null: equal within footprint_radius_m"

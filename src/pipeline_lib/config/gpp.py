@@ -7,7 +7,13 @@ from datetime import date
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self
 
-from pydantic import BeforeValidator, Field, ValidationInfo, model_validator
+from pydantic import (
+    AfterValidator,
+    BeforeValidator,
+    Field,
+    ValidationInfo,
+    model_validator,
+)
 
 from pipeline_lib.config.acquisition import Period, Tower
 from pipeline_lib.config.base import (
@@ -16,6 +22,7 @@ from pipeline_lib.config.base import (
     Distinct,
     ExistingPath,
     Fraction,
+    Name,
     NonNegative,
     OddWindow,
     Positive,
@@ -23,6 +30,18 @@ from pipeline_lib.config.base import (
 )
 from pipeline_lib.config.vector import read_points
 from pipeline_lib.errors import UserError
+
+
+class FluxTable(Block):
+    """A table of daily GPP of several towers."""
+
+    file: ExistingPath = Field(description="CSV, plain or gzipped, or Parquet")
+    site: str = Field("site", description="Column of the towers' names")
+    date: str = Field("date", description="Column of the days, as 2017-04-30 or 20170430")
+    gpp: str = Field("gpp", description="Column of GPP, g C m-2 d-1; -9999 or empty: missing")
+    quality: str | None = Field(
+        None, description="Column of the quality, 0 to 1; null: every day that has GPP is good"
+    )
 
 
 class Fluxes(Block):
@@ -42,6 +61,10 @@ class Fluxes(Block):
         (),
         description="Weather columns of the FLUXNET files that are added as inputs, reported "
         "separately: incoming radiation, air temperature",
+    )
+    table: FluxTable | None = Field(
+        None,
+        description="Table of daily GPP; towers without rows in it are read from `gpp.fluxnet`",
     )
 
 
@@ -66,13 +89,60 @@ class DailySeries(Block):
     smoothing: Smoothing | None = Field(None, description="Smoothing; null: none")
 
 
+SITE_PLACEHOLDER = "{site}"
+INDEX_NAMES = ("NIRv", "kNDVI")
+
+
+def _table_exists(path: Path, info: ValidationInfo) -> Path:
+    """A pattern names a file of each tower, whose absence is the job's to tell."""
+    folder = folder_of(info)
+    known = path.parent if SITE_PLACEHOLDER in path.name else path
+    if folder is not None and not (folder / known).exists():
+        raise ValueError(f"file not found: {known}")
+    return path
+
+
+class FeatureTable(Block):
+    """A table of features at the towers, which GPP is predicted from."""
+
+    file: Annotated[Path, AfterValidator(_table_exists)] = Field(
+        description="CSV or Parquet of all towers, or a pattern with `{site}` of one file each"
+    )
+    site: str = Field("site", description="Column of the towers' names; unused with a pattern")
+    date: str = Field(
+        "date", description="Column of the days, as 2017-04-30 or 20170430, or of whole years"
+    )
+    columns: Distinct[str] = Field((), description="Columns of features; empty: all numeric ones")
+    scale: Positive = Field(1, description="Factor of all features")
+    red: str | None = Field(None, description="Column of red reflectance, for NIRv and kNDVI")
+    nir: str | None = Field(None, description="Column of near-infrared reflectance")
+    drop_above: dict[str, float] = Field(
+        {}, description="Rows in which a column exceeds this value, after scaling, are dropped"
+    )
+
+    @model_validator(mode="after")
+    def _consistent(self) -> Self:
+        if (self.red is None) != (self.nir is None):
+            raise ValueError("red and nir: give both or neither")
+        named = {*self.drop_above, *filter(None, (self.red, self.nir))}
+        if self.columns and (unknown := sorted(named - {*self.columns})):
+            raise ValueError(f"columns: {', '.join(unknown)} is not among them; add it")
+        return self
+
+    def file_of(self, tower: str) -> Path:
+        """The file that holds the rows of a tower."""
+        return Path(str(self.file).replace(SITE_PLACEHOLDER, tower))
+
+
 WindowDays = Annotated[int, Field(ge=3)]
 
 
 class Windowing(Block):
     """Windows of days from which the GPP of their last day is predicted."""
 
-    length_days: WindowDays = Field(90, description="Length of a window, days")
+    length_days: Count = Field(
+        90, description="Length of a window, days; 1 (single days) only for tables without cubes"
+    )
     other_lengths_days: Distinct[WindowDays] = Field(
         (60, 75, 105, 120), description="Further lengths for the temporal holdout, days"
     )
@@ -121,7 +191,9 @@ class FluxTowers(Block):
     """Flux towers and their measured GPP."""
 
     fluxnet: ExistingPath | None = Field(
-        None, description="Folder of daily FLUXNET files; null: the simulated ones of the demo"
+        None,
+        description="Folder of daily FLUXNET files; null: the table of `fluxes`, or the simulated "
+        "files of the demo",
     )
     towers: Annotated[
         Distinct[Tower],
@@ -145,10 +217,20 @@ class FluxTowers(Block):
     )
     fluxes: Fluxes = Field(Fluxes(), description="Selection of days and towers")
 
+    @property
+    def measured(self) -> bool:
+        """Whether files of measured GPP are known."""
+        return self.fluxnet is not None or self.fluxes.table is not None
+
 
 class Gpp(FluxTowers):
     """Comparison with GPP measured at flux towers."""
 
+    features: dict[Name, FeatureTable] = Field(
+        {},
+        description="Tables of features at the towers, by name: inputs beside the embeddings, or "
+        "alone where `sites` is null and `own_cubes` empty. The name weather adds it to the others",
+    )
     series: DailySeries = Field(DailySeries(), description="Daily series around the towers")
     windows: Windowing = Field(Windowing(), description="Windows of days")
     regressor: Regressor = Field(Regressor(), description="Regressor")
@@ -157,6 +239,8 @@ class Gpp(FluxTowers):
         """What is wrong between keys."""
         windows, smoothing = self.windows, self.series.smoothing
         first, last = self.period.start.year, self.period.end.year
+        if self.fluxes.weather and "weather" in self.features:
+            yield "gpp.features.weather: there is also gpp.fluxes.weather; give one of them"
         if outside := [str(y) for y in windows.validation_years if not first <= y <= last]:
             yield f"gpp.windows.validation_years: {', '.join(outside)} outside gpp.period; fix one"
         if windows.length_days in windows.other_lengths_days:

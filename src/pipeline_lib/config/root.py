@@ -82,6 +82,7 @@ class Config(Block):
             *self._own_cubes(),
             *self._sensors(),
             *(self.gpp.contradictions() if self.gpp else ()),
+            *self._features(),
         ]
         if self.demo and (self.sites or self.gpp):
             problems += self.demo.too_small(self.cube.size_px, self.cube.cloud_context_px)
@@ -89,7 +90,15 @@ class Config(Block):
             raise ValueError("\n".join(problems))
         return self
 
+    @property
+    def tables_alone(self) -> bool:
+        """Whether the run only compares tables of features with GPP: no cubes, no models."""
+        trains = self.models or self.sites or self.own_cubes
+        return bool(self.gpp and self.gpp.features and not trains)
+
     def _training_data(self) -> Iterator[str]:
+        if self.tables_alone:
+            return
         if self.sites is None and not self.own_cubes:
             yield "sites is null and own_cubes is empty: there is nothing to train on; give one"
         elif self.sites is None:
@@ -124,7 +133,7 @@ class Config(Block):
         names = [("own_cubes", cube) for cube in self.own_cubes]
         for area, block in self.areas.items():
             names += [(f"areas.{area}", part) for part in (area, *block.parts(area))]
-        if self.gpp and (self.demo or self.gpp.fluxnet):
+        if self.gpp and (self.demo or self.gpp.measured) and not self.tables_alone:
             names += [("gpp.towers", tower.name) for tower in self.gpp.towers]
         if self.sites and (self.sites.file is None or folder is not None):
             names += [("sites", cube) for cube in self.sites.cubes(folder or Path())]
@@ -134,7 +143,7 @@ class Config(Block):
                 yield f"{where}: {name} is also the name of a cube of {first[name]}; rename one"
 
     def _resolution(self) -> Iterator[str]:
-        towers = self.gpp and (self.demo or self.gpp.fluxnet)
+        towers = self.gpp and (self.demo or self.gpp.measured) and not self.tables_alone
         if self.cube.resolution_m != SCENES_M and (self.sites or self.areas or towers):
             yield (
                 f"cube.resolution_m: cubes from a catalog have pixels of {SCENES_M} m; remove it, "
@@ -159,6 +168,25 @@ class Config(Block):
                     )
                 if sum(file.mask is not None for file in files) > 1:
                     yield f"{where}.{key}: two masks; name one, which all of its files take"
+
+    def _features(self) -> Iterator[str]:
+        """Tables of features, and what a comparison without cubes may leave out."""
+        if self.gpp is None:
+            return
+        taken = {*RESERVED - {"weather"}, *(() if self.tables_alone else self.sensors)}
+        for name in sorted(taken & self.gpp.features.keys()):
+            yield f"gpp.features.{name}: a reserved name, or that of a sensor; choose another one"
+        if self.tables_alone:
+            if not self.gpp.measured:
+                yield "gpp.fluxnet: needed where tables of features are compared, or fluxes.table"
+            if self.gpp.features.keys() == {"weather"}:
+                yield "gpp.features: weather alone; add a table of features"
+            return
+        if self.gpp.windows.length_days < 3:
+            yield "gpp.windows.length_days: at least 3 where embeddings are compared"
+        for tower in self.gpp.towers:
+            if tower.lon is None or tower.lat is None:
+                yield f"gpp.towers: {tower.name} has no lon and lat, which its cube needs; add them"
 
     def _sensors(self) -> Iterator[str]:
         name = self.fusion.reference

@@ -21,6 +21,7 @@ from pipeline_lib.gpp.methods import (
     SCHEMES,
     TEMPORAL_HOLDOUT,
     TRANSFORMER,
+    WEATHER,
     experiments,
 )
 from pipeline_lib.gpp.windows import cut_windows
@@ -33,7 +34,13 @@ KERNEL_DAYS = 10.0
 
 
 def predict_baselines(
-    *, folder: Path, sensors: Sequence[str], windowing: Windowing, fits: int, seed: int
+    *,
+    folder: Path,
+    sensors: Sequence[str],
+    tables: Sequence[str] = (),
+    windowing: Windowing,
+    fits: int,
+    seed: int,
 ) -> None:
     """Write the predictions of all baselines of `methods.experiments` below a folder.
 
@@ -41,10 +48,17 @@ def predict_baselines(
     own.
     """
     years = windowing.validation_years
-    table = read_days(folder, sensors=sensors, validation_years=years)
+    table = read_days(folder, sensors=sensors, tables=tables, validation_years=years)
     windows = cut_windows(table, windowing, windowing.length_days)
     regressors = {RIDGE: (ridge, 1), BOOSTING: (boosting, fits)}
-    for experiment in experiments(windowing, weather=False, indices=bool(columns_of(table, NIRV))):
+    every = experiments(
+        windowing,
+        weather=bool(columns_of(table, WEATHER)),
+        indices=bool(columns_of(table, NIRV)),
+        cubes=bool(sensors),
+        tables=tables,
+    )
+    for experiment in every:
         if experiment.regressor == TRANSFORMER:
             continue
         if experiment.regressor == CLIMATOLOGY:
@@ -61,8 +75,11 @@ def predict_baselines(
 def summary(inputs: Windowed) -> NDArray[np.float64]:
     """The last day of each window and the means of its thirds, ``(window, 4 * feature)``.
 
-    What a regression without a sense of time is given of a window's past.
+    What a regression without a sense of time is given of a window's past. A window without thirds
+    stands as it is.
     """
+    if inputs.shape[1] < THIRDS:
+        return inputs.astype(np.float64).reshape(len(inputs), -1)
     thirds = np.array_split(inputs.astype(np.float64), THIRDS, axis=1)
     return np.concatenate([inputs[:, -1], *(third.mean(axis=1) for third in thirds)], axis=1)
 

@@ -13,16 +13,28 @@ from pipeline_lib.gpp.methods import BANDS, EMBEDDING, KNDVI, NIRV, SEASON, WEAT
 from pipeline_lib.gpp.series import SOURCES, features_of, read_series, years_of
 from pipeline_lib.gpp.targets import MEASURED, read_sites, read_targets
 
+TABLE = "table "
+"""Precedes the name of a table of features where a column names its source."""
+
+
+def sources_of(sensors: Sequence[str], tables: Sequence[str]) -> list[str]:
+    """Names of all series of a tower: without sensors there are no embeddings either."""
+    return [*([EMBEDDING, *sensors] if sensors else []), *tables]
+
 
 def read_days(
-    folder: Path, *, sensors: Sequence[str], validation_years: Sequence[int]
+    folder: Path,
+    *,
+    sensors: Sequence[str],
+    tables: Sequence[str] = (),
+    validation_years: Sequence[int],
 ) -> pd.DataFrame:
     """Every day of every tower that is used: a row per site and day of the period, ordered.
 
     Columns: ``site``, ``vegetation``, ``date``, ``gpp`` (g C m-2 d-1), ``kept``; features as
     ``<source>:<name>``; and the `SOURCES` of all of them together. The folder holds ``sites.csv``,
-    ``targets/<tower>.csv``, and ``series/<source>/<tower>.csv`` of the embedding and each sensor.
-    Raises UserError if no tower is used.
+    ``targets/<tower>.csv``, and ``series/<source>/<tower>.csv`` of `sources_of` these sensors and
+    tables of features. Raises UserError if no tower is used.
     """
     used = read_sites(folder / "sites.csv").query("used").sort_index()
     if used.empty:
@@ -30,17 +42,21 @@ def read_days(
             f"gpp: no tower has enough good days in the period, see {folder / 'sites.csv'}; "
             "change gpp.period, gpp.fluxes.min_quality or gpp.fluxes.min_good_days"
         )
-    tables = []
+    days = []
     for site, vegetation in used["vegetation"].items():
         series = {
-            source: read_series(folder / "series" / source / f"{site}.csv")
-            for source in (EMBEDDING, *sensors)
+            _source(name, tables): read_series(folder / "series" / name / f"{site}.csv")
+            for name in sources_of(sensors, tables)
         }
         table = _days_of(read_targets(folder / "targets" / f"{site}.csv"), series, validation_years)
         table.insert(0, "site", str(site))
         table.insert(1, "vegetation", vegetation)
-        tables.append(table.reset_index(names="date"))
-    return pd.concat(tables, ignore_index=True)
+        days.append(table.reset_index(names="date"))
+    return pd.concat(days, ignore_index=True)
+
+
+def _source(name: str, tables: Sequence[str]) -> str:
+    return f"{TABLE}{name}" if name in tables and name != WEATHER else name
 
 
 def _days_of(
@@ -51,7 +67,8 @@ def _days_of(
         if not one.index.equals(targets.index):
             raise ValueError(f"{source} and targets have different days")
     parts = [one[features_of(one)].add_prefix(f"{source}:") for source, one in series.items()]
-    parts.append(_yearly(series[EMBEDDING], validation_years))
+    if EMBEDDING in series:
+        parts.append(_yearly(series[EMBEDDING], validation_years))
     parts.append(targets.drop(columns=list(MEASURED)).add_prefix(f"{WEATHER}:"))
     day = pd.DatetimeIndex(targets.index)
     angle = 2 * np.pi * day.dayofyear.to_numpy() / 365.25
@@ -93,16 +110,24 @@ def _yearly(embeddings: pd.DataFrame, validation_years: Sequence[int]) -> pd.Dat
 def columns_of(table: pd.DataFrame, inputs: str) -> list[str]:
     """Columns of a table of days that belong to some inputs, in order.
 
-    ``inputs`` is a name of `methods.INPUTS`, or several joined by ``+``.
+    ``inputs`` is a name of `methods.INPUTS` or of a table, or several joined by ``+``.
     """
     features = [name for name in table.columns if ":" in name]
-    return [name for part in inputs.split("+") for name in features if _belongs(name, part)]
+    found: list[str] = []
+    for part in inputs.split("+"):
+        own = [name for name in features if _belongs(name, part)]
+        # The vegetation indices are those of the sensors, and of tables where there are none.
+        found += [name for name in own if not name.startswith(TABLE)] or own
+    return found
 
 
 def _belongs(column: str, inputs: str) -> bool:
     source, _, name = column.partition(":")
     if inputs in (NIRV, KNDVI):
         return name == inputs
+    if name in (NIRV, KNDVI):
+        return False
     if inputs == BANDS:
-        return source not in (EMBEDDING, YEARLY, SEASON, WEATHER) and name not in (NIRV, KNDVI)
-    return source == inputs
+        others = (EMBEDDING, YEARLY, SEASON, WEATHER)
+        return source not in others and not source.startswith(TABLE)
+    return source in (inputs, f"{TABLE}{inputs}")

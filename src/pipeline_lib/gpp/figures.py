@@ -14,7 +14,6 @@ from matplotlib.figure import Figure
 from pipeline_lib.files import read_json
 from pipeline_lib.gpp.crossval import read_predictions
 from pipeline_lib.gpp.methods import (
-    BANDS,
     CLIMATOLOGY,
     EMBEDDING,
     INPUTS,
@@ -22,7 +21,6 @@ from pipeline_lib.gpp.methods import (
     REGRESSORS,
     SCHEMES,
     TEMPORAL_HOLDOUT,
-    TRANSFORMER,
     WEATHER,
     Experiment,
     label_of,
@@ -46,6 +44,7 @@ METRIC_FORMATS = {
 """Metric -> label and format."""
 SHOWN = (0.01, 0.99)
 """Quantiles of a tower's embeddings between which its panel is sure to reach."""
+TAIL_TITLES = {"low": "lowest 5 % of GPP", "high": "highest 5 %"}
 METHOD_COLOURS = dict(zip([*REGRESSORS, CLIMATOLOGY], (*COLOURS[:3], MUTED), strict=True))
 SCHEME_TITLES = {
     TEMPORAL_HOLDOUT: "temporal holdout",
@@ -167,7 +166,7 @@ def plot_series(*, folder: Path, output: Path) -> None:
 
 
 def plot_methods(*, folder: Path, output: Path) -> None:
-    """Draw the error of every method without weather, by scheme and vegetation type."""
+    """Draw the error of every method without weather, by scheme, vegetation type and tail."""
     metrics = read_json(folder / "metrics.json")
     methods = {name: one for name, one in metrics["methods"].items() if WEATHER not in name}
     methods = dict(sorted(methods.items(), key=lambda item: _order(item[1])))
@@ -177,14 +176,15 @@ def plot_methods(*, folder: Path, output: Path) -> None:
     scores = scores.sort_values("place", kind="stable")
     schemes = [scheme for scheme in SCHEMES if (scores["scheme"] == scheme).any()]
     types = sorted(scores.loc[scores["by"] == "vegetation", "group"].unique())
-    with drawing(output, width=11, height=0.4 + 3.4 * len(schemes)) as figure:
+    columns = len(types) + len(TAIL_TITLES)
+    with drawing(output, width=5 + 1.5 * columns, height=0.4 + 3.4 * len(schemes)) as figure:
         grid = figure.subplots(
             len(schemes),
-            1 + len(types),
-            sharex=True,
+            1 + columns,
+            sharex="col",
             sharey=True,
             squeeze=False,
-            width_ratios=[1.4, *[1] * len(types)],
+            width_ratios=[1.4, *[1] * columns],
         )
         for row, scheme in zip(grid, schemes, strict=True):
             own = scores[scores["scheme"] == scheme]
@@ -193,9 +193,18 @@ def plot_methods(*, folder: Path, output: Path) -> None:
             fits = own[own["by"] == "fit"].groupby("method").filter(lambda group: len(group) > 1)
             if len(fits):
                 row[0].plot(fits["rmse"], fits["place"], "|", color=INK, ms=8, label="single fits")
-            for panel, kind in zip(row[1:], types, strict=True):
-                _draw_methods(panel, own[(own["by"] == "vegetation") & (own["group"] == kind)])
-                panel.set_title(kind, loc="left")
+            groups = [("vegetation", kind, kind) for kind in types]
+            groups += [("tail", tail, title) for tail, title in TAIL_TITLES.items()]
+            for panel, (by, group, title) in zip(row[1:], groups, strict=True):
+                chosen = own[(own["by"] == by) & (own["group"] == group)]
+                _draw_methods(panel, chosen)
+                panel.set_title(title, loc="left")
+                if by == "tail":
+                    panel.plot(chosen["bias"], chosen["place"], "x", color=INK, ms=4, label="bias")
+        # The tails have other errors, and each an axis of its own.
+        top = 1.05 * scores.loc[scores["by"].isin(["fit", "vegetation"]), "rmse"].max()
+        for panel in grid[0, : 1 + len(types)]:
+            panel.set_xlim(0, top)
         labels = [", ".join(about["label"]) for about in methods.values()]
         grid[0, 0].set_yticks(range(len(methods)), labels)
         grid[0, 0].invert_yaxis()
@@ -209,7 +218,8 @@ def _order(method: Mapping[str, str]) -> tuple[int, int]:
     if not method["inputs"]:
         return len(REGRESSORS), 0
     first = method["inputs"].partition("+")[0]
-    return list(REGRESSORS).index(method["regressor"]), list(INPUTS).index(first)
+    place = list(INPUTS).index(first) if first in INPUTS else -1
+    return list(REGRESSORS).index(method["regressor"]), place
 
 
 def _draw_methods(panel: Axes, scores: pd.DataFrame) -> None:
@@ -224,15 +234,17 @@ def _draw_methods(panel: Axes, scores: pd.DataFrame) -> None:
 
 def plot_points(*, folder: Path, output: Path) -> None:
     """Draw predicted against observed GPP of the scored days, by scheme and method."""
-    length = read_json(folder / "metrics.json")["window_days"]
+    metrics = read_json(folder / "metrics.json")
+    length, pair = metrics["window_days"], metrics["difference"]
     days = pd.read_csv(folder / "predictions.csv", parse_dates=["date"])
     days = days.loc[days["observed"].notna(), ["site", "date", "vegetation", "observed"]]
-    methods = ((EMBEDDING, TRANSFORMER), (BANDS, TRANSFORMER), ("", CLIMATOLOGY))
-    shown = [Experiment(inputs, regressor, length) for inputs, regressor in methods]
+    names = dict.fromkeys([pair["method"], pair["baseline"], CLIMATOLOGY])
+    methods = [metrics["methods"][name] for name in names]
+    shown = [Experiment(one["inputs"], one["regressor"], length) for one in methods]
     types = sorted(days["vegetation"].unique())
     colours = dict(zip(types, COLOURS * len(types), strict=False))
     top = float(days["observed"].max())
-    with drawing(output, width=9, height=6.4) as figure:
+    with drawing(output, width=3 * len(shown), height=6.4) as figure:
         grid = figure.subplots(2, len(shown), sharex=True, sharey=True)
         for column, experiment in zip(grid.T, shown, strict=True):
             own = days.merge(read_predictions(folder / experiment.file), on=["site", "date"])
@@ -269,7 +281,7 @@ def plot_lengths(*, folder: Path, output: Path) -> None:
             scores.groupby("inputs", sort=False), COLOURS, strict=False
         ):
             mean, fits = (own[own["by"] == by] for by in ("all", "fit"))
-            label = f"{INPUTS[str(inputs)]}, mean of the fits"
+            label = f"{INPUTS.get(str(inputs), inputs)}, mean of the fits"
             panel.plot(mean["window_days"], mean["rmse"], "o-", color=colour, label=label)
             panel.plot(fits["window_days"], fits["rmse"], "_", color=colour, ms=9)
         panel.set_xticks(scores["window_days"].unique())

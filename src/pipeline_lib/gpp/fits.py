@@ -28,6 +28,7 @@ def predict_transformers(
     *,
     folder: Path,
     sensors: Sequence[str],
+    tables: Sequence[str] = (),
     windowing: Windowing,
     regressor: Regressor,
     seed: int,
@@ -40,11 +41,14 @@ def predict_transformers(
     keeps what each fit predicted, until a run of other fits replaces it. So many processes fit side
     by side; each fit has one thread, so results do not depend on them.
     """
-    table = read_days(folder, sensors=sensors, validation_years=windowing.validation_years)
+    years = windowing.validation_years
+    table = read_days(folder, sensors=sensors, tables=tables, validation_years=years)
     weather = bool(columns_of(table, WEATHER))
     todo = [
         (experiment, cut_windows(table, windowing, experiment.days))
-        for experiment in experiments(windowing, weather=weather, indices=False)
+        for experiment in experiments(
+            windowing, weather=weather, indices=False, cubes=bool(sensors), tables=tables
+        )
         if experiment.regressor == TRANSFORMER
     ]
 

@@ -24,6 +24,7 @@ def footprint_weights(grid: Grid, *, tower: Tower, radius: float) -> Weights:
     weigh the same. Raises UserError if the tower lies outside the grid, or the raster cannot be
     read, has no weight within the grid, or a negative one.
     """
+    assert tower.lon is not None and tower.lat is not None
     inside = _within(grid, lon=tower.lon, lat=tower.lat, radius=radius)
     weights = inside.astype(np.float64) if tower.footprint is None else _raster(grid, tower)
     return np.asarray(weights / weights.sum())

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 from pipeline_lib.config import Windowing
@@ -19,7 +19,8 @@ INPUTS = {
     SEASON: "day of year",
     WEATHER: "weather",
 }
-"""What GPP is predicted from: name -> label. Names joined by ``+`` are inputs side by side."""
+"""What GPP is predicted from: name -> label; a table of features has its own name as label. Names
+joined by ``+`` are inputs side by side."""
 
 INDEX_BANDS = ("B04", "B08")
 """Red and near infrared, by their names at Sentinel-2, of which NIRv and kNDVI are made."""
@@ -65,24 +66,47 @@ class Experiment:
         return f"baselines/{self.method}.csv"
 
 
-def experiments(windows: Windowing, *, weather: bool, indices: bool) -> list[Experiment]:
-    """All experiments, with or without weather and vegetation indices among the inputs."""
+def experiments(
+    windows: Windowing,
+    *,
+    weather: bool,
+    indices: bool,
+    cubes: bool = True,
+    tables: Sequence[str] = (),
+) -> list[Experiment]:
+    """All experiments, with or without weather and vegetation indices among the inputs.
+
+    ``cubes`` says whether there are embeddings and bands, ``tables`` names tables of features. A
+    single day is no sequence, so windows of one day have no transformer.
+    """
     days = windows.length_days
-    papers = [EMBEDDING, BANDS]
+    papers = [*([EMBEDDING, BANDS] if cubes else []), *(one for one in tables if one != WEATHER)]
     with_weather = [f"{name}+{WEATHER}" for name in papers] + [WEATHER] if weather else []
     # A yearly mean has no date, so its regressor needs the season; then so do the others.
-    with_season = [f"{name}+{SEASON}" for name in (EMBEDDING, BANDS, YEARLY)]
+    with_season = [f"{name}+{SEASON}" for name in papers]
+    with_season += [f"{YEARLY}+{SEASON}"] if cubes else [SEASON, *with_weather]
     simple = [*papers, *([NIRV, KNDVI] if indices else []), *with_season]
+    sequences = papers + with_weather if days > 1 else []
     return [
-        *(Experiment(inputs, TRANSFORMER, days) for inputs in papers + with_weather),
+        *(Experiment(inputs, TRANSFORMER, days) for inputs in sequences),
         *(
             Experiment(inputs, TRANSFORMER, other, (TEMPORAL_HOLDOUT,))
-            for inputs in papers
+            for inputs in sequences[: len(papers)]
             for other in windows.other_lengths_days
         ),
         Experiment("", CLIMATOLOGY, days),
         *(Experiment(inputs, model, days) for inputs in simple for model in (RIDGE, BOOSTING)),
     ]
+
+
+def compared_pair(methods: Sequence[str]) -> tuple[str, str]:
+    """The method in question, and the baseline that it is compared with.
+
+    Without embeddings: the first regressor of the first table, and the climatology.
+    """
+    if PAPERS in methods:
+        return PAPERS, BASELINE
+    return next(one for one in methods if one != CLIMATOLOGY), CLIMATOLOGY
 
 
 def has_indices(bands: Iterable[str]) -> bool:
@@ -95,4 +119,4 @@ def label_of(method: str) -> tuple[str, str]:
     inputs, _, regressor = method.rpartition("-")
     if not inputs:
         return "day of year and vegetation type", method
-    return " + ".join(INPUTS[name] for name in inputs.split("+")), REGRESSORS[regressor]
+    return " + ".join(INPUTS.get(name, name) for name in inputs.split("+")), REGRESSORS[regressor]

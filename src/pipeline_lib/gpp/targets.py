@@ -13,6 +13,7 @@ from pipeline_lib.config import Fluxes, FluxTowers, Tower
 from pipeline_lib.errors import UserError
 from pipeline_lib.files import atomic_path, write_csv
 from pipeline_lib.gpp.fluxnet import read_tower
+from pipeline_lib.gpp.tables import read_gpp
 
 MEASURED = ("gpp", "quality", "kept")
 """Columns of a table of targets; what else it holds is weather."""
@@ -27,8 +28,8 @@ def write_all_targets(*, gpp: FluxTowers, folder: Path) -> str:
 
     Raises UserError if no tower can be read.
     """
-    if gpp.fluxnet is None:
-        raise ValueError("no folder of daily FLUXNET files")
+    if not gpp.measured:
+        raise ValueError("neither a folder of daily FLUXNET files nor a table of GPP")
     files, faults = {}, {}
     for tower in gpp.towers:
         output = folder / "targets" / f"{tower.name}.csv"
@@ -66,12 +67,21 @@ def write_sites(
     return pd.DataFrame(rows).to_string(index=False, float_format="%.4g")
 
 
-def write_targets(*, tower: Tower, gpp: FluxTowers, fluxnet: Path, output: Path) -> str:
+def write_targets(*, tower: Tower, gpp: FluxTowers, fluxnet: Path | None, output: Path) -> str:
     """Write a tower's measured GPP for every day of the period; which files it is from, in words.
 
     As CSV: ``date``, ``gpp`` (g C m-2 d-1), ``quality`` (0..1), weather (W m-2, degrees C),
-    ``kept``. Raises UserError if `read_tower` finds no file that it can read.
+    ``kept``. From the table of the config if that has rows of the tower, else from ``fluxnet``, a
+    folder of FLUXNET files. Raises UserError if there is nothing of the tower that can be read.
     """
+    table = gpp.fluxes.table
+    days = None if table is None else read_gpp(table, tower.name, gpp.fluxes.weather)
+    if table is not None and (days is not None or fluxnet is None):
+        if days is None:
+            raise UserError(f"{table.file}: no rows of {tower.name}")
+        _write(judge_days(days, gpp), output)
+        return table.file.name
+    assert fluxnet is not None
     records, files = read_tower(fluxnet, tower.name, gpp.fluxes)
     _write(judge_days(join_records(records), gpp), output)
     return files

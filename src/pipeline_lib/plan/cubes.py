@@ -65,7 +65,9 @@ def cubes_of(config: Config, areas: Mapping[str, Area], rates: Rates) -> list[Cu
 
 def has_towers(config: Config) -> bool:
     """Whether GPP is compared at towers: where their files are known."""
-    return bool(config.gpp and config.gpp.towers and (config.demo or config.gpp.fluxnet))
+    gpp = config.gpp
+    known = gpp and gpp.towers and (config.demo or gpp.measured)
+    return bool(known) and not config.tables_alone
 
 
 def samples_of(cubes: Cubes, sensor: Sensor, context: Context) -> float:
@@ -92,6 +94,7 @@ def _kinds(config: Config, areas: Mapping[str, Area]) -> Iterator[_Kind]:
     if config.gpp and has_towers(config):
         years = years_between(config.gpp.period.start, config.gpp.period.end)
         for tower in config.gpp.towers:
+            assert tower.lat is not None
             yield _Kind(1, side, side, tower.lat, years)
     for area in areas.values():
         _, south, _, north = area.bounds

@@ -172,7 +172,23 @@ def _method_tables(metrics: Metrics, scheme: str, *, weather: bool = False) -> l
         )
         for by, label in _GROUPS.items()
     )
-    return [overall, *groups]
+    tails = Table.of(
+        f"Daily GPP of {_DAYS[scheme]}, the days at or below the 5th (low) and at or above the "
+        "95th percentile (high) of the observed GPP of all sites. Selected by what was observed, "
+        "they are predicted too high and too low by any method that has an error.",
+        _tails(scores),
+        words=3,
+        folded=True,
+    )
+    return [overall, tails, *groups]
+
+
+def _tails(scores: pd.DataFrame) -> list[dict[Any, Any]]:
+    """Days, sites, RMSE and bias of each method in the tails, whose own variance is small."""
+    own = scores[scores["by"] == "tail"].sort_values("group", kind="stable", ascending=False)
+    columns = {"group": "tail", **{name: name for name in _METHOD}, "n": "days", "sites": "sites"}
+    columns |= {name: _AGREEMENT[name] for name in ("rmse", "bias")}
+    return own[list(columns)].rename(columns=columns).to_dict("records")
 
 
 def _dates(scores: pd.DataFrame) -> str:
