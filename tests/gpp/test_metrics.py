@@ -47,6 +47,19 @@ def test_groups_are_scored_apart():
     assert (rows["site", "a"]["first"], rows["all", ""]["last"]) == ("2020-01-01", "2020-01-04")
 
 
+def test_tails_are_the_days_of_lowest_and_highest_gpp():
+    gpp = np.r_[np.zeros(8), np.linspace(1, 20, 92)]
+    days = pd.DataFrame({"gpp": gpp, "site": ["a"] * 96 + ["b"] * 4, "vegetation": "GRA"})
+    days["date"] = pd.date_range("2020-01-01", periods=100)
+    rows = score_groups(days, np.full((100, 2), 10.0))
+    low, high = (row for row in rows if row["by"] == "tail")
+    # More than a twentieth where the lowest are equal.
+    assert (low["group"], low["n"], low["bias"], low["rmse"]) == ("low", 8, 10, 10)
+    assert (high["group"], high["n"], high["sites"]) == ("high", 5, 2)
+    assert high["bias"] == pytest.approx(10 - gpp[-5:].mean())
+    assert not [row for row in score_groups(days[:0], np.zeros((0, 1))) if row["n"]]
+
+
 def test_climatology_is_the_season_without_its_noise():
     rng = np.random.default_rng(0)
     day = np.tile(np.arange(1, 366), 6)
