@@ -46,11 +46,20 @@ def errors(scale: float) -> dict[str, Any]:
 
 def scores(rmse: float, first: str = "2020-03-30") -> list[dict[str, Any]]:
     """Rows of one method with two fits."""
-    one = {"n": 50, "rmse": rmse, "nrmse": rmse / 20, "mae": rmse, "r2": 0.5, "bias": -0.1}
+    one = {
+        "n": 50,
+        "rmse": rmse,
+        "nrmse": rmse / 20,
+        "mae": rmse,
+        "r2": 0.5,
+        "bias": -0.1,
+        "sites": 1,
+    }
     one |= {"first": first, "last": "2020-12-05"}
     groups = [("all", ""), ("vegetation", "DBF"), ("site", "FR-Hes"), ("fit", "0"), ("fit", "1")]
     rows = [one | {"by": by, "group": group} for by, group in groups]
     rows[3]["rmse"], rows[4]["rmse"] = rmse - 0.1, rmse + 0.1
+    rows += [one | {"by": "tail", "group": tail, "rmse": 7.25} for tail in ("low", "high")]
     return rows
 
 
@@ -385,6 +394,7 @@ def test_gpp_has_a_section_per_question(page: str) -> None:
     assert ">3.50<" in found["gpp"] and ">3.50 ± 0.14<" in found["gpp"]
     assert ">4.50<" in found["places"] and "FR-Hes" in found["places"]
     assert "2020-03-30 to 2020-12-05" in found["gpp"] and "47.0 days later" in found["gpp"]
+    assert "5th (low)" in found["places"] and ">7.25<" in found["places"]
     assert ">3.60<" in found["windows"] and "2020-04-29" in found["windows"]
     assert ">1.75<" in found["weather"] and ">1.75<" not in found["gpp"].partition("<details")[0]
 
