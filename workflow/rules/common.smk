@@ -184,9 +184,7 @@ def own_files(cube):
 
 def contents_of(cube):
     """The keys of a user-supplied cube that decide its pixels."""
-    return OWN_CUBES[cube].model_dump(
-        mode="json", exclude={"split", "embed", "labels"}
-    )
+    return OWN_CUBES[cube].model_dump(mode="json", exclude={"split", "embed", "labels"})
 
 
 def learning_cubes(sensor):
