@@ -55,6 +55,13 @@ DEFAULTS = Path(__file__).parents[1] / "config" / "config.yaml"
 METRICS = ("centre_mae", "centre_mae_scaled", "sam", "ssim_loss", "context_mae")
 
 
+def config_of(path: str) -> Config:
+    """The config of a run, as the workflow merges it."""
+    content = yaml.safe_load(DEFAULTS.read_text())
+    update_config(content, yaml.safe_load(Path(path).read_text()))
+    return parse_config(content)
+
+
 @dataclass(frozen=True)
 class Job:
     """One training of the comparison."""
@@ -76,10 +83,8 @@ class Job:
         return self.run / "variants" / self.sensor / name / f"seed-{self.seed}"
 
     def parsed(self) -> Config:
-        """The run's config, as the workflow merges it."""
-        content = yaml.safe_load(DEFAULTS.read_text())
-        update_config(content, yaml.safe_load(Path(self.config).read_text()))
-        return parse_config(content)
+        """The run's config."""
+        return config_of(self.config)
 
     def block(self) -> Sensor:
         """The sensor's block, changed as the variant wants it."""
@@ -108,6 +113,7 @@ def work(job: Job, folder: Path) -> None:
             cubes=cubes,
             split_table=split,
             normalisation=run / "dataset" / job.sensor / "normalisation.json",
+            noise=run / "dataset" / job.sensor / "noise.json",
             state=folder / "state",
             output=folder / "model",
             config_digest=job.variant,
