@@ -25,6 +25,7 @@ from snakemake.utils import update_config
 
 from pipeline_lib.config import Config, Sensor
 from pipeline_lib.config import parse as parse_config
+from pipeline_lib.dataset import cube_name
 from pipeline_lib.files import read_json
 
 AUTHORS: dict[str, Any] = {
@@ -136,10 +137,14 @@ def work(job: Job, folder: Path) -> None:
 
 
 def truth_of(run: Path, cubes: Sequence[Path]) -> dict[str, Path]:
-    """Truth of the cubes of a simulated archive: its cubes are named after site and period."""
-    names = [path.name.split(".")[0] for path in cubes]
-    files = {name: run / "truth" / f"{name.rsplit('-', 1)[0]}.npz" for name in names}
-    return {name: path for name, path in files.items() if path.exists()}
+    """Truth of the cubes of a simulated archive: named after a tower, or after site and period."""
+    found = {}
+    for path in cubes:
+        name = cube_name(path)
+        for site in (name, name.rpartition("-")[0]):
+            if (file := run / "truth" / f"{site}.npz").exists():
+                found[name] = file
+    return found
 
 
 def spread(values: Sequence[float | None]) -> str:

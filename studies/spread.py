@@ -97,11 +97,9 @@ def work(study: Study, folder: Path) -> None:
 
     config, run = config_of(study.config), study.run
     split = run / "dataset" / "split.csv"
-    cubes = {
-        name: [run / "cubes" / name / f"{cube}.zarr.zip" for cube in sorted(read_split(split))]
-        for name in config.sensors
-    }
-    cubes = {name: [path for path in paths if path.exists()] for name, paths in cubes.items()}
+    used = read_split(split)
+    probed = {name: sorted((run / "cubes" / name).glob("*.zarr.zip")) for name in config.sensors}
+    cubes = {name: [p for p in paths if cube_name(p) in used] for name, paths in probed.items()}
     one_process = {"threads": study.threads, "devices": 1}
     common = {"context": config.context, "seed": study.seed, "split_table": split}
     models = {name: folder / "models" / name for name in config.sensors}
@@ -121,35 +119,31 @@ def work(study: Study, folder: Path) -> None:
             )
     fusion = folder / "models" / "fusion"
     if not fusion.exists():
-        training = config.fusion.training.model_copy(update=one_process)
         train_fusion(
-            fusion=config.fusion.model_copy(update={"training": training}),
+            fusion=config.fusion,
             cubes=cubes,
             encoders=models,
             state=folder / "state" / "fusion",
             output=fusion,
             config_digest="",
+            threads=study.threads,
             **common,
         )
-    every = sorted({cube_name(path) for paths in cubes.values() for path in paths})
-    labels = {cube: run / "labels" / f"{cube}.npz" for cube in every}
-    # Its own samples in every seed, so that seeds differ in the models alone.
+    # The same samples for every seed, so that seeds differ in the models alone.
     scored = {"split_table": split, "seed": config.seed}
     samples = scored | {"max_samples": config.evaluation_samples}
-    truth = truth_of(run, cubes[config.fusion.reference])
-    probed = samples | {
-        "truth": truth,
-        "labels": {cube: path for cube, path in labels.items() if path.exists()},
-    }
-    joined = {"fusion": fusion, "encoders": models, "cubes": cubes}
+    truth = truth_of(run, probed[config.fusion.reference])
+    labels = {path.stem: path for path in (run / "labels").glob("*.npz")}
+    joined = {"fusion": fusion, "encoders": models}
+    known = {"truth": truth, "labels": labels, **samples}
     tasks = {
-        "fusion": partial(reconstruction.evaluate_fusion, **joined, **samples),
-        "probes-fusion": partial(probes.probe_fusion, **joined, **probed),
+        "fusion": partial(reconstruction.evaluate_fusion, **joined, **samples, cubes=cubes),
+        "probes-fusion": partial(probes.probe_fusion, **joined, **known, cubes=probed),
     }
     for name, model in models.items():
-        own = {"model": model, "cubes": cubes[name]}
-        tasks[name] = partial(reconstruction.evaluate_encoder, **own, **samples)
-        tasks[f"probes-{name}"] = partial(probes.probe_encoder, **own, **probed)
+        evaluate, probe = reconstruction.evaluate_encoder, probes.probe_encoder
+        tasks[name] = partial(evaluate, model=model, cubes=cubes[name], **samples)
+        tasks[f"probes-{name}"] = partial(probe, model=model, cubes=probed[name], **known)
     for name, task in tasks.items():
         if not (output := folder / "evaluation" / f"{name}.json").exists():
             task(output=output)
