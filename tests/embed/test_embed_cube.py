@@ -55,7 +55,7 @@ def test_what_is_evaluated_is_what_is_exported(
     dataset = fusion_dataset(fusion, encoders, {name: [path] for name, path in cubes.items()})
     rng = generator(1, "evaluation")
     drawn = SampleIndex.joined([dataset.draw(rng, None, "test") for _ in range(40)])
-    task = FusionTask(fusion.fusion, fusion.block, encoders).eval()
+    task = FusionTask(fusion.fusion, encoders).eval()
     with torch.inference_mode():
         parts = [task.embedding(batch) for batch in dataset.loader(drawn, 64)]
     found = torch.cat(parts).numpy()

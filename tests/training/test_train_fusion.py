@@ -142,7 +142,7 @@ def test_what_is_left_out_does_not_reach_the_embedding(world, fused):
     task = FusionTask(trained.fusion, encoders).eval()
     drawn = dataset.draw(generator(3, "x"), 40, "test")
     (batch,) = dataset.loader(drawn)
-    gone = batch.without_any(["radar"])
+    gone = batch.without(["radar"])
     radar = gone.sensors["radar"]
     changed = Batch(gone.sensors | {"radar": radar._replace(values=radar.values + 0.3)})
     with torch.inference_mode():

@@ -27,8 +27,7 @@ class SampleIndex:
     ``cube`` ``(sample,)`` is the index of the cube in its stack, ``frames`` ``(sample, frame)`` are
     indices of its frames, and ``present`` is False where a window has none. The patch begins at row
     ``top`` and column ``left`` ``(sample,)``. ``others`` are the same samples as other sensors see
-    them, by sensor; their ``cube`` is -1 where a sensor has none. ``dropped``
-    ``(sample, other sensor)`` are the sensors left out of a sample in training; None: none is.
+    them, by sensor; their ``cube`` is -1 where a sensor has none.
     """
 
     cube: NDArray[np.int64]
@@ -37,7 +36,6 @@ class SampleIndex:
     top: NDArray[np.int64]
     left: NDArray[np.int64]
     others: Mapping[str, SampleIndex] = field(default_factory=dict)
-    dropped: NDArray[np.bool_] | None = None
 
     def __len__(self) -> int:
         return len(self.cube)

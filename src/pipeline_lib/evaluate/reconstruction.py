@@ -270,7 +270,7 @@ def fusion_evaluation(
 
 
 def _without(model: FusionTask, names: Sequence[str]) -> Method:
-    return lambda batch: model(batch.without_any(names))
+    return lambda batch: model(batch.without(names))
 
 
 def _absences(

@@ -88,17 +88,13 @@ class Batch(NamedTuple):
 
     sensors: dict[str, SensorBatch]
 
-    def without(self, absent: Mapping[str, Tensor]) -> Batch:
-        """The batch with sensors left out: sensor -> ``(B,)``, bool."""
-        changed = {
-            name: self.sensors[name]._replace(present=self.sensors[name].present & ~rows)
-            for name, rows in absent.items()
-        }
-        return Batch(self.sensors | changed)
-
-    def without_any(self, names: Iterable[str]) -> Batch:
+    def without(self, names: Iterable[str]) -> Batch:
         """The batch with sensors left out of all its samples."""
-        return self.without({name: torch.tensor(True) for name in names})
+        gone = {
+            name: self.sensors[name]._replace(present=torch.zeros_like(self.sensors[name].present))
+            for name in names
+        }
+        return Batch(self.sensors | gone)
 
 
 class ShardSampler(Sampler[SampleIndex]):
@@ -201,8 +197,7 @@ class FusionDataset(SampleDataset):
 
     The cubes of all sensors are scaled as the trained encoders take them, and read into memory, or
     into a folder of each sensor in ``folder`` (see `load_stack`). Cubes of one name show the same
-    pixels; raises UserError if their grids differ. ``dropout`` is the probability that a sensor
-    other than the reference is left out of a drawn sample.
+    pixels; raises UserError if their grids differ.
     """
 
     def __init__(
@@ -211,9 +206,8 @@ class FusionDataset(SampleDataset):
         cubes: Mapping[str, Sequence[Path]],
         reference: str,
         folder: Path | None = None,
-        dropout: float = 0.0,
     ) -> None:
-        self.reference, self.dropout = reference, dropout
+        self.reference = reference
         self.context = context = encoders[reference].context
         stacks = {
             name: load_stack(cubes[name], encoder.normalisation, folder and folder / name)
@@ -241,14 +235,10 @@ class FusionDataset(SampleDataset):
     def draw(
         self, rng: np.random.Generator, count: int | None, where: str, *, augment: bool = False
     ) -> SampleIndex:
-        """Samples of the reference sensor, their windows of the other sensors, and which of these
-        are left out of each."""
+        """Samples of the reference sensor, and their windows of the other sensors."""
         drawn = super().draw(rng, count, where, augment=augment)
         others = {name: self._paired(name, drawn, rng if augment else None) for name in self.others}
-        drawn = replace(drawn, others=others)
-        if not self.dropout:
-            return drawn
-        return replace(drawn, dropped=rng.random((len(drawn), len(self.others))) < self.dropout)
+        return replace(drawn, others=others)
 
     def _paired(
         self, name: str, drawn: SampleIndex, rng: np.random.Generator | None
@@ -268,11 +258,7 @@ class FusionDataset(SampleDataset):
 
     def __getitem__(self, drawn: SampleIndex) -> Batch:
         sensors = {self.reference: SensorBatch.of(self.index.cut(drawn))}
-        batch = Batch(sensors | {name: self._partner(name, drawn) for name in self.others})
-        if drawn.dropped is None:
-            return batch
-        dropped = torch.from_numpy(drawn.dropped).T
-        return batch.without(dict(zip(self.others, dropped, strict=True)))
+        return Batch(sensors | {name: self._partner(name, drawn) for name in self.others})
 
     def _partner(self, name: str, drawn: SampleIndex) -> SensorBatch:
         """Windows of another sensor; all invalid where it has no cube of the sample's name."""
