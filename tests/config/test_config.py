@@ -89,6 +89,11 @@ def own(files: dict[str, object], cube: str = "a") -> dict[str, Any]:
         ),
         ({"fusion": {"reference": "sentinel-1"}}, ["sensors.sentinel-1.rgb: .*"]),
         ({"sensors": {"sentinel-2": {"encoder": {"components": 9}}}}, [".*fewer than the bands.*"]),
+        (
+            {"sensors": {"sentinel-1": {"latent_dim": 2}}},
+            [".*encoder.blind needs .*latent_dim: 4.*"],
+        ),
+        ({"sensors": {"sentinel-1": {"scale": "square-root"}}}, [".*not for backscatter.*"]),
         ({"sensors": {"sentinel-1": {"loss": {"mae": 0}}}}, [".*at least one weight.*"]),
         ({"gpp": {"towers": [TOWER | {"footprint": "gone"}]}}, [".*file not found: gone"]),
         ({"run": "r" * 101}, ["run: string should have at most 100 characters .*"]),

@@ -32,7 +32,11 @@ OPTICAL = {
     "latent_dim": 3,
     "sequence": Sequence(frames=10, max_span_days=60),
 }
-RADAR = {"latent_dim": 2, "sequence": Sequence(frames=15, max_span_days=40)}
+RADAR = {
+    "latent_dim": 4,
+    "encoder": SMALL["encoder"].model_copy(update={"blind": True}),
+    "sequence": Sequence(frames=15, max_span_days=40),
+}
 SENSORS = {
     "optical": SENTINEL_2.model_copy(update=SMALL | OPTICAL),
     "radar": SENTINEL_1.model_copy(update=SMALL | RADAR),

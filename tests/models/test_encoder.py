@@ -14,15 +14,23 @@ from pipeline_lib.models.encoder import CentreAttention, DenseFrames, kernel_siz
 SMALL = Encoder(width=16, head_width=32, heads=4, decoder_width=16)
 PATCH = SMALL.model_copy(update={"kind": "patch"})
 WITH_COMPONENTS = Encoder(width=16, head_width=32, heads=4, decoder_width=16, components=1)
+BLIND = SMALL.model_copy(update={"blind": True})
 KINDS = pytest.mark.parametrize(
-    "block", [SMALL, PATCH, WITH_COMPONENTS], ids=["dense", "patch", "components"]
+    "block", [SMALL, PATCH, WITH_COMPONENTS, BLIND], ids=["dense", "patch", "components", "blind"]
 )
 
 
 def encoder(sensor=SENTINEL_2, context=None, block=SMALL):
     torch.manual_seed(0)
-    sensor = sensor.model_copy(update={"encoder": block})
-    return SensorEncoder(sensor, context or Context()).eval()
+    bands = len(sensor.bands)
+    latent_dim = 2 * bands if block.blind else sensor.latent_dim
+    sensor = sensor.model_copy(update={"encoder": block, "latent_dim": latent_dim})
+    model = SensorEncoder(sensor, context or Context()).eval()
+    if model.blind:
+        # As training leaves it: what is learned starts at 0, and the prediction at one ring.
+        torch.nn.init.normal_(model.bottleneck.weight, std=0.1)
+        torch.nn.init.normal_(model.blind.slopes, std=0.1)
+    return model
 
 
 def window(batch=3, size=15, frames=11, bands=10, seed=1):
@@ -38,8 +46,8 @@ def window(batch=3, size=15, frames=11, bands=10, seed=1):
 @pytest.mark.parametrize("sensor", [SENTINEL_1, SENTINEL_2], ids=["radar", "optical"])
 @pytest.mark.parametrize(
     "block",
-    [SMALL, PATCH, WITH_COMPONENTS, Encoder(), Encoder(kind="patch")],
-    ids=["dense", "patch", "components", "default", "default patch"],
+    [SMALL, PATCH, WITH_COMPONENTS, BLIND, Encoder(), Encoder(kind="patch")],
+    ids=["dense", "patch", "components", "blind", "default", "default patch"],
 )
 def test_dense_equals_patchwise(block, sensor):
     model = encoder(sensor, block=block)
@@ -84,6 +92,48 @@ def test_kernels_of_the_paper_and_fields_too_small():
     assert kernel_sizes(15) == ((5, 3, 3), (3, 3, 3))
     with pytest.raises(UserError, match="patch_px"):
         kernel_sizes(5)
+
+
+@pytest.mark.parametrize("correlated_px", [0, 1, 3])
+@torch.inference_mode()
+def test_a_blind_encoder_does_not_see_the_noise_of_the_target_pixel(correlated_px):
+    model = encoder(block=BLIND)
+    model.blind.hide(correlated_px)
+    values, valid, days = window()
+    valid[:] = True
+    reference = model(values, valid, days)
+    hidden = values.clone()
+    inner = slice(7 - correlated_px, 8 + correlated_px)
+    hidden[:, 5, :, inner, inner] = torch.rand_like(hidden[:, 5, :, inner, inner])
+    torch.testing.assert_close(model(hidden, valid, days), reference, rtol=0, atol=1e-5)
+    outer = 8 + correlated_px
+    for frame, y, x in ((5, 7, outer), (5, 7 - correlated_px - 1, 7), (4, 7, 7), (0, 0, 14)):
+        other = values.clone()
+        other[:, frame, :, y, x] += 1
+        moved = (model(other, valid, days) - reference)[:, :10].abs().amax(dim=1)
+        assert moved.min() > 1e-4
+    # The mean over the other dates is that of the pixel itself.
+    others = [frame for frame in range(11) if frame != 5]
+    torch.testing.assert_close(reference[:, 10:], values[:, others, :, 7, 7].mean(dim=1))
+
+
+@torch.inference_mode()
+def test_without_another_date_a_blind_encoder_has_the_rings_of_its_own():
+    model = encoder(block=BLIND)
+    values, valid, days = window()
+    alone = valid.clone()
+    alone[:, [frame for frame in range(11) if frame != 5]] = False
+    alone[:, 5] = True
+    found = model(values, alone, days)
+    ring = values[:, 5].clone()
+    ring[:, :, 6:9, 6:9] = torch.nan
+    expected = ring[:, :, 5:10, 5:10].nanmean(dim=(2, 3))
+    torch.testing.assert_close(found[:, 10:], expected, rtol=0, atol=1e-5)
+    # A window of dense export, which leaves absent frames out.
+    features = model.frame_features(values[:, 5], alone[:, 5])[:, None, :, 0, 0]
+    there = torch.ones(3, 1, dtype=torch.bool)
+    torch.testing.assert_close(model.latent(features, days[:, [5]], there, 0), found)
+    assert torch.isfinite(model(values, torch.zeros_like(valid), days)).all()
 
 
 @KINDS

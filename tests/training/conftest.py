@@ -37,7 +37,7 @@ RADAR = SENTINEL_1.model_copy(
     update={
         "quantiles": (0.01, 0.99),
         "sequence": Sequence(frames=10, stride_time=8, stride_space=2),
-        "encoder": SMALL,
+        "encoder": SMALL.model_copy(update={"blind": True}),
         "loss": Loss(),
     }
 )

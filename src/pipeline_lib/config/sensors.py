@@ -39,6 +39,11 @@ class Encoder(Block):
         description="Latent dimensions that are components of the target pixel's spectrum, those "
         "with the least noise; the others are learned (0: all are learned, as in the paper)",
     )
+    blind: bool = Field(
+        False,
+        description="Latent without the target pixel, nor what shares its noise on its date: what "
+        "the rest foretells of it, and its mean over the other dates",
+    )
     decoder_width: int = Field(32, ge=8, description="Channels of the decoder")
 
     @model_validator(mode="after")
@@ -164,6 +169,13 @@ class Sensor(SensorSource):
             raise ValueError("the lower quantile must lie below the upper one")
         if self.encoder.components >= min(self.latent_dim, len(self.bands)):
             raise ValueError("encoder.components must be fewer than the bands and than latent_dim")
+        if self.encoder.blind and (
+            self.encoder.components or self.latent_dim != 2 * len(self.bands)
+        ):
+            raise ValueError(
+                "encoder.blind needs two latent dimensions per band, latent_dim: "
+                f"{2 * len(self.bands)}, and components: 0"
+            )
         loss = self.loss
         if not any((loss.mae, loss.centre, loss.neighbourhood, loss.ssim, loss.sam)):
             raise ValueError("loss: at least one weight must be above 0")
@@ -210,6 +222,7 @@ SENTINEL_1 = Sensor(
     bands=("vv", "vh"),
     rolling_mean=3,
     scale="decibel",
-    latent_dim=2,
+    latent_dim=4,
     sequence=Sequence(frames=40, stride_time=40, stride_space=15),
+    encoder=Encoder(blind=True),
 )

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+
 import numpy as np
 import torch
 from numpy.typing import NDArray
@@ -39,6 +41,33 @@ class Autoencoder(nn.Module):
         self.encoder.spectrum_mean.copy_(torch.from_numpy(mean))
         self.encoder.spectrum_axes.copy_(torch.from_numpy(axes))
         self.decoder.initialise(torch.from_numpy(mean), torch.from_numpy(back.T))
+
+    @torch.no_grad()
+    def initialise_blind(
+        self, patches: Iterable[tuple[Tensor, Tensor, Tensor]], correlated_px: int
+    ) -> None:
+        """Start from the best linear prediction of the target pixel from its surroundings.
+
+        The prediction is the first dimensions of a latent, and what the decoder starts with at
+        every pixel of every frame. ``patches`` are values ``(B, T, C, P, P)``, scaled to 0..1 and
+        0 where not valid, validity ``(B, T, P, P)`` and days ``(B, T)``; ``correlated_px`` is the
+        distance from the target pixel up to which noise is shared.
+        """
+        blind = self.encoder.blind
+        assert blind is not None
+        blind.hide(correlated_px)
+        inputs, spectra = [], []
+        for values, valid, days in patches:
+            (count, frames), middle, half = days.shape, days.shape[1] // 2, valid.shape[-1] // 2
+            statistics = blind(values.flatten(0, 1), valid.flatten(0, 1)[:, None])
+            sides = valid.any(dim=(2, 3))
+            sides[:, middle] = False
+            seen, _ = blind.inputs_of(statistics.view(count, frames, -1), days, sides, middle)
+            inputs.append(seen)
+            spectra.append(values[:, middle, :, half, half])
+        blind.fit(torch.cat(inputs), torch.cat(spectra))
+        bands = len(blind.mean)
+        self.decoder.initialise(torch.zeros(bands), torch.eye(bands))
 
     def forward(self, values: Tensor, valid: Tensor, days: Tensor) -> Tensor:
         """Reconstruct patches ``(B, T, C, P, P)`` from themselves."""

@@ -8,10 +8,15 @@ paper has it, is run on the patch around each pixel.
 The first dimensions of a latent may be components of the target pixel's spectrum, those with the
 least noise. They fix the target pixel whatever the loss asks of the others, which are then free for
 its context: an encoder that has to find both in the same dimensions gives one of them up.
+
+A blind encoder (Krull et al. 2019, "Noise2Void") sees neither the target pixel on its date nor the
+pixels that share its noise. It can only foretell the signal: its latent starts as a linear
+prediction from averages in space and time, to which the network adds.
 """
 
 from __future__ import annotations
 
+from itertools import pairwise
 from typing import cast
 
 import torch
@@ -25,6 +30,16 @@ from pipeline_lib.models.positions import DayPositions
 BLOCKS = 3
 
 LEAST_VARIANCE = 1e-4
+
+BOXES = (1, 3, 7)
+"""Widths of the boxes around the target pixel, besides the patch's own, that a blind encoder
+averages on other dates."""
+RINGS = 3
+"""Rings around what a blind encoder does not see, that it averages on the centre date."""
+NEAR_DAYS = 20.0
+"""Days within which the weight of another date falls to 1/e in the first of two means over them."""
+RIDGE = 1e-3
+"""Penalty of the linear prediction, of inputs of unit variance."""
 
 MULTI_SCALE_REACHES = (1, 2, 3)
 """Dilations of the patch encoder's first block: it sees 3, 5 and 7 pixels wide."""
@@ -194,13 +209,113 @@ FRAMES = {"dense": DenseFrames, "patch": PatchFrames}
 """Encoders of a frame, by the config's ``kind``."""
 
 
+class Surroundings(nn.Module):
+    """What a blind encoder sees of the target pixel's surroundings, and what that foretells.
+
+    ``sums`` ``(region, width)`` makes regions of boxes of all odd widths: some of the boxes
+    themselves, then rings, the first of which begins beyond ``correlated_px`` (`hide`). ``slopes``
+    ``(input, bands)`` and ``offset`` ``(bands,)`` are the linear prediction (`fit`), and ``mean``
+    ``(bands,)`` stands in where no pixel is valid.
+    """
+
+    sums: Tensor
+    slopes: Tensor
+    offset: Tensor
+    mean: Tensor
+
+    def __init__(self, bands: int, patch_px: int) -> None:
+        super().__init__()
+        self.bands, self.widths = bands, tuple(range(1, patch_px + 1, 2))
+        self.boxes = [width for width in BOXES if width < patch_px] + [patch_px]
+        self.features = (len(self.boxes) + RINGS) * bands
+        self.inputs = (2 * len(self.boxes) + RINGS) * bands
+        self.register_buffer("sums", torch.zeros(len(self.boxes) + RINGS, len(self.widths)))
+        # Until it is fitted: the innermost ring.
+        self.register_buffer("slopes", torch.eye(self.inputs)[:, :bands].clone())
+        self.register_buffer("offset", torch.zeros(bands))
+        self.register_buffer("mean", torch.zeros(bands))
+        self.hide(1)
+
+    def hide(self, correlated_px: int) -> None:
+        """Set how far from the target pixel its noise is shared; at least a ring remains seen."""
+        widest = len(self.widths) - 1
+        hidden = min(correlated_px, widest - 1)
+        self.sums.zero_()
+        for row, width in enumerate(self.boxes):
+            self.sums[row, width // 2] = 1
+        first, *others = range(hidden + 1, widest + 1)
+        middle = (len(others) + 1) // 2
+        edges = [hidden, first, *(part[-1] for part in (others[:middle], others[middle:]) if part)]
+        for row, (inner, outer) in enumerate(pairwise(edges), len(self.boxes)):
+            self.sums[row, outer], self.sums[row, inner] = 1, -1
+
+    def forward(self, values: Tensor, shown: Tensor) -> Tensor:
+        """Means of the regions around each pixel: ``(N, features, H - r + 1, W - r + 1)``.
+
+        Of values ``(N, bands, H, W)``, 0 where not ``shown`` ``(N, 1, H, W)``. A region without a
+        valid pixel has the mean of the next wider one.
+        """
+        maps = torch.cat([values, shown], dim=1).to(self.sums.dtype)
+        boxes = []
+        for width in self.widths:
+            inner = crop(maps, (self.widths[-1] - width) // 2)
+            rows = nn.functional.avg_pool2d(inner, (width, 1), stride=1)
+            boxes.append(width**2 * nn.functional.avg_pool2d(rows, (1, width), stride=1))
+        sums = torch.einsum("rw,wnchv->rnchv", self.sums, torch.stack(boxes))
+        counts = sums[:, :, -1:].round()
+        means = sums[:, :, :-1] / counts.clamp(min=1)
+        seen: list[Tensor] = []
+        for region in reversed(range(len(self.sums))):
+            outermost = region in (len(self.boxes) - 1, len(self.sums) - 1)
+            wider = self.mean[:, None, None] if outermost else seen[-1]
+            seen.append(torch.where(counts[region] > 0, means[region], wider))
+        return torch.cat(seen[::-1], dim=1)
+
+    def inputs_of(
+        self, statistics: Tensor, days: Tensor, sides: Tensor, middle: int
+    ) -> tuple[Tensor, Tensor]:
+        """Inputs of the prediction ``(B, inputs)``, and the mean over dates ``(B, bands)``.
+
+        From the statistics of frames ``(B, T, features)``, their days ``(B, T)`` or ``(1, T)``, and
+        which of them are other dates to look at ``(B, T)``. Without any, the innermost ring stands
+        in.
+        """
+        boxes, rings = statistics.tensor_split([len(self.boxes) * self.bands], dim=-1)
+        rings = rings[:, middle]
+        near = (-days.abs() / NEAR_DAYS).expand_as(sides)
+        scores = torch.stack([near, torch.zeros_like(near)], dim=1)
+        # Finite, so that there is no NaN where nothing is seen.
+        weights = scores.masked_fill(~sides[:, None], -1e4).softmax(dim=-1)
+        alone = rings[:, : self.bands].repeat(1, len(self.boxes))[:, None]
+        means = torch.where(sides.any(dim=1)[:, None, None], weights.to(boxes.dtype) @ boxes, alone)
+        return torch.cat([rings, means.flatten(1)], dim=1), means[:, 1, : self.bands]
+
+    def predict(self, inputs: Tensor) -> Tensor:
+        """The target pixel ``(B, bands)``, by the linear prediction."""
+        return inputs @ self.slopes + self.offset
+
+    def fit(self, inputs: Tensor, spectra: Tensor) -> None:
+        """Fit the prediction by ridge regression, of spectra ``(N, bands)``."""
+        x, y = inputs.double(), spectra.double()
+        centre, spread = x.mean(dim=0), x.std(dim=0).clamp(min=1e-6)
+        standard = (x - centre) / spread
+        penalty = RIDGE * len(x) * torch.eye(x.shape[1], dtype=x.dtype)
+        slopes = torch.linalg.solve(
+            standard.T @ standard + penalty, standard.T @ (y - y.mean(dim=0))
+        )
+        slopes = slopes / spread[:, None]
+        self.mean.copy_(y.mean(dim=0))
+        self.slopes.copy_(slopes)
+        self.offset.copy_(y.mean(dim=0) - centre @ slopes)
+
+
 class SensorEncoder(nn.Module):
     """Encoder of one sensor, whose receptive field is exactly ``context.patch_px`` pixels wide.
 
     The feature vector of a frame has length D, ``features``: the channels that the head reads, less
     their mean; the mean; and the components of the pixel's own spectrum, computed by
     ``spectrum_mean`` ``(bands,)`` and ``spectrum_axes`` ``(bands, components)``, which
-    `Autoencoder.initialise` sets.
+    `Autoencoder.initialise` sets; of a blind encoder, the statistics of its `Surroundings`.
     """
 
     spectrum_mean: Tensor
@@ -211,7 +326,9 @@ class SensorEncoder(nn.Module):
         bands, block = len(sensor.bands), sensor.encoder
         self.receptive_field = context.patch_px
         self.head_width = block.head_width
-        self.features = block.head_width + 1 + block.components
+        self.blind = Surroundings(bands, context.patch_px) if block.blind else None
+        self.features = block.head_width + 1
+        self.features += self.blind.features if self.blind else block.components
         self.register_buffer("spectrum_mean", torch.zeros(bands))
         self.register_buffer("spectrum_axes", torch.eye(bands)[:, : block.components].clone())
         self.frames = FRAMES[block.kind](
@@ -225,7 +342,13 @@ class SensorEncoder(nn.Module):
         self.layers = nn.ModuleList(
             CentreAttention(block.head_width, block.heads) for _ in range(block.head_layers)
         )
-        self.bottleneck = nn.Linear(block.head_width, sensor.latent_dim - block.components)
+        if self.blind:
+            self.query = nn.Linear(self.blind.inputs, block.head_width)
+            self.bottleneck = nn.Linear(block.head_width, bands)
+            nn.init.zeros_(self.bottleneck.weight)
+            nn.init.zeros_(self.bottleneck.bias)
+        else:
+            self.bottleneck = nn.Linear(block.head_width, sensor.latent_dim - block.components)
 
     def frame_features(self, values: Tensor, valid: Tensor) -> Tensor:
         """Features of frames, independent of the windows that hold them.
@@ -236,13 +359,16 @@ class SensorEncoder(nn.Module):
         shown = valid[:, None]
         filled = torch.where(shown, values, torch.zeros((), dtype=values.dtype))
         features: Tensor = self.frames(torch.cat([filled, shown.to(values.dtype)], dim=1))
-        own = crop(filled, self.receptive_field // 2).movedim(1, -1)
-        # In bf16 the components would be rounded to less than a sensor's noise.
+        # In bf16 these would be rounded to less than a sensor's noise.
         with torch.autocast(values.device.type, enabled=False):
-            components = (own.float() - self.spectrum_mean) @ self.spectrum_axes
+            if self.blind:
+                own = self.blind(filled, shown)
+            else:
+                spectra = crop(filled, self.receptive_field // 2).movedim(1, -1).float()
+                own = ((spectra - self.spectrum_mean) @ self.spectrum_axes).movedim(-1, 1)
         features = features.float()
         mean = features.mean(dim=1, keepdim=True)
-        return torch.cat([features - mean, mean, components.movedim(-1, 1)], dim=1)
+        return torch.cat([features - mean, mean, own], dim=1)
 
     def presence(self, valid: Tensor) -> Tensor:
         """Whether the patch around each pixel has a valid one: ``present`` of `latent`.
@@ -269,18 +395,25 @@ class SensorEncoder(nn.Module):
         half of T, unless absent frames are left out. ``plain`` is for plain attention on
         normalised tokens instead of its fused form.
         """
-        apart, mean, components = features.tensor_split(
-            [self.head_width, self.head_width + 1], dim=-1
-        )
+        apart, mean, own = features.tensor_split([self.head_width, self.head_width + 1], dim=-1)
         positions = self.positions(days)
         level = positions.mean(dim=-1, keepdim=True)
         apart = apart + (positions - level)
         length = torch.linalg.vector_norm(apart, dim=-1, keepdim=True)
         scale = (length.square() / self.head_width + self.token_norm.eps).rsqrt()
-        # Not normalised, here and at the end: brightness is what a latent needs first.
-        centre = apart[:, middle] + (mean[:, middle] + level[:, middle])
         used = present.clone()
-        used[:, middle] = True
+        used[:, middle] = not self.blind
+        if self.blind:
+            with torch.autocast(features.device.type, enabled=False):
+                inputs, over_dates = self.blind.inputs_of(own, days, used, middle)
+                foretold = self.blind.predict(inputs)
+            centre = self.query(inputs)
+            # Attention needs a token; what it makes of the hidden one is thrown away.
+            alone = ~used.any(dim=1)
+            used[:, middle] = alone
+        else:
+            # Not normalised, here and at the end: brightness is what a latent needs first.
+            centre = apart[:, middle] + (mean[:, middle] + level[:, middle])
         if plain:
             tokens = self.token_norm(apart + mean + level)
             for layer in self.layers:
@@ -291,7 +424,12 @@ class SensorEncoder(nn.Module):
                 centre = cast(CentreAttention, layer).fused(
                     centre, apart, scale, self.token_norm, bias[..., None]
                 )
-        return torch.cat([components[:, middle], self.bottleneck(centre).float()], dim=-1)
+        learned: Tensor = self.bottleneck(centre).float()
+        if self.blind:
+            return torch.cat(
+                [foretold + learned.masked_fill(alone[:, None], 0), over_dates], dim=-1
+            )
+        return torch.cat([own[:, middle], learned], dim=-1)
 
     def forward(self, values: Tensor, valid: Tensor, days: Tensor) -> Tensor:
         """Latents ``(B, latent)`` of single patches: the same function as the dense path.

@@ -6,7 +6,6 @@ from functools import partial
 from pathlib import Path
 
 import torch
-from torch import Tensor
 
 from pipeline_lib.config import Context, Sensor, Training
 from pipeline_lib.dataset import Noise, Normalisation, inputs_of
@@ -23,8 +22,8 @@ from pipeline_lib.training.runs import (
 )
 from pipeline_lib.training.tasks import EncoderTask
 
-SPECTRA = 8192
-"""Spectra, at most, that principal components are taken of: beyond it they hardly change."""
+SAMPLES = 8192
+"""Samples, at most, that a start in closed form is taken of: beyond it, it hardly changes."""
 
 
 def train_encoder(
@@ -66,9 +65,7 @@ def train_encoder(
     }
     with initial_weights(seed, sensor_name):
         autoencoder = Autoencoder(sensor, context)
-    if sensor.encoder.components:
-        spectra = _spectra(datasets["training"], sensor.encoder.components, seed)
-        autoencoder.initialise(spectra, known.covariance)
+    _initialise(autoencoder, datasets["training"], known, seed)
     train_and_save(
         EncoderTask(autoencoder, sensor, context, scaling),
         TrainingData(sensor_name, seed, training, datasets),
@@ -98,14 +95,21 @@ def train_encoder(
     )
 
 
-def _spectra(dataset: SensorDataset, components: int, seed: int) -> Tensor:
-    """Spectra whose principal components become the first dimensions of the latent."""
-    what = f"principal components of {dataset.name}"
-    drawn = dataset.draw(generator(seed, what), SPECTRA, what)
+def _initialise(autoencoder: Autoencoder, dataset: SensorDataset, noise: Noise, seed: int) -> None:
+    """Start from what is known in closed form of the training samples and their noise."""
+    blind, components = autoencoder.encoder.blind, autoencoder.decoder.components
+    if not blind and not components:
+        return
+    what = f"initialisation of {dataset.name}"
+    drawn = dataset.draw(generator(seed, what), SAMPLES, what)
     if len(drawn) <= components:
         raise UserError(
             f"sensors.{dataset.name}.encoder.components: {len(drawn)} training samples do not "
             f"suffice for {components} components; add cubes or lower it"
         )
-    batches = (batch.sensors[dataset.name].values for batch in dataset.loader(drawn))
-    return torch.cat([centre_of(values) for values in batches])
+    patches = (batch.sensors[dataset.name].patches for batch in dataset.loader(drawn))
+    if blind:
+        autoencoder.initialise_blind(patches, noise.correlated_px)
+    else:
+        spectra = torch.cat([centre_of(values) for values, _, _ in patches])
+        autoencoder.initialise(spectra, noise.covariance)
