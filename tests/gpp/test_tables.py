@@ -1,6 +1,9 @@
 """Tables of features and of daily GPP from the user."""
 
+import re
 import shutil
+import subprocess
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -294,3 +297,36 @@ def test_real_towers_against_a_screen_of_pandas(shared_data, tmp_path, monkeypat
     errors = own[scored.index] - scored, usual[scored.index.dayofyear].to_numpy() - scored
     rmse = [float(np.sqrt((error**2).mean())) for error in errors]
     assert rmse[0] == pytest.approx(rmse[1], rel=1e-4)
+
+
+@pytest.mark.real
+def test_tables_alone_need_no_cube_and_no_model(shared_data, tmp_path):
+    """A dry run of the 36 towers, and their days."""
+    (tmp_path / "shared").symlink_to(shared_data.parent)
+    (tmp_path / "project").symlink_to(ROOT)
+    command = [
+        "--configfile",
+        "tests/real/gpp-hls.yaml",
+        "--config",
+        "run=dry",
+        "-n",
+        "-q",
+        "rules",
+    ]
+    done = subprocess.run(
+        [sys.executable, "-m", "snakemake", "--snakefile", ROOT / "Snakefile", *command],
+        cwd=tmp_path / "project",
+        capture_output=True,
+        text=True,
+    )
+    assert done.returncode == 0, done.stderr
+    counts = dict(re.findall(r"^(\w+) +(\d+)$", done.stdout + done.stderr, flags=re.MULTILINE))
+    fits = {"gpp_baselines": "1", "gpp_scores": "1", "gpp_targets": "1", "gpp_features": "2"}
+    assert counts == fits | {"figure": "2", "all": "1", "total": "8"}
+    table = FluxTable(
+        file=shared_data / "towers" / "data_train_hls_37sites_v0_1.csv", site="SITE_ID", gpp="GPP"
+    )
+    rows = pd.read_csv(table.file)
+    days = pd.concat([read_gpp(table, site, ()) for site in rows["SITE_ID"].unique()])
+    assert (len(days), (days["gpp"] >= 0).sum()) == (975, 940)
+    assert days["gpp"].sum() == pytest.approx(rows["GPP"].sum())
