@@ -237,19 +237,13 @@ def fused_samples(
         name: RADAR_WINDOW if encoders[name].sensor.quantity == "backscatter" else 1
         for name in task.names
     }
-    single, averaged = (
-        np.concatenate(each, axis=1)
-        for each in zip(
-            *(
-                bands_at(cubes[name], pixels, (1, side), len(encoders[name].sensor.bands))
-                for name, side in sides.items()
-            ),
-            strict=True,
-        )
-    )
-    sets = {"bands": single}
+    means = [
+        bands_at(cubes[name], pixels, (1, side), len(encoders[name].sensor.bands))
+        for name, side in sides.items()
+    ]
+    sets = {"bands": np.concatenate([single for single, _ in means], axis=1)}
     if RADAR_WINDOW in sides.values():
-        sets[f"bands{AVERAGED}"] = averaged
+        sets[f"bands{AVERAGED}"] = np.concatenate([averaged for _, averaged in means], axis=1)
     if "reference_only" in found:
         masked = rng.random((len(pixels), 1)) < 0.5
         found["embedding_mixed"] = np.where(masked, found["reference_only"], found["embedding"])

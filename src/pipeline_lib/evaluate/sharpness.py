@@ -42,24 +42,24 @@ def sharpness(
         differences in standard deviations, and ``contrast``, that at edges divided by it.
     """
     half, stack = dataset.index.context.patch_px // 2, dataset.index.stack
-    centre = drawn.frames[:, drawn.frames.shape[1] // 2]
     rows, places = [], []
     for row in range(len(drawn)):
         cube = stack[drawn.cube[row]]
-        kinds = pairs(cube.valid[centre[row]], fields[cube.name], half)
+        kinds = pairs(cube.valid[drawn.centre[row]], fields[cube.name], half)
         if all(kind.any() for kind in kinds):
             rows.append(row)
             places.append([rng.choice(np.argwhere(kind)) for kind in kinds])
     if len(rows) < MIN_PAIRS:
         return None
-    chosen = np.array(rows)
-    kept, names = drawn.take(chosen), np.array([stack[n].name for n in drawn.cube[chosen]])
-    days = np.array([stack[drawn.cube[row]].days[centre[row]] for row in rows])
+    kept = drawn.take(np.array(rows))
+    names = np.array([stack[number].name for number in kept.cube])
+    days = np.array([stack[n].days[frame] for n, frame in zip(kept.cube, kept.centre, strict=True)])
 
     def at(y: NDArray[np.int64], x: NDArray[np.int64]) -> dict[str, Array]:
         moved = replace(kept, top=y - half, left=x - half)
         found = features(moved, Pixels(names, days, y, x))
-        return {name: values / fit[name].std(axis=0) for name, values in found.items()}
+        spread = {name: fit[name].std(axis=0) for name in found}
+        return {name: found[name] / np.where(own > 0, own, 1.0) for name, own in spread.items()}
 
     roots = []
     for y, x in np.array(places).transpose(1, 2, 0):
@@ -69,7 +69,7 @@ def sharpness(
     return {
         "pairs": len(rows),
         "sets": {
-            name: {"step_within_field": step, "contrast": edge[name] / step}
+            name: {"step_within_field": step, "contrast": edge[name] / step if step else None}
             for name, step in within.items()
         },
     }
