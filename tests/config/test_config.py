@@ -317,6 +317,15 @@ def test_the_third_sensor_leaves_the_others_unchanged(names: list[str]) -> None:
     assert set(Config().sensors) == {"sentinel-1", "sentinel-2"}
 
 
+def test_the_papers_objective_hides_nothing_and_learns_everything() -> None:
+    names = ("demo.yaml", "paper-objective.yaml")
+    demo, paper = (yaml.safe_load((ROOT / "config" / name).read_text()) for name in names)
+    for sensor in parse(merged(demo, paper)).sensors.values():
+        assert (sensor.scale, sensor.encoder.kind) == ("linear", "patch")
+        assert not sensor.encoder.blind and not sensor.encoder.components
+        assert sensor.loss.neighbourhood == sensor.loss.centre == 0
+
+
 def test_one_file_of_a_sensor_is_a_list_of_one() -> None:
     configs = [parse(own({"sentinel-2": files})) for files in (TABLE, [TABLE])]
     assert configs[0] == configs[1]
