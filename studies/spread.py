@@ -222,7 +222,7 @@ def _by_metric(sets: Mapping[str, Any], path: tuple[str, ...]) -> Iterator[tuple
             yield " ".join((*path, metric)), inner
 
 
-def row_of(score: str, seeds: Sequence[Sets], where: str) -> dict[str, Any]:
+def row_of(score: str, seeds: Sequence[Sets]) -> dict[str, Any]:
     """A line of a table: the embedding's mean and range, the baselines, and what that means.
 
     ``result`` is ``none`` where the embedding's mean is no farther from the best baseline than the
@@ -238,7 +238,7 @@ def row_of(score: str, seeds: Sequence[Sets], where: str) -> dict[str, Any]:
     learned = {name for name in by_set if re.search(LEARNED, name)}
     learned |= {name for name, v in by_set.items() if not np.allclose(v, v[0], rtol=1e-6)}
     baselines = {name: values[0] for name, values in by_set.items() if name not in learned}
-    sign = -1 if re.search(LOWER, score) and not where.startswith("probes") else 1
+    sign = -1 if re.search(LOWER, score) else 1
     mean, low, high = float(np.mean(own)), min(own), max(own)
     row: dict[str, Any] = {"score": score, "mean": mean, "lowest": low, "highest": high}
     if baselines:
@@ -265,8 +265,8 @@ def tables(folders: Sequence[Path]) -> dict[str, list[dict[str, Any]]]:
                 part, _, score = name.removeprefix("splits ").partition(" ")
                 score = score.removeprefix("targets ").removeprefix("sets ").removesuffix(" scores")
                 where = f"{path.stem}, {part.replace('_', ' ')}"
-                seeds = [one[name] for one in by_seed]
-                found.setdefault(where, []).append(row_of(score, seeds, where))
+                row = row_of(score, [one[name] for one in by_seed])
+                found.setdefault(where, []).append(row)
     return found
 
 
