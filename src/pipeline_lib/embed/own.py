@@ -60,7 +60,7 @@ def embed_xarray(
     they were trained with (``cube.resolution_m``). The result has the layers of `read_embedding`.
 
     Arrays are read twice, tile by tile, so that those opened lazily need not fit in memory; the
-    embeddings must: 40 bytes per pixel and date for seven dimensions and two sensors. The workflow
+    embeddings must: 44 bytes per pixel and date for seven dimensions and two sensors. The workflow
     writes larger ones to a store (``models`` and ``own_cubes`` of the config).
 
     Raises UserError if there are no models, or if an array is not as described above.
