@@ -163,7 +163,11 @@ def fitted(world, **changes):
     latents = {name: encoder.sensor.latent_dim for name, encoder in encoders.items()}
     task = FusionTask(Fusion(latents, block), encoders).eval()
     with torch.inference_mode():
-        fit(task, [batch], latent_weights(block, encoders))
+        latents = task.latents(batch)
+        values = torch.cat([latents["optical"], latents["radar"]], dim=1)
+        shown = torch.ones_like(values, dtype=torch.bool)
+        shown[~batch.sensors["radar"].present, 3:] = False
+        fit(task.model, values, shown, latent_weights(block, encoders))
     return task, batch, encoders
 
 

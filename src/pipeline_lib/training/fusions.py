@@ -83,7 +83,8 @@ def train_fusion(
     latents = {name: encoder.sensor.latent_dim for name, encoder in trained.items()}
     task = FusionTask(Fusion(latents, fusion), trained).eval()
     with runs.threads(threads), torch.inference_mode():
-        fit(task, datasets["training"].loader(drawn["training"]), latent_weights(fusion, trained))
+        values, shown = _latents(task, datasets["training"].loader(drawn["training"]))
+        fit(task.model, values, shown, latent_weights(fusion, trained))
         metrics, groups = group_metrics(
             task, datasets["validation"], drawn["validation"], land_cover_of(split_table)
         )
@@ -111,8 +112,8 @@ def train_fusion(
     remove_folder(state)
 
 
-def fit(task: FusionTask, batches: Iterable[Batch], weights: Mapping[str, Tensor]) -> None:
-    """Set the maps of a fusion from training samples, and the weights of `latent_weights`."""
+def _latents(task: FusionTask, batches: Iterable[Batch]) -> tuple[Tensor, Tensor]:
+    """Latents of all sensors side by side, and which of them are of a sensor that is present."""
     values, shown = [], []
     for batch in batches:
         latents = task.latents(batch)
@@ -120,13 +121,21 @@ def fit(task: FusionTask, batches: Iterable[Batch], weights: Mapping[str, Tensor
         present = [batch.sensors[name].present for name in task.names]
         sizes = torch.tensor(task.model.sizes)
         shown.append(torch.stack(present, dim=1).repeat_interleave(sizes, dim=1))
-    known = torch.cat(shown)
-    mean, covariance = joint_moments(torch.cat(values), known)
-    weight = torch.cat([weights[name] for name in task.names]) * known.any(dim=0)
+    return torch.cat(values), torch.cat(shown)
+
+
+def fit(fusion: Fusion, values: Tensor, shown: Tensor, weights: Mapping[str, Tensor]) -> None:
+    """Set the maps of a fusion from latents of samples.
+
+    ``values`` ``(N, D)`` are those of all sensors side by side, in alphabetical order, ``shown``
+    ``(N, D)`` is False where the sensor is absent; ``weights`` are `latent_weights`.
+    """
+    mean, covariance = joint_moments(values, shown)
+    weight = torch.cat([weights[name] for name in fusion.sensors]) * shown.any(dim=0)
     variance = covariance.diagonal()
     # A latent that never varies has nothing to keep.
     cost = torch.where(variance > LEAST_VARIANCE, weight.square() / variance, 0.0)
-    task.model.initialise(mean, covariance, cost.diag())
+    fusion.initialise(mean, covariance, cost.diag())
 
 
 def latent_weights(
