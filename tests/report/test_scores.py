@@ -23,8 +23,9 @@ def test_tables_show_the_test_split_else_validation() -> None:
         "leaf area: change to the next date", "R²", "0.250", "0.500", "-2.000", "0.750",
         "0.000", 60, 1234,
     )  # fmt: skip
-    assert [row[0] for row in sites.rows] == ["leaf area, linear", "leaf area, boosting"]
-    assert sites.rows[1][2:] == ("0.250", "0.500", "-2.000", "0.750", "0.000", 80)
+    assert sites.columns == ("features", "leaf area, linear (R²)", "leaf area, boosting (R²)")
+    assert sites.rows[1] == ("2 principal components (2)", 0.5, 0.5)
+    assert sites.caption.endswith("; 80 samples by target.")
     assert steps.rows == (("average of 5 x 5 px", 0.25, 2.0),)
     assert [row[0] for row in test.rows[1:]] == ["land cover, linear", "land cover, k nearest"]
     assert test.rows[1][-3] == "0.333", "chance among three classes"

@@ -56,7 +56,7 @@ class Scored(NamedTuple):
     scores: Mapping[str, float]
     chance: float
     samples: int
-    fit_samples: int | None
+    fit_samples: int | None = None
 
 
 def scored_probes(evaluation: Mapping[str, Any], split: str) -> list[Scored]:
@@ -118,12 +118,6 @@ def probe_tables(name: str, evaluation: Mapping[str, Any]) -> tuple[Table, ...]:
         rows = (_row(one, sets) for one in scored_probes(evaluation, split))
         caption = f"Probes of {name}, {split} samples: score of each set of features."
         tables.append(Table.of(caption, rows, words=2, folded=split != first))
-    sites = Table.of(
-        f"Probes of {name}, leave-one-site-out: every site is predicted by models fitted on the "
-        "others.",
-        (_row(one, sets) for one in site_probes(evaluation)),
-        words=2,
-    )
     caption, heads = f"What the probes of {name} skip.", ("split", "target", "why")
     sharp = evaluation.get("sharpness") or {"pairs": 0, "sets": {}}
     steps = Table.of(
@@ -136,18 +130,39 @@ def probe_tables(name: str, evaluation: Mapping[str, Any]) -> tuple[Table, ...]:
             for features, one in sharp["sets"].items()
         ),
     )
-    return sites, *tables, steps, Table(caption, heads, tuple(skipped), words=3, folded=True)
+    return (
+        _site_table(name, evaluation),
+        *tables,
+        steps,
+        Table(caption, heads, tuple(skipped), words=3, folded=True),
+    )
+
+
+def _site_table(name: str, evaluation: Mapping[str, Any]) -> Table:
+    """Scores at sites left out, a row for each set of features."""
+    probes = site_probes(evaluation)
+    counts = sorted({one.samples for one in probes})
+    samples = " to ".join(dict.fromkeys(f"{count:,}" for count in (*counts[:1], *counts[-1:])))
+    return Table.of(
+        f"Probes of {name}, leave-one-site-out: every site is predicted by models that were fitted "
+        f"on the others; {samples} samples by target.",
+        (
+            {"features": f"{set_style(features)[0]} ({size})"}
+            | {f"{one.label} ({METRICS[one.metric]})": one.scores[features] for one in probes}
+            for features, size in evaluation["features"].items()
+            if probes and features in probes[0].scores
+        ),
+    )
 
 
 def _row(one: Scored, sets: Mapping[str, int]) -> dict[str, Any]:
     scores = {
         f"{set_style(features)[0]} ({size})": f"{one.scores[features]:.3f}"
         for features, size in sets.items()
-        if features in one.scores
     }
     about: dict[str, Any] = {"target": one.label, "score": METRICS[one.metric], **scores}
     about |= {CHANCE: f"{one.chance:.3f}", "samples": one.samples}
-    return about | ({"samples of the fit": one.fit_samples} if one.fit_samples else {})
+    return about | {"samples of the fit": one.fit_samples}
 
 
 def plot_probes(*, evaluation: Path, output: Path) -> None:

@@ -72,8 +72,9 @@ def _poorer(name: str, evaluation: Evaluation) -> Iterator[str]:
     """A sentence if probes find less in an embedding than in the bands that it was made from, at
     sites left out, and of other targets on held-out samples.
 
-    Radar bands are averaged, over the square that suits them best. Of each target the better probe
-    of each set counts; targets that the bands do not tell either do not.
+    At sites left out radar bands are averaged, over the square that suits them best; of other
+    targets an average may be the target itself. Of each target the better probe of each set counts;
+    targets that the bands do not tell either do not.
     """
     split, sites = shown_split(evaluation), site_probes(evaluation)
     known = {one.label for one in sites}
@@ -85,7 +86,8 @@ def _poorer(name: str, evaluation: Evaluation) -> Iterator[str]:
             probed[one.label.partition(", ")[0]].append(one)
         lower = []
         for target, own in probed.items():
-            averaged = [k for k in own[0].scores if k == "bands_averaged" or k.startswith("mean_")]
+            averages = (k for k in own[0].scores if k == "bands_averaged" or k.startswith("mean_"))
+            averaged = list(averages) if own[0] in sites else []
             found = max(one.scores["embedding"] for one in own)
             bands = max(one.scores[k] for one in own for k in averaged or ["bands"])
             if bands > own[0].chance and bands - found >= LEAST_WORSE:
