@@ -10,7 +10,7 @@ from pipeline_lib.config import Area, Config, Training, parts_of
 from pipeline_lib.config.areas import AREA_KM
 from pipeline_lib.config.trained import are_trained
 from pipeline_lib.files import atomic_path, write_json
-from pipeline_lib.gpp.methods import SCHEMES, TRANSFORMER, experiments
+from pipeline_lib.gpp.methods import SCHEMES, TRANSFORMER, WEATHER, experiments
 from pipeline_lib.plan.cubes import Cubes, cubes_of, has_towers, samples_of, years_between
 from pipeline_lib.plan.rates import RATES, Rates
 from pipeline_lib.plan.summary import Job, Machine, as_markdown, summarise
@@ -132,6 +132,7 @@ def _models(config: Config, cubes: list[Cubes], rates: Rates) -> Iterator[Work]:
     count, on_gpu = len(config.sensors), config.devices.training == "gpu"
     yield _work(rates, "split_sites", "models")
     yield _work(rates, "fit_normalisation", "models", count)
+    yield _work(rates, "measure_noise", "models", count)
     samples = sum(trained(name, config.training) for name in config.sensors)
     seconds = samples * rates("train.encoder")
     yield _work(rates, "train_encoder", "models", count, seconds, gpu=on_gpu)
@@ -180,7 +181,10 @@ def _gpp(config: Config, rates: Rates) -> Iterator[Work]:
     gpp, towers = config.gpp, len(config.gpp.towers)
     yield from (_work(rates, rule, "GPP") for rule in ("gpp_targets", "gpp_series"))
     yield _work(rates, "gpp_bands", "GPP", len(config.sensors))
-    every = experiments(gpp.windows, weather=bool(gpp.fluxes.weather), indices=False)
+    if gpp.features:
+        yield _work(rates, "gpp_features", "GPP", len(gpp.features))
+    weather = bool(gpp.fluxes.weather) or WEATHER in gpp.features
+    every = experiments(gpp.windows, weather=weather, indices=False, tables=list(gpp.features))
     fits = gpp.regressor.seeds * sum(
         1 + towers * (towers > 1 and experiment.schemes == SCHEMES)
         for experiment in every
@@ -193,7 +197,15 @@ def _gpp(config: Config, rates: Rates) -> Iterator[Work]:
 
 def _report(config: Config, rates: Rates) -> Iterator[Work]:
     sensors = config.sensors.values()
-    figures = ["curves", "dates", "maps", "pca", *["sites"] * (config.sites is not None)]
+    figures = [
+        "curves",
+        "dates",
+        "maps",
+        "noise",
+        "pca",
+        "windows",
+        *["sites"] * (config.sites is not None),
+    ]
     figures += [f"optical-{s.collection}" for s in sensors if s.rgb]
     figures += [f"radar-{s.collection}" for s in sensors if s.quantity == "backscatter"]
     figures += [f"probes-{model}" for model in (*config.sensors, "fusion")]
