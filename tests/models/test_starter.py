@@ -9,6 +9,7 @@ import shutil
 import subprocess
 import threading
 import time
+import zipfile
 from collections.abc import Iterator
 from pathlib import Path
 from types import SimpleNamespace
@@ -159,9 +160,22 @@ def test_a_changed_file_of_a_tree_is_refused(starter: SimpleNamespace, served: s
     with pytest.raises(UserError, match=r"fusion/curves.csv: has the SHA-256"):
         models_folder(f"{served}/changed#sha256={starter.digest}")
     sums = changed / "SHA256SUMS"
-    sums.write_text(f"{'0' * 64}  ../run/models/fusion/model.json\n")
-    with pytest.raises(UserError, match="names no file of the tree"):
+    description = starter.root / "run/models/fusion/model.json"
+    sums.write_text(f"{digest_file(description)}  ../run/models/fusion/model.json\n")
+    with pytest.raises(UserError, match="no file within it"):
         models_folder(f"{served}/changed#sha256={digest_file(sums)}")
+
+
+def test_a_zip_writes_nothing_outside_its_folder(starter: SimpleNamespace, served: str) -> None:
+    path = starter.root / "outside.zip"
+    for name, message in (("../up.json", "no file within it"), ("/tmp/up.json", "no file within")):
+        with zipfile.ZipFile(path, "w") as archive:
+            archive.writestr(name, "{}")
+        with pytest.raises(UserError, match=message):
+            models_folder(f"{served}/outside.zip#sha256={digest_file(path)}")
+    path.write_bytes(b"PK nothing")
+    with pytest.raises(UserError, match="no zip"):
+        models_folder(f"{served}/outside.zip#sha256={digest_file(path)}")
 
 
 def test_without_starter_weights_a_line_says_so(

@@ -7,6 +7,7 @@ import io
 import os
 import re
 import zipfile
+import zlib
 from pathlib import Path, PurePosixPath
 
 from pipeline_lib.errors import UserError, in_a_line
@@ -74,8 +75,10 @@ def _unpack(content: bytes, address: str, folder: Path) -> None:
         with zipfile.ZipFile(io.BytesIO(content)) as archive:
             if sum(member.file_size for member in archive.infolist()) > LARGEST_BYTES:
                 raise UserError(f"{without_signatures(address)}: unpacks to more than 256 MB")
-            archive.extractall(folder)
-    except (zipfile.BadZipFile, NotImplementedError, RuntimeError) as error:
+            for member in archive.infolist():
+                if not member.is_dir():
+                    _write(folder, member.filename, archive.read(member), address)
+    except (zipfile.BadZipFile, NotImplementedError, RuntimeError, zlib.error) as error:
         raise UserError(f"{without_signatures(address)}: no zip ({in_a_line(error)})") from error
 
 
@@ -83,12 +86,19 @@ def _copy_tree(address: str, digest: str, folder: Path) -> None:
     sums = _checked(f"{address}/{SUMS}", digest).decode(errors="replace")
     for line in sums.splitlines():
         own, _, name = line.partition("  ")
-        path = PurePosixPath(name)
-        if path.is_absolute() or ".." in path.parts or not path.parts:
-            raise UserError(f"{without_signatures(address)}/{SUMS}: names no file of the tree")
-        target = folder.joinpath(*path.parts)
-        target.parent.mkdir(parents=True, exist_ok=True)
-        target.write_bytes(_checked(f"{address}/{name}", own))
+        _write(folder, name, _checked(f"{address}/{name}", own), address)
+
+
+def _write(folder: Path, name: str, content: bytes, address: str) -> None:
+    """Write a file that the content of an address names, within the folder alone."""
+    path = PurePosixPath(name)
+    if path.is_absolute() or ".." in path.parts or not path.parts:
+        raise UserError(
+            f"{without_signatures(address)}: names {in_a_line(name)!r}, no file within it"
+        )
+    target = folder.joinpath(*path.parts)
+    target.parent.mkdir(parents=True, exist_ok=True)
+    target.write_bytes(content)
 
 
 def _checked(address: str, digest: str) -> bytes:
