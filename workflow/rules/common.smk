@@ -395,15 +395,16 @@ def geotiffs(wildcards):
         )
 
 
-def truth_of_cubes():
+def truth_of(cubes):
     """What the simulated archive knows of the cubes' sites. Nothing is learnt from it."""
-    cubes = [*SITE_CUBES, *TOWERS] if C.demo else []
-    return {cube: out(f"truth/{site_of(cube)}.npz") for cube in cubes}
+    known = [cube for cube in cubes if cube in SITE_CUBES or cube in TOWERS]
+    return {cube: out(f"truth/{site_of(cube)}.npz") for cube in known if C.demo}
 
 
 def probed_cubes(sensor):
     """The cubes that may be learnt from, and those whose truth is known."""
-    return [c for c in cubes_of(sensor) if c not in TOWERS or c in truth_of_cubes()]
+    cubes = cubes_of(sensor)
+    return [c for c in cubes if c not in TOWERS or c in truth_of(cubes)]
 
 
 def labels_of_cubes():

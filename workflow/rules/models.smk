@@ -97,7 +97,7 @@ rule probe_encoder:
         cubes=lambda w: [cube_file(w.sensor, cube) for cube in probed_cubes(w.sensor)],
         split=rules.split_sites.output[0],
         model=lambda w: model_files(w.sensor),
-        truth=sorted(set(truth_of_cubes().values())),
+        truth=sorted(set(truth_of(cubes_of(REFERENCE)).values())),
         labels=list(labels_of_cubes().values()),
     output:
         out("evaluation/probes-{sensor}.json"),
@@ -109,7 +109,7 @@ rule probe_encoder:
         mem_mb=retry_memory(lambda w: encoder_memory(w.sensor)),
         runtime=60,
     params:
-        truth=truth_of_cubes(),
+        truth=truth_of(cubes_of(REFERENCE)),
         labels=labels_of_cubes(),
         samples=C.evaluation_samples,
         seed=C.seed,
@@ -126,7 +126,7 @@ rule probe_fusion:
         split=rules.split_sites.output[0],
         encoders=[file for sensor in C.sensors for file in model_files(sensor)],
         fusion=fusion_files(),
-        truth=sorted(set(truth_of_cubes().values())),
+        truth=sorted(set(truth_of(cubes_of(REFERENCE)).values())),
         labels=list(labels_of_cubes().values()),
     output:
         out("evaluation/probes-fusion.json"),
@@ -140,7 +140,7 @@ rule probe_fusion:
     params:
         cubes={s: [cube_file(s, cube) for cube in probed_cubes(s)] for s in C.sensors},
         encoders=rules.train_fusion.params.encoders,
-        truth=truth_of_cubes(),
+        truth=truth_of(cubes_of(REFERENCE)),
         labels=labels_of_cubes(),
         samples=C.evaluation_samples,
         seed=C.seed,

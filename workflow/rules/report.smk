@@ -6,7 +6,7 @@ rule assess_maps:
         embeddings=list(manifests_of(assessed_cubes()).values()),
         cubes=[f for files in files_of_assessed().values() for f in files.values()],
         split=rules.split_sites.output[0],
-        truth=sorted(set(truth_of_cubes().values())),
+        truth=sorted(set(truth_of(assessed_cubes()).values())),
     output:
         out("evaluation/maps.json"),
     log:
@@ -19,7 +19,7 @@ rule assess_maps:
     params:
         embeddings=manifests_of(assessed_cubes()),
         cubes=files_of_assessed(),
-        truth=truth_of_cubes(),
+        truth=truth_of(assessed_cubes()),
         seed=C.seed,
         code=code_of("assess_maps"),
     message:
