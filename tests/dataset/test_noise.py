@@ -7,7 +7,12 @@ from scipy.ndimage import uniform_filter
 
 from pipeline_lib.config import SENTINEL_1
 from pipeline_lib.dataset import Noise, Normalisation, measure_noise
-from pipeline_lib.dataset.noise import correlated_px, correlation_by_distance, residuals
+from pipeline_lib.dataset.noise import (
+    APART_PX,
+    correlated_px,
+    correlation_by_distance,
+    residuals,
+)
 from pipeline_lib.dataset.stacks import CubeArrays
 from pipeline_lib.errors import UserError
 from pipeline_lib.files import write_json
@@ -65,9 +70,19 @@ def test_noise_is_measured_with_its_reach_in_space(tmp_path, width, expected):
     assert (found.triples, found.correlated_px) == (4, expected)
     distance = np.arange(9)
     np.testing.assert_allclose(found.correlation, (1 - distance / width).clip(0), atol=0.06)
-    # The tenth that is longest may be cloud, and is left out.
-    np.testing.assert_allclose(np.diag(found.covariance / COVARIANCE), 0.72, atol=0.12)
+    # The tenth that is longest may be cloud, and is left out, and what pixels share.
+    own = 0.72 * (1 - max(0, 1 - APART_PX / width))
+    np.testing.assert_allclose(np.diag(found.covariance / COVARIANCE), own, atol=0.12)
     assert found.covariance[0, 1] > 0
+
+
+def test_light_that_changes_for_all_pixels_is_no_noise(tmp_path):
+    """As haze and growth do: its covariance would hide the brightness of the land."""
+    cube = noisy_cube([0, 5, 10, 15, 20, 25])
+    light = np.array([0.0, 0.1, -0.1, 0.1, 0.0, -0.1])[:, None, None, None]
+    changed = np.rint(cube.values + 65535 * light).clip(0, 65535).astype(np.uint16)
+    found = measured(tmp_path, CubeArrays("a", changed, cube.valid, cube.days))
+    np.testing.assert_allclose(np.diag(found.covariance / COVARIANCE), 0.72, atol=0.12)
 
 
 def test_clouds_are_left_out_and_frames_that_share_measurements_far_enough_apart(tmp_path):

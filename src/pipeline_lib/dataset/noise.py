@@ -27,6 +27,8 @@ MAX_SPAN_DAYS = 40
 """Days from the first to the last of three successive frames, above which the land changes more
 than the noise."""
 MAX_DISTANCE_PX = 8
+APART_PX = 3
+"""Pixels from one to another whose noise is its own, also where pixels of 20 m were refined."""
 LEAST_CORRELATION = 0.25
 """Correlation of the noise of two pixels from which on they share it."""
 KEPT = 0.9
@@ -102,7 +104,7 @@ def measure_noise(
         middles = rng.permutation(_middles(cube.days, reach))[:TRIPLES]
         for middle in sorted(middles.tolist()):
             residual, valid = residuals(cube, middle, reach)
-            own = residual[:, valid].T
+            own = differences(residual, valid)
             if len(own) == 0:
                 continue
             parts.append(own[rng.permutation(len(own))[:pixels]])
@@ -145,6 +147,18 @@ def residuals(
     residual = now - (1 - weight) * before - weight * after
     valid: NDArray[np.bool_] = np.logical_and.reduce(cube.valid[triple], axis=0)
     return residual / np.float32((1 + weight**2 + (1 - weight) ** 2) ** 0.5), valid
+
+
+def differences(residual: NDArray[np.float32], valid: NDArray[np.bool_]) -> NDArray[np.float32]:
+    """Differences ``(pair, band)`` of residuals ``(band, y, x)`` between pixels `APART_PX` apart in
+    a row, divided by what two independent errors of one size make of them.
+
+    Light, haze and growth change whole fields between two dates, and would pass for noise: they are
+    what neighbours have in common (Green et al. 1988 take their differences likewise).
+    """
+    pairs = valid[:, APART_PX:] & valid[:, :-APART_PX]
+    apart = residual[:, :, APART_PX:] - residual[:, :, :-APART_PX]
+    return apart[:, pairs].T / np.float32(2**0.5)
 
 
 def correlation_by_distance(
