@@ -373,21 +373,26 @@ def test_the_targets_are_those_of_the_reference_and_absent_sensors_are_known(
 
 
 def test_cubes_of_no_split_are_further_sites_to_leave_out(
-    world: SimpleNamespace, tmp_path: Path
+    world: SimpleNamespace, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A tower, whose truth is known, and a cube of which nothing is."""
+
+    def sites(samples: Probed) -> list[str]:
+        return sorted(set(samples.origin.site.tolist()))
+
+    monkeypatch.setattr(probes, "leave_one_site_out", sites)
     cubes = [*world.cubes["optical"]]
     for number, name in enumerate(("tower", "unknown")):
         made = smooth(10 + number, 3)
         cubes.append(write_made_cube(tmp_path / f"{name}.zarr.zip", *made, SENSORS["optical"]))
     truth = world.truth | {"tower": world.truth["a"]}
-    inputs = {"model": world.root / "optical", "labels": {}, **world.settings}
+    inputs = {"model": world.root / "optical", "labels": {}, **world.settings, "max_samples": 80}
     found = []
     for paths, known in ((cubes, truth), (world.cubes["optical"], world.truth)):
         output = tmp_path / f"{len(found)}.json"
         probe_encoder(cubes=paths, truth=known, output=output, **inputs)
         found.append(json.loads(output.read_text()))
-    assert [one["leave_one_site_out"]["leaf_area"]["sites"] for one in found] == [5, 4]
+    assert [one["leave_one_site_out"] for one in found] == [[*SITES, "tower"], [*SITES]]
     assert found[0]["splits"] == found[1]["splits"]
 
 
