@@ -20,7 +20,7 @@ from numpy.typing import NDArray
 
 from pipeline_lib.evaluate.probes import FITTED_ON, Probed, fused_splits, leave_one_site_out
 from pipeline_lib.models import Fusion, load_encoder, load_fusion
-from pipeline_lib.training.fusions import fit, latent_weights
+from pipeline_lib.training.fusions import fit, latent_axes, latent_weights
 
 DIMENSIONS = (4, 7, 9, 12, 16)
 SETS = ("embedding", "reference_only")
@@ -61,7 +61,13 @@ def curve(run: Path, samples: int, dimensions: tuple[int, ...], seed: int) -> li
     rows = []
     for number in dimensions:
         fusion = Fusion(latents, block.model_copy(update={"embedding_dim": number}))
-        fit(fusion, learned, learned.isfinite(), latent_weights(block, encoders))
+        fit(
+            fusion,
+            learned,
+            learned.isfinite(),
+            latent_axes(encoders),
+            latent_weights(block, encoders),
+        )
         changed = {
             "bands": whole.features["bands"],
             "embedding": fused(fusion, whole.features["latents"]),

@@ -51,9 +51,9 @@ def train_fusion(
     its frame closest in time, in the cube of the same name. A sensor without such a cube, or
     without a valid target pixel in that frame, is absent from the sample.
 
-    The embedding keeps what the latents of all sensors hold, each dimension scaled to unit variance
-    and weighted by `latent_weights`: their principal components (`Fusion.initialise`), from the
-    joint moments of training samples. Nothing is learned in epochs; epoch 0 of ``curves.csv``
+    The embedding keeps what the latents of all sensors hold along `latent_axes`, each scaled to
+    unit variance and weighted by `latent_weights`: principal components (`Fusion.initialise`), from
+    the joint moments of training samples. Nothing is learned in epochs; epoch 0 of ``curves.csv``
     has the metrics of validation samples.
 
     ``cubes`` and ``encoders`` give the files of each sensor's cubes, of every split, and the
@@ -84,7 +84,7 @@ def train_fusion(
     task = FusionTask(Fusion(latents, fusion), trained).eval()
     with runs.threads(threads), torch.inference_mode():
         values, shown = _latents(task, datasets["training"].loader(drawn["training"]))
-        fit(task.model, values, shown, latent_weights(fusion, trained))
+        fit(task.model, values, shown, latent_axes(trained), latent_weights(fusion, trained))
         metrics, groups = group_metrics(
             task, datasets["validation"], drawn["validation"], land_cover_of(split_table)
         )
@@ -124,24 +124,51 @@ def _latents(task: FusionTask, batches: Iterable[Batch]) -> tuple[Tensor, Tensor
     return torch.cat(values), torch.cat(shown)
 
 
-def fit(fusion: Fusion, values: Tensor, shown: Tensor, weights: Mapping[str, Tensor]) -> None:
+def fit(
+    fusion: Fusion,
+    values: Tensor,
+    shown: Tensor,
+    axes: Mapping[str, Tensor],
+    weights: Mapping[str, Tensor],
+) -> None:
     """Set the maps of a fusion from latents of samples.
 
     ``values`` ``(N, D)`` are those of all sensors side by side, in alphabetical order, ``shown``
-    ``(N, D)`` is False where the sensor is absent; ``weights`` are `latent_weights`.
+    ``(N, D)`` is False where the sensor is absent; ``axes`` are `latent_axes`, ``weights``
+    `latent_weights`.
     """
-    mean, covariance = joint_moments(values, shown)
+    own = (axes[name] for name in fusion.sensors)
+    every: Tensor = torch.block_diag(*own)  # type: ignore[no-untyped-call]
+    along = torch.where(shown, values, 0.0).double() @ every.T
+    mean, covariance = joint_moments(along, shown)
     weight = torch.cat([weights[name] for name in fusion.sensors]) * shown.any(dim=0)
     variance = covariance.diagonal()
-    # A latent that never varies has nothing to keep.
-    cost = torch.where(variance > LEAST_VARIANCE, weight.square() / variance, 0.0)
-    fusion.initialise(mean, covariance, cost.diag())
+    # What never varies needs no dimension.
+    scale = torch.where(variance > LEAST_VARIANCE, weight.square() / variance, 0.0)
+    back = torch.linalg.inv(every)
+    fusion.initialise(back @ mean, back @ covariance @ back.T, (every.T * scale) @ every)
+
+
+def latent_axes(encoders: Mapping[str, TrainedEncoder]) -> dict[str, Tensor]:
+    """Sensor -> axes ``(axis, latent)`` along which its latents are scaled and weighted.
+
+    The latents themselves; of a blind encoder, in place of the signal of the date, how far it is
+    from the mean over the dates, which the other latents are. The two are so much alike that
+    the difference, which tells of soil moisture, would have little of their variance.
+    """
+    axes = {}
+    for name, encoder in encoders.items():
+        axes[name] = torch.eye(encoder.sensor.latent_dim, dtype=torch.float64)
+        if encoder.sensor.encoder.blind:
+            bands = len(encoder.sensor.bands)
+            axes[name][:bands, bands:] = -torch.eye(bands, dtype=torch.float64)
+    return axes
 
 
 def latent_weights(
     fusion: FusionBlock, encoders: Mapping[str, TrainedEncoder]
 ) -> dict[str, Tensor]:
-    """Sensor -> weights ``(latent,)`` of its latents, of unit variance, in an embedding.
+    """Sensor -> weights ``(axis,)`` of its latents along `latent_axes`, of unit variance.
 
     1 for the components of the reference sensor's spectrum, `LEARNED_WEIGHT` for its other
     dimensions, and 1 for all of them where there are no components.
